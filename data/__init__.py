@@ -1,0 +1,1 @@
+"""Candles in and results out: the DuckDB store, importers, the sample market."""

@@ -1,0 +1,62 @@
+"""A simulated exchange that an agent steps through candle by candle.
+
+Pure and deterministic: no I/O, no wall clock, no randomness. Times are milliseconds since the
+epoch (UTC), amounts are ``decimal.Decimal``.
+"""
+
+from sandbox.account import Balance, Portfolio, Position
+from sandbox.candles import Candle, Candles
+from sandbox.clock import INTERVALS, format_time, interval_name, parse_interval, parse_time
+from sandbox.config import SessionConfig
+from sandbox.errors import (
+    InsufficientBalance,
+    InvalidCandles,
+    InvalidParameter,
+    InvalidState,
+    NoPrice,
+    OrderNotFound,
+    RiskLimitExceeded,
+    SandboxError,
+    SymbolNotFound,
+)
+from sandbox.history import EquityCurve, Snapshot
+from sandbox.market import Market, Ticker
+from sandbox.metrics import Metrics
+from sandbox.orders import Fill, Order
+from sandbox.risk import RiskProfile
+from sandbox.session import PairResult, Results, Session, Step
+
+__all__ = [
+    "INTERVALS",
+    "Balance",
+    "Candle",
+    "Candles",
+    "EquityCurve",
+    "Fill",
+    "InsufficientBalance",
+    "InvalidCandles",
+    "InvalidParameter",
+    "InvalidState",
+    "Market",
+    "Metrics",
+    "NoPrice",
+    "Order",
+    "OrderNotFound",
+    "PairResult",
+    "Portfolio",
+    "Position",
+    "Results",
+    "RiskLimitExceeded",
+    "RiskProfile",
+    "SandboxError",
+    "Session",
+    "SessionConfig",
+    "Snapshot",
+    "Step",
+    "SymbolNotFound",
+    "Ticker",
+    "format_time",
+    "interval_name",
+    "parse_interval",
+    "parse_time",
+]

@@ -1,0 +1,127 @@
+"""Time: intervals, the reading and writing of times, and the virtual clock's grid of steps.
+
+Inside, a time is an ``int`` of milliseconds since the epoch, UTC. Outside, it is ISO 8601.
+"""
+
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+from sandbox.errors import InvalidParameter, shown
+
+MINUTE = 60_000
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+
+INTERVALS = {
+    "1m": MINUTE,
+    "5m": 5 * MINUTE,
+    "15m": 15 * MINUTE,
+    "1h": HOUR,
+    "4h": 4 * HOUR,
+    "1d": DAY,
+}
+"""Name of each candle interval and its length in milliseconds; each divides the next."""
+
+_NAMES = {length: name for name, length in INTERVALS.items()}
+EARLIEST = -62_135_596_800_000
+LATEST = 253_402_300_799_999
+"""The first and the last millisecond of the years 1 to 9999, outside which no time lies."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+def parse_interval(value: object, field: str = "interval") -> int:
+    """Milliseconds of an interval given by name (``"1h"``) or in seconds (``3600``)."""
+    if isinstance(value, str):
+        length = INTERVALS.get(value) or (int(value) * 1000 if _is_short_number(value) else 0)
+    elif isinstance(value, int) and not isinstance(value, bool):
+        length = value * 1000
+    else:
+        length = 0
+    if length not in _NAMES:
+        seconds = ", ".join(str(length // 1000) for length in _NAMES)
+        raise InvalidParameter(
+            field, f"must be one of {', '.join(INTERVALS)}, or in seconds one of {seconds}"
+        )
+    return length
+
+
+def interval_name(length: int) -> str:
+    """The name of an interval of ``length`` milliseconds: ``"1h"`` for 3,600,000."""
+    return _NAMES[length]
+
+
+def parse_time(value: object, field: str = "time") -> int:
+    """Milliseconds since the epoch of an ISO 8601 string, a ``datetime``, or milliseconds.
+
+    A naive time is UTC, any offset is accepted, digits beyond the millisecond are cut off.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        time = value
+    elif isinstance(value, str):
+        time = _milliseconds(_parse_iso(value, field))
+    elif isinstance(value, datetime):
+        time = _milliseconds(value)
+    else:
+        raise InvalidParameter(field, f"expected an ISO 8601 time, got {type(value).__name__}")
+    if not EARLIEST <= time <= LATEST:
+        raise InvalidParameter(field, "must lie in the years 1 to 9999, UTC")
+    return time
+
+
+def format_time(time: int) -> str:
+    """ISO 8601 with ``Z``: ``2025-06-01T01:40:00Z``, milliseconds only if there are any."""
+    moment = (_EPOCH + timedelta(milliseconds=time)).replace(tzinfo=None)
+    return moment.isoformat(timespec="milliseconds" if time % 1000 else "seconds") + "Z"
+
+
+def _milliseconds(moment: datetime) -> int:
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return (moment - _EPOCH) // _MILLISECOND
+
+
+def _parse_iso(text: str, field: str) -> datetime:
+    try:
+        if text.isascii() and len(text) <= 64:
+            return datetime.fromisoformat(text)
+    except ValueError:
+        pass
+    raise InvalidParameter(
+        field, f"{shown(text)!r} is not an ISO 8601 time such as '2025-06-01T00:00:00Z'"
+    )
+
+
+def _is_short_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 6
+
+
+class Clock(msgspec.Struct, frozen=True, gc=False):
+    """The grid of a session's steps: step *k* is at ``start + k * interval`` (milliseconds)."""
+
+    start: int
+    interval: int
+    total_steps: int
+
+    @classmethod
+    def between(cls, start: int, end: int, interval: int) -> "Clock":
+        """The clock of a session from ``start`` to ``end``; at least one step must fit."""
+        total_steps = (end - start) // interval
+        if total_steps < 1:
+            raise InvalidParameter(
+                "end_time",
+                f"must be at least one {interval_name(interval)} candle after start_time"
+                f" ({format_time(start)})",
+            )
+        return cls(start, interval, total_steps)
+
+    @property
+    def end(self) -> int:
+        """The time of the last step."""
+        return self.start + self.total_steps * self.interval
+
+    def time(self, step: int) -> int:
+        """The time of ``step``."""
+        return self.start + step * self.interval

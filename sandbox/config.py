@@ -1,0 +1,76 @@
+"""The configuration of a session, read and checked once."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Literal, get_args
+
+from sandbox.clock import Clock, parse_interval, parse_time
+from sandbox.costs import Costs
+from sandbox.errors import InvalidParameter
+from sandbox.money import AMOUNT_PLACES, parse_positive
+from sandbox.risk import RiskProfile
+
+Trigger = Literal["path", "close"]
+Number = str | int | float | Decimal
+Time = str | int | datetime
+
+_TRIGGERS: tuple[str, ...] = get_args(Trigger)
+_VOLUME_MODEL: Mapping[str, Any] = {"model": "volume"}
+_LONGEST_CURRENCY = 16
+
+
+class SessionConfig:
+    """What a session is run with. Not to be changed once made."""
+
+    __slots__ = (
+        "clock",
+        "costs",
+        "currency",
+        "end_time",
+        "liquidate_at_end",
+        "risk",
+        "start_time",
+        "starting_balance",
+        "trigger",
+    )
+
+    def __init__(
+        self,
+        *,
+        start_time: Time,
+        end_time: Time,
+        starting_balance: Number,
+        candle_interval: str | int = "1m",
+        currency: str = "USDT",
+        fee_rate: Number = "0.001",
+        slippage: Mapping[str, Any] = _VOLUME_MODEL,
+        trigger: Trigger = "path",
+        liquidate_at_end: bool = False,
+        risk: RiskProfile | None = None,
+    ) -> None:
+        """Check and keep the configuration; raises ``InvalidParameter`` naming the field.
+
+        Times are ISO 8601, ``datetime`` or milliseconds; ``candle_interval`` is a name or in
+        seconds; ``fee_rate`` is a fraction of the notional. ``slippage`` is
+        ``{"model": "volume"}``, ``{"model": "fixed_bps", "bps": 5}`` or ``{"model": "none"}``.
+        With ``trigger="close"`` pending orders are checked against closes only. With
+        ``liquidate_at_end`` open positions are sold at the session's end.
+        """
+        self.start_time = parse_time(start_time, "start_time")
+        self.end_time = parse_time(end_time, "end_time")
+        self.clock = Clock.between(
+            self.start_time, self.end_time, parse_interval(candle_interval, "candle_interval")
+        )
+        self.starting_balance = parse_positive("starting_balance", starting_balance, AMOUNT_PLACES)
+        if not isinstance(currency, str) or not 1 <= len(currency) <= _LONGEST_CURRENCY:
+            raise InvalidParameter("currency", "must be a short name such as 'USDT'")
+        self.currency = currency
+        self.costs = Costs.parse(fee_rate, slippage)
+        if trigger not in _TRIGGERS:
+            raise InvalidParameter("trigger", f"must be one of {', '.join(_TRIGGERS)}")
+        self.trigger: Trigger = trigger
+        if not isinstance(liquidate_at_end, bool):
+            raise InvalidParameter("liquidate_at_end", "must be true or false")
+        self.liquidate_at_end = liquidate_at_end
+        self.risk = RiskProfile() if risk is None else risk

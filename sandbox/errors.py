@@ -1,0 +1,79 @@
+"""What the exchange refuses, as one small hierarchy.
+
+Every error has a ``code`` (a constant of its class), a ``message`` that says what is wrong and
+what to do, and ``details`` (plain values) that name the field, limit or state concerned. An HTTP
+layer passes the three on as they are. A command that raises has changed nothing, with the one
+exception of ``RiskLimitExceeded``, which leaves a *rejected* order behind.
+"""
+
+from typing import Any, ClassVar
+
+_LONG_BITS = 1000
+
+
+class SandboxError(Exception):
+    """Base of all refusals; catch it to catch any of them."""
+
+    code: ClassVar[str] = "SANDBOX_ERROR"
+
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = details
+
+
+class InvalidParameter(SandboxError):
+    """A value that cannot be accepted; ``details["field"]`` names it."""
+
+    code = "INVALID_PARAMETER"
+
+    def __init__(self, field: str, message: str, **details: Any) -> None:
+        super().__init__(f"{field}: {message}", field=field, **details)
+
+
+class InvalidCandles(InvalidParameter):
+    """Candles that contradict themselves; ``details["row"]`` is the first such row, from 0."""
+
+
+def shown(value: object) -> str:
+    """``value`` as text for a message: at most 40 characters of it."""
+    if isinstance(value, int) and value.bit_length() > _LONG_BITS:
+        return "a number of hundreds of digits"
+    text = str(value)
+    return text if len(text) <= 40 else text[:40] + "…"
+
+
+class SymbolNotFound(SandboxError):
+    """The market has no such symbol."""
+
+    code = "SYMBOL_NOT_FOUND"
+
+
+class NoPrice(SandboxError):
+    """The symbol has no candle yet at the virtual time."""
+
+    code = "NO_DATA"
+
+
+class InsufficientBalance(SandboxError):
+    """The order needs more cash, or more of the position, than is available."""
+
+    code = "INSUFFICIENT_BALANCE"
+
+
+class RiskLimitExceeded(SandboxError):
+    """A limit of the risk profile refuses the order; it is recorded as rejected."""
+
+    code = "RISK_LIMIT_EXCEEDED"
+
+
+class InvalidState(SandboxError):
+    """Not possible in the present state, which ``details`` names."""
+
+    code = "INVALID_STATE"
+
+
+class OrderNotFound(SandboxError):
+    """The session has no order with this id."""
+
+    code = "ORDER_NOT_FOUND"

@@ -1,0 +1,461 @@
+"""The exchange: takes orders, and lets time pass from event to event."""
+
+import heapq
+from decimal import Decimal
+from typing import NamedTuple
+
+import msgspec
+
+from sandbox.account import Account
+from sandbox.book import Book
+from sandbox.candles import Candles
+from sandbox.clock import DAY
+from sandbox.costs import Cost, Costs, slipped
+from sandbox.errors import InvalidParameter, InvalidState, OrderNotFound, RiskLimitExceeded, shown
+from sandbox.history import History
+from sandbox.market import Market
+from sandbox.money import ONE, PRICE_PLACES, ZERO, add, rounded_product, rounded_ratio, subtract
+from sandbox.orders import Fill, Order, OrderRequest, OrderStatus
+from sandbox.risk import Breach, Exposure, RiskProfile, first_breach
+
+_COMPLETION, _EXPIRY = 0, 1
+
+
+class _Event(NamedTuple):
+    """A time at which something may happen; sorts in the sequence in which it would."""
+
+    time: int
+    kind: int
+    open_time: int = 0
+    symbol: str = ""
+    subject: int = 0
+    """Index of the candle that completes, or id of the order that expires."""
+
+
+class _Trade(NamedTuple):
+    """Terms of an execution: the price after slippage, and what it comes to."""
+
+    quantity: Decimal
+    price: Decimal
+    slippage: Decimal
+    cost: Cost
+
+
+class Exchange:
+    """One account on one market: its orders, its fills, and the passing of time.
+
+    ``advance`` is the only way time passes. Orders and fills are lists by id, from 1.
+    """
+
+    def __init__(
+        self,
+        market: Market,
+        start: int,
+        *,
+        starting_balance: Decimal,
+        costs: Costs,
+        risk: RiskProfile,
+        close_only: bool,
+    ) -> None:
+        """An account with ``starting_balance`` at the time ``start``, holding nothing.
+
+        With ``close_only`` a candle triggers orders by its close alone.
+        """
+        self.market = market
+        self.now = start
+        self.account = Account(starting_balance)
+        self.history = History(start, self.account)
+        self.orders: list[Order] = []
+        self.fills: list[Fill] = []
+        self.closed: list[Order] = []
+        """Orders that ended without a fill, in the sequence in which they did."""
+        self._start = start
+        self._costs = costs
+        self._risk = risk
+        self._close_only = close_only
+        self._books: dict[str, Book] = {}
+        # The next candle of each symbol that may trigger one of its orders.
+        self._touches: dict[str, int] = {}
+        self._events: list[_Event] = []
+        self._oco_groups: dict[str, dict[int, None]] = {}
+        self._pending_buys: dict[str, Decimal] = {}
+        self._day = start // DAY
+        self._realized_before_day = ZERO
+        self._equity_at_day_start: tuple[int, Decimal] = (self._day, starting_balance)
+
+    def advance(self, until: int) -> None:
+        """Let time pass to ``until``; cost grows with what happens, not with the span."""
+        events = self._events
+        while events and events[0].time <= until:
+            self._finish_instant(events[0].time)
+        self.now = until
+
+    def _finish_instant(self, time: int) -> None:
+        """All that happens at ``time``: completions of candles first, then expiries."""
+        self.now = time
+        events = self._events
+        while events and events[0].time == time:
+            event = heapq.heappop(events)
+            if event.kind == _EXPIRY:
+                self._expire(event.subject)
+            elif self._touches.get(event.symbol) == event.subject:
+                self._complete_candle(event.symbol, event.subject)
+
+    def _complete_candle(self, symbol: str, index: int) -> None:
+        candles = self.market.time_line(symbol)
+        book = self._books[symbol]
+        for order, base_price in book.triggered(candles.candle(index)):
+            if order.id in book:
+                self._trigger(order, base_price, candles, index)
+        self._find_touch(symbol, candles, index + 1)
+
+    def _expire(self, order_id: int) -> None:
+        order = self.orders[order_id - 1]
+        if order.status == "pending":
+            self._close(order, "expired", None)
+
+    def _find_touch(self, symbol: str, candles: Candles, start: int) -> None:
+        """Note the first candle from ``start`` on that may trigger an order of the book."""
+        book = self._books[symbol]
+        del self._touches[symbol]
+        if book:
+            self._note_touch(symbol, candles, start, book.highest_fall, book.lowest_rise)
+
+    def _note_touch(
+        self, symbol: str, candles: Candles, start: int, below: float, above: float
+    ) -> None:
+        stop = self._touches.get(symbol, len(candles))
+        index = candles.first_touch(below, above, start, stop, close_only=self._close_only)
+        if index < stop:
+            self._touches[symbol] = index
+            open_time = int(candles.open_time[index])
+            time = int(candles.complete_time[index])
+            heapq.heappush(self._events, _Event(time, _COMPLETION, open_time, symbol, index))
+
+    def place(self, request: OrderRequest) -> Order:
+        """Fill ``request`` at once, or let it wait. What is refused changes nothing.
+
+        Raises ``SymbolNotFound``, ``NoPrice``, ``InvalidParameter`` (an amount that rounds to
+        zero), ``InsufficientBalance``, and ``RiskLimitExceeded``, which records the order as
+        rejected. O(log n) in the pending orders.
+        """
+        candles = self.market.time_line(request.symbol)
+        price = self.market.price(request.symbol, self.now)
+        if _fills_at_once(request, price):
+            return self._execute_at_once(request, price, candles)
+        return self._let_wait(request, price, candles)
+
+    def cancel(self, order_id: int) -> Order:
+        """Cancel a pending order and release what it locked.
+
+        Raises ``OrderNotFound``, and ``InvalidState`` if it is no longer pending.
+        """
+        order = self.order(order_id)
+        if order.status != "pending":
+            raise InvalidState(
+                f"order {order_id} is {order.status}; only a pending order can be cancelled",
+                order_id=order_id,
+                status=order.status,
+            )
+        return self._close(order, "cancelled", "requested")
+
+    def cancel_all(self, reason: str) -> None:
+        """Cancel every pending order, oldest first."""
+        for order in self.open_orders():
+            self._close(order, "cancelled", reason)
+
+    def liquidate(self, reason: str) -> None:
+        """Sell every position at the market, by symbol."""
+        for symbol in sorted(self.account.open_holdings):
+            quantity = self.account.holding(symbol).quantity
+            candles = self.market.time_line(symbol)
+            request = OrderRequest(symbol, "sell", "market", quantity)
+            price = self.market.price(symbol, self.now)
+            order = self._accept(msgspec.structs.replace(self._draft(request), reason=reason))
+            self._fill(order, self._trade_now(request, price, candles))
+
+    def order(self, order_id: int) -> Order:
+        """The order with this id; raises ``OrderNotFound``."""
+        is_id = isinstance(order_id, int) and not isinstance(order_id, bool)
+        if not is_id or not 1 <= order_id <= len(self.orders):
+            raise OrderNotFound(f"there is no order {shown(order_id)}", order_id=order_id)
+        return self.orders[order_id - 1]
+
+    def open_orders(self) -> list[Order]:
+        """The pending orders, oldest first. Linear in their number."""
+        pending = [self.orders[i - 1] for book in self._books.values() for i in book]
+        return sorted(pending, key=lambda order: order.id)
+
+    def equity(self) -> Decimal:
+        """Cash and the value of all positions now."""
+        total = add(self.account.available_cash, self.account.locked_cash)
+        for symbol in self.account.open_holdings:
+            total = add(total, self._held_value(symbol))
+        return total
+
+    def _execute_at_once(self, request: OrderRequest, price: Decimal, candles: Candles) -> Order:
+        trade = self._trade_now(request, price, candles)
+        _require_amount(trade.cost.quote_amount)
+        order = self._draft(request)
+        if request.side == "buy":
+            self.account.require_cash(trade.cost.to_buy)
+            self._check_risk(order, trade.cost.to_buy)
+        else:
+            sellable = self.account.sellable(request.symbol, request.oco_group)
+            self.account.require_quantity(request.symbol, request.quantity, sellable)
+        return self._fill(self._accept(order), trade)
+
+    def _let_wait(self, request: OrderRequest, price: Decimal, candles: Candles) -> Order:
+        order = self._draft(request)
+        trigger = order.trigger
+        notional = rounded_product(order.quantity, trigger)
+        _require_amount(notional)
+        if order.side == "buy":
+            order = msgspec.structs.replace(order, locked_cash=self._cash_to_lock(order, candles))
+            self.account.require_cash(order.locked_cash)
+            self._check_risk(order, order.locked_cash)
+            pending = self._pending_buys.get(order.symbol, ZERO)
+            self._pending_buys[order.symbol] = add(pending, notional)
+        elif order.is_protective:
+            held = self.account.holding(order.symbol).quantity
+            self.account.require_quantity(order.symbol, order.quantity, held)
+        else:
+            sellable = self.account.sellable(order.symbol, order.oco_group)
+            self.account.require_quantity(order.symbol, order.quantity, sellable)
+            order = msgspec.structs.replace(order, locked_quantity=order.quantity)
+        return self._wait(self._accept(order), candles)
+
+    def _wait(self, order: Order, candles: Candles) -> Order:
+        self.account.lock(order)
+        self.history.record(self.now, self.account)
+        book = self._books.get(order.symbol)
+        if book is None:
+            book = self._books[order.symbol] = Book(close_only=self._close_only)
+        book.add(order)
+        if order.oco_group is not None:
+            self._oco_groups.setdefault(order.oco_group, {})[order.id] = None
+        if order.expires_at is not None:
+            heapq.heappush(self._events, _Event(order.expires_at, _EXPIRY, subject=order.id))
+        trigger = float(order.trigger)
+        falls = order.waits_for_fall
+        below, above = (trigger, float("inf")) if falls else (float("-inf"), trigger)
+        next_candle = candles.last_complete(self.now) + 1
+        self._note_touch(order.symbol, candles, next_candle, below, above)
+        return order
+
+    def _draft(self, request: OrderRequest) -> Order:
+        """The order that ``request`` would become."""
+        return Order(
+            len(self.orders) + 1,
+            request.symbol,
+            request.side,
+            request.type,
+            request.quantity,
+            request.price,
+            request.trigger_price,
+            request.client_order_id,
+            request.oco_group,
+            self.now,
+            request.expires_at,
+        )
+
+    def _accept(self, order: Order) -> Order:
+        self.orders.append(order)
+        return order
+
+    def _cash_to_lock(self, order: Order, candles: Candles) -> Decimal:
+        """What the buy would cost at its trigger, with the slippage of now."""
+        price = order.trigger
+        if order.type != "limit":
+            slippage = self._slippage_now(order.quantity, candles)
+            price = slipped(price, order.side, slippage)
+        return self._costs.cost(order.quantity, price).to_buy
+
+    def _trade_now(self, request: OrderRequest, price: Decimal, candles: Candles) -> _Trade:
+        """The terms of an order that fills at once, never worse than its limit."""
+        slippage = self._slippage_now(request.quantity, candles)
+        fill_price = slipped(price, request.side, slippage)
+        limit = request.price
+        if limit is not None and (
+            fill_price > limit if request.side == "buy" else fill_price < limit
+        ):
+            fill_price = limit
+            ratio = rounded_ratio(limit, price, PRICE_PLACES)
+            slippage = subtract(ratio, ONE).copy_abs()
+        cost = self._costs.cost(request.quantity, fill_price)
+        return _Trade(request.quantity, fill_price, slippage, cost)
+
+    def _trigger(self, order: Order, base_price: Decimal, candles: Candles, index: int) -> None:
+        """Execute a pending order that the candle at ``index`` triggers, or reject it."""
+        quantity = order.quantity
+        if order.is_protective:
+            quantity = min(quantity, self.account.sellable(order.symbol, order.oco_group))
+            if not quantity:
+                self._close(order, "rejected", "nothing_to_sell")
+                return
+        slippage = ZERO
+        if order.type != "limit":
+            opened = int(candles.open_time[index])
+            stop = candles.last_complete(opened) + 1
+            slippage = self._costs.slippage(quantity, candles, stop, index)
+        price = slipped(base_price, order.side, slippage)
+        trade = _Trade(quantity, price, slippage, self._costs.cost(quantity, price))
+        if order.side == "buy":
+            spendable = add(self.account.available_cash, order.locked_cash)
+            if trade.cost.to_buy > spendable:
+                self._close(order, "rejected", "insufficient_balance")
+                return
+        self._release(order)
+        self._fill(order, trade)
+
+    def _fill(self, order: Order, trade: _Trade) -> Order:
+        """Book the trade and all that follows from it: siblings and guards are cancelled."""
+        account, symbol = self.account, order.symbol
+        self._begin_day()
+        realized = None
+        if order.side == "buy":
+            account.buy(symbol, trade.quantity, trade.cost)
+        else:
+            realized = account.sell(symbol, trade.quantity, trade.cost)
+        fill = Fill(
+            len(self.fills) + 1,
+            order.id,
+            symbol,
+            order.side,
+            order.type,
+            trade.quantity,
+            trade.price,
+            trade.cost.quote_amount,
+            trade.cost.fee,
+            trade.slippage,
+            realized,
+            self.now,
+        )
+        self.fills.append(fill)
+        filled = msgspec.structs.replace(
+            order,
+            status="filled",
+            filled_at=self.now,
+            closed_at=self.now,
+            locked_cash=ZERO,
+            locked_quantity=ZERO,
+            fill=fill,
+        )
+        self.orders[order.id - 1] = filled
+        if order.oco_group is not None:
+            for order_id in sorted(self._oco_groups.get(order.oco_group, ())):
+                self._close(self.orders[order_id - 1], "cancelled", "oco")
+        if order.side == "sell" and symbol not in account.open_holdings:
+            for guard in self._guards(symbol):
+                self._close(guard, "cancelled", "position_closed")
+        self.history.record(self.now, account)
+        self.history.record_holding(self.now, symbol, account)
+        return filled
+
+    def _close(self, order: Order, status: OrderStatus, reason: str | None) -> Order:
+        """End a pending order without a fill."""
+        self._release(order)
+        closed = msgspec.structs.replace(
+            order,
+            status=status,
+            reason=reason,
+            closed_at=self.now,
+            locked_cash=ZERO,
+            locked_quantity=ZERO,
+        )
+        self.orders[order.id - 1] = closed
+        self.closed.append(closed)
+        self.history.record(self.now, self.account)
+        return closed
+
+    def _release(self, order: Order) -> None:
+        """Take a pending order out of the book and free what it locked."""
+        self._books[order.symbol].remove(order)
+        self.account.release(order)
+        if order.side == "buy":
+            notional = rounded_product(order.quantity, order.trigger)
+            pending = subtract(self._pending_buys[order.symbol], notional)
+            self._pending_buys[order.symbol] = pending
+        if order.oco_group is not None:
+            members = self._oco_groups[order.oco_group]
+            del members[order.id]
+            if not members:
+                del self._oco_groups[order.oco_group]
+
+    def _guards(self, symbol: str) -> list[Order]:
+        book = self._books.get(symbol)
+        return [] if book is None else book.protective()
+
+    def _slippage_now(self, quantity: Decimal, candles: Candles) -> Decimal:
+        last = candles.last_complete(self.now)
+        return self._costs.slippage(quantity, candles, last + 1, max(last, 0))
+
+    def _check_risk(self, order: Order, cost: Decimal) -> None:
+        """Raise ``RiskLimitExceeded`` and record ``order`` as rejected if a limit refuses it."""
+        if self._risk == _NO_LIMITS:
+            return
+        pending = self._pending_buys.get(order.symbol, ZERO)
+        self._begin_day()
+        exposure = Exposure(
+            order_cost=cost,
+            available_cash=self.account.available_cash,
+            symbol_value=add(self._held_value(order.symbol), pending),
+            total_equity=self.equity(),
+            realized_today=subtract(self.account.realized_pnl, self._realized_before_day),
+        )
+        breach = first_breach(self._risk, exposure, self._day_start_equity)
+        if breach is not None:
+            self._reject(order, breach)
+
+    def _reject(self, order: Order, breach: Breach) -> None:
+        rejected = msgspec.structs.replace(
+            order, status="rejected", reason=breach.limit, closed_at=self.now, locked_cash=ZERO
+        )
+        self.closed.append(self._accept(rejected))
+        raise RiskLimitExceeded(
+            f"{breach.limit} is {breach.percent:f} %, which allows {breach.allowed:f}; the order"
+            f" comes to {breach.attempted:f}. It is recorded as rejected order {order.id}",
+            limit=breach.limit,
+            allowed=breach.allowed,
+            attempted=breach.attempted,
+            order_id=order.id,
+        )
+
+    def _begin_day(self) -> None:
+        day = self.now // DAY
+        if day != self._day:
+            self._day = day
+            self._realized_before_day = self.account.realized_pnl
+
+    def _day_start_equity(self) -> Decimal:
+        """Equity at the UTC day's midnight, before its events; at first the starting balance."""
+        day, equity = self._equity_at_day_start
+        if day != self._day:
+            equity = self.history.equity_before(self.market, self._day * DAY)
+            self._equity_at_day_start = (self._day, equity)
+        return equity
+
+    def _held_value(self, symbol: str) -> Decimal:
+        holding = self.account.open_holdings.get(symbol)
+        if holding is None:
+            return ZERO
+        return rounded_product(holding.quantity, self.market.price(symbol, self.now))
+
+
+_NO_LIMITS = RiskProfile()
+
+
+def _fills_at_once(request: OrderRequest, price: Decimal) -> bool:
+    """Whether the order is a market order, or a limit that the price has reached already."""
+    if request.type == "market":
+        return True
+    if request.type != "limit" or request.price is None:
+        return False
+    return price <= request.price if request.side == "buy" else price >= request.price
+
+
+def _require_amount(quote_amount: Decimal) -> None:
+    if not quote_amount:
+        raise InvalidParameter(
+            "quantity", "the order's amount, quantity x price, rounds to zero; raise the quantity"
+        )

@@ -1,0 +1,356 @@
+"""A session: one account on one market between two times, stepped by one agent."""
+
+from decimal import Decimal
+from typing import Literal
+
+import msgspec
+
+from sandbox.account import Balance, Portfolio, Position
+from sandbox.candles import Candle
+from sandbox.clock import format_time, interval_name
+from sandbox.config import Number, SessionConfig, Time
+from sandbox.errors import InvalidParameter, InvalidState, shown
+from sandbox.exchange import Exchange
+from sandbox.history import EquityCurve
+from sandbox.market import Market, Ticker
+from sandbox.metrics import EquitySeries, Metrics, compute_metrics, trade_figures
+from sandbox.money import AMOUNT_PLACES, ZERO, add, multiply, rounded, rounded_ratio, subtract
+from sandbox.orders import Fill, Order, parse_name, parse_request
+
+SNAPSHOT_STEPS = 60
+"""A snapshot of equity is taken every so many steps."""
+
+SessionStatus = Literal["running", "completed", "cancelled"]
+
+_HUNDRED = Decimal(100)
+
+
+class Step(msgspec.Struct, frozen=True):
+    """What an agent is told after a step; times in milliseconds."""
+
+    time: int
+    step: int
+    total_steps: int
+    prices: dict[str, Decimal]
+    """Of every symbol that has one."""
+    orders_filled: tuple[Order, ...]
+    """Orders that filled during this step."""
+    orders_closed: tuple[Order, ...]
+    """Orders cancelled, rejected or expired since the last step."""
+    portfolio: Portfolio
+    is_complete: bool
+
+    @property
+    def remaining_steps(self) -> int:
+        """Steps to the end of the session."""
+        return self.total_steps - self.step
+
+    @property
+    def progress_pct(self) -> Decimal:
+        """Share of the steps done, in percent at 2 places."""
+        return rounded_ratio(Decimal(self.step * 100), Decimal(self.total_steps), 2)
+
+
+class PairResult(msgspec.Struct, frozen=True):
+    """What one symbol contributed: fills, percent of winning ones, realized plus unrealized."""
+
+    symbol: str
+    trades: int
+    win_rate: float | None
+    net_pnl: Decimal
+
+
+class Results(msgspec.Struct, frozen=True):
+    """Outcome of a session so far, or as it ended; amounts in quote currency."""
+
+    status: SessionStatus
+    final_equity: Decimal
+    total_pnl: Decimal
+    roi_pct: Decimal
+    """``total_pnl`` in percent of the starting balance, at 8 places."""
+    total_trades: int
+    total_fees: Decimal
+    metrics: Metrics
+    by_pair: tuple[PairResult, ...]
+    """Symbols with fills, sorted."""
+
+
+class Session:
+    """An agent's account on a market, from its first step to its last.
+
+    >>> session = Session(config, market)
+    >>> session.place_order(symbol="BTCUSDT", side="buy", type="market", quantity="0.1")
+    >>> step = session.step(60)
+    >>> step.portfolio.total_equity
+    """
+
+    def __init__(self, config: SessionConfig, market: Market) -> None:
+        """A running session at step 0. The market may hold candles before and after it."""
+        self.config = config
+        self.market = market
+        self.status: SessionStatus = "running"
+        self._step = 0
+        self._clock = config.clock
+        self._exchange = Exchange(
+            market,
+            config.clock.start,
+            starting_balance=config.starting_balance,
+            costs=config.costs,
+            risk=config.risk,
+            close_only=config.trigger == "close",
+        )
+        self._client_orders: dict[str, int] = {}
+        self._reported_closed = 0
+        self._final_results: Results | None = None
+
+    @property
+    def time(self) -> int:
+        """The virtual clock, in milliseconds."""
+        return self._exchange.now
+
+    @property
+    def step_number(self) -> int:
+        """Steps done."""
+        return self._step
+
+    @property
+    def total_steps(self) -> int:
+        """Steps from start to end."""
+        return self._clock.total_steps
+
+    @property
+    def orders(self) -> list[Order]:
+        """All orders by id, from 1, the recorded rejections among them."""
+        return list(self._exchange.orders)
+
+    @property
+    def fills(self) -> list[Fill]:
+        """All fills by id, from 1."""
+        return list(self._exchange.fills)
+
+    def place_order(
+        self,
+        *,
+        symbol: str,
+        side: str,
+        type: str,
+        quantity: Number,
+        price: Number | None = None,
+        trigger_price: Number | None = None,
+        client_order_id: str | None = None,
+        oco_group: str | None = None,
+        expires_at: Time | None = None,
+    ) -> Order:
+        """Place an order; a market order and a marketable limit fill before this returns.
+
+        A ``client_order_id`` sent before returns the order it named and places none. What is
+        refused changes nothing, but ``RiskLimitExceeded`` leaves a rejected order. Raises
+        ``InvalidState``, ``InvalidParameter``, ``SymbolNotFound``, ``NoPrice``,
+        ``InsufficientBalance``, ``RiskLimitExceeded``.
+        """
+        client_id = parse_name("client_order_id", client_order_id)
+        if client_id is not None and client_id in self._client_orders:
+            return self.order(self._client_orders[client_id])
+        self._require_running("place an order")
+        request = parse_request(
+            now=self._exchange.now,
+            symbol=symbol,
+            side=side,
+            type=type,
+            quantity=quantity,
+            price=price,
+            trigger_price=trigger_price,
+            client_order_id=client_id,
+            oco_group=oco_group,
+            expires_at=expires_at,
+        )
+        next_id = len(self._exchange.orders) + 1
+        try:
+            return self._exchange.place(request)
+        finally:
+            if client_id is not None and len(self._exchange.orders) == next_id:
+                self._client_orders[client_id] = next_id
+
+    def cancel_order(self, order_id: int) -> Order:
+        """Cancel a pending order; raises ``OrderNotFound`` or ``InvalidState``."""
+        self._require_running("cancel an order")
+        return self._exchange.cancel(order_id)
+
+    def step(self, steps: int = 1) -> Step:
+        """Advance by ``steps`` candles of the session, at most to its end.
+
+        Every candle on the way is checked against the pending orders. The cost grows with what
+        happens, not with the number of steps. Raises ``InvalidState`` after the end.
+        """
+        if self.status != "running":
+            self._require_running("step")
+        if type(steps) is not int or steps < 1:
+            raise InvalidParameter("steps", f"must be a whole number from 1 on, got {shown(steps)}")
+        exchange = self._exchange
+        clock = self._clock
+        reported_fills = len(exchange.fills)
+        self._step = min(self._step + steps, clock.total_steps)
+        exchange.advance(clock.start + self._step * clock.interval)
+        if self._step == clock.total_steps:
+            self._complete()
+        return self._report(reported_fills)
+
+    def cancel(self) -> Step:
+        """End the session here: pending orders are cancelled, positions stay as they are."""
+        self._require_running("cancel")
+        self._exchange.cancel_all("session_end")
+        self.status = "cancelled"
+        return self._report(len(self._exchange.fills))
+
+    def order(self, order_id: int) -> Order:
+        """The order with this id; raises ``OrderNotFound``."""
+        return self._exchange.order(order_id)
+
+    def open_orders(self) -> list[Order]:
+        """The pending orders, oldest first."""
+        return self._exchange.open_orders()
+
+    def prices(self) -> dict[str, Decimal]:
+        """The current price of each symbol that has one."""
+        return self.market.prices(self.time)
+
+    def price(self, symbol: str) -> Decimal:
+        """The current price; raises ``SymbolNotFound`` or ``NoPrice``."""
+        return self.market.price(symbol, self.time)
+
+    def candles(
+        self, symbol: str, interval: str | int | None = None, limit: int = 100
+    ) -> list[Candle]:
+        """The latest complete candles, oldest first; see ``Market.candles``.
+
+        ``interval`` defaults to the session's, or to the data's if that is coarser.
+        """
+        if interval is None:
+            finest = self.market.time_line(symbol).intervals[0]
+            interval = interval_name(max(finest, self._clock.interval))
+        return self.market.candles(symbol, self.time, interval, limit)
+
+    def ticker(self, symbol: str) -> Ticker:
+        """The last 24 hours; see ``Market.ticker``."""
+        return self.market.ticker(symbol, self.time)
+
+    def portfolio(self) -> Portfolio:
+        """The account at current prices."""
+        return self._exchange.account.portfolio(self.prices())
+
+    def positions(self) -> tuple[Position, ...]:
+        """The open positions at current prices."""
+        return self.portfolio().positions
+
+    def balances(self) -> list[Balance]:
+        """The account's currency, then the base asset of each open position."""
+        account = self._exchange.account
+        balances = [Balance(self.config.currency, account.available_cash, account.locked_cash)]
+        for symbol, holding in account.open_holdings.items():
+            locked = account.locked_quantity(symbol)
+            available = subtract(holding.quantity, locked)
+            asset = symbol.removesuffix(self.config.currency) or symbol
+            balances.append(Balance(asset, available, locked))
+        return balances
+
+    def snapshots(self) -> EquityCurve:
+        """Equity at the start, every 60 steps, at every instant with a fill, and at the end."""
+        clock = self._clock
+        every = SNAPSHOT_STEPS * clock.interval
+        times = set(range(clock.start, self.time + 1, every))
+        times.update(fill.time for fill in self._exchange.fills)
+        if self.status != "running":
+            times.add(self.time)
+        return self._exchange.history.equity_curve(self.market, sorted(times))
+
+    def results(self) -> Results:
+        """The outcome so far, or as the session ended; computed once after the end."""
+        if self._final_results is not None:
+            return self._final_results
+        results = self._compute_results()
+        if self.status != "running":
+            self._final_results = results
+        return results
+
+    def _complete(self) -> None:
+        self._exchange.cancel_all("session_end")
+        if self.config.liquidate_at_end:
+            self._exchange.liquidate("liquidate_at_end")
+        self.status = "completed"
+
+    def _report(self, reported_fills: int) -> Step:
+        exchange = self._exchange
+        filled: tuple[Order, ...] = ()
+        if len(exchange.fills) > reported_fills:
+            filled = tuple(
+                exchange.orders[fill.order_id - 1] for fill in exchange.fills[reported_fills:]
+            )
+        closed: tuple[Order, ...] = ()
+        if len(exchange.closed) > self._reported_closed:
+            closed = tuple(exchange.closed[self._reported_closed :])
+            self._reported_closed = len(exchange.closed)
+        prices = self.market.prices(exchange.now)
+        return Step(
+            exchange.now,
+            self._step,
+            self._clock.total_steps,
+            prices,
+            filled,
+            closed,
+            exchange.account.portfolio(prices),
+            self.status != "running",
+        )
+
+    def _require_running(self, action: str) -> None:
+        if self.status != "running":
+            raise InvalidState(
+                f"the session is {self.status} since {format_time(self.time)}; to {action},"
+                " create a new one",
+                status=self.status,
+            )
+
+    def _compute_results(self) -> Results:
+        exchange, config = self._exchange, self.config
+        history = exchange.history
+        instants = history.instants(self.market, self._clock.start, self.time)
+        equity = history.total_equity(self.market, instants)
+        series = EquitySeries(instants, (equity / 10**AMOUNT_PLACES).astype(float, copy=False))
+        final_equity = exchange.equity()
+        total_pnl = subtract(final_equity, config.starting_balance)
+        fees = ZERO
+        for fill in exchange.fills:
+            fees = add(fees, fill.fee)
+        return Results(
+            status=self.status,
+            final_equity=rounded(final_equity, AMOUNT_PLACES),
+            total_pnl=rounded(total_pnl, AMOUNT_PLACES),
+            roi_pct=rounded_ratio(
+                multiply(total_pnl, _HUNDRED), config.starting_balance, AMOUNT_PLACES
+            ),
+            total_trades=len(exchange.fills),
+            total_fees=rounded(fees, AMOUNT_PLACES),
+            metrics=compute_metrics(
+                series,
+                exchange.fills,
+                starting_balance=float(config.starting_balance),
+                interval=self._clock.interval,
+                candles_in_market=history.steps_in_market(self._clock, self.time),
+            ),
+            by_pair=self._by_pair(),
+        )
+
+    def _by_pair(self) -> tuple[PairResult, ...]:
+        fills: dict[str, list[Fill]] = {}
+        for fill in self._exchange.fills:
+            fills.setdefault(fill.symbol, []).append(fill)
+        unrealized = {each.symbol: each.unrealized_pnl for each in self.positions()}
+        account = self._exchange.account
+        return tuple(
+            PairResult(
+                symbol,
+                len(fills[symbol]),
+                trade_figures(fills[symbol]).win_rate,
+                add(account.holding(symbol).realized_pnl, unrealized.get(symbol, ZERO)),
+            )
+            for symbol in sorted(fills)
+        )

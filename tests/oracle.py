@@ -1,0 +1,809 @@
+"""The simulated exchange, candle by candle: design sections 3 to 9 as plainly as they can be said.
+
+It looks at every candle of every symbol in time order, and at every pending order in each of
+them. It shares no code with ``sandbox``: where the two differ, one of them is wrong.
+Amounts are exact decimals, times are milliseconds since the epoch (UTC).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from decimal import Context, Decimal, DivisionByZero, Inexact, InvalidOperation, localcontext
+from fractions import Fraction
+from functools import wraps
+from typing import NamedTuple, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+DAY = 86_400_000
+LARGEST = Decimal("1e16")
+ZERO = Decimal(0)
+EXACT = Context(prec=100, traps=[Inexact, InvalidOperation, DivisionByZero])
+
+PRICE_PLACES = 16
+AMOUNT_PLACES = 8
+SNAPSHOT_STEPS = 60
+VOLUME_CANDLES = 60
+LEAST_SLIPPAGE = Decimal("0.0001")
+MOST_SLIPPAGE = Decimal("0.1")
+
+# symbol, interval, open time, open, high, low, close, volume (None: the data has no volume)
+Row = tuple[str, int, int, float, float, float, float, float | None]
+
+
+class Refused(Exception):
+    """A command that the exchange does not accept; ``code`` is the public error code."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Candle:
+    symbol: str
+    interval: int
+    open_time: int
+    open: Decimal
+    high: Decimal
+    low: Decimal
+    close: Decimal
+    volume: Decimal
+
+    @property
+    def complete(self) -> int:
+        return self.open_time + self.interval
+
+
+@dataclass(frozen=True)
+class Config:
+    start: int
+    end: int
+    interval: int
+    balance: Decimal
+    fee_rate: Decimal = Decimal("0.001")
+    slippage: str = "volume"
+    bps: Decimal = ZERO
+    trigger: str = "path"
+    liquidate_at_end: bool = False
+    max_order_size_pct: Decimal | None = None
+    max_position_size_pct: Decimal | None = None
+    daily_loss_limit_pct: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    id: int
+    order_id: int
+    symbol: str
+    side: str
+    type: str
+    quantity: Decimal
+    price: Decimal
+    quote_amount: Decimal
+    fee: Decimal
+    slippage: Decimal
+    realized_pnl: Decimal | None
+    time: int
+
+
+@dataclass(slots=True)
+class Order:
+    id: int
+    symbol: str
+    side: str
+    type: str
+    quantity: Decimal
+    price: Decimal | None
+    trigger_price: Decimal | None
+    client_order_id: str | None
+    oco_group: str | None
+    created_at: int
+    expires_at: int | None
+    status: str = "pending"
+    reason: str | None = None
+    filled_at: int | None = None
+    closed_at: int | None = None
+    locked_cash: Decimal = ZERO
+    locked_quantity: Decimal = ZERO
+    fill: Fill | None = None
+
+    @property
+    def trigger(self) -> Decimal:
+        """The price at which it becomes executable (design section 2)."""
+        trigger = self.price if self.type == "limit" else self.trigger_price
+        assert trigger is not None
+        return trigger
+
+    @property
+    def waits_for_fall(self) -> bool:
+        """The table of design section 4."""
+        return (self.side, self.type) in {
+            ("buy", "limit"),
+            ("sell", "stop_loss"),
+            ("buy", "take_profit"),
+        }
+
+    @property
+    def is_protective(self) -> bool:
+        return self.side == "sell" and self.type in {"stop_loss", "take_profit"}
+
+
+@dataclass(slots=True)
+class Position:
+    quantity: Decimal = ZERO
+    cost_basis: Decimal = ZERO
+    realized_pnl: Decimal = ZERO
+
+
+class Portfolio(NamedTuple):
+    total_equity: Decimal
+    available_cash: Decimal
+    locked_cash: Decimal
+    position_value: Decimal
+    unrealized_pnl: Decimal
+    realized_pnl: Decimal
+
+
+@dataclass(frozen=True)
+class StepEvents:
+    orders_filled: list[Order]
+    orders_closed: list[Order]
+
+
+@dataclass(frozen=True)
+class TradeMetrics:
+    total_trades: int
+    win_rate: Fraction | None
+    profit_factor: Fraction | None
+    avg_win: Fraction | None
+    avg_loss: Fraction | None
+    best_trade: Decimal | None
+    worst_trade: Decimal | None
+    expectancy: Fraction | None
+
+
+@dataclass
+class _Events:
+    filled: list[Order] = field(default_factory=list)
+    closed: list[Order] = field(default_factory=list)
+
+
+def rounded(value: Decimal | Fraction, places: int) -> Decimal:
+    """The one rounding: half up (away from zero on a tie), whatever the caller's context."""
+    scaled = abs(Fraction(value)) * 10**places
+    digits = (2 * scaled.numerator + scaled.denominator) // (2 * scaled.denominator)
+    return Decimal(-digits if value < 0 else digits).scaleb(-places, EXACT)
+
+
+def from_float(value: float) -> Decimal:
+    """A float becomes a decimal through its shortest representation (section 5)."""
+    return Decimal(repr(float(value)))
+
+
+def time_line(candles: Iterable[Candle]) -> list[Candle]:
+    """Every finest candle, and a coarser one only if no finer candle opens inside it (3)."""
+    candles = list(candles)
+    opens: dict[tuple[str, int], list[int]] = {}
+    for candle in sorted(candles, key=lambda candle: candle.open_time):
+        opens.setdefault((candle.symbol, candle.interval), []).append(candle.open_time)
+
+    def has_finer_inside(candle: Candle) -> bool:
+        for (symbol, interval), times in opens.items():
+            if symbol == candle.symbol and interval < candle.interval:
+                position = bisect_left(times, candle.open_time)
+                if position < len(times) and times[position] < candle.complete:
+                    return True
+        return False
+
+    return [candle for candle in candles if not has_finer_inside(candle)]
+
+
+def path(candle: Candle, orders: Sequence[Order], trigger: str) -> list[tuple[Order, Decimal]]:
+    """The orders that one candle triggers, each with its base price, in sequence (4).
+
+    The price travels open, nearer extreme (on a tie the low), farther extreme, close. An order
+    placed while the candle was running is checked by the close alone.
+    """
+    at_open: list[tuple[Order, Decimal]] = []
+    falling: list[tuple[Order, Decimal]] = []
+    rising: list[tuple[Order, Decimal]] = []
+    at_close: list[tuple[Order, Decimal]] = []
+    for order in sorted(orders, key=lambda order: order.id):
+        level = order.trigger
+        if trigger == "close" or candle.open_time < order.created_at:
+            reached = candle.close <= level if order.waits_for_fall else candle.close >= level
+            if reached:
+                worse = max if order.side == "buy" else min
+                at_close.append((order, worse(level, candle.close)))
+        elif order.waits_for_fall:
+            if candle.open <= level:
+                at_open.append((order, candle.open))
+            elif candle.low <= level:
+                falling.append((order, level))
+        else:
+            if candle.open >= level:
+                at_open.append((order, candle.open))
+            elif candle.high >= level:
+                rising.append((order, level))
+    falling.sort(key=lambda item: (-item[1], item[0].id))
+    rising.sort(key=lambda item: (item[1], item[0].id))
+    low_first = candle.open - candle.low <= candle.high - candle.open
+    legs = falling + rising if low_first else rising + falling
+    return at_open + legs + at_close
+
+
+def _exactly(method: Callable[P, R]) -> Callable[P, R]:
+    """Run in a context that neither rounds silently nor depends on the caller's."""
+
+    @wraps(method)
+    def in_own_context(*args: P.args, **kwargs: P.kwargs) -> R:
+        with localcontext(EXACT):
+            return method(*args, **kwargs)
+
+    return in_own_context
+
+
+class Oracle:
+    """One session on one market."""
+
+    @_exactly
+    def __init__(self, rows: Iterable[Row], config: Config) -> None:
+        candles = time_line(
+            Candle(symbol, interval, open_time, *map(from_float, (o, h, l, c, v or 0.0)))
+            for symbol, interval, open_time, o, h, l, c, v in rows
+        )
+        candles.sort(key=lambda candle: (candle.complete, candle.open_time, candle.symbol))
+        self.config = config
+        self.symbols = sorted({candle.symbol for candle in candles})
+        self.first: dict[str, Candle] = {}
+        for candle in candles:
+            self.first.setdefault(candle.symbol, candle)
+        self.history: dict[str, list[Candle]] = {symbol: [] for symbol in self.symbols}
+        for candle in candles:
+            if candle.complete <= config.start:
+                self.history[candle.symbol].append(candle)
+        self.coming = [candle for candle in candles if candle.complete > config.start]
+        self.next_candle = 0
+
+        self.time = config.start
+        self.step_number = 0
+        self.total_steps = (config.end - config.start) // config.interval
+        self.status = "running"
+
+        self.cash = config.balance
+        self.positions: dict[str, Position] = {symbol: Position() for symbol in self.symbols}
+        self.orders: list[Order] = []
+        self.pending: list[Order] = []
+        self.fills: list[Fill] = []
+        self.day_start_equity = config.balance
+        self.snapshots: dict[int, Portfolio] = {config.start: self.portfolio()}
+        self.equity_curve: dict[int, Decimal] = {}
+        self._events = _Events()
+
+    # Commands
+
+    @_exactly
+    def place_order(
+        self,
+        *,
+        symbol: str,
+        side: str,
+        type: str,
+        quantity: Decimal,
+        price: Decimal | None = None,
+        trigger_price: Decimal | None = None,
+        client_order_id: str | None = None,
+        oco_group: str | None = None,
+        expires_at: int | None = None,
+    ) -> Order:
+        """Repetition, state, parameters, symbol, price, balance, risk: in this order."""
+        if client_order_id is not None:
+            for order in self.orders:
+                if order.client_order_id == client_order_id:
+                    return order
+        self._must_be_running()
+        price, trigger_price = self._checked_prices(type, price, trigger_price)
+        order = Order(
+            id=len(self.orders) + 1,
+            symbol=symbol,
+            side=side,
+            type=type,
+            quantity=self._checked_positive(quantity, AMOUNT_PLACES),
+            price=price,
+            trigger_price=trigger_price,
+            client_order_id=client_order_id,
+            oco_group=oco_group,
+            created_at=self.time,
+            expires_at=self._checked_expiry(type, expires_at),
+        )
+        if side not in {"buy", "sell"}:
+            raise Refused("INVALID_PARAMETER")
+        if symbol not in self.history:
+            raise Refused("SYMBOL_NOT_FOUND")
+        market_price = self.price(symbol)
+        if market_price is None:
+            raise Refused("NO_DATA")
+        if self._is_executable(order, market_price):
+            self._place_at_once(order, market_price)
+        else:
+            self._place_pending(order)
+        self._refresh()
+        return order
+
+    @_exactly
+    def cancel_order(self, order_id: int) -> Order:
+        self._must_be_running()
+        for order in self.orders:
+            if order.id == order_id:
+                if order.status != "pending":
+                    raise Refused("INVALID_STATE")
+                self._close(order, "cancelled", "requested")
+                self._refresh()
+                return order
+        raise Refused("ORDER_NOT_FOUND")
+
+    @_exactly
+    def step(self, steps: int = 1) -> StepEvents:
+        self._must_be_running()
+        if steps < 1:
+            raise Refused("INVALID_PARAMETER")
+        for _ in range(steps):
+            if self.status == "running":
+                self._step()
+        events, self._events = self._events, _Events()
+        return StepEvents(events.filled, events.closed)
+
+    @_exactly
+    def cancel(self) -> None:
+        self._must_be_running()
+        self._end("cancelled")
+
+    # What can be read
+
+    def price(self, symbol: str) -> Decimal | None:
+        """The close of the latest complete candle, before that the open of the first (3)."""
+        if self.history[symbol]:
+            return self.history[symbol][-1].close
+        first = self.first[symbol]
+        return first.open if first.open_time <= self.time else None
+
+    def prices(self) -> dict[str, Decimal]:
+        known = {symbol: self.price(symbol) for symbol in self.symbols}
+        return {symbol: price for symbol, price in known.items() if price is not None}
+
+    @_exactly
+    def locked_cash(self) -> Decimal:
+        return sum((order.locked_cash for order in self.pending), ZERO)
+
+    @_exactly
+    def available_cash(self) -> Decimal:
+        return self.cash - self.locked_cash()
+
+    @_exactly
+    def locked_quantity(self, symbol: str, without_group: str | None = None) -> Decimal:
+        """What pending limit sells lock; those of one group share the largest lock (4)."""
+        total = ZERO
+        groups: dict[str, Decimal] = {}
+        for order in self.pending:
+            if order.symbol != symbol:
+                continue
+            if order.oco_group is None:
+                total += order.locked_quantity
+            elif order.oco_group != without_group:
+                largest = groups.get(order.oco_group, ZERO)
+                groups[order.oco_group] = max(largest, order.locked_quantity)
+        return total + sum(groups.values(), ZERO)
+
+    @_exactly
+    def portfolio(self) -> Portfolio:
+        """Section 5: each position's value is rounded once."""
+        value = cost = realized = ZERO
+        for symbol in self.symbols:
+            position = self.positions[symbol]
+            value += self._value(symbol)
+            cost += position.cost_basis
+            realized += position.realized_pnl
+        locked = self.locked_cash()
+        return Portfolio(
+            total_equity=self.cash + value,
+            available_cash=self.cash - locked,
+            locked_cash=locked,
+            position_value=value,
+            unrealized_pnl=value - cost,
+            realized_pnl=realized,
+        )
+
+    def drawdown(self) -> tuple[Fraction, int]:
+        """The deepest fall from a peak, as a fraction, and the longest time under water in
+        whole days, rounded up (9)."""
+        peak = self.config.balance
+        deepest = Fraction(0)
+        longest = 0
+        below_since: int | None = None
+        for time in sorted(self.equity_curve):
+            equity = self.equity_curve[time]
+            if equity < peak:
+                if below_since is None:
+                    below_since = time
+                deepest = max(deepest, 1 - Fraction(equity) / Fraction(peak))
+            else:
+                if below_since is not None:
+                    longest = max(longest, time - below_since)
+                    below_since = None
+                peak = equity
+        if below_since is not None:
+            longest = max(longest, self.time - below_since)
+        return deepest, -(-longest // DAY)
+
+    def trade_metrics(self) -> TradeMetrics:
+        """Over the fills that realize PnL, after fees (section 9). Undefined is None."""
+        realized = [fill.realized_pnl for fill in self.fills if fill.realized_pnl is not None]
+        wins = [Fraction(pnl) for pnl in realized if pnl > 0]
+        losses = [Fraction(pnl) for pnl in realized if pnl < 0]
+
+        def mean(values: Sequence[Fraction]) -> Fraction | None:
+            return sum(values, Fraction(0)) / len(values) if values else None
+
+        return TradeMetrics(
+            total_trades=len(self.fills),
+            win_rate=Fraction(100 * len(wins), len(realized)) if realized else None,
+            profit_factor=sum(wins, Fraction(0)) / -sum(losses) if losses else None,
+            avg_win=mean(wins),
+            avg_loss=mean(losses),
+            best_trade=max(realized, default=None),
+            worst_trade=min(realized, default=None),
+            expectancy=mean([Fraction(pnl) for pnl in realized]),
+        )
+
+    # Parameters
+
+    def _must_be_running(self) -> None:
+        if self.status != "running":
+            raise Refused("INVALID_STATE")
+
+    def _checked_positive(self, value: Decimal, places: int) -> Decimal:
+        value = rounded(value, places)
+        if not ZERO < value <= LARGEST:
+            raise Refused("INVALID_PARAMETER")
+        return value
+
+    def _checked_prices(
+        self, type: str, price: Decimal | None, trigger_price: Decimal | None
+    ) -> tuple[Decimal | None, Decimal | None]:
+        given = price if trigger_price is None else trigger_price
+        if price is not None and trigger_price is not None:
+            raise Refused("INVALID_PARAMETER")
+        if type == "market" and given is None:
+            return None, None
+        if type == "limit" and price is not None:
+            return self._checked_positive(price, PRICE_PLACES), None
+        if type in {"stop_loss", "take_profit"} and given is not None:
+            return None, self._checked_positive(given, PRICE_PLACES)
+        raise Refused("INVALID_PARAMETER")
+
+    def _checked_expiry(self, type: str, expires_at: int | None) -> int | None:
+        if expires_at is not None and (type == "market" or expires_at <= self.time):
+            raise Refused("INVALID_PARAMETER")
+        return expires_at
+
+    # Placement (sections 4 and 5)
+
+    def _is_executable(self, order: Order, market_price: Decimal) -> bool:
+        """A market order, or a limit that is marketable already."""
+        if order.type == "limit":
+            reached = market_price <= order.trigger
+            return reached if order.side == "buy" else market_price >= order.trigger
+        return order.type == "market"
+
+    def _place_at_once(self, order: Order, market_price: Decimal) -> None:
+        slippage = self._slippage_now(order)
+        price = self._slipped(order, market_price, slippage)
+        if order.type == "limit":
+            limit = order.trigger
+            if price > limit if order.side == "buy" else price < limit:
+                price = limit
+                off = abs(Fraction(price) / Fraction(market_price) - 1)
+                slippage = rounded(off, PRICE_PLACES)
+        notional, fee = self._notional_and_fee(order.quantity, price)
+        if notional == 0:
+            raise Refused("INVALID_PARAMETER")
+        if order.side == "buy":
+            self._check_affordable(notional + fee)
+            self._check_risk(order, notional + fee)
+        else:
+            self._check_free(order)
+        self._record(order)
+        self._fill(order, order.quantity, price, slippage, self.time)
+
+    def _place_pending(self, order: Order) -> None:
+        """A buy locks its cost at its trigger, a limit sell its quantity, a protective sell
+        nothing: it only may not exceed the quantity held."""
+        if rounded(order.quantity * order.trigger, AMOUNT_PLACES) == 0:
+            raise Refused("INVALID_PARAMETER")
+        if order.side == "buy":
+            slippage = ZERO if order.type == "limit" else self._slippage_now(order)
+            price = self._slipped(order, order.trigger, slippage)
+            lock = sum(self._notional_and_fee(order.quantity, price), ZERO)
+            self._check_affordable(lock)
+            self._check_risk(order, lock)
+            order.locked_cash = lock
+        elif order.is_protective:
+            if order.quantity > self.positions[order.symbol].quantity:
+                raise Refused("INSUFFICIENT_BALANCE")
+        else:
+            self._check_free(order)
+            order.locked_quantity = order.quantity
+        self._record(order)
+        self.pending.append(order)
+
+    def _check_affordable(self, cost: Decimal) -> None:
+        if cost > self.available_cash():
+            raise Refused("INSUFFICIENT_BALANCE")
+
+    def _check_free(self, order: Order) -> None:
+        if order.quantity > self._free_quantity(order):
+            raise Refused("INSUFFICIENT_BALANCE")
+
+    def _free_quantity(self, order: Order) -> Decimal:
+        """What is held and not locked by limit sells of other groups."""
+        locked = self.locked_quantity(order.symbol, without_group=order.oco_group)
+        return self.positions[order.symbol].quantity - locked
+
+    def _check_risk(self, order: Order, cost: Decimal) -> None:
+        """Section 6: a buy that breaks a limit is recorded as a rejected order."""
+        limit = self._broken_limit(order.symbol, cost)
+        if limit is not None:
+            self._record(order)
+            self._close(order, "rejected", limit)
+            raise Refused("RISK_LIMIT_EXCEEDED")
+
+    def _broken_limit(self, symbol: str, cost: Decimal) -> str | None:
+        config = self.config
+        waiting = [o for o in self.pending if o.symbol == symbol and o.side == "buy"]
+        exposure = self._value(symbol) + cost
+        for order in waiting:
+            exposure += rounded(order.quantity * order.trigger, AMOUNT_PLACES)
+        loss = ZERO
+        for fill in self.fills:
+            if fill.realized_pnl is not None and fill.time // DAY == self.time // DAY:
+                loss -= fill.realized_pnl
+
+        def exceeds(amount: Decimal, pct: Decimal | None, whole: Decimal) -> bool:
+            return pct is not None and 100 * amount > pct * whole
+
+        if exceeds(cost, config.max_order_size_pct, self.available_cash()):
+            return "max_order_size_pct"
+        if exceeds(exposure, config.max_position_size_pct, self.portfolio().total_equity):
+            return "max_position_size_pct"
+        if exceeds(loss, config.daily_loss_limit_pct, self.day_start_equity):
+            return "daily_loss_limit_pct"
+        return None
+
+    def _record(self, order: Order) -> None:
+        self.orders.append(order)
+
+    # Costs (section 5)
+
+    def _notional_and_fee(self, quantity: Decimal, price: Decimal) -> tuple[Decimal, Decimal]:
+        notional = rounded(quantity * price, AMOUNT_PLACES)
+        return notional, rounded(notional * self.config.fee_rate, AMOUNT_PLACES)
+
+    def _slipped(self, order: Order, base: Decimal, slippage: Decimal) -> Decimal:
+        sign = 1 if order.side == "buy" else -1
+        return rounded(base * (1 + sign * slippage), PRICE_PLACES)
+
+    def _slippage_now(self, order: Order) -> Decimal:
+        seen = self.history[order.symbol]
+        interval = seen[-1].interval if seen else 0
+        return self._slippage(order.symbol, order.quantity, interval, self.time)
+
+    def _slippage(self, symbol: str, quantity: Decimal, interval: int, now: int) -> Decimal:
+        """By the average volume of the last candles of that interval complete at ``now``."""
+        if self.config.slippage == "none":
+            return ZERO
+        if self.config.slippage == "fixed_bps":
+            return self.config.bps / 10_000
+        has_volume = False
+        for candle in self.history[symbol]:
+            if candle.complete <= now and candle.volume > 0:
+                has_volume = True
+                break
+        volumes: list[Decimal] = []
+        for candle in reversed(self.history[symbol]):
+            if len(volumes) == VOLUME_CANDLES:
+                break
+            if candle.complete <= now and candle.interval == interval:
+                volumes.append(candle.volume)
+        if not volumes or not has_volume:
+            return LEAST_SLIPPAGE
+        total = sum(volumes, ZERO)
+        if total == 0:
+            return MOST_SLIPPAGE
+        fraction = Fraction(quantity) * len(volumes) / Fraction(total) / 10
+        return min(max(rounded(fraction, PRICE_PLACES), LEAST_SLIPPAGE), MOST_SLIPPAGE)
+
+    def _value(self, symbol: str) -> Decimal:
+        quantity = self.positions[symbol].quantity
+        price = self.price(symbol)
+        return rounded(quantity * price, AMOUNT_PLACES) if quantity and price else ZERO
+
+    # Fills and their consequences (sections 4 and 5)
+
+    def _fill(
+        self, order: Order, quantity: Decimal, price: Decimal, slippage: Decimal, time: int
+    ) -> None:
+        notional, fee = self._notional_and_fee(quantity, price)
+        position = self.positions[order.symbol]
+        realized: Decimal | None = None
+        if order.side == "buy":
+            self.cash -= notional + fee
+            position.quantity += quantity
+            position.cost_basis += notional + fee
+        else:
+            cost = position.cost_basis
+            if quantity < position.quantity:
+                share = Fraction(cost) * Fraction(quantity) / Fraction(position.quantity)
+                cost = rounded(share, AMOUNT_PLACES)
+            realized = notional - fee - cost
+            self.cash += notional - fee
+            position.quantity -= quantity
+            position.cost_basis -= cost
+            position.realized_pnl += realized
+        order.fill = Fill(
+            id=len(self.fills) + 1,
+            order_id=order.id,
+            symbol=order.symbol,
+            side=order.side,
+            type=order.type,
+            quantity=quantity,
+            price=price,
+            quote_amount=notional,
+            fee=fee,
+            slippage=slippage,
+            realized_pnl=realized,
+            time=time,
+        )
+        self.fills.append(order.fill)
+        if order in self.pending:
+            self.pending.remove(order)
+            self._events.filled.append(order)
+        order.status = "filled"
+        order.filled_at = order.closed_at = time
+        if order.oco_group is not None:
+            for other in list(self.pending):
+                if other.oco_group == order.oco_group:
+                    self._close(other, "cancelled", "oco")
+        if position.quantity == 0:
+            for other in list(self.pending):
+                if other.symbol == order.symbol and other.is_protective:
+                    self._close(other, "cancelled", "position_closed")
+        self.snapshots[time] = self.portfolio()
+
+    def _close(self, order: Order, status: str, reason: str | None) -> None:
+        if order in self.pending:
+            self.pending.remove(order)
+        order.status = status
+        order.reason = reason
+        order.closed_at = self.time
+        self._events.closed.append(order)
+
+    def _trigger(self, order: Order, base: Decimal, candle: Candle) -> None:
+        """A pending order has become executable: fill or reject it."""
+        quantity = order.quantity
+        if order.is_protective:
+            quantity = min(quantity, self._free_quantity(order))
+            if quantity <= 0:
+                self._close(order, "rejected", "nothing_to_sell")
+                return
+        slippage = ZERO
+        if order.type != "limit":
+            opened = candle.open_time
+            slippage = self._slippage(order.symbol, quantity, candle.interval, opened)
+        price = self._slipped(order, base, slippage)
+        if order.side == "buy":
+            cost = sum(self._notional_and_fee(quantity, price), ZERO)
+            if cost > self.available_cash() + order.locked_cash:
+                self._close(order, "rejected", "insufficient_balance")
+                return
+        self._fill(order, quantity, price, slippage, candle.complete)
+
+    # Time (sections 3, 4 and 7)
+
+    def _step(self) -> None:
+        until = self.time + self.config.interval
+        while (instant := self._next_instant(until)) < until:
+            self._pass(instant)
+        self._pass(until)
+        self.step_number += 1
+        if self.step_number % SNAPSHOT_STEPS == 0:
+            self.snapshots[self.time] = self.portfolio()
+        if self.step_number == self.total_steps:
+            self._end("completed")
+
+    def _next_instant(self, until: int) -> int:
+        """The next time at which something happens: a candle completes, an order expires, a
+        day begins."""
+        instant = min(until, (self.time // DAY + 1) * DAY)
+        if self.next_candle < len(self.coming):
+            instant = min(instant, self.coming[self.next_candle].complete)
+        for order in self.pending:
+            if order.expires_at is not None:
+                instant = min(instant, order.expires_at)
+        return instant
+
+    def _pass(self, instant: int) -> None:
+        """Everything of one instant, in the sequence of section 4."""
+        self.time = instant
+        completed: list[Candle] = []
+        while self.next_candle < len(self.coming):
+            candle = self.coming[self.next_candle]
+            if candle.complete > instant:
+                break
+            self.history[candle.symbol].append(candle)
+            completed.append(candle)
+            self.next_candle += 1
+        if instant % DAY == 0:
+            self.day_start_equity = self.portfolio().total_equity
+        for candle in completed:
+            self._check_orders(candle)
+        for order in list(self.pending):
+            if order.expires_at == instant:
+                self._close(order, "expired", None)
+        if any(self.positions[candle.symbol].quantity for candle in completed):
+            self.equity_curve[instant] = self.portfolio().total_equity
+        self._refresh()
+
+    def _check_orders(self, candle: Candle) -> None:
+        waiting = [order for order in self.pending if order.symbol == candle.symbol]
+        for order, base in path(candle, waiting, self.config.trigger):
+            if order.status == "pending":
+                self._trigger(order, base, candle)
+
+    def _refresh(self) -> None:
+        """What is recorded for this instant is the state after everything of it (R14)."""
+        if self.time in self.snapshots:
+            self.snapshots[self.time] = self.portfolio()
+        if self.fills and self.fills[-1].time == self.time:
+            self.equity_curve[self.time] = self.portfolio().total_equity
+
+    def _end(self, status: str) -> None:
+        """Pending orders are cancelled, at the last step positions are sold if so wished, then
+        there is the last snapshot (8)."""
+        for order in list(self.pending):
+            self._close(order, "cancelled", "session_end")
+        if self.config.liquidate_at_end and status == "completed":
+            for symbol in self.symbols:
+                self._liquidate(symbol)
+        self.snapshots[self.time] = self.portfolio()
+        self._refresh()
+        self.status = status
+
+    def _liquidate(self, symbol: str) -> None:
+        """A market sell of the whole position."""
+        quantity = self.positions[symbol].quantity
+        market_price = self.price(symbol)
+        if quantity == 0 or market_price is None:
+            return
+        order = Order(
+            id=len(self.orders) + 1,
+            symbol=symbol,
+            side="sell",
+            type="market",
+            quantity=quantity,
+            price=None,
+            trigger_price=None,
+            client_order_id=None,
+            oco_group=None,
+            created_at=self.time,
+            expires_at=None,
+            reason="liquidate_at_end",
+        )
+        self._record(order)
+        slippage = self._slippage_now(order)
+        price = self._slipped(order, market_price, slippage)
+        self._fill(order, quantity, price, slippage, self.time)
+        self._events.filled.append(order)

@@ -1,0 +1,555 @@
+"""Hypothesis strategies: small markets, session configurations and command sequences.
+
+Everything of a case lies on one small grid of prices and of quantities, so that candles touch
+triggers exactly, several orders trigger in one candle, and sales are exactly what is held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Literal, TypeAlias, TypeVar
+
+import msgspec
+import numpy as np
+from hypothesis import strategies as st
+
+from sandbox import Candles, Market, RiskProfile, SandboxError, Session, SessionConfig
+
+SECOND = 1_000
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+
+INTERVALS = {MINUTE: "1m", 5 * MINUTE: "5m", 15 * MINUTE: "15m", HOUR: "1h", 4 * HOUR: "4h"}
+MIDNIGHT = 1_709_164_800_000  # 2024-02-29T00:00:00Z
+SYMBOLS = ("AAAUSDT", "BBBUSDT", "CCCUSDT")
+UNKNOWN_SYMBOL = "NONEUSDT"
+
+Side: TypeAlias = Literal["buy", "sell"]
+Type: TypeAlias = Literal["market", "limit", "stop_loss", "take_profit"]
+Slippage: TypeAlias = Literal["volume", "fixed_bps", "none"]
+Trigger: TypeAlias = Literal["path", "close"]
+
+SIDES: tuple[Side, ...] = ("buy", "sell")
+TYPES: tuple[Type, ...] = ("market", "limit", "stop_loss", "take_profit")
+TRIGGERS: tuple[Trigger, ...] = ("path", "path", "path", "path", "close")
+
+
+@dataclass(frozen=True)
+class Bar:
+    open_time: int
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+
+
+@dataclass(frozen=True)
+class Series:
+    """The candles of one symbol in one granularity."""
+
+    symbol: str
+    interval: int
+    bars: tuple[Bar, ...]
+    has_volume: bool = True
+
+
+@dataclass(frozen=True)
+class Config:
+    start: int
+    end: int
+    interval: int
+    balance: str
+    fee_rate: str = "0.001"
+    slippage: Slippage = "volume"
+    bps: str = "0"
+    trigger: Trigger = "path"
+    liquidate_at_end: bool = False
+    max_order_size_pct: str | None = None
+    max_position_size_pct: str | None = None
+    daily_loss_limit_pct: str | None = None
+
+    @property
+    def total_steps(self) -> int:
+        return (self.end - self.start) // self.interval
+
+
+@dataclass(frozen=True)
+class Place:
+    symbol: str
+    side: Side
+    type: Type
+    quantity: str
+    price: str | None = None
+    trigger_price: str | None = None
+    client_order_id: str | None = None
+    oco_group: str | None = None
+    expires_at: int | None = None
+
+
+@dataclass(frozen=True)
+class Cancel:
+    order_id: int
+
+
+@dataclass(frozen=True)
+class Step:
+    steps: int
+
+
+@dataclass(frozen=True)
+class End:
+    """The session is cancelled."""
+
+
+Command: TypeAlias = Place | Cancel | Step | End
+
+
+@dataclass(frozen=True)
+class Case:
+    market: tuple[Series, ...]
+    config: Config
+    commands: tuple[Command, ...]
+
+    @property
+    def symbols(self) -> list[str]:
+        return sorted({series.symbol for series in self.market})
+
+    @property
+    def finest(self) -> int:
+        return min(series.interval for series in self.market)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The prices and quantities of a case: ``price(k)`` is k ticks, ``quantity(n)`` n units.
+    Eight units at the middle price are worth the whole balance."""
+
+    tick: float
+    middle: int
+    balance: Decimal
+
+    def price(self, ticks: int) -> float:
+        return ticks * self.tick
+
+    def quantity(self, units: Decimal) -> str:
+        price = Decimal(repr(self.price(self.middle)))
+        return format((self.balance / price / 8 * units).quantize(Decimal("1e-9")), "f")
+
+
+@st.composite
+def bars(draw: st.DrawFn, grid: Grid, interval: int, first: int, count: int) -> tuple[Bar, ...]:
+    """Candles of a few ticks around the middle; every number of one is decoded from one draw,
+    in which zero is a flat candle at the middle price and large ones are gaps."""
+    codes = draw(st.lists(st.integers(0, 9 * 4 * 4 * 4 * 9 - 1), min_size=count, max_size=count))
+    found: list[Bar] = []
+    for index, code in enumerate(codes):
+        code, opened = divmod(code, 9)
+        code, up = divmod(code, 4)
+        code, down = divmod(code, 4)
+        code, closed = divmod(code, 4)
+        if code == 8 and index:
+            continue
+        low_body = grid.middle + (0, 1, -1, 2, -2, 3, -3, 4, -4)[opened]
+        high_body = low_body + (0, 1, 0, 2)[closed]
+        ends = (low_body, high_body) if closed < 2 else (high_body, low_body)
+        volume = (0.0, 1.0, 0.1 + 0.2, 7.5, 0.0, 1234.5678, 1e-9, 1e6)[code % 8]
+        found.append(
+            Bar(
+                open_time=first + index * interval,
+                open=grid.price(ends[0]),
+                high=grid.price(high_body + (0, 1, 2, 0)[up]),
+                low=grid.price(low_body - (0, 1, 2, 0)[down]),
+                close=grid.price(ends[1]),
+                volume=volume * float(grid.balance) / grid.price(grid.middle) / 8,
+            )
+        )
+    return tuple(found)
+
+
+def _aligned(time: int, interval: int) -> int:
+    return time // interval * interval
+
+
+@st.composite
+def symbol_series(
+    draw: st.DrawFn, symbol: str, grid: Grid, first: int, is_late: bool
+) -> tuple[Series, ...]:
+    """One granularity, or a finer one inside the span of a coarser one."""
+    has_volume = draw(st.sampled_from([True, True, True, False]))
+    coarse, fine = draw(
+        st.sampled_from(
+            [
+                (MINUTE, None),
+                (MINUTE, None),
+                (MINUTE, None),
+                (HOUR, None),
+                (5 * MINUTE, None),
+                (5 * MINUTE, MINUTE),
+                (HOUR, 5 * MINUTE),
+                (HOUR, MINUTE),
+            ]
+        )
+    )
+    count = draw(st.integers(10, 40) if fine is None else st.integers(4, 10))
+    start = _aligned(first, coarse) + (draw(st.integers(1, 9)) * coarse if is_late else 0)
+    found = [Series(symbol, coarse, draw(bars(grid, coarse, start, count)), has_volume)]
+    if fine is not None:
+        offset = draw(st.integers(0, count)) * coarse + draw(st.integers(0, 5)) * fine
+        inside = draw(bars(grid, fine, start + offset, draw(st.integers(1, 20))))
+        found.append(Series(symbol, fine, inside, has_volume))
+    return tuple(found)
+
+
+def _plain(value: float | Decimal) -> str:
+    return format(Decimal(repr(value)) if isinstance(value, float) else value, "f")
+
+
+@st.composite
+def configs(draw: st.DrawFn, grid: Grid, market: tuple[Series, ...], first: int) -> Config:
+    """Starts on and off the candle grid, steps finer and coarser than the data."""
+    ends = max(series.bars[-1].open_time + series.interval for series in market)
+    finest = min(series.interval for series in market)
+    interval = draw(
+        st.sampled_from([finest, finest, finest, MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR])
+    )
+    into = draw(st.sampled_from([1, 1, 2, 3, 4, 0])) * finest
+    off_grid = draw(st.sampled_from([0, 0, 0, 0, 30 * SECOND, 7, -1, -finest // 2]))
+    start = first + into + off_grid
+    steps = -(-(ends - start) // interval) + draw(st.sampled_from([0, 1, -1, 5, 5]))
+    pct = st.sampled_from([None, None, None, "100", "50", "25", "12.5", "0", "60.5", "99.9"])
+    loss = st.sampled_from([None, None, "0", "0.1", "1", "12.5"])
+    is_risky = draw(st.sampled_from([False, False, True]))
+    slippage: Slippage = draw(st.sampled_from(("none", "volume", "volume", "fixed_bps")))
+    return Config(
+        start=start,
+        end=start + max(5, steps) * interval + draw(st.sampled_from([0, 0, interval - 1])),
+        interval=interval,
+        balance=_plain(grid.balance),
+        fee_rate=draw(st.sampled_from(["0", "0", "0.001", "0.00075", "0.1"])),
+        slippage=slippage,
+        bps=draw(st.sampled_from(["0", "5", "0.3", "1000"])) if slippage == "fixed_bps" else "0",
+        trigger=draw(st.sampled_from(TRIGGERS)),
+        liquidate_at_end=draw(st.sampled_from([False, False, True])),
+        max_order_size_pct=draw(pct) if is_risky else None,
+        max_position_size_pct=draw(pct) if is_risky else None,
+        daily_loss_limit_pct=draw(loss) if is_risky else None,
+    )
+
+
+@dataclass(frozen=True)
+class Room:
+    """What the orders of one case are drawn from."""
+
+    grid: Grid
+    symbols: tuple[str, ...]
+    config: Config
+
+    def symbol(self) -> st.SearchStrategy[str]:
+        return st.sampled_from(self.symbols)
+
+    def quantity(self) -> st.SearchStrategy[str]:
+        units = ["1", "2", "3", "1", "2", "1", "1", "2", "4", "8", "7.9", "2.5", "0.333", "1e-5"]
+        return st.sampled_from([self.grid.quantity(Decimal(unit)) for unit in units])
+
+    def any_quantity(self) -> st.SearchStrategy[str]:
+        odd = ["0.00000001", "0.000000005", "0.000000004", "0", "-1", "1e16", "10000000000000001"]
+        too_large = self.grid.quantity(Decimal(20))
+        return rarely(st.sampled_from([too_large, *odd]), self.quantity())
+
+    def level(self, low: int = -5, high: int = 6) -> st.SearchStrategy[str]:
+        """A price on the grid, exactly as a candle would have it, or just beside one."""
+        middle, tick = self.grid.middle, self.grid.tick
+        on_grid = [_plain(self.grid.price(middle + k)) for k in range(low, high + 1)]
+        beside = [_plain((middle + 0.5) * tick), _plain(Decimal(repr(tick)) * (middle + 3))]
+        return st.sampled_from(on_grid + beside)
+
+    def oco_group(self) -> st.SearchStrategy[str | None]:
+        return st.sampled_from([None, None, None, None, "g", "h"])
+
+    def client_order_id(self) -> st.SearchStrategy[str | None]:
+        return st.sampled_from([None, None, None, None, None, None, "one", "two"])
+
+    def expires_at(self) -> st.SearchStrategy[int | None]:
+        interval = self.config.interval
+        on_grid = [self.config.start + k * interval for k in (1, 2, 3, 5, 8, 13, 21)]
+        off_grid = [time + shift for time in on_grid for shift in (-1, 1, interval // 2)]
+        others = [self.config.start, self.config.end, MIDNIGHT + DAY]
+        return rarely(st.sampled_from([*on_grid, *off_grid, *others]), st.none())
+
+
+T = TypeVar("T")
+
+
+@st.composite
+def rarely(draw: st.DrawFn, rare: st.SearchStrategy[T], usual: st.SearchStrategy[T]) -> T:
+    return draw(rare if draw(st.integers(0, 5)) == 5 else usual)
+
+
+@st.composite
+def orders(
+    draw: st.DrawFn, room: Room, sides: tuple[Side, ...] = SIDES, types: tuple[Type, ...] = TYPES
+) -> Place:
+    type = draw(st.sampled_from(types))
+    level = draw(room.level()) if type != "market" else None
+    is_price = type == "limit" or (level is not None and draw(st.integers(0, 5)) == 5)
+    return Place(
+        symbol=draw(room.symbol()),
+        side=draw(st.sampled_from(sides)),
+        type=type,
+        quantity=draw(room.any_quantity()),
+        price=level if is_price else None,
+        trigger_price=None if is_price else level,
+        client_order_id=draw(room.client_order_id()),
+        oco_group=draw(room.oco_group()),
+        expires_at=draw(room.expires_at()) if type != "market" else None,
+    )
+
+
+@st.composite
+def odd_orders(draw: st.DrawFn, room: Room) -> list[Command]:
+    """An order that is wrong in one way, or nearly."""
+    order = draw(orders(room))
+    level = draw(room.level())
+    return [
+        draw(
+            st.sampled_from(
+                [
+                    replace(order, symbol=UNKNOWN_SYMBOL),
+                    replace(order, price=level, trigger_price=level),
+                    replace(order, price=None, trigger_price=None),
+                    replace(order, price=None, trigger_price=level),
+                    replace(order, price="0", trigger_price=None),
+                    replace(order, price="0.00000000000000004", trigger_price=None),
+                    replace(order, expires_at=room.config.start + room.config.interval),
+                    replace(order, quantity="0.00000001"),
+                ]
+            )
+        )
+    ]
+
+
+@st.composite
+def brackets(draw: st.DrawFn, room: Room) -> list[Command]:
+    """A buy, and around it the sells that guard the position."""
+    symbol = draw(room.symbol())
+    quantity = draw(room.quantity())
+    guarded = draw(st.sampled_from([quantity, quantity, draw(room.quantity())]))
+    group = draw(room.oco_group())
+    guard = Place(
+        symbol, "sell", "stop_loss", guarded, oco_group=group, expires_at=draw(room.expires_at())
+    )
+    below, above = draw(room.level(high=0)), draw(room.level(low=1))
+    stop = replace(guard, trigger_price=below)
+    target = replace(guard, type="take_profit", trigger_price=above)
+    limit = replace(guard, type="limit", price=above)
+    guards = [[stop, target], [limit, stop], [limit, target, stop], [stop], [limit]]
+    return [Place(symbol, "buy", "market", quantity), *draw(st.sampled_from(guards))]
+
+
+@st.composite
+def ladders(draw: st.DrawFn, room: Room) -> list[Command]:
+    """Several orders of one symbol that one candle may trigger."""
+    symbol = draw(room.symbol())
+    side: Side = draw(st.sampled_from(("buy", "buy", "sell")))
+    found = draw(st.lists(orders(room, (side,)), min_size=2, max_size=4))
+    return [replace(order, symbol=symbol, client_order_id=None) for order in found]
+
+
+@st.composite
+def moves(draw: st.DrawFn, room: Room) -> list[Command]:
+    choice = draw(st.sampled_from(MOVES))
+    if choice == "step":
+        return [Step(draw(st.sampled_from([1, 1, 1, 1, 2, 2, 3, 3, 5, 7, 20, 61, 0])))]
+    if choice == "cancel":
+        return [Cancel(draw(st.sampled_from([1, 2, 3, 4, 5, 6, 7, 8, 0, 999])))]
+    if choice == "bracket":
+        return draw(brackets(room))
+    if choice == "ladder":
+        return draw(ladders(room))
+    if choice == "odd":
+        return draw(odd_orders(room))
+    if choice == "buy":
+        return [draw(orders(room, ("buy",), ("market",)))]
+    return [draw(orders(room))]
+
+
+MOVES = (
+    ["step"] * 9
+    + ["order"] * 4
+    + ["buy"] * 4
+    + ["bracket"] * 4
+    + ["ladder"] * 3
+    + ["cancel"] * 2
+    + ["odd"]
+)
+
+
+@st.composite
+def commands(draw: st.DrawFn, room: Room) -> tuple[Command, ...]:
+    """Commands until the session ends, and a few that come too late."""
+    found = [
+        command for move in draw(st.lists(moves(room), min_size=8, max_size=25)) for command in move
+    ]
+    is_cancelled = draw(st.sampled_from([False] * 7 + [True]))
+    found.append(End() if is_cancelled else Step(100_000))
+    left = room.config.total_steps
+    for index, command in enumerate(found):
+        left -= command.steps if isinstance(command, Step) else 0
+        if left <= 0:
+            return (*found[: index + 3], Step(1), End())
+    return (*found, Step(1))
+
+
+@st.composite
+def grids(draw: st.DrawFn) -> Grid:
+    tick = draw(st.sampled_from([1.0, 0.1, 0.5, 1e-10, 1e9]))
+    middle = draw(st.sampled_from([100, 10]))
+    units = draw(st.sampled_from(["8", "1000", "0.0001", "7.123457"]))
+    worth = Decimal(repr(tick)) * middle * Decimal(units)
+    return Grid(tick, middle, max(Decimal("0.001"), worth.quantize(Decimal("1e-8"))))
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    grid = draw(grids())
+    symbols = SYMBOLS[: draw(st.sampled_from([1, 1, 2, 2, 3]))]
+    before_midnight = draw(st.sampled_from([3, 7, 15, 60, 200])) * MINUTE
+    first = MIDNIGHT + DAY - before_midnight
+    market: tuple[Series, ...] = ()
+    for symbol in symbols:
+        is_late = draw(st.integers(0, 7)) == 7
+        market += draw(symbol_series(symbol, grid, first, is_late))
+    config = draw(configs(grid, market, first))
+    return Case(market, config, draw(commands(Room(grid, symbols, config))))
+
+
+@st.composite
+def other_futures(draw: st.DrawFn, case: Case, now: int) -> tuple[Series, ...]:
+    """The same market with every number after ``now`` changed: of a candle not complete only
+    the open stays, and that only if it is running."""
+    numbers = st.integers(1, 200)
+
+    def changed(bar: Bar, interval: int) -> Bar:
+        if bar.open_time + interval <= now:
+            return bar
+        unit = bar.open / 100
+        ticks = [draw(numbers) * unit for _ in range(3)]
+        opened = bar.open if bar.open_time <= now else ticks[0]
+        return Bar(
+            open_time=bar.open_time,
+            open=opened,
+            high=max(opened, *ticks),
+            low=min(opened, *ticks),
+            close=ticks[2],
+            volume=float(draw(numbers) - 1),
+        )
+
+    return tuple(
+        replace(series, bars=tuple(changed(bar, series.interval) for bar in series.bars))
+        for series in case.market
+    )
+
+
+# Running a case
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """The answer to a command that was refused."""
+
+    code: str
+
+
+def market_of(market: tuple[Series, ...]) -> Market:
+    return Market(
+        [
+            Candles(
+                symbol=series.symbol,
+                interval=INTERVALS[series.interval],
+                open_time=np.array([bar.open_time for bar in series.bars], dtype=np.int64),
+                open=np.array([bar.open for bar in series.bars]),
+                high=np.array([bar.high for bar in series.bars]),
+                low=np.array([bar.low for bar in series.bars]),
+                close=np.array([bar.close for bar in series.bars]),
+                volume=np.array([bar.volume for bar in series.bars]) if series.has_volume else None,
+            )
+            for series in market
+        ]
+    )
+
+
+def session_config(config: Config) -> SessionConfig:
+    slippage: dict[str, str] = {"model": config.slippage}
+    if config.slippage == "fixed_bps":
+        slippage["bps"] = config.bps
+    return SessionConfig(
+        start_time=config.start,
+        end_time=config.end,
+        starting_balance=config.balance,
+        candle_interval=INTERVALS[config.interval],
+        fee_rate=config.fee_rate,
+        slippage=slippage,
+        trigger=config.trigger,
+        liquidate_at_end=config.liquidate_at_end,
+        risk=RiskProfile(
+            max_order_size_pct=_decimal(config.max_order_size_pct),
+            max_position_size_pct=_decimal(config.max_position_size_pct),
+            daily_loss_limit_pct=_decimal(config.daily_loss_limit_pct),
+        ),
+    )
+
+
+def _decimal(text: str | None) -> Decimal | None:
+    return None if text is None else Decimal(text)
+
+
+def start_session(case: Case) -> Session:
+    return Session(session_config(case.config), market_of(case.market))
+
+
+def apply(session: Session, command: Command) -> object:
+    """The session's answer to a command, or its refusal."""
+    match command:
+        case Place():
+            return answer_of(
+                lambda: session.place_order(
+                    symbol=command.symbol,
+                    side=command.side,
+                    type=command.type,
+                    quantity=command.quantity,
+                    price=command.price,
+                    trigger_price=command.trigger_price,
+                    client_order_id=command.client_order_id,
+                    oco_group=command.oco_group,
+                    expires_at=command.expires_at,
+                )
+            )
+        case Cancel():
+            return answer_of(lambda: session.cancel_order(command.order_id))
+        case Step():
+            return answer_of(lambda: session.step(command.steps))
+        case End():
+            return answer_of(session.cancel)
+
+
+def answer_of(read: Callable[[], object]) -> object:
+    """What a command or a read answers, or its refusal."""
+    try:
+        return read()
+    except SandboxError as error:
+        return Refusal(error.code)
+
+
+def serialised(value: object) -> str:
+    """Every digit of an answer."""
+    return msgspec.json.encode(value, enc_hook=_plain_array).decode()
+
+
+def _plain_array(value: object) -> object:
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    raise NotImplementedError(type(value))
