@@ -1,0 +1,202 @@
+"""The tables of the store, as numbered migrations.
+
+A script, once released, is never edited: a change of the tables is a further script at the end.
+The version of a store is the number of scripts that it has seen.
+
+Amounts of money and quantities are DECIMAL(38, 8): the ledger rounds them to 8 places. Prices are
+DECIMAL(38, 16): a fill price has 16 places and at most 17 digits before the point. So every number
+of a result is read back as it was written, and the DuckDB shell can calculate with it. Candles are
+DOUBLE: what was imported is the double nearest to the text of the file. Times are UTC.
+"""
+
+MIGRATIONS = (
+    """
+    CREATE TABLE instruments (
+        instrument_id INTEGER PRIMARY KEY,
+        exchange VARCHAR NOT NULL,
+        symbol VARCHAR NOT NULL,
+        base VARCHAR NOT NULL,
+        quote VARCHAR NOT NULL,
+        UNIQUE (exchange, symbol)
+    );
+    COMMENT ON TABLE instruments IS 'what is traded where';
+
+    CREATE TABLE imports (
+        import_number INTEGER PRIMARY KEY,
+        imported_at TIMESTAMP NOT NULL,
+        instrument_id INTEGER NOT NULL,
+        interval_seconds INTEGER NOT NULL,
+        source VARCHAR NOT NULL,
+        sha256 VARCHAR,
+        synthetic BOOLEAN NOT NULL,
+        rows_new INTEGER NOT NULL,
+        rows_replaced INTEGER NOT NULL,
+        rows_unchanged INTEGER NOT NULL,
+        series_rows BIGINT NOT NULL,
+        series_start TIMESTAMP,
+        series_end TIMESTAMP,
+        pruned BOOLEAN NOT NULL
+    );
+    COMMENT ON TABLE imports IS 'every change of the candles, numbered: one series each';
+    COMMENT ON COLUMN imports.source IS 'file name, or what else the candles came from';
+    COMMENT ON COLUMN imports.series_rows IS 'candles of the whole series as of this import';
+    COMMENT ON COLUMN imports.series_start IS 'first open time of the series as of this import';
+    COMMENT ON COLUMN imports.series_end IS 'last completion of the series as of this import';
+    COMMENT ON COLUMN imports.pruned IS 'the series as of this import is no longer whole';
+
+    CREATE TABLE candles (
+        instrument_id INTEGER NOT NULL,
+        interval_seconds INTEGER NOT NULL,
+        open_time TIMESTAMP NOT NULL,
+        open DOUBLE NOT NULL,
+        high DOUBLE NOT NULL,
+        low DOUBLE NOT NULL,
+        close DOUBLE NOT NULL,
+        volume DOUBLE NOT NULL,
+        import_number INTEGER NOT NULL,
+        superseded_by INTEGER
+    );
+    COMMENT ON TABLE candles IS 'every candle ever imported; see the view current_candles';
+    COMMENT ON COLUMN candles.superseded_by IS 'the import that replaced it; NULL: still current';
+
+    CREATE VIEW current_candles AS
+        SELECT i.exchange, i.symbol, c.interval_seconds, c.open_time,
+               c.open, c.high, c.low, c.close, c.volume, c.import_number
+        FROM candles c JOIN instruments i USING (instrument_id)
+        WHERE c.superseded_by IS NULL;
+
+    CREATE TABLE gaps (
+        instrument_id INTEGER NOT NULL,
+        interval_seconds INTEGER NOT NULL,
+        import_number INTEGER NOT NULL,
+        gap_start TIMESTAMP NOT NULL,
+        gap_end TIMESTAMP NOT NULL
+    );
+    COMMENT ON TABLE gaps IS 'holes of each series as of each of its imports';
+    COMMENT ON COLUMN gaps.gap_start IS 'completion of the last candle before the hole';
+    COMMENT ON COLUMN gaps.gap_end IS 'open time of the first candle after the hole';
+
+    CREATE TABLE accounts (
+        account_id VARCHAR PRIMARY KEY,
+        name VARCHAR NOT NULL UNIQUE,
+        created_at TIMESTAMP NOT NULL
+    );
+
+    CREATE TABLE agents (
+        agent_id VARCHAR PRIMARY KEY,
+        account_id VARCHAR NOT NULL,
+        name VARCHAR NOT NULL,
+        risk_profile JSON NOT NULL,
+        is_default BOOLEAN NOT NULL,
+        created_at TIMESTAMP NOT NULL
+    );
+
+    CREATE TABLE keys (
+        key_id VARCHAR PRIMARY KEY,
+        account_id VARCHAR NOT NULL,
+        agent_id VARCHAR NOT NULL,
+        name VARCHAR NOT NULL,
+        hash VARCHAR NOT NULL,
+        created_at TIMESTAMP NOT NULL,
+        revoked_at TIMESTAMP
+    );
+    COMMENT ON COLUMN keys.hash IS 'SHA-256 of the key; the key itself is stored nowhere';
+
+    CREATE TABLE sessions (
+        session_id VARCHAR PRIMARY KEY,
+        account_id VARCHAR NOT NULL,
+        agent_id VARCHAR NOT NULL,
+        exchange VARCHAR NOT NULL,
+        strategy_label VARCHAR NOT NULL,
+        status VARCHAR NOT NULL,
+        pairs JSON NOT NULL,
+        start_time TIMESTAMP NOT NULL,
+        end_time TIMESTAMP NOT NULL,
+        interval_seconds INTEGER NOT NULL,
+        starting_balance DECIMAL(38, 8) NOT NULL,
+        config JSON NOT NULL,
+        risk_profile JSON NOT NULL,
+        import_number INTEGER,
+        total_steps BIGINT NOT NULL,
+        current_step BIGINT NOT NULL,
+        final_equity DECIMAL(38, 8),
+        total_pnl DECIMAL(38, 8),
+        roi_pct DECIMAL(38, 8),
+        total_trades BIGINT,
+        total_fees DECIMAL(38, 8),
+        sharpe_ratio DOUBLE,
+        max_drawdown_pct DOUBLE,
+        created_at TIMESTAMP NOT NULL,
+        started_at TIMESTAMP,
+        completed_at TIMESTAMP,
+        error VARCHAR
+    );
+    COMMENT ON COLUMN sessions.import_number IS 'the market it runs on is as of this import';
+
+    CREATE TABLE trades (
+        session_id VARCHAR NOT NULL,
+        trade_id BIGINT NOT NULL,
+        order_id BIGINT NOT NULL,
+        symbol VARCHAR NOT NULL,
+        side VARCHAR NOT NULL,
+        type VARCHAR NOT NULL,
+        quantity DECIMAL(38, 8) NOT NULL,
+        price DECIMAL(38, 16) NOT NULL,
+        quote_amount DECIMAL(38, 8) NOT NULL,
+        fee DECIMAL(38, 8) NOT NULL,
+        slippage DECIMAL(38, 16) NOT NULL,
+        realized_pnl DECIMAL(38, 8),
+        simulated_at TIMESTAMP NOT NULL
+    );
+    COMMENT ON COLUMN trades.slippage IS 'as a fraction of the price';
+    COMMENT ON COLUMN trades.realized_pnl IS 'NULL: a trade that realizes nothing';
+
+    CREATE TABLE equity (
+        session_id VARCHAR NOT NULL,
+        simulated_at TIMESTAMP NOT NULL,
+        total_equity DECIMAL(38, 8) NOT NULL,
+        available_cash DECIMAL(38, 8) NOT NULL,
+        locked_cash DECIMAL(38, 8) NOT NULL,
+        position_value DECIMAL(38, 8) NOT NULL,
+        unrealized_pnl DECIMAL(38, 8) NOT NULL,
+        realized_pnl DECIMAL(38, 8) NOT NULL
+    );
+
+    CREATE TABLE metrics (
+        session_id VARCHAR PRIMARY KEY,
+        total_return DOUBLE,
+        cagr DOUBLE,
+        sharpe_ratio DOUBLE,
+        sortino_ratio DOUBLE,
+        calmar_ratio DOUBLE,
+        volatility DOUBLE,
+        max_drawdown_pct DOUBLE,
+        max_drawdown_duration_days BIGINT,
+        var_95 DOUBLE,
+        var_99 DOUBLE,
+        cvar_95 DOUBLE,
+        cvar_99 DOUBLE,
+        total_trades BIGINT,
+        trades_per_day DOUBLE,
+        win_rate DOUBLE,
+        profit_factor DOUBLE,
+        avg_win DECIMAL(38, 8),
+        avg_loss DECIMAL(38, 8),
+        best_trade DECIMAL(38, 8),
+        worst_trade DECIMAL(38, 8),
+        expectancy DECIMAL(38, 8),
+        turnover DOUBLE,
+        candles_in_market BIGINT,
+        returns_grid VARCHAR
+    );
+    COMMENT ON TABLE metrics IS 'figures of a session; NULL where one is undefined';
+
+    CREATE TABLE by_pair (
+        session_id VARCHAR NOT NULL,
+        symbol VARCHAR NOT NULL,
+        trades BIGINT NOT NULL,
+        win_rate DOUBLE,
+        net_pnl DECIMAL(38, 8) NOT NULL
+    );
+    """,
+)

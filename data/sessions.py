@@ -1,0 +1,210 @@
+"""Sessions as they are stored: what each was created with, how far it is, how it came out."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any, Literal
+
+import msgspec
+
+from data.errors import SessionNotFound
+from data.store import Store, now
+from sandbox import InvalidParameter
+
+SortOrder = Literal["asc", "desc"]
+
+SORTABLE = (
+    "created_at", "started_at", "completed_at", "strategy_label", "status", "start_time",
+    "end_time", "starting_balance", "current_step", "total_steps", "final_equity", "total_pnl",
+    "roi_pct", "total_trades", "total_fees", "sharpe_ratio", "max_drawdown_pct",
+)  # fmt: skip
+"""What a list of sessions can be sorted by."""
+
+_COLUMNS = (
+    "session_id, account_id, agent_id, exchange, strategy_label, status, pairs,"
+    " epoch_ms(start_time), epoch_ms(end_time), interval_seconds * 1000, starting_balance,"
+    " config, risk_profile, import_number, total_steps, current_step, final_equity, total_pnl,"
+    " roi_pct, total_trades, total_fees, sharpe_ratio, max_drawdown_pct, epoch_ms(created_at),"
+    " epoch_ms(started_at), epoch_ms(completed_at), error"
+)
+_JSON_COLUMNS = ("pairs", "config", "risk_profile")
+
+
+class SessionRecord(msgspec.Struct, frozen=True):
+    """A session as the store knows it. Times and the interval are in milliseconds.
+
+    What is only known at its end is None until then.
+    """
+
+    session_id: str
+    account_id: str
+    agent_id: str
+    exchange: str
+    strategy_label: str
+    status: str
+    """created, running, completed, cancelled or failed."""
+    pairs: list[str]
+    start_time: int
+    end_time: int
+    interval: int
+    starting_balance: Decimal
+    config: dict[str, Any]
+    risk_profile: dict[str, Any]
+    import_number: int | None
+    """The market it runs on is as of this import; pinned when it starts."""
+    total_steps: int
+    current_step: int
+    final_equity: Decimal | None
+    total_pnl: Decimal | None
+    roi_pct: Decimal | None
+    total_trades: int | None
+    total_fees: Decimal | None
+    sharpe_ratio: float | None
+    max_drawdown_pct: float | None
+    created_at: int
+    started_at: int | None
+    completed_at: int | None
+    error: str | None
+
+
+def create_session(
+    store: Store,
+    account_id: str,
+    *,
+    agent_id: str,
+    exchange: str,
+    strategy_label: str,
+    pairs: Sequence[str],
+    start_time: int,
+    end_time: int,
+    interval: int,
+    starting_balance: Decimal,
+    total_steps: int,
+    config: Mapping[str, Any],
+    risk_profile: Mapping[str, Any],
+) -> SessionRecord:
+    """Store a new session, with status ``created`` and an id of its own (``bt_…``)."""
+    session_id = f"bt_{uuid.uuid4()}"
+    with store.transaction():
+        store.execute(
+            "INSERT INTO sessions (session_id, account_id, agent_id, exchange, strategy_label,"
+            " status, pairs, start_time, end_time, interval_seconds, starting_balance, config,"
+            " risk_profile, total_steps, current_step, created_at)"
+            " VALUES (?, ?, ?, ?, ?, 'created', ?, epoch_ms(?::BIGINT), epoch_ms(?::BIGINT), ?,"
+            " ?::DECIMAL(38, 8), ?, ?, ?, 0, epoch_ms(?::BIGINT))",
+            session_id, account_id, agent_id, exchange, strategy_label, _json(list(pairs)),
+            start_time, end_time, interval // 1000, f"{starting_balance:f}", _json(config),
+            _json(risk_profile), total_steps, now(),
+        )  # fmt: skip
+        return get_session(store, account_id, session_id)
+
+
+def get_session(store: Store, account_id: str, session_id: str) -> SessionRecord:
+    """The account's session; raises ``SessionNotFound``, also if it is another account's."""
+    found = store.rows(
+        f"SELECT {_COLUMNS} FROM sessions WHERE account_id = ? AND session_id = ?",
+        account_id, session_id,
+    )  # fmt: skip
+    if not found:
+        raise SessionNotFound(
+            f"there is no session {session_id!r}; GET /api/v1/backtest/list lists yours",
+            session_id=session_id,
+        )
+    return _record(found[0])
+
+
+def list_sessions(
+    store: Store,
+    account_id: str,
+    *,
+    strategy_label: str | None = None,
+    status: str | None = None,
+    agent_id: str | None = None,
+    sort_by: str = "created_at",
+    order: SortOrder = "desc",
+    limit: int = 50,
+    offset: int = 0,
+) -> tuple[list[SessionRecord], int]:
+    """A page of the account's sessions that pass every filter given, and how many do in all.
+
+    ``strategy_label`` is a prefix. Sessions in which ``sort_by`` is undefined come last.
+    """
+    if sort_by not in SORTABLE:
+        raise InvalidParameter("sort_by", f"must be one of {', '.join(SORTABLE)}")
+    if order not in ("asc", "desc"):
+        raise InvalidParameter("order", "must be asc or desc")
+    filters = {
+        "account_id = ?": account_id,
+        "starts_with(strategy_label, ?)": strategy_label,
+        "status = ?": status,
+        "agent_id = ?": agent_id,
+    }
+    given = {sql: value for sql, value in filters.items() if value is not None}
+    where = f"FROM sessions WHERE {' AND '.join(given)}"
+    total: int = store.rows(f"SELECT count(*) {where}", *given.values())[0][0]
+    page = store.rows(
+        f"SELECT {_COLUMNS} {where} ORDER BY {sort_by} {order} NULLS LAST,"
+        f" created_at {order}, session_id LIMIT ? OFFSET ?",
+        *given.values(), limit, offset,
+    )  # fmt: skip
+    return [_record(row) for row in page], total
+
+
+def unfinished_sessions(store: Store) -> list[SessionRecord]:
+    """The sessions of all accounts that are created or running, oldest first."""
+    found = store.rows(
+        f"SELECT {_COLUMNS} FROM sessions WHERE status IN ('created', 'running')"
+        " ORDER BY created_at, session_id"
+    )
+    return [_record(row) for row in found]
+
+
+def save_start(store: Store, account_id: str, session_id: str, import_number: int) -> None:
+    """Note that the session runs, on the market as of ``import_number``.
+
+    Raises ``SessionNotFound``. Said again, it keeps the first time.
+    """
+    _update(
+        store, account_id, session_id,
+        "status = 'running', import_number = ?,"
+        " started_at = coalesce(started_at, epoch_ms(?::BIGINT))",
+        import_number, now(),
+    )  # fmt: skip
+
+
+def save_progress(store: Store, account_id: str, session_id: str, current_step: int) -> None:
+    """Note how far the session is. Raises ``SessionNotFound``."""
+    _update(store, account_id, session_id, "current_step = ?", current_step)
+
+
+def save_failure(store: Store, account_id: str, session_id: str, error: str) -> None:
+    """Note that the session cannot go on, and why. Raises ``SessionNotFound``."""
+    _update(
+        store, account_id, session_id,
+        "status = 'failed', error = ?, completed_at = epoch_ms(?::BIGINT)", error, now(),
+    )  # fmt: skip
+
+
+def pinned_imports(store: Store) -> list[int]:
+    """The import numbers that sessions run on, or ran on: what ``prune`` must keep."""
+    found = store.rows(
+        "SELECT DISTINCT import_number FROM sessions WHERE import_number IS NOT NULL ORDER BY ALL"
+    )
+    return [number for (number,) in found]
+
+
+def _update(store: Store, account_id: str, session_id: str, setting: str, *values: Any) -> None:
+    with store.transaction():
+        get_session(store, account_id, session_id)
+        store.execute(f"UPDATE sessions SET {setting} WHERE session_id = ?", *values, session_id)
+
+
+def _record(row: tuple[Any, ...]) -> SessionRecord:
+    values = dict(zip(SessionRecord.__struct_fields__, row, strict=True))
+    for name in _JSON_COLUMNS:
+        values[name] = msgspec.json.decode(values[name])
+    return SessionRecord(**values)
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()

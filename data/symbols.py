@@ -1,0 +1,66 @@
+"""Symbols: one spelling of each, and the currencies that it is made of."""
+
+import re
+from typing import NamedTuple
+
+from data.errors import InvalidSymbol
+from sandbox import InvalidParameter
+
+QUOTES = (
+    "USDT", "USDC", "FDUSD", "TUSD", "BUSD", "USDP", "DAI", "USD",
+    "EUR", "GBP", "JPY", "AUD", "BRL", "TRY", "UAH", "RUB", "NGN", "ZAR", "PLN", "CHF", "CAD",
+    "BTC", "ETH", "BNB", "TRX", "XRP", "SOL", "DOGE",
+)  # fmt: skip
+"""Currencies that a symbol written in one word is known to be quoted in."""
+
+_LONGEST_FIRST = sorted(QUOTES, key=len, reverse=True)
+_SEPARATED = re.compile(r"([A-Z0-9]{1,20})[/_-]([A-Z0-9]{1,20})", re.ASCII)
+_ONE_WORD = re.compile(r"[A-Z0-9]{2,40}", re.ASCII)
+_EXCHANGE = re.compile(r"[a-z0-9][a-z0-9_.-]{0,31}", re.ASCII)
+
+
+class Instrument(NamedTuple):
+    """A symbol in its one spelling (``BTCUSDT``) and its two currencies."""
+
+    symbol: str
+    base: str
+    quote: str
+
+
+def normalise_symbol(text: str) -> str:
+    """The one spelling of a symbol: ``BTC/USDT``, ``btc-usdt``, ``btcusdt`` are ``BTCUSDT``.
+
+    Raises ``InvalidSymbol`` for what cannot be a symbol.
+    """
+    upper = text.strip().upper()
+    separated = _SEPARATED.fullmatch(upper)
+    symbol = separated[1] + separated[2] if separated else upper
+    if not _ONE_WORD.fullmatch(symbol):
+        raise InvalidSymbol(f"{text[:60]!r} is no symbol; write it like BTCUSDT or BTC/USDT")
+    return symbol
+
+
+def normalise_exchange(text: str) -> str:
+    """The one spelling of an exchange: in lower case."""
+    exchange = text.strip().lower()
+    if not _EXCHANGE.fullmatch(exchange):
+        raise InvalidParameter("exchange", f"{text[:40]!r} is no name such as 'binance'")
+    return exchange
+
+
+def parse_symbol(text: str) -> Instrument:
+    """A symbol and its currencies, by its separator or else by the quote currencies known.
+
+    Raises ``InvalidSymbol`` where the quote currency cannot be told.
+    """
+    symbol = normalise_symbol(text)
+    separated = _SEPARATED.fullmatch(text.strip().upper())
+    if separated:
+        return Instrument(symbol, separated[1], separated[2])
+    for quote in _LONGEST_FIRST:
+        if symbol.endswith(quote) and len(symbol) > len(quote):
+            return Instrument(symbol, symbol[: -len(quote)], quote)
+    raise InvalidSymbol(
+        f"the quote currency of {symbol} is not known; write the symbol as BASE/QUOTE",
+        symbol=symbol,
+    )
