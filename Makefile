@@ -2,13 +2,17 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup test lint bench clean help
+.PHONY: demo setup test lint bench clean help
 
 help:
+	@echo "make demo    step an agent through the sample market; DATA='file ...': through your candles"
 	@echo "make setup   install candlestep and its tools into $(VENV)"
 	@echo "make test    lint, check types and run the tests (sets up what is missing)"
 	@echo "make lint    ruff and mypy only"
 	@echo "make bench   print the speed table"
+
+demo: setup
+	@$(BIN)/python examples/demo.py $(DATA)
 
 setup: $(VENV)/installed
 

@@ -151,6 +151,26 @@ MIGRATIONS = (
     COMMENT ON COLUMN trades.slippage IS 'as a fraction of the price';
     COMMENT ON COLUMN trades.realized_pnl IS 'NULL: a trade that realizes nothing';
 
+    CREATE TABLE orders (
+        session_id VARCHAR NOT NULL,
+        order_id BIGINT NOT NULL,
+        symbol VARCHAR NOT NULL,
+        side VARCHAR NOT NULL,
+        type VARCHAR NOT NULL,
+        quantity DECIMAL(38, 8) NOT NULL,
+        price DECIMAL(38, 16),
+        trigger_price DECIMAL(38, 16),
+        client_order_id VARCHAR,
+        oco_group VARCHAR,
+        created_at TIMESTAMP NOT NULL,
+        expires_at TIMESTAMP,
+        status VARCHAR NOT NULL,
+        reason VARCHAR,
+        filled_at TIMESTAMP,
+        closed_at TIMESTAMP
+    );
+    COMMENT ON TABLE orders IS 'every order of a session that has ended; times are simulated';
+
     CREATE TABLE equity (
         session_id VARCHAR NOT NULL,
         simulated_at TIMESTAMP NOT NULL,

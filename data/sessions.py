@@ -173,8 +173,14 @@ def save_start(store: Store, account_id: str, session_id: str, import_number: in
 
 
 def save_progress(store: Store, account_id: str, session_id: str, current_step: int) -> None:
-    """Note how far the session is. Raises ``SessionNotFound``."""
-    _update(store, account_id, session_id, "current_step = ?", current_step)
+    """Note how far a running session is; of one that has ended, nothing changes.
+
+    Raises ``SessionNotFound``.
+    """
+    _update(
+        store, account_id, session_id,
+        "current_step = if(status = 'running', ?, current_step)", current_step,
+    )  # fmt: skip
 
 
 def save_failure(store: Store, account_id: str, session_id: str, error: str) -> None:

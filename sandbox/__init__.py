@@ -8,6 +8,7 @@ from sandbox.account import Balance, Portfolio, Position
 from sandbox.candles import Candle, Candles
 from sandbox.clock import INTERVALS, format_time, interval_name, parse_interval, parse_time
 from sandbox.config import SessionConfig
+from sandbox.ended import EndedSession
 from sandbox.errors import (
     InsufficientBalance,
     InvalidCandles,
@@ -31,6 +32,7 @@ __all__ = [
     "Balance",
     "Candle",
     "Candles",
+    "EndedSession",
     "EquityCurve",
     "Fill",
     "InsufficientBalance",

@@ -181,6 +181,11 @@ class Exchange:
             raise OrderNotFound(f"there is no order {shown(order_id)}", order_id=order_id)
         return self.orders[order_id - 1]
 
+    @property
+    def pending_count(self) -> int:
+        """How many orders are pending."""
+        return sum(len(book) for book in self._books.values())
+
     def open_orders(self) -> list[Order]:
         """The pending orders, oldest first. Linear in their number."""
         pending = [self.orders[i - 1] for book in self._books.values() for i in book]

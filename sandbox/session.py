@@ -5,17 +5,17 @@ from typing import Literal
 
 import msgspec
 
-from sandbox.account import Balance, Portfolio, Position
-from sandbox.candles import Candle
-from sandbox.clock import format_time, interval_name
+from sandbox.account import Account, Portfolio
+from sandbox.clock import format_time
 from sandbox.config import Number, SessionConfig, Time
 from sandbox.errors import InvalidParameter, InvalidState, shown
 from sandbox.exchange import Exchange
 from sandbox.history import EquityCurve
-from sandbox.market import Market, Ticker
+from sandbox.market import Market
 from sandbox.metrics import EquitySeries, Metrics, compute_metrics, trade_figures
 from sandbox.money import AMOUNT_PLACES, ZERO, add, multiply, rounded, rounded_ratio, subtract
 from sandbox.orders import Fill, Order, parse_name, parse_request
+from sandbox.reads import SessionReads
 
 SNAPSHOT_STEPS = 60
 """A snapshot of equity is taken every so many steps."""
@@ -75,7 +75,7 @@ class Results(msgspec.Struct, frozen=True):
     """Symbols with fills, sorted."""
 
 
-class Session:
+class Session(SessionReads):
     """An agent's account on a market, from its first step to its last.
 
     >>> session = Session(config, market)
@@ -114,11 +114,6 @@ class Session:
         return self._step
 
     @property
-    def total_steps(self) -> int:
-        """Steps from start to end."""
-        return self._clock.total_steps
-
-    @property
     def orders(self) -> list[Order]:
         """All orders by id, from 1, the recorded rejections among them."""
         return list(self._exchange.orders)
@@ -127,6 +122,29 @@ class Session:
     def fills(self) -> list[Fill]:
         """All fills by id, from 1."""
         return list(self._exchange.fills)
+
+    @property
+    def order_count(self) -> int:
+        """How many orders there are; the id of the latest."""
+        return len(self._exchange.orders)
+
+    @property
+    def pending_count(self) -> int:
+        """How many orders are pending."""
+        return self._exchange.pending_count
+
+    @property
+    def account(self) -> Account:
+        """The ledger, not to be changed from outside."""
+        return self._exchange.account
+
+    def order(self, order_id: int) -> Order:
+        """The order with this id; raises ``OrderNotFound``."""
+        return self._exchange.order(order_id)
+
+    def open_orders(self) -> list[Order]:
+        """The pending orders, oldest first."""
+        return self._exchange.open_orders()
 
     def place_order(
         self,
@@ -201,57 +219,6 @@ class Session:
         self._exchange.cancel_all("session_end")
         self.status = "cancelled"
         return self._report(len(self._exchange.fills))
-
-    def order(self, order_id: int) -> Order:
-        """The order with this id; raises ``OrderNotFound``."""
-        return self._exchange.order(order_id)
-
-    def open_orders(self) -> list[Order]:
-        """The pending orders, oldest first."""
-        return self._exchange.open_orders()
-
-    def prices(self) -> dict[str, Decimal]:
-        """The current price of each symbol that has one."""
-        return self.market.prices(self.time)
-
-    def price(self, symbol: str) -> Decimal:
-        """The current price; raises ``SymbolNotFound`` or ``NoPrice``."""
-        return self.market.price(symbol, self.time)
-
-    def candles(
-        self, symbol: str, interval: str | int | None = None, limit: int = 100
-    ) -> list[Candle]:
-        """The latest complete candles, oldest first; see ``Market.candles``.
-
-        ``interval`` defaults to the session's, or to the data's if that is coarser.
-        """
-        if interval is None:
-            finest = self.market.time_line(symbol).intervals[0]
-            interval = interval_name(max(finest, self._clock.interval))
-        return self.market.candles(symbol, self.time, interval, limit)
-
-    def ticker(self, symbol: str) -> Ticker:
-        """The last 24 hours; see ``Market.ticker``."""
-        return self.market.ticker(symbol, self.time)
-
-    def portfolio(self) -> Portfolio:
-        """The account at current prices."""
-        return self._exchange.account.portfolio(self.prices())
-
-    def positions(self) -> tuple[Position, ...]:
-        """The open positions at current prices."""
-        return self.portfolio().positions
-
-    def balances(self) -> list[Balance]:
-        """The account's currency, then the base asset of each open position."""
-        account = self._exchange.account
-        balances = [Balance(self.config.currency, account.available_cash, account.locked_cash)]
-        for symbol, holding in account.open_holdings.items():
-            locked = account.locked_quantity(symbol)
-            available = subtract(holding.quantity, locked)
-            asset = symbol.removesuffix(self.config.currency) or symbol
-            balances.append(Balance(asset, available, locked))
-        return balances
 
     def snapshots(self) -> EquityCurve:
         """Equity at the start, every 60 steps, at every instant with a fill, and at the end."""

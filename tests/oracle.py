@@ -417,6 +417,12 @@ class Oracle:
             realized_pnl=realized,
         )
 
+    @_exactly
+    def net_pnl(self, symbol: str) -> Decimal:
+        """A pair's realized plus unrealized PnL (section 9)."""
+        position = self.positions[symbol]
+        return position.realized_pnl + self._value(symbol) - position.cost_basis
+
     def drawdown(self) -> tuple[Fraction, int]:
         """The deepest fall from a peak, as a fraction, and the longest time under water in
         whole days, rounded up (9)."""

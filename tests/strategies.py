@@ -34,6 +34,7 @@ Trigger: TypeAlias = Literal["path", "close"]
 
 SIDES: tuple[Side, ...] = ("buy", "sell")
 TYPES: tuple[Type, ...] = ("market", "limit", "stop_loss", "take_profit")
+WAITING: tuple[Type, ...] = ("limit", "stop_loss", "take_profit")
 TRIGGERS: tuple[Trigger, ...] = ("path", "path", "path", "path", "close")
 
 
@@ -140,31 +141,40 @@ class Grid:
         return format((self.balance / price / 8 * units).quantize(Decimal("1e-9")), "f")
 
 
+OPENS = (0, 1, -1, 0, 2, -2, 0, 4, -4)
+BODIES = (0, 1, -1, 2, -2)
+WICKS = ((0, 0), (1, 1), (2, 2), (1, 2), (2, 1), (0, 2), (3, 0), (3, 3))
+VOLUMES = (0.0, 1.0, 0.1 + 0.2, 7.5, 40.0, 123.45678, 1e-9)
+GAP = 8
+CODES = len(OPENS) * len(BODIES) * len(WICKS) * (GAP + 1)
+
+
 @st.composite
 def bars(draw: st.DrawFn, grid: Grid, interval: int, first: int, count: int) -> tuple[Bar, ...]:
-    """Candles of a few ticks around the middle; every number of one is decoded from one draw,
-    in which zero is a flat candle at the middle price and large ones are gaps."""
-    codes = draw(st.lists(st.integers(0, 9 * 4 * 4 * 4 * 9 - 1), min_size=count, max_size=count))
+    """Candles of a few ticks around the middle. Every number of one is decoded from one draw, in
+    which zero is a flat candle at the middle price. Seldom the same ones follow again and again.
+    """
+    codes = draw(st.lists(st.integers(0, CODES - 1), min_size=count, max_size=count))
+    codes *= draw(st.sampled_from([1, 1, 1, 1, 1, 1, 4]))
     found: list[Bar] = []
     for index, code in enumerate(codes):
-        code, opened = divmod(code, 9)
-        code, up = divmod(code, 4)
-        code, down = divmod(code, 4)
-        code, closed = divmod(code, 4)
-        if code == 8 and index:
+        code, opened = divmod(code, len(OPENS))
+        code, body = divmod(code, len(BODIES))
+        code, wicks = divmod(code, len(WICKS))
+        if code == GAP and index:
             continue
-        low_body = grid.middle + (0, 1, -1, 2, -2, 3, -3, 4, -4)[opened]
-        high_body = low_body + (0, 1, 0, 2)[closed]
-        ends = (low_body, high_body) if closed < 2 else (high_body, low_body)
-        volume = (0.0, 1.0, 0.1 + 0.2, 7.5, 0.0, 1234.5678, 1e-9, 1e6)[code % 8]
+        start = grid.middle + OPENS[opened]
+        end = start + BODIES[body]
+        down, up = WICKS[wicks]
+        volume = VOLUMES[code % len(VOLUMES)] * float(grid.balance)
         found.append(
             Bar(
                 open_time=first + index * interval,
-                open=grid.price(ends[0]),
-                high=grid.price(high_body + (0, 1, 2, 0)[up]),
-                low=grid.price(low_body - (0, 1, 2, 0)[down]),
-                close=grid.price(ends[1]),
-                volume=volume * float(grid.balance) / grid.price(grid.middle) / 8,
+                open=grid.price(start),
+                high=grid.price(max(start, end) + up),
+                low=grid.price(min(start, end) - down),
+                close=grid.price(end),
+                volume=volume / grid.price(grid.middle) / 8,
             )
         )
     return tuple(found)
@@ -174,31 +184,31 @@ def _aligned(time: int, interval: int) -> int:
     return time // interval * interval
 
 
+GRANULARITIES = (
+    (MINUTE,),
+    (MINUTE,),
+    (MINUTE,),
+    (HOUR,),
+    (5 * MINUTE,),
+    (5 * MINUTE, MINUTE),
+    (HOUR, 5 * MINUTE),
+    (HOUR, MINUTE),
+    (HOUR, 5 * MINUTE, MINUTE),
+)
+
+
 @st.composite
 def symbol_series(
     draw: st.DrawFn, symbol: str, grid: Grid, first: int, is_late: bool
 ) -> tuple[Series, ...]:
-    """One granularity, or a finer one inside the span of a coarser one."""
+    """One granularity, or finer ones inside the span of a coarser one."""
     has_volume = draw(st.sampled_from([True, True, True, False]))
-    coarse, fine = draw(
-        st.sampled_from(
-            [
-                (MINUTE, None),
-                (MINUTE, None),
-                (MINUTE, None),
-                (HOUR, None),
-                (5 * MINUTE, None),
-                (5 * MINUTE, MINUTE),
-                (HOUR, 5 * MINUTE),
-                (HOUR, MINUTE),
-            ]
-        )
-    )
-    count = draw(st.integers(10, 40) if fine is None else st.integers(4, 10))
+    coarse, *finer = draw(st.sampled_from(GRANULARITIES))
+    count = draw(st.integers(4, 10) if finer else st.integers(10, 40))
     start = _aligned(first, coarse) + (draw(st.integers(1, 9)) * coarse if is_late else 0)
     found = [Series(symbol, coarse, draw(bars(grid, coarse, start, count)), has_volume)]
-    if fine is not None:
-        offset = draw(st.integers(0, count)) * coarse + draw(st.integers(0, 5)) * fine
+    for fine in finer:
+        offset = draw(st.integers(-1, count)) * coarse + draw(st.integers(0, 5)) * fine
         inside = draw(bars(grid, fine, start + offset, draw(st.integers(1, 20))))
         found.append(Series(symbol, fine, inside, has_volume))
     return tuple(found)
@@ -216,12 +226,13 @@ def configs(draw: st.DrawFn, grid: Grid, market: tuple[Series, ...], first: int)
     interval = draw(
         st.sampled_from([finest, finest, finest, MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR])
     )
-    into = draw(st.sampled_from([1, 1, 2, 3, 4, 0])) * finest
+    half = (ends - first) // finest // 2
+    into = draw(st.sampled_from([1, 1, 2, 3, 4, 0, half])) * finest
     off_grid = draw(st.sampled_from([0, 0, 0, 0, 30 * SECOND, 7, -1, -finest // 2]))
     start = first + into + off_grid
     steps = -(-(ends - start) // interval) + draw(st.sampled_from([0, 1, -1, 5, 5]))
     pct = st.sampled_from([None, None, None, "100", "50", "25", "12.5", "0", "60.5", "99.9"])
-    loss = st.sampled_from([None, None, "0", "0.1", "1", "12.5"])
+    loss = st.sampled_from([None, "0", "0.1", "0.125", "0.25", "0.5", "1.25", "2.5", "12.5"])
     is_risky = draw(st.sampled_from([False, False, True]))
     slippage: Slippage = draw(st.sampled_from(("none", "volume", "volume", "fixed_bps")))
     return Config(
@@ -247,12 +258,13 @@ class Room:
     grid: Grid
     symbols: tuple[str, ...]
     config: Config
+    now: int
 
     def symbol(self) -> st.SearchStrategy[str]:
         return st.sampled_from(self.symbols)
 
     def quantity(self) -> st.SearchStrategy[str]:
-        units = ["1", "2", "3", "1", "2", "1", "1", "2", "4", "8", "7.9", "2.5", "0.333", "1e-5"]
+        units = ["1", "2", "3", "1", "2", "4", "1", "2", "6", "7", "8", "7.9", "0.333", "1e-5"]
         return st.sampled_from([self.grid.quantity(Decimal(unit)) for unit in units])
 
     def any_quantity(self) -> st.SearchStrategy[str]:
@@ -275,10 +287,10 @@ class Room:
 
     def expires_at(self) -> st.SearchStrategy[int | None]:
         interval = self.config.interval
-        on_grid = [self.config.start + k * interval for k in (1, 2, 3, 5, 8, 13, 21)]
-        off_grid = [time + shift for time in on_grid for shift in (-1, 1, interval // 2)]
-        others = [self.config.start, self.config.end, MIDNIGHT + DAY]
-        return rarely(st.sampled_from([*on_grid, *off_grid, *others]), st.none())
+        on_grid = [self.now + k * interval for k in (1, 1, 2, 3, 5)]
+        off_grid = [self.now + k * interval + shift for k in (1, 2) for shift in (-1, 1, 30_000)]
+        others = [self.now, self.config.end, MIDNIGHT + DAY]
+        return rarely(st.sampled_from([*on_grid, *on_grid, *off_grid, *others]), st.none())
 
 
 T = TypeVar("T")
@@ -286,7 +298,7 @@ T = TypeVar("T")
 
 @st.composite
 def rarely(draw: st.DrawFn, rare: st.SearchStrategy[T], usual: st.SearchStrategy[T]) -> T:
-    return draw(rare if draw(st.integers(0, 5)) == 5 else usual)
+    return draw(rare if draw(st.integers(0, 4)) == 4 else usual)
 
 
 @st.composite
@@ -342,7 +354,8 @@ def brackets(draw: st.DrawFn, room: Room) -> list[Command]:
     guard = Place(
         symbol, "sell", "stop_loss", guarded, oco_group=group, expires_at=draw(room.expires_at())
     )
-    below, above = draw(room.level(high=0)), draw(room.level(low=1))
+    reach = draw(st.sampled_from([5, 2, 1]))
+    below, above = draw(room.level(low=-reach, high=0)), draw(room.level(low=1, high=reach))
     stop = replace(guard, trigger_price=below)
     target = replace(guard, type="take_profit", trigger_price=above)
     limit = replace(guard, type="limit", price=above)
@@ -354,9 +367,22 @@ def brackets(draw: st.DrawFn, room: Room) -> list[Command]:
 def ladders(draw: st.DrawFn, room: Room) -> list[Command]:
     """Several orders of one symbol that one candle may trigger."""
     symbol = draw(room.symbol())
-    side: Side = draw(st.sampled_from(("buy", "buy", "sell")))
-    found = draw(st.lists(orders(room, (side,)), min_size=2, max_size=4))
-    return [replace(order, symbol=symbol, client_order_id=None) for order in found]
+    side: Side = draw(st.sampled_from(("buy", "sell")))
+    rungs = draw(st.lists(orders(room, (side,), WAITING), min_size=2, max_size=4))
+    found = [replace(order, symbol=symbol, client_order_id=None) for order in rungs]
+    if draw(st.booleans()):
+        group = draw(st.sampled_from(["g", None]))
+        found = [replace(order, oco_group=group) for order in found]
+    if side == "sell":
+        found.insert(0, Place(symbol, "buy", "market", draw(room.quantity())))
+    return list(found)
+
+
+@st.composite
+def everywhere(draw: st.DrawFn, room: Room) -> list[Command]:
+    """The same order in every symbol."""
+    order = replace(draw(orders(room)), client_order_id=None)
+    return [replace(order, symbol=symbol) for symbol in room.symbols]
 
 
 @st.composite
@@ -370,6 +396,8 @@ def moves(draw: st.DrawFn, room: Room) -> list[Command]:
         return draw(brackets(room))
     if choice == "ladder":
         return draw(ladders(room))
+    if choice == "everywhere":
+        return draw(everywhere(room))
     if choice == "odd":
         return draw(odd_orders(room))
     if choice == "buy":
@@ -379,10 +407,11 @@ def moves(draw: st.DrawFn, room: Room) -> list[Command]:
 
 MOVES = (
     ["step"] * 9
-    + ["order"] * 4
-    + ["buy"] * 4
+    + ["order"] * 3
+    + ["buy"] * 3
     + ["bracket"] * 4
-    + ["ladder"] * 3
+    + ["ladder"] * 4
+    + ["everywhere"] * 2
     + ["cancel"] * 2
     + ["odd"]
 )
@@ -391,17 +420,17 @@ MOVES = (
 @st.composite
 def commands(draw: st.DrawFn, room: Room) -> tuple[Command, ...]:
     """Commands until the session ends, and a few that come too late."""
-    found = [
-        command for move in draw(st.lists(moves(room), min_size=8, max_size=25)) for command in move
-    ]
+    config = room.config
+    found: list[Command] = []
+    step = 0
+    for _ in range(draw(st.integers(8, 25))):
+        if step >= config.total_steps:
+            return (*found, Step(1), End())
+        move = draw(moves(replace(room, now=config.start + step * config.interval)))
+        found += move
+        step += sum(command.steps for command in move if isinstance(command, Step))
     is_cancelled = draw(st.sampled_from([False] * 7 + [True]))
-    found.append(End() if is_cancelled else Step(100_000))
-    left = room.config.total_steps
-    for index, command in enumerate(found):
-        left -= command.steps if isinstance(command, Step) else 0
-        if left <= 0:
-            return (*found[: index + 3], Step(1), End())
-    return (*found, Step(1))
+    return (*found, End() if is_cancelled else Step(100_000), *draw(moves(room)), Step(1))
 
 
 @st.composite
@@ -424,7 +453,7 @@ def cases(draw: st.DrawFn) -> Case:
         is_late = draw(st.integers(0, 7)) == 7
         market += draw(symbol_series(symbol, grid, first, is_late))
     config = draw(configs(grid, market, first))
-    return Case(market, config, draw(commands(Room(grid, symbols, config))))
+    return Case(market, config, draw(commands(Room(grid, symbols, config, config.start))))
 
 
 @st.composite

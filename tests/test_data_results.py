@@ -20,6 +20,7 @@ from data.results import (
     load_by_pair,
     load_equity,
     load_metrics,
+    load_orders,
     load_trades,
     save_results,
 )
@@ -115,6 +116,7 @@ def save(store: Store, record: SessionRecord, session: Session) -> None:
         record.session_id,
         results=session.results(),
         current_step=session.step_number,
+        orders=session.orders,
         fills=session.fills,
         equity=session.snapshots(),
     )
@@ -127,6 +129,7 @@ def stored(store: Store, record: SessionRecord) -> list[Any]:
         load_by_pair(store, *names),
         load_trades(store, *names),
         load_equity(store, *names),
+        load_orders(store, *names),
     ]
 
 
@@ -146,7 +149,7 @@ NO_EQUITY = EquityCurve(*[np.empty(0, dtype=np.int64)] * 7)
 def end(store: Store, record: SessionRecord, **changes: Any) -> None:
     save_results(
         store, record.account_id, record.session_id, results=results_of(**changes),
-        current_step=1000, fills=[], equity=NO_EQUITY,
+        current_step=1000, orders=[], fills=[], equity=NO_EQUITY,
     )  # fmt: skip
 
 
@@ -241,9 +244,9 @@ def test_all_or_nothing(store: Store, ann: str, monkeypatch: pytest.MonkeyPatch)
         patched.setattr(Store, "insert", fail_late)
         with pytest.raises(StorageUnavailable, match="nothing was changed"):
             save(store, record, session)
-    assert len(calls) == 2
+    assert len(calls) == 3
     assert get_session(store, ann, record.session_id) == record
-    assert stored(store, record) == [None, [], ([], 0), []]
+    assert stored(store, record) == [None, [], ([], 0), [], []]
     save(store, record, session)
     assert len(load_trades(store, ann, record.session_id)[0]) == len(session.fills)
 
@@ -282,7 +285,7 @@ def test_any_decimal_of_the_ledger_is_read_back_exactly(
     )  # fmt: skip
     save_results(
         store, account, record.session_id,
-        results=results, current_step=9, fills=fills, equity=equity,
+        results=results, current_step=9, orders=[], fills=fills, equity=equity,
     )  # fmt: skip
     saved = get_session(store, account, record.session_id)
     for name in ("final_equity", "total_pnl", "roi_pct", "total_fees"):
@@ -292,6 +295,7 @@ def test_any_decimal_of_the_ledger_is_read_back_exactly(
         list(pairs),
         (fills, len(fills)),
         list(equity),
+        [],
     ]
 
 
@@ -334,7 +338,7 @@ def test_nothing_of_another_account_exists(store: Store, ann: str) -> None:
         save_failure(store, *names, "x")
     with pytest.raises(SessionNotFound):
         save_results(
-            store, *names, results=session.results(), current_step=1, fills=[], equity=NO_EQUITY
+            store, *names, results=session.results(), current_step=1, orders=[], fills=[], equity=NO_EQUITY
         )
     assert list_sessions(store, bob) == ([], 0)
     assert best_session(store, bob, "roi_pct") is None

@@ -7,18 +7,23 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 
 from sandbox import Session
 from tests import oracle
 from tests.oracle import Oracle, Refused
 from tests.strategies import (
+    MIDNIGHT,
+    MINUTE,
+    Bar,
     Cancel,
     Case,
     Command,
+    Config,
     End,
     Place,
     Refusal,
+    Series,
     Step,
     apply,
     cases,
@@ -131,6 +136,9 @@ def expected(session: Oracle, command: Command) -> object:
                     "step": session.step_number,
                     "is_complete": session.status == "completed",
                     "remaining_steps": session.total_steps - session.step_number,
+                    "progress_pct": oracle.rounded(
+                        Fraction(100 * session.step_number, session.total_steps), 2
+                    ),
                     "prices": session.prices(),
                     "orders_filled": [fields_of_order(order) for order in events.orders_filled],
                     "orders_closed": [fields_of_order(order) for order in events.orders_closed],
@@ -157,6 +165,7 @@ def seen(session: Session, command: Command) -> object:
                 "step": step.step,
                 "is_complete": step.is_complete,
                 "remaining_steps": step.remaining_steps,
+                "progress_pct": step.progress_pct,
                 "prices": step.prices,
                 "orders_filled": [fields_of_order(order) for order in step.orders_filled],
                 "orders_closed": [fields_of_order(order) for order in step.orders_closed],
@@ -245,6 +254,12 @@ def assert_same_results(session: Session, plain: Oracle) -> None:
     with localcontext(oracle.EXACT):
         assert results.total_fees == sum((fill.fee for fill in plain.fills), Decimal(0))
 
+    assert {pair.symbol: (pair.trades, pair.net_pnl) for pair in results.by_pair} == {
+        symbol: (len(fills), plain.net_pnl(symbol))
+        for symbol in plain.symbols
+        if (fills := [fill for fill in plain.fills if fill.symbol == symbol])
+    }
+
     deepest, days = plain.drawdown()
     assert metrics.max_drawdown_pct == pytest.approx(float(deepest * 100), rel=1e-12, abs=1e-12)
     assert metrics.max_drawdown_duration_days == days
@@ -266,7 +281,36 @@ def assert_close(value: float | Decimal | None, true: Fraction | None, tolerance
         assert abs(Fraction(value) - true) <= Fraction(tolerance) * scale
 
 
+def losing(day_loss_limit: str, first_loss: int, *lows: float) -> Case:
+    """An account of 1000 whose positions of 500 are stopped out, one a minute around midnight;
+    each buy shows whether the day's loss was within the limit."""
+    first = MIDNIGHT + (first_loss - 2) * MINUTE
+    bars = tuple(
+        Bar(first + index * MINUTE, 100.0, 100.0, low, 100.0, 0.0)
+        for index, low in enumerate((100.0, *lows))
+    )
+    start = first + MINUTE
+    config = Config(
+        start=start,
+        end=start + len(lows) * MINUTE,
+        interval=MINUTE,
+        balance="1000",
+        fee_rate="0",
+        slippage="none",
+        daily_loss_limit_pct=day_loss_limit,
+    )
+    commands: list[Command] = []
+    for low in lows:
+        buy = Place("AAAUSDT", "buy", "market", "5")
+        stop = Place("AAAUSDT", "sell", "stop_loss", "5", trigger_price=str(low))
+        commands += [buy, stop, Step(1)]
+    return Case((Series("AAAUSDT", MINUTE, bars, has_volume=False),), config, tuple(commands))
+
+
 @given(cases())
+@example(losing("10.5", 0, 80.0, 80.0, 80.0)).via("a loss at midnight, of the equity before it")
+@example(losing("10", -1, 80.0, 81.6, 99.0, 99.0)).via("a limit of the equity at midnight")
+@example(losing("10", 0, 90.0, 90.0, 90.0, 90.0, 90.0)).via("a loss of exactly the limit")
 def test_engine_and_plain_loop_agree_after_every_command(case: Case) -> None:
     session, plain = start_session(case), start_oracle(case)
     assert session.total_steps == plain.total_steps

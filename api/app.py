@@ -1,0 +1,298 @@
+"""The ASGI application: one way of answering for every route, and two ways of finding it.
+
+The calls that agents make at every step are found by a look-up in front of Starlette's router,
+which alone costs as much as a step; all others go through the router.
+"""
+
+import itertools
+import re
+import secrets
+import time
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+import structlog
+from starlette.routing import Route as StarletteRoute
+from starlette.routing import Router
+from starlette.types import Message, Receive, Scope, Send
+
+from api import agents, openapi, reading, results, stepping, system, trading
+from api.access import HEADERS, Gate
+from api.admin import ROUTES as ADMIN_ROUTES
+from api.hub import Server
+from api.problems import (
+    RETRY_AFTER_SECONDS,
+    STATUS,
+    InternalError,
+    MethodNotAllowed,
+    NotFound,
+    PayloadTooLarge,
+    UnsupportedMediaType,
+    error_body,
+)
+from api.routing import Call, Created, Page, Route, decode_body, decode_query
+from sandbox import InvalidParameter, SandboxError
+from sandbox.errors import shown
+
+ROUTES: tuple[Route, ...] = (
+    *system.ROUTES,
+    *openapi.ROUTES,
+    *agents.ROUTES,
+    *stepping.ROUTES,
+    *results.ROUTES,
+    *trading.ROUTES,
+    *reading.ROUTES,
+    *ADMIN_ROUTES,
+)
+"""Every route of the server."""
+
+_SESSION = "/api/v1/backtest/"
+_SESSION_ROUTE = _SESSION + "{session_id}/"
+_READ_HEADERS = HEADERS | {b"content-type", b"content-length", b"x-request-id"}
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,64}")
+_JSON_TYPE = re.compile(rb"application/(?:[a-z0-9.+-]+\+)?json\s*(?:;.*)?", re.IGNORECASE)
+
+_encode = msgspec.json.Encoder().encode
+log = structlog.get_logger()
+
+
+class _Disconnected(Exception):
+    """The client has left before its request was read."""
+
+
+class App:
+    """The server as an ASGI application."""
+
+    def __init__(self, server: Server, gate: Gate) -> None:
+        self._server = server
+        self._gate = gate
+        self._request_prefix = secrets.token_hex(4)
+        self._request_number = itertools.count(1)
+        by_path: dict[str, dict[str, Route]] = {}
+        for route in ROUTES:
+            by_path.setdefault(route.path, {})[route.method] = route
+        self._in_session = {
+            path.removeprefix(_SESSION_ROUTE): routes
+            for path, routes in by_path.items()
+            if path.startswith(_SESSION_ROUTE) and "{" not in path.removeprefix(_SESSION_ROUTE)
+        }
+        self._router = Router(
+            [
+                StarletteRoute(_with_slashes(path), _Endpoint(self, routes))
+                for path, routes in by_path.items()
+            ],
+            redirect_slashes=False,
+            default=self._unknown_path,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            raise RuntimeError(f"candlestep speaks HTTP, not {scope['type']}")
+        path: str = scope["path"]
+        if path.startswith(_SESSION):
+            session_id, _, rest = path[len(_SESSION) :].partition("/")
+            routes = self._in_session.get(rest)
+            if routes is not None and session_id:
+                await self.answer(routes, {"session_id": session_id}, scope, receive, send)
+                return
+        await self._router(scope, receive, send)
+
+    async def answer(
+        self,
+        routes: Mapping[str, Route],
+        path: Mapping[str, str],
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        """Answer a request to a path that has these routes, by method."""
+        began = time.perf_counter()
+        headers = {name: value for name, value in scope["headers"] if name in _READ_HEADERS}
+        request_id = self._request_id(headers)
+        method: str = scope["method"]
+        route = routes.get("GET" if method == "HEAD" else method)
+        retry_after = False
+        try:
+            if route is None:
+                raise MethodNotAllowed(
+                    f"{method} is not possible here, {', '.join(sorted(routes))} is",
+                    allowed=sorted(routes),
+                )
+            answer = await self._handle(route, path, headers, request_id, scope, receive)
+            status = route.status
+            if isinstance(answer, Created):
+                status, answer = answer.status, answer.answer
+        except _Disconnected:
+            return
+        except SandboxError as error:
+            status = STATUS.get(error.code, 500)
+            retry_after = status in (429, 503)
+            answer = error_body(error, request_id)
+        except Exception:
+            log.exception("request_failed", request_id=request_id, path=scope["path"])
+            status = 500
+            answer = error_body(
+                InternalError("the server failed at this; please report it with the request id"),
+                request_id,
+            )
+        template = "unknown" if route is None else route.path
+        if isinstance(answer, AsyncIterator):
+            await _send_lines(send, request_id, answer)
+            await self._server.in_thread(self._gate.reload)
+        else:
+            extra = _extra_headers(routes if route is None else None, retry_after=retry_after)
+            await _send_whole(send, status, request_id, answer, extra)
+        seconds = time.perf_counter() - began
+        self._server.counters.count(method, template, status, seconds)
+        if status >= 400 or not template.startswith(_SESSION_ROUTE):
+            log.info(
+                "request",
+                method=method,
+                path=scope["path"],
+                status=status,
+                milliseconds=round(seconds * 1000, 2),
+                request_id=request_id,
+            )
+
+    async def _handle(
+        self,
+        route: Route,
+        path: Mapping[str, str],
+        headers: Mapping[bytes, bytes],
+        request_id: str,
+        scope: Scope,
+        receive: Receive,
+    ) -> Any:
+        account_id, agent_id = self._gate.caller(route.access, headers)
+        raw = await self._read_body(headers, receive) if route.body is not None else b""
+        call = Call(
+            account_id,
+            agent_id,
+            path,
+            None if route.body is None else decode_body(route.body, raw),
+            _query(route, scope["query_string"]),
+            request_id,
+        )
+        return await route.handler(self._server, call)
+
+    async def _read_body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
+        most = self._server.settings.max_body_bytes
+        length = headers.get(b"content-length", b"")
+        if length.isdigit() and int(length[:20]) > most:
+            raise _too_large(most)
+        message = await receive()
+        body: bytes = message.get("body", b"")
+        while message.get("more_body", False):
+            message = await receive()
+            body += message.get("body", b"")
+            if len(body) > most:
+                raise _too_large(most)
+        if message["type"] == "http.disconnect":
+            raise _Disconnected
+        if body and not _JSON_TYPE.fullmatch(headers.get(b"content-type", b"")):
+            raise UnsupportedMediaType(
+                "send the body as JSON, with the header Content-Type: application/json"
+            )
+        return body
+
+    def _request_id(self, headers: Mapping[bytes, bytes]) -> str:
+        given = headers.get(b"x-request-id")
+        if given is not None and _REQUEST_ID.fullmatch(given):
+            return given.decode()
+        return f"req_{self._request_prefix}{next(self._request_number):06x}"
+
+    async def _unknown_path(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = {name: value for name, value in scope["headers"] if name in _READ_HEADERS}
+        request_id = self._request_id(headers)
+        error = NotFound(
+            f"there is nothing at {shown(scope['path'])}; GET /docs shows what there is",
+            path=shown(scope["path"]),
+        )
+        await _send_whole(send, 404, request_id, error_body(error, request_id), [])
+        self._server.counters.count(scope["method"], "unknown", 404, 0.0)
+
+
+class _Endpoint:
+    """A path of Starlette's router, with its methods."""
+
+    def __init__(self, app: App, routes: Mapping[str, Route]) -> None:
+        self._app = app
+        self._routes = routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app.answer(self._routes, scope["path_params"], scope, receive, send)
+
+
+def _with_slashes(path: str) -> str:
+    """The path for Starlette: a symbol may be written with a slash, ``BTC/USDT``."""
+    return path.replace("{symbol}", "{symbol:path}")
+
+
+def _query(route: Route, raw: bytes) -> Any:
+    if route.query is None:
+        return None
+    try:
+        pairs = parse_qsl(
+            raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=50
+        )
+    except ValueError:
+        raise InvalidParameter("query", "is not a valid query string") from None
+    query = dict(pairs)
+    if len(query) != len(pairs):
+        raise InvalidParameter("query", "has a parameter twice")
+    return decode_query(route.query, query)
+
+
+def _too_large(most: int) -> PayloadTooLarge:
+    return PayloadTooLarge(f"a body may have at most {most} bytes", max_bytes=most)
+
+
+def _extra_headers(
+    allowed: Mapping[str, Route] | None, *, retry_after: bool
+) -> list[tuple[bytes, bytes]]:
+    extra = []
+    if allowed is not None:
+        extra.append((b"allow", ", ".join(sorted(allowed)).encode()))
+    if retry_after:
+        extra.append((b"retry-after", str(RETRY_AFTER_SECONDS).encode()))
+    return extra
+
+
+async def _send_whole(
+    send: Send, status: int, request_id: str, answer: Any, extra: list[tuple[bytes, bytes]]
+) -> None:
+    if isinstance(answer, Page):
+        body, content_type = answer.text.encode(), answer.content_type.encode()
+    else:
+        body, content_type = _encode(answer), b"application/json"
+    start: Message = {
+        "type": "http.response.start",
+        "status": status,
+        "headers": [
+            (b"content-type", content_type),
+            (b"content-length", b"%d" % len(body)),
+            (b"x-request-id", request_id.encode()),
+            *extra,
+        ],
+    }
+    await send(start)
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _send_lines(send: Send, request_id: str, lines: AsyncIterator[bytes]) -> None:
+    await send(
+        {
+            "type": "http.response.start",
+            "status": 200,
+            "headers": [
+                (b"content-type", b"application/x-ndjson"),
+                (b"x-request-id", request_id.encode()),
+            ],
+        }
+    )
+    async for line in lines:
+        await send({"type": "http.response.body", "body": line, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})

@@ -1,0 +1,41 @@
+"""Counters of what the server has done, in Prometheus's text format."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from api.hub import Hub
+
+
+class Counters:
+    """Requests by route and status, their seconds, and the steps made."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self._requests: dict[tuple[str, str, int], int] = {}
+        self._seconds: dict[tuple[str, str], float] = {}
+
+    def count(self, method: str, path: str, status: int, seconds: float) -> None:
+        """Note one request to the route ``path`` (with its parameters' names)."""
+        key = (method, path, status)
+        self._requests[key] = self._requests.get(key, 0) + 1
+        self._seconds[method, path] = self._seconds.get((method, path), 0.0) + seconds
+
+    def text(self, hub: "Hub") -> str:
+        """All counters, and the gauges of ``hub``."""
+        lines = ["# TYPE candlestep_requests_total counter"]
+        lines += [
+            f'candlestep_requests_total{{method="{method}",path="{path}",status="{status}"}} {n}'
+            for (method, path, status), n in sorted(self._requests.items())
+        ]
+        lines.append("# TYPE candlestep_request_seconds_total counter")
+        lines += [
+            f'candlestep_request_seconds_total{{method="{method}",path="{path}"}} {seconds:.6f}'
+            for (method, path), seconds in sorted(self._seconds.items())
+        ]
+        for name, kind, value in (
+            ("steps_total", "counter", self.steps),
+            ("open_sessions", "gauge", hub.open_sessions),
+            ("candle_bytes", "gauge", hub.cache.bytes_in_memory()),
+        ):
+            lines += [f"# TYPE candlestep_{name} {kind}", f"candlestep_{name} {value}"]
+        return "\n".join(lines) + "\n"

@@ -1,0 +1,170 @@
+"""The description of the server, made of its routes and their types, and a page to browse it."""
+
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import msgspec
+
+from api.hub import Server
+from api.problems import STATUS, ErrorBody
+from api.routing import Call, Page, Route, Stream
+from api.system import version
+
+_ALWAYS = ("INTERNAL_ERROR",)
+_WITH_ACCESS = ("UNAUTHORIZED", "FORBIDDEN")
+_WITH_BODY = ("INVALID_JSON", "PAYLOAD_TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE", "INVALID_PARAMETER")
+_STORED = ("STORAGE_UNAVAILABLE",)
+
+
+class Json(msgspec.Struct, frozen=True):
+    """Marks an answer that is a JSON document as it stands."""
+
+
+async def document(server: Server, call: Call) -> dict[str, Any]:
+    """The OpenAPI document."""
+    from api.app import ROUTES as ALL_ROUTES
+
+    return openapi(ALL_ROUTES)
+
+
+async def browse(server: Server, call: Call) -> Page:
+    """A page that shows the OpenAPI document; it loads nothing from elsewhere."""
+    return Page("text/html; charset=utf-8", _page())
+
+
+@cache
+def openapi(routes: tuple[Route, ...]) -> dict[str, Any]:
+    """An OpenAPI 3.1 document of ``routes``."""
+    described = [each for each in routes if each.answer not in (Stream, Page, Json)]
+    types = {each.answer for each in described} | {ErrorBody}
+    types |= {each.body for each in routes if each.body is not None}
+    ordered = sorted(types, key=lambda each: each.__name__)
+    schemas, components = msgspec.json.schema_components(
+        ordered, ref_template="#/components/schemas/{name}"
+    )
+    references = dict(zip(ordered, schemas, strict=True))
+    paths: dict[str, dict[str, Any]] = {}
+    for route in routes:
+        operation = _operation(route, references)
+        paths.setdefault(route.path, {})[route.method.lower()] = operation
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Candlestep",
+            "version": version(),
+            "description": "A simulated exchange that an agent steps through candle by candle.",
+        },
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {
+                "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "command_line": {"type": "apiKey", "in": "header", "name": "X-Candlestep-Token"},
+            },
+        },
+    }
+
+
+def _operation(route: Route, references: dict[Any, dict[str, Any]]) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "operationId": f"{route.method.lower()}_{_identifier(route.path)}",
+        "summary": route.summary,
+        "description": (route.handler.__doc__ or route.summary).strip(),
+        "parameters": [*_path_parameters(route), *_query_parameters(route)],
+        "responses": _responses(route, references),
+        "security": _security(route),
+    }
+    if route.body is not None:
+        fields = msgspec.structs.fields(route.body)
+        operation["requestBody"] = {
+            "required": any(field.required for field in fields),
+            "content": {"application/json": {"schema": references[route.body]}},
+        }
+    return operation
+
+
+def _identifier(path: str) -> str:
+    return path.strip("/").replace("/", "_").replace("-", "_").replace("{", "").replace("}", "")
+
+
+def _path_parameters(route: Route) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+        for name in route.parameters
+    ]
+
+
+def _query_parameters(route: Route) -> list[dict[str, Any]]:
+    if route.query is None:
+        return []
+    parameters = []
+    for field in msgspec.structs.fields(route.query):
+        schema = msgspec.json.schema(field.type)
+        if "anyOf" in schema:
+            # A parameter that is absent is None; there is no way to write it.
+            [schema] = [each for each in schema["anyOf"] if each != {"type": "null"}]
+        if not field.required and field.default is not None:
+            schema = schema | {"default": field.default}
+        parameters.append(
+            {"name": field.name, "in": "query", "required": field.required, "schema": schema}
+        )
+    return parameters
+
+
+def _responses(route: Route, references: dict[Any, dict[str, Any]]) -> dict[str, Any]:
+    responses: dict[str, Any] = {}
+    for status in (route.status, *route.also):
+        responses[str(status)] = {
+            "description": route.summary,
+            "content": _content(route, references),
+        }
+    codes: dict[int, list[str]] = {}
+    for code in _codes(route):
+        codes.setdefault(STATUS[code], []).append(code)
+    for status, names in sorted(codes.items()):
+        responses[str(status)] = {
+            "description": ", ".join(names),
+            "content": {"application/json": {"schema": references[ErrorBody]}},
+        }
+    return responses
+
+
+def _content(route: Route, references: dict[Any, dict[str, Any]]) -> dict[str, Any]:
+    if route.answer is Stream:
+        return {"application/x-ndjson": {"schema": {"type": "string"}}}
+    if route.answer is Page:
+        kind = "text/html" if route.path == "/docs" else "text/plain"
+        return {kind: {"schema": {"type": "string"}}}
+    if route.answer is Json:
+        return {"application/json": {"schema": {"type": "object"}}}
+    return {"application/json": {"schema": references[route.answer]}}
+
+
+def _codes(route: Route) -> tuple[str, ...]:
+    codes = [*_ALWAYS, *_WITH_ACCESS, *route.errors]
+    if route.body is not None:
+        codes += _WITH_BODY
+    elif route.query is not None or route.parameters:
+        codes.append("INVALID_PARAMETER")
+    if route.access != "public":
+        codes += _STORED
+    return tuple(dict.fromkeys(codes))
+
+
+def _security(route: Route) -> list[dict[str, list[str]]]:
+    if route.access == "admin":
+        return [{"command_line": []}]
+    return [] if route.access == "public" else [{"key": []}, {"bearer": []}, {}]
+
+
+@cache
+def _page() -> str:
+    return resources.files("api").joinpath("docs.html").read_text(encoding="utf-8")
+
+
+ROUTES = [
+    Route("GET", "/openapi.json", document, "This API as OpenAPI", Json, access="public"),
+    Route("GET", "/docs", browse, "This API as a page", Page, access="public"),
+]

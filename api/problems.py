@@ -1,0 +1,115 @@
+"""Errors as HTTP tells them: one shape, and one status for each code."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from sandbox import SandboxError
+
+STATUS = {
+    "INVALID_JSON": 400,
+    "UNAUTHORIZED": 401,
+    "FORBIDDEN": 403,
+    "NOT_FOUND": 404,
+    "ACCOUNT_NOT_FOUND": 404,
+    "AGENT_NOT_FOUND": 404,
+    "KEY_NOT_FOUND": 404,
+    "ORDER_NOT_FOUND": 404,
+    "SESSION_NOT_FOUND": 404,
+    "SYMBOL_NOT_FOUND": 404,
+    "METHOD_NOT_ALLOWED": 405,
+    "INVALID_STATE": 409,
+    "PAYLOAD_TOO_LARGE": 413,
+    "UNSUPPORTED_MEDIA_TYPE": 415,
+    "INVALID_PARAMETER": 422,
+    "NO_DATA": 422,
+    "INSUFFICIENT_BALANCE": 422,
+    "RISK_LIMIT_EXCEEDED": 422,
+    "RATE_LIMITED": 429,
+    "INTERNAL_ERROR": 500,
+    "DOWNLOAD_FAILED": 502,
+    "STORAGE_UNAVAILABLE": 503,
+}
+"""HTTP status of each error code."""
+
+RETRY_AFTER_SECONDS = 5
+
+
+class ErrorBody(msgspec.Struct, frozen=True):
+    """What every error answers; ``error`` and ``code`` are the same."""
+
+    success: bool
+    error: str
+    code: str
+    message: str
+    """What is wrong, and what to do."""
+    details: dict[str, Any]
+    timestamp: str
+    request_id: str
+
+
+class InvalidJson(SandboxError):
+    """The body is not JSON."""
+
+    code = "INVALID_JSON"
+
+
+class Unauthorized(SandboxError):
+    """No key, or not a valid one."""
+
+    code = "UNAUTHORIZED"
+
+
+class Forbidden(SandboxError):
+    """A request that a web page of another origin may have caused."""
+
+    code = "FORBIDDEN"
+
+
+class NotFound(SandboxError):
+    """An unknown path."""
+
+    code = "NOT_FOUND"
+
+
+class MethodNotAllowed(SandboxError):
+    """A known path, but not with this method."""
+
+    code = "METHOD_NOT_ALLOWED"
+
+
+class PayloadTooLarge(SandboxError):
+    """A body beyond the bound."""
+
+    code = "PAYLOAD_TOO_LARGE"
+
+
+class UnsupportedMediaType(SandboxError):
+    """A body that does not say it is JSON."""
+
+    code = "UNSUPPORTED_MEDIA_TYPE"
+
+
+class InternalError(SandboxError):
+    """A fault of the server."""
+
+    code = "INTERNAL_ERROR"
+
+
+def wall_time() -> str:
+    """The time of the world, for logs and errors: never part of a simulation."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def error_body(error: SandboxError, request_id: str) -> ErrorBody:
+    """The body that tells of ``error``."""
+    return ErrorBody(
+        success=False,
+        error=error.code,
+        code=error.code,
+        message=error.message,
+        details=error.details,
+        timestamp=wall_time(),
+        request_id=request_id,
+    )

@@ -1,0 +1,115 @@
+"""What a route is, and how its body and query become checked values.
+
+The tables of routes are the one list of what the server answers: Starlette's router, the OpenAPI
+document and the tests of ownership are all made of them.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from api.problems import InvalidJson
+from sandbox import InvalidParameter
+
+if TYPE_CHECKING:
+    from api.hub import Server
+
+Access = Literal["public", "account", "admin"]
+
+
+class Stream(msgspec.Struct, frozen=True):
+    """Marks an answer as lines of JSON (``application/x-ndjson``), sent as they come."""
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Marks an answer that is text of another kind, and says which."""
+
+    content_type: str
+    text: str
+
+
+class Call(msgspec.Struct):
+    """One request, checked: who calls, the path's parameters, the body and the query."""
+
+    account_id: str
+    agent_id: str
+    """The agent of the key that was sent; the account's default one without a key."""
+    path: Mapping[str, str]
+    body: Any
+    query: Any
+    request_id: str
+
+
+class Created(msgspec.Struct, frozen=True):
+    """An answer with another 2xx status than the route's usual one."""
+
+    status: int
+    answer: Any
+
+
+Handler = Callable[["Server", Call], Awaitable[Any]]
+Lines = AsyncIterator[bytes]
+
+
+class Route(msgspec.Struct, frozen=True):
+    """One method of one path: who may call it, what it takes, and what it answers."""
+
+    method: str
+    path: str
+    handler: Handler
+    summary: str
+    answer: Any
+    body: type[msgspec.Struct] | None = None
+    query: type[msgspec.Struct] | None = None
+    status: int = 200
+    also: tuple[int, ...] = ()
+    """Further 2xx statuses that it may answer with."""
+    errors: tuple[str, ...] = ()
+    """Codes that it may answer with, beside those that any route may."""
+    access: Access = "account"
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The names of the path's parameters."""
+        parts = self.path.split("/")
+        return tuple(part[1:-1] for part in parts if part.startswith("{"))
+
+
+_decoders: dict[type[msgspec.Struct], msgspec.json.Decoder[Any]] = {}
+
+
+def decode_body(body_type: type[msgspec.Struct], raw: bytes) -> Any:
+    """The body as a ``body_type``; an empty one is one without fields.
+
+    A number with a point or an exponent is kept as its text, so that no digit is lost before it
+    is checked. Raises ``InvalidJson``, or ``InvalidParameter`` naming the field.
+    """
+    decoder = _decoders.get(body_type)
+    if decoder is None:
+        decoder = _decoders[body_type] = msgspec.json.Decoder(body_type, float_hook=str)
+    try:
+        return decoder.decode(raw or b"{}")
+    except msgspec.ValidationError as error:
+        raise _invalid(error) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise InvalidJson(f"the body is not valid JSON: {error}") from None
+
+
+def decode_query(query_type: type[msgspec.Struct], query: Mapping[str, str]) -> Any:
+    """The query string as a ``query_type``; raises ``InvalidParameter`` naming the parameter."""
+    try:
+        return msgspec.convert(query, query_type, strict=False)
+    except msgspec.ValidationError as error:
+        raise _invalid(error) from None
+
+
+def _invalid(error: msgspec.ValidationError) -> InvalidParameter:
+    """The error of msgspec, with the name of the field in front."""
+    text = str(error)
+    message, _, place = text.partition(" - at `")
+    if "unknown field" in message or "required field" in message:
+        field = message.split("`")[1]
+    else:
+        field = place.rstrip("`").removeprefix("$").lstrip(".") or "body"
+    return InvalidParameter(field, f"{message[:1].lower()}{message[1:]}")

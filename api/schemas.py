@@ -1,0 +1,682 @@
+"""Requests and answers of the stepping API, as the guide prints them.
+
+Amounts of money, prices and quantities are strings with as many decimals as they need, at least
+two. In requests a number may be a JSON number or a string.
+"""
+
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from data.sessions import SessionRecord
+from sandbox import (
+    Balance,
+    Candle,
+    Fill,
+    Order,
+    Portfolio,
+    Position,
+    Snapshot,
+    Step,
+    Ticker,
+    format_time,
+    interval_name,
+)
+
+Money = Annotated[
+    str, Meta(pattern=r"^-?\d+\.\d{2,}$", examples=["10000.00"], description="A decimal number.")
+]
+Time = Annotated[
+    str,
+    Meta(
+        pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z$",
+        examples=["2025-06-01T00:00:00Z"],
+        description="ISO 8601, UTC.",
+    ),
+]
+Number = Annotated[
+    Any,
+    Meta(
+        description="A decimal number, as a JSON number or a string.",
+        extra_json_schema={"type": ["string", "number"], "examples": ["0.1", 10000]},
+    ),
+]
+TimeGiven = Annotated[
+    str,
+    Meta(
+        description="ISO 8601; UTC unless it says otherwise.",
+        examples=["2025-06-01T00:00:00Z"],
+        extra_json_schema={"format": "date-time"},
+    ),
+]
+Status = Literal["created", "running", "completed", "cancelled", "failed"]
+Name = Annotated[str, Meta(max_length=200)]
+
+
+def money(amount: Decimal) -> str:
+    """An amount as text: all its digits, at least two decimals, no exponent.
+
+    >>> money(Decimal("67500.30000000")), money(Decimal("1E+2"))
+    ('67500.30', '100.00')
+    """
+    if not amount:
+        return "0.00"
+    text = f"{amount:f}"
+    whole, point, decimals = text.partition(".")
+    if not point:
+        return whole + ".00"
+    return f"{whole}.{decimals.rstrip('0'):0<2}"
+
+
+def optional_money(amount: Decimal | None) -> str | None:
+    """``money``, or None."""
+    return None if amount is None else money(amount)
+
+
+def optional_time(time: int | None) -> str | None:
+    """``format_time``, or None."""
+    return None if time is None else format_time(time)
+
+
+class Body(msgspec.Struct, forbid_unknown_fields=True):
+    """Base of what is received: an unknown field is refused by name."""
+
+
+class Slippage(Body):
+    model: Literal["volume", "fixed_bps", "none"]
+    bps: Number | UnsetType = UNSET
+
+
+class CreateBody(Body):
+    start_time: TimeGiven
+    end_time: TimeGiven
+    starting_balance: Number = 10_000
+    candle_interval: Annotated[str | int, Meta(description="`1m 5m 15m 1h 4h 1d` or seconds")] = (
+        "1m"
+    )
+    strategy_label: Name = ""
+    agent_id: Annotated[str, Meta(max_length=100)] | None = None
+    pairs: list[Name] | None = None
+    exchange: Name = "binance"
+    fee_rate: Number = "0.001"
+    slippage: Slippage | None = None
+    trigger: Literal["path", "close"] = "path"
+    liquidate_at_end: bool = False
+
+
+class StepBody(Body):
+    pass
+
+
+class BatchBody(Body):
+    steps: Annotated[int, Meta(ge=1, description="Stops at the session's end.")]
+
+
+class FastBody(BatchBody):
+    include_intermediate_trades: Annotated[
+        bool, Meta(description="Accepted; fills are always included.")
+    ] = True
+
+
+class OrderBody(Body):
+    symbol: Name
+    side: Literal["buy", "sell"]
+    type: Literal["market", "limit", "stop_loss", "take_profit"]
+    quantity: Number
+    price: Number | None = None
+    trigger_price: Number | None = None
+    client_order_id: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
+    oco_group: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
+    expires_at: TimeGiven | None = None
+
+
+class NoBody(Body):
+    pass
+
+
+class CreateAnswer(msgspec.Struct, frozen=True):
+    session_id: str
+    status: Status
+    total_steps: int
+    estimated_pairs: int
+
+
+class StartAnswer(msgspec.Struct, frozen=True):
+    session_id: str
+    status: Status
+    virtual_time: Time
+    prices: dict[str, Money]
+
+
+class PositionAnswer(msgspec.Struct, frozen=True):
+    symbol: str
+    quantity: Money
+    avg_entry_price: Money
+    cost_basis: Money
+    current_price: Money
+    market_value: Money
+    unrealized_pnl: Money
+    realized_pnl: Money
+
+    @classmethod
+    def of(cls, position: Position) -> "PositionAnswer":
+        return cls(
+            position.symbol,
+            money(position.quantity),
+            money(position.avg_entry_price),
+            money(position.cost_basis),
+            money(position.current_price),
+            money(position.market_value),
+            money(position.unrealized_pnl),
+            money(position.realized_pnl),
+        )
+
+
+class PortfolioAnswer(msgspec.Struct, frozen=True):
+    total_equity: Money
+    available_cash: Money
+    locked_cash: Money
+    position_value: Money
+    unrealized_pnl: Money
+    realized_pnl: Money
+    starting_balance: Money
+    positions: list[PositionAnswer]
+
+    @classmethod
+    def of(cls, portfolio: Portfolio) -> "PortfolioAnswer":
+        return cls(
+            money(portfolio.total_equity),
+            money(portfolio.available_cash),
+            money(portfolio.locked_cash),
+            money(portfolio.position_value),
+            money(portfolio.unrealized_pnl),
+            money(portfolio.realized_pnl),
+            money(portfolio.starting_balance),
+            [PositionAnswer.of(position) for position in portfolio.positions],
+        )
+
+
+class OrderAnswer(msgspec.Struct, frozen=True):
+    id: int
+    order_id: int
+    client_order_id: str | None
+    oco_group: str | None
+    status: Literal["pending", "filled", "cancelled", "rejected", "expired"]
+    reason: str | None
+    symbol: str
+    side: Literal["buy", "sell"]
+    type: Literal["market", "limit", "stop_loss", "take_profit"]
+    quantity: Money
+    price: Money | None
+    trigger_price: Money | None
+    executed_price: Money | None
+    executed_qty: Money | None
+    fee: Money | None
+    slippage_pct: Money | None
+    realized_pnl: Money | None
+    created_at: Time
+    filled_at: Time | None
+    closed_at: Time | None
+    expires_at: Time | None
+
+    @classmethod
+    def of(cls, order: Order) -> "OrderAnswer":
+        fill = order.fill
+        return cls(
+            id=order.id,
+            order_id=order.id,
+            client_order_id=order.client_order_id,
+            oco_group=order.oco_group,
+            status=order.status,
+            reason=order.reason,
+            symbol=order.symbol,
+            side=order.side,
+            type=order.type,
+            quantity=money(order.quantity),
+            price=optional_money(order.price),
+            trigger_price=optional_money(order.trigger_price),
+            executed_price=None if fill is None else money(fill.price),
+            executed_qty=None if fill is None else money(fill.quantity),
+            fee=None if fill is None else money(fill.fee),
+            slippage_pct=None if fill is None else percent(fill.slippage),
+            realized_pnl=None if fill is None else optional_money(fill.realized_pnl),
+            created_at=format_time(order.created_at),
+            filled_at=optional_time(order.filled_at),
+            closed_at=optional_time(order.closed_at),
+            expires_at=optional_time(order.expires_at),
+        )
+
+
+def percent(fraction: Decimal) -> str:
+    """A fraction as text in percent: 0.0001 is ``0.01``."""
+    return money(fraction.scaleb(2))
+
+
+class StepAnswer(msgspec.Struct, frozen=True):
+    virtual_time: Time
+    step: int
+    total_steps: int
+    progress_pct: Money
+    prices: dict[str, Money]
+    orders_filled: list[OrderAnswer]
+    orders_closed: list[OrderAnswer]
+    portfolio: PortfolioAnswer
+    is_complete: bool
+    remaining_steps: int
+
+    @classmethod
+    def of(cls, step: Step) -> "StepAnswer":
+        return cls(**step_fields(step))
+
+
+class FastAnswer(msgspec.Struct, frozen=True):
+    virtual_time: Time
+    step: int
+    total_steps: int
+    progress_pct: Money
+    prices: dict[str, Money]
+    orders_filled: list[OrderAnswer]
+    orders_closed: list[OrderAnswer]
+    portfolio: PortfolioAnswer
+    is_complete: bool
+    remaining_steps: int
+    steps_executed: int
+
+
+def step_fields(step: Step) -> dict[str, Any]:
+    """The fields that the answers of all stepping calls share."""
+    return {
+        "virtual_time": format_time(step.time),
+        "step": step.step,
+        "total_steps": step.total_steps,
+        "progress_pct": progress(step.step, step.total_steps),
+        "prices": {symbol: money(price) for symbol, price in step.prices.items()},
+        "orders_filled": [OrderAnswer.of(order) for order in step.orders_filled],
+        "orders_closed": [OrderAnswer.of(order) for order in step.orders_closed],
+        "portfolio": PortfolioAnswer.of(step.portfolio),
+        "is_complete": step.is_complete,
+        "remaining_steps": step.total_steps - step.step,
+    }
+
+
+def progress(step: int, total_steps: int) -> str:
+    """Share of steps done, in percent with 2 decimals, half up."""
+    hundredths = (step * 20_000 + total_steps) // (2 * total_steps)
+    return f"{hundredths // 100}.{hundredths % 100:02d}"
+
+
+class PricesAnswer(msgspec.Struct, frozen=True):
+    prices: dict[str, Money]
+    virtual_time: Time
+
+
+class PriceAnswer(msgspec.Struct, frozen=True):
+    symbol: str
+    price: Money
+    virtual_time: Time
+
+
+class TickerAnswer(msgspec.Struct, frozen=True):
+    symbol: str
+    open: Money
+    high: Money
+    low: Money
+    close: Money
+    volume: Money
+    price_change: Money
+    price_change_pct: Money
+    virtual_time: Time
+
+    @classmethod
+    def of(cls, ticker: Ticker) -> "TickerAnswer":
+        return cls(
+            ticker.symbol,
+            money(ticker.open),
+            money(ticker.high),
+            money(ticker.low),
+            money(ticker.close),
+            money(ticker.volume),
+            money(ticker.price_change),
+            money(ticker.price_change_pct),
+            format_time(ticker.time),
+        )
+
+
+class CandleAnswer(msgspec.Struct, frozen=True):
+    open_time: Time
+    bucket: Time
+    open: Money
+    high: Money
+    low: Money
+    close: Money
+    volume: Money
+
+    @classmethod
+    def of(cls, candle: Candle) -> "CandleAnswer":
+        open_time = format_time(candle.open_time)
+        prices = (candle.open, candle.high, candle.low, candle.close, candle.volume)
+        return cls(open_time, open_time, *map(money, prices))
+
+
+class CandlesAnswer(msgspec.Struct, frozen=True):
+    symbol: str
+    interval: str
+    candles: list[CandleAnswer]
+    count: int
+
+
+class BalanceAnswer(msgspec.Struct, frozen=True):
+    asset: str
+    available: Money
+    locked: Money
+    total: Money
+
+    @classmethod
+    def of(cls, balance: Balance) -> "BalanceAnswer":
+        return cls(
+            balance.asset, money(balance.available), money(balance.locked), money(balance.total)
+        )
+
+
+class BalancesAnswer(msgspec.Struct, frozen=True):
+    balances: list[BalanceAnswer]
+
+
+class PositionsAnswer(msgspec.Struct, frozen=True):
+    positions: list[PositionAnswer]
+
+
+class OrdersAnswer(msgspec.Struct, frozen=True):
+    orders: list[OrderAnswer]
+    count: int
+    total: int
+
+
+class CancelOrderAnswer(msgspec.Struct, frozen=True):
+    order_id: int
+    status: Literal["cancelled"]
+    cancelled: bool
+
+
+class TradeAnswer(msgspec.Struct, frozen=True):
+    id: int
+    order_id: int
+    symbol: str
+    side: Literal["buy", "sell"]
+    type: Literal["market", "limit", "stop_loss", "take_profit"]
+    quantity: Money
+    price: Money
+    quote_amount: Money
+    fee: Money
+    slippage_pct: Money
+    realized_pnl: Money | None
+    simulated_at: Time
+
+    @classmethod
+    def of(cls, fill: Fill) -> "TradeAnswer":
+        return cls(
+            fill.id,
+            fill.order_id,
+            fill.symbol,
+            fill.side,
+            fill.type,
+            money(fill.quantity),
+            money(fill.price),
+            money(fill.quote_amount),
+            money(fill.fee),
+            percent(fill.slippage),
+            optional_money(fill.realized_pnl),
+            format_time(fill.time),
+        )
+
+
+class TradesAnswer(msgspec.Struct, frozen=True):
+    trades: list[TradeAnswer]
+    count: int
+    total: int
+
+
+class SessionAnswer(msgspec.Struct, frozen=True):
+    session_id: str
+    agent_id: str
+    strategy_label: str
+    status: Status
+    start_time: Time
+    end_time: Time
+    candle_interval: str
+    starting_balance: Money
+    pairs: list[str]
+    current_step: int
+    total_steps: int
+    progress_pct: Money
+    virtual_time: Time
+    final_equity: Money | None
+    total_pnl: Money | None
+    roi_pct: Money | None
+    total_trades: int | None
+    total_fees: Money | None
+    sharpe_ratio: float | None
+    max_drawdown_pct: float | None
+    created_at: Time
+    started_at: Time | None
+    completed_at: Time | None
+    error: str | None
+
+    @classmethod
+    def of(cls, record: SessionRecord) -> "SessionAnswer":
+        return cls(
+            session_id=record.session_id,
+            agent_id=record.agent_id,
+            strategy_label=record.strategy_label,
+            status=record.status,  # type: ignore[arg-type]
+            start_time=format_time(record.start_time),
+            end_time=format_time(record.end_time),
+            candle_interval=interval_name(record.interval),
+            starting_balance=money(record.starting_balance),
+            pairs=record.pairs,
+            current_step=record.current_step,
+            total_steps=record.total_steps,
+            progress_pct=progress(record.current_step, record.total_steps),
+            virtual_time=format_time(record.start_time + record.current_step * record.interval),
+            final_equity=optional_money(record.final_equity),
+            total_pnl=optional_money(record.total_pnl),
+            roi_pct=None if record.roi_pct is None else money(record.roi_pct),
+            total_trades=record.total_trades,
+            total_fees=optional_money(record.total_fees),
+            sharpe_ratio=record.sharpe_ratio,
+            max_drawdown_pct=record.max_drawdown_pct,
+            created_at=format_time(record.created_at),
+            started_at=optional_time(record.started_at),
+            completed_at=optional_time(record.completed_at),
+            error=record.error,
+        )
+
+
+class SessionsAnswer(msgspec.Struct, frozen=True):
+    backtests: list[SessionAnswer]
+    total: int
+
+
+class CancelAnswer(msgspec.Struct, frozen=True):
+    session_id: str
+    status: Status
+    total_trades: int
+    roi_pct: Money
+
+
+class ResultsConfig(msgspec.Struct, frozen=True):
+    start_time: Time
+    end_time: Time
+    starting_balance: Money
+    strategy_label: str
+    candle_interval: str
+    agent_id: str
+    pairs: list[str]
+    exchange: str
+    import_number: Annotated[int | None, Meta(description="The data version it ran on.")]
+    fee_rate: str
+    slippage: dict[str, Any]
+    trigger: str
+    liquidate_at_end: bool
+    risk_profile: dict[str, str | None]
+
+
+class ResultsSummary(msgspec.Struct, frozen=True):
+    final_equity: Money
+    total_pnl: Money
+    roi_pct: Money
+    total_trades: int
+    total_fees: Money
+
+
+class MetricsAnswer(msgspec.Struct, frozen=True):
+    sharpe_ratio: float | None
+    sortino_ratio: float | None
+    max_drawdown_pct: float
+    max_drawdown_duration_days: int
+    win_rate: float | None
+    profit_factor: float | None
+    avg_win: Money | None
+    avg_loss: Money | None
+    best_trade: Money | None
+    worst_trade: Money | None
+    trades_per_day: float
+    total_return: float
+    cagr: float | None
+    calmar_ratio: float | None
+    volatility: float | None
+    var_95: float | None
+    var_99: float | None
+    cvar_95: float | None
+    cvar_99: float | None
+    expectancy: Money | None
+    turnover: float | None
+    candles_in_market: int
+    returns_grid: str
+
+
+class PairAnswer(msgspec.Struct, frozen=True):
+    symbol: str
+    trades: int
+    win_rate: float | None
+    net_pnl: Money
+
+
+class ResultsAnswer(msgspec.Struct, frozen=True):
+    session_id: str
+    status: Status
+    config: ResultsConfig
+    summary: ResultsSummary
+    metrics: MetricsAnswer
+    by_pair: list[PairAnswer]
+
+
+class SnapshotAnswer(msgspec.Struct, frozen=True):
+    simulated_at: Time
+    total_equity: Money
+    available_cash: Money
+    locked_cash: Money
+    position_value: Money
+    unrealized_pnl: Money
+    realized_pnl: Money
+
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> "SnapshotAnswer":
+        return cls(
+            format_time(snapshot.time),
+            money(snapshot.total_equity),
+            money(snapshot.available_cash),
+            money(snapshot.locked_cash),
+            money(snapshot.position_value),
+            money(snapshot.unrealized_pnl),
+            money(snapshot.realized_pnl),
+        )
+
+
+class EquityCurveAnswer(msgspec.Struct, frozen=True):
+    session_id: str
+    interval: int
+    snapshots: list[SnapshotAnswer]
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    session_id: str
+    strategy_label: str
+    roi_pct: float
+    sharpe_ratio: float | None
+    sortino_ratio: float | None
+    max_drawdown_pct: float
+    win_rate: float | None
+    profit_factor: float | None
+    total_trades: int
+    final_equity: Money
+
+
+class CompareAnswer(msgspec.Struct, frozen=True):
+    comparisons: list[Comparison]
+    best_by_roi: str
+    best_by_sharpe: str | None
+    best_by_drawdown: str
+    recommendation: str
+
+
+class BestAnswer(msgspec.Struct, frozen=True):
+    session_id: str
+    strategy_label: str
+    metric: str
+    value: float | Money
+
+
+class RiskBody(Body):
+    max_order_size_pct: Number | None = None
+    max_position_size_pct: Number | None = None
+    daily_loss_limit_pct: Number | None = None
+
+
+class AgentBody(Body):
+    name: Annotated[str, Meta(min_length=1, max_length=200)]
+    risk_profile: RiskBody | None = None
+
+
+class AgentChange(Body):
+    name: Annotated[str, Meta(min_length=1, max_length=200)] | UnsetType = UNSET
+    risk_profile: RiskBody | UnsetType = UNSET
+
+
+class AgentAnswer(msgspec.Struct, frozen=True):
+    agent_id: str
+    name: str
+    risk_profile: dict[str, str | None]
+    created_at: Time
+
+
+class AgentsAnswer(msgspec.Struct, frozen=True):
+    agents: list[AgentAnswer]
+    total: int
+
+
+class Gap(msgspec.Struct, frozen=True):
+    exchange: str
+    symbol: str
+    start: Time
+    end: Time
+
+
+class DataRangeAnswer(msgspec.Struct, frozen=True):
+    earliest: Time | None
+    latest: Time | None
+    total_pairs: int
+    intervals_available: list[str]
+    data_gaps: list[Gap]
+    pairs: list[str]
+    synthetic: Annotated[
+        bool, Meta(description="Whether the data, or some of it, is the synthetic sample market.")
+    ]
+
+
+class HealthAnswer(msgspec.Struct, frozen=True):
+    status: Literal["ok"]
+    version: str
+    open_sessions: int

@@ -1,0 +1,333 @@
+"""The life of a session: create, start, step, cancel, and what is known of it."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta
+
+from api.hub import Server
+from api.routing import Call, Route
+from api.schemas import (
+    BatchBody,
+    Body,
+    CancelAnswer,
+    CreateAnswer,
+    CreateBody,
+    FastAnswer,
+    FastBody,
+    NoBody,
+    SessionAnswer,
+    SessionsAnswer,
+    StartAnswer,
+    StepAnswer,
+    StepBody,
+    money,
+    step_fields,
+)
+from data.accounts import Agent, get_agent
+from data.catalogue import Series
+from data.sessions import create_session, list_sessions
+from data.symbols import normalise_exchange, normalise_symbol
+from sandbox import InvalidParameter, RiskProfile, SessionConfig, format_time, parse_time
+from sandbox.clock import DAY
+from sandbox.errors import NoPrice
+
+_RANGES_SHOWN = 20
+_BASE = "/api/v1/backtest"
+
+SortBy = Literal[
+    "created_at",
+    "started_at",
+    "completed_at",
+    "strategy_label",
+    "status",
+    "start_time",
+    "end_time",
+    "starting_balance",
+    "current_step",
+    "total_steps",
+    "final_equity",
+    "total_pnl",
+    "roi_pct",
+    "total_trades",
+    "total_fees",
+    "sharpe_ratio",
+    "max_drawdown_pct",
+]
+
+
+class ListQuery(Body):
+    strategy_label: Annotated[str, Meta(max_length=200, description="A prefix.")] | None = None
+    status: Literal["created", "running", "completed", "cancelled", "failed"] | None = None
+    agent_id: str | None = None
+    sort_by: SortBy = "created_at"
+    order: Literal["asc", "desc"] = "desc"
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 50
+    offset: Annotated[int, Meta(ge=0, le=10**9)] = 0
+
+
+class _Plan(msgspec.Struct, frozen=True):
+    """What a session is to be created with, checked."""
+
+    agent: Agent
+    exchange: str
+    pairs: tuple[str, ...]
+    config: SessionConfig
+    settings: dict[str, Any]
+
+
+async def create(server: Server, call: Call) -> CreateAnswer:
+    """Check the configuration against the data there is, and store the session."""
+    body: CreateBody = call.body
+    plan = await server.in_thread(_plan, server, call, body)
+    config, clock = plan.config, plan.config.clock
+    record = await server.in_thread(
+        create_session,
+        server.store,
+        call.account_id,
+        agent_id=plan.agent.agent_id,
+        exchange=plan.exchange,
+        strategy_label=body.strategy_label,
+        pairs=plan.pairs,
+        start_time=config.start_time,
+        end_time=config.end_time,
+        interval=clock.interval,
+        starting_balance=config.starting_balance,
+        total_steps=clock.total_steps,
+        config=plan.settings,
+        risk_profile=plan.agent.risk_profile,
+    )
+    return CreateAnswer(record.session_id, "created", record.total_steps, len(record.pairs))
+
+
+async def start(server: Server, call: Call) -> StartAnswer:
+    """Load the market as it is now, and take the first snapshot."""
+    live = await server.hub.start(call.account_id, call.path["session_id"])
+    prices = live.session.prices()
+    return StartAnswer(
+        live.record.session_id,
+        "running",
+        format_time(live.session.time),
+        {symbol: money(price) for symbol, price in prices.items()},
+    )
+
+
+async def step(server: Server, call: Call) -> StepAnswer:
+    """Advance by one candle."""
+    return StepAnswer(**await _advance(server, call, 1))
+
+
+async def step_batch(server: Server, call: Call) -> StepAnswer:
+    """Advance by many candles; every one is checked against the pending orders."""
+    return StepAnswer(**await _advance(server, call, call.body.steps))
+
+
+async def step_batch_fast(server: Server, call: Call) -> FastAnswer:
+    """As ``step/batch``, and tells how many steps were made."""
+    hub = server.hub
+    live = await hub.find(call.account_id, call.path["session_id"])
+    before = live.session.step_number
+    made = await hub.step(live, call.body.steps)
+    return FastAnswer(**step_fields(made), steps_executed=made.step - before)
+
+
+async def cancel(server: Server, call: Call) -> CancelAnswer:
+    """End the session here and save its partial results."""
+    live = await server.hub.find(call.account_id, call.path["session_id"])
+    record = await server.hub.cancel(live)
+    assert record.total_trades is not None
+    assert record.roi_pct is not None
+    return CancelAnswer(record.session_id, "cancelled", record.total_trades, money(record.roi_pct))
+
+
+async def status(server: Server, call: Call) -> SessionAnswer:
+    """How far the session is, and how it came out."""
+    record = await server.hub.record(call.account_id, call.path["session_id"])
+    return SessionAnswer.of(record)
+
+
+async def sessions(server: Server, call: Call) -> SessionsAnswer:
+    """The sessions of the account, filtered, sorted and paged."""
+    query: ListQuery = call.query
+    records, total = await server.in_thread(
+        list_sessions,
+        server.store,
+        call.account_id,
+        strategy_label=query.strategy_label,
+        status=query.status,
+        agent_id=query.agent_id,
+        sort_by=query.sort_by,
+        order=query.order,
+        limit=query.limit,
+        offset=query.offset,
+    )
+    found = [SessionAnswer.of(server.hub.up_to_date(record)) for record in records]
+    return SessionsAnswer(found, total)
+
+
+async def _advance(server: Server, call: Call, steps: int) -> dict[str, Any]:
+    hub, session_id = server.hub, call.path["session_id"]
+    live = hub.in_memory(call.account_id, session_id)
+    if live is None:
+        live = await hub.find(call.account_id, session_id)
+    return step_fields(await hub.step(live, steps))
+
+
+def _plan(server: Server, call: Call, body: CreateBody) -> _Plan:
+    agent = get_agent(server.store, call.account_id, body.agent_id or call.agent_id)
+    exchange = normalise_exchange(body.exchange)
+    start = parse_time(body.start_time, "start_time")
+    end = parse_time(body.end_time, "end_time")
+    if end - start > server.settings.max_span_days * DAY:
+        raise InvalidParameter(
+            "end_time", f"may be at most {server.settings.max_span_days} days after start_time"
+        )
+    series = [each for each in server.catalogue.series() if each.exchange == exchange]
+    available = [each for each in series if each.start < end and each.end > start]
+    if body.pairs is None:
+        pairs, currency = _all_pairs(available)
+    else:
+        pairs, currency = _asked_pairs(body.pairs, series, server.settings.max_pairs)
+    if not any(each.symbol in pairs for each in available):
+        raise _no_data(series, body)
+    settings: dict[str, Any] = {
+        "currency": currency,
+        "fee_rate": str(body.fee_rate),
+        "slippage": _slippage(body),
+        "trigger": body.trigger,
+        "liquidate_at_end": body.liquidate_at_end,
+    }
+    config = SessionConfig(
+        start_time=start,
+        end_time=end,
+        starting_balance=body.starting_balance,
+        candle_interval=body.candle_interval,
+        risk=RiskProfile(**agent.risk_profile),
+        **settings,
+    )
+    settings["fee_rate"] = f"{config.costs.fee_rate.normalize():f}"
+    return _Plan(agent, exchange, pairs[: server.settings.max_pairs], config, settings)
+
+
+def _slippage(body: CreateBody) -> dict[str, Any]:
+    if body.slippage is None:
+        return {"model": "volume"}
+    bps = {} if body.slippage.bps is UNSET else {"bps": str(body.slippage.bps)}
+    return {"model": body.slippage.model} | bps
+
+
+def _all_pairs(available: Sequence[Series]) -> tuple[tuple[str, ...], str]:
+    """All pairs of one currency: USDT if there are any, else the one that all have."""
+    quotes = sorted({each.quote for each in available})
+    currency = "USDT" if "USDT" in quotes or not quotes else quotes[0]
+    if currency != "USDT" and len(quotes) > 1:
+        raise InvalidParameter(
+            "pairs", f"name the pairs: there are pairs quoted in {', '.join(quotes)}"
+        )
+    return tuple(sorted({each.symbol for each in available if each.quote == currency})), currency
+
+
+def _asked_pairs(
+    asked: Sequence[str], series: Sequence[Series], most: int
+) -> tuple[tuple[str, ...], str]:
+    if not asked:
+        raise InvalidParameter("pairs", "is empty; leave it out to have all pairs")
+    if len(asked) > most:
+        raise InvalidParameter("pairs", f"may name at most {most} pairs")
+    pairs = tuple(dict.fromkeys(normalise_symbol(pair) for pair in asked))
+    quotes = sorted({each.quote for each in series if each.symbol in pairs})
+    if len(quotes) > 1:
+        raise InvalidParameter(
+            "pairs", f"must all be quoted in one currency, not in {', '.join(quotes)}"
+        )
+    return pairs, quotes[0] if quotes else "USDT"
+
+
+def _no_data(series: Sequence[Series], body: CreateBody) -> NoPrice:
+    wanted = {normalise_symbol(pair) for pair in body.pairs or ()}
+    relevant = [each for each in series if each.symbol in wanted] or list(series)
+    ranges = [
+        {"symbol": each.symbol, "start": format_time(each.start), "end": format_time(each.end)}
+        for each in relevant[:_RANGES_SHOWN]
+    ]
+    known = ", ".join(f"{r['symbol']} {r['start']} to {r['end']}" for r in ranges[:3])
+    return NoPrice(
+        "no pair has candles between start_time and end_time; "
+        + (f"there are {known}" if known else "import some: candlestep data import FILE"),
+        available=ranges,
+    )
+
+
+ROUTES = [
+    Route(
+        "POST",
+        f"{_BASE}/create",
+        create,
+        "Create a session",
+        CreateAnswer,
+        body=CreateBody,
+        errors=("AGENT_NOT_FOUND", "NO_DATA"),
+    ),
+    Route(
+        "POST",
+        f"{_BASE}/{{session_id}}/start",
+        start,
+        "Start a session",
+        StartAnswer,
+        body=NoBody,
+        errors=("SESSION_NOT_FOUND", "INVALID_STATE", "NO_DATA", "RATE_LIMITED"),
+    ),
+    Route(
+        "POST",
+        f"{_BASE}/{{session_id}}/step",
+        step,
+        "Advance by one candle",
+        StepAnswer,
+        body=StepBody,
+        errors=("SESSION_NOT_FOUND", "INVALID_STATE"),
+    ),
+    Route(
+        "POST",
+        f"{_BASE}/{{session_id}}/step/batch",
+        step_batch,
+        "Advance by many candles",
+        StepAnswer,
+        body=BatchBody,
+        errors=("SESSION_NOT_FOUND", "INVALID_STATE"),
+    ),
+    Route(
+        "POST",
+        f"{_BASE}/{{session_id}}/step/batch/fast",
+        step_batch_fast,
+        "Advance by many candles, and tell how many",
+        FastAnswer,
+        body=FastBody,
+        errors=("SESSION_NOT_FOUND", "INVALID_STATE"),
+    ),
+    Route(
+        "POST",
+        f"{_BASE}/{{session_id}}/cancel",
+        cancel,
+        "End a session early",
+        CancelAnswer,
+        body=NoBody,
+        errors=("SESSION_NOT_FOUND", "INVALID_STATE"),
+    ),
+    Route(
+        "GET",
+        f"{_BASE}/{{session_id}}/status",
+        status,
+        "How far a session is",
+        SessionAnswer,
+        errors=("SESSION_NOT_FOUND",),
+    ),
+    Route(
+        "GET",
+        f"{_BASE}/list",
+        sessions,
+        "List sessions",
+        SessionsAnswer,
+        query=ListQuery,
+    ),
+]

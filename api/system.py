@@ -1,0 +1,50 @@
+"""What the server is and has: health, counters, the range of the data, its own description."""
+
+from importlib import metadata
+
+from api.hub import Server
+from api.routing import Call, Page, Route
+from api.schemas import DataRangeAnswer, Gap, HealthAnswer, optional_time
+from sandbox import format_time
+
+_PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def version() -> str:
+    """The version of candlestep."""
+    return metadata.version("candlestep")
+
+
+async def health(server: Server, call: Call) -> HealthAnswer:
+    """Whether the server answers."""
+    return HealthAnswer("ok", version(), server.hub.open_sessions)
+
+
+async def counters(server: Server, call: Call) -> Page:
+    """Counters for Prometheus."""
+    return Page(_PROMETHEUS, server.counters.text(server.hub))
+
+
+async def data_range(server: Server, call: Call) -> DataRangeAnswer:
+    """The times, pairs and intervals that sessions can be run on."""
+    found = await server.in_thread(server.catalogue.data_range)
+    series = await server.in_thread(server.catalogue.series)
+    return DataRangeAnswer(
+        optional_time(found.earliest),
+        optional_time(found.latest),
+        found.total_pairs,
+        list(found.intervals_available),
+        [
+            Gap(hole.exchange, hole.symbol, format_time(hole.start), format_time(hole.end))
+            for hole in found.data_gaps
+        ],
+        sorted({each.symbol for each in series}),
+        any(each.synthetic for each in series),
+    )
+
+
+ROUTES = [
+    Route("GET", "/health", health, "Health", HealthAnswer, access="public"),
+    Route("GET", "/metrics", counters, "Prometheus counters", Page, access="public"),
+    Route("GET", "/api/v1/market/data-range", data_range, "What data there is", DataRangeAnswer),
+]

@@ -1,0 +1,81 @@
+"""Everything once, from candles to results: what ``make demo`` runs.
+
+    python examples/demo.py [FILE ...]
+
+Imports the files, or else the sample market, into a new home under the temporary directory, starts
+a server on it, and runs ``agent_loop.py`` against it. The home is kept.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from urllib.parse import urlsplit
+
+AGENT = Path(__file__).with_name("agent_loop.py")
+CANDLESTEP = [sys.executable, "-m", "api.cli"]
+
+
+def main() -> int:
+    home = Path(tempfile.mkdtemp(prefix="candlestep-demo-"))
+    files = sys.argv[1:]
+    if files:
+        print(f"Importing into {home}\n", flush=True)
+        run(["data", "import", *files], home)
+    else:
+        print(f"Loading the sample market into {home}\n", flush=True)
+        run(["data", "sample"], home)
+
+    log = home / "server.log"
+    with (
+        log.open("w") as errors,
+        subprocess.Popen(
+            [*CANDLESTEP, "serve", "--port", "0", "--home", str(home)],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        ) as server,
+    ):
+        try:
+            url = address(server)
+            if url is None:
+                print(f"The server did not start:\n{log.read_text()}", file=sys.stderr)
+                return 1
+            print(f"\nA server runs at {url}, an agent steps through all of its candles.\n")
+            sys.stdout.flush()
+            agent = [sys.executable, str(AGENT), "--url", url]
+            code = subprocess.run(agent, env=without_proxy(), check=False).returncode
+        finally:
+            server.terminate()
+    if code == 0:
+        port = urlsplit(url).port
+        print("\nThe server is stopped. To look there, start it again:")
+        print(f"  {Path(sys.executable).parent}/candlestep serve --port {port} --home {home}")
+        print(f"Its log is {log}; remove {home} when you are done.")
+    return code
+
+
+def run(command: list[str], home: Path) -> None:
+    done = subprocess.run([*CANDLESTEP, *command, "--home", str(home)], check=False)
+    if done.returncode:
+        sys.exit(done.returncode)
+
+
+def address(server: "subprocess.Popen[str]") -> str | None:
+    """Where the server listens: it says so on its standard output once it answers."""
+    assert server.stdout is not None
+    for line in server.stdout:
+        for word in line.split():
+            if word.startswith("http://"):
+                return word
+    return None
+
+
+def without_proxy() -> dict[str, str]:
+    """The environment, with no proxy between the agent and a server on the same machine."""
+    return os.environ | {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
