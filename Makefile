@@ -1,6 +1,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c .ci/constraints.txt
 
 .PHONY: demo setup test lint bench clean help
 
@@ -11,15 +12,19 @@ help:
 	@echo "make lint    ruff and mypy only"
 	@echo "make bench   print the speed table"
 
-demo: setup
+demo: $(VENV)/installed
 	@$(BIN)/python examples/demo.py $(DATA)
 
-setup: $(VENV)/installed
+setup: $(VENV)/tools
 
 $(VENV)/installed: pyproject.toml .ci/constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "candlestep needs Python 3.11 or newer: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c .ci/constraints.txt -e '.[dev]'
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/tools: $(VENV)/installed
+	$(PIP) -e '.[dev]'
 	@touch $@
 
 lint: setup
@@ -31,7 +36,7 @@ test: lint
 	$(BIN)/pytest -n auto
 
 bench: setup
-	$(BIN)/python -m tests.benchmarks
+	@$(BIN)/python -m tests.benchmarks
 
 clean:
 	rm -rf $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache *.egg-info

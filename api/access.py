@@ -4,6 +4,7 @@ import hmac
 import ipaddress
 import secrets
 from collections.abc import Mapping
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from api.problems import Forbidden, Unauthorized
@@ -32,12 +33,13 @@ class Gate:
 
     @property
     def is_open(self) -> bool:
-        """Whether there is no key, so that no request needs one."""
-        return not self._keys
+        """Whether no key was ever made, so that no request needs one."""
+        return not self._ever_closed
 
     def reload(self) -> None:
         """Read the keys again. Blocks."""
         keys = list_keys(self._store)
+        self._ever_closed = bool(keys)
         self._keys = {key.hash: key for key in keys if key.revoked_at is None}
 
     def caller(self, access: Access, headers: Mapping[bytes, bytes]) -> tuple[str, str]:
@@ -49,7 +51,7 @@ class Gate:
         if access == "admin":
             self._require_token(headers.get(TOKEN_HEADER, b""))
             return self._anyone
-        if not self._keys:
+        if self.is_open:
             _require_local(headers)
             return self._anyone
         if access == "public":
@@ -78,19 +80,33 @@ def _sent_key(headers: Mapping[bytes, bytes]) -> str | None:
 
 def _require_local(headers: Mapping[bytes, bytes]) -> None:
     """Without keys, refuse what a web page could have a browser send."""
-    host = headers.get(b"host", b"").decode("latin-1")
-    if not _is_loopback(urlsplit(f"//{host}").hostname if _is_plain(host) else None):
-        raise Forbidden(
+    refusal = _refusal(headers.get(b"host", b""), headers.get(b"origin"))
+    if refusal is not None:
+        raise Forbidden(refusal)
+
+
+@lru_cache(maxsize=1024)
+def _refusal(host_header: bytes, origin: bytes | None) -> str | None:
+    """Why a request with these headers is refused without keys, if it is."""
+    host = host_header.decode("latin-1")
+    if not _is_loopback(_name(host)):
+        return (
             "without API keys the server answers only under localhost; make a key with"
             " `candlestep keys create`, or use http://localhost"
         )
-    origin = headers.get(b"origin")
     if origin is not None and origin.decode("latin-1") not in (f"http://{host}", f"https://{host}"):
-        raise Forbidden("without API keys the server refuses requests of other web pages")
+        return "without API keys the server refuses requests of other web pages"
+    return None
 
 
-def _is_plain(host: str) -> bool:
-    return bool(host) and all(c.isalnum() or c in ".-:[]" for c in host) and host.isascii()
+def _name(host: str) -> str | None:
+    """The name or address in a Host header, without its port; None if there is none."""
+    if not (host.isascii() and all(c.isalnum() or c in ".-:[]" for c in host)):
+        return None
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None
 
 
 def _is_loopback(name: str | None) -> bool:

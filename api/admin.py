@@ -63,11 +63,13 @@ async def _lines(
 
     def work() -> None:
         try:
-            line = Line(result=command.run(server.store, request, tell))
+            result = command.run(server.store, request, tell)
+            server.gate.reload()
+            line = Line(result=result)
         except SandboxError as error:
             line = Line(error=ErrorLine(error.code, error.message, error.details))
         except Exception:
-            log.exception("command failed", path=command.path)
+            log.exception("command_failed", path=command.path)
             message = "the server failed at this; its log says how"
             line = Line(error=ErrorLine(InternalError.code, message, {}))
         send(line)

@@ -7,7 +7,7 @@ from msgspec import UNSET
 
 from api.hub import Server
 from api.routing import Call, Route
-from api.schemas import AgentAnswer, AgentBody, AgentChange, AgentsAnswer, RiskBody
+from api.schemas import AgentAnswer, AgentBody, AgentChange, AgentsAnswer, RiskAnswer, RiskBody
 from data.accounts import (
     Agent,
     create_agent,
@@ -73,7 +73,7 @@ def _profile(body: RiskBody | None) -> Mapping[str, Any]:
 
 
 def _answer(agent: Agent) -> AgentAnswer:
-    profile = {name: agent.risk_profile.get(name) for name in _LIMITS}
+    profile = RiskAnswer.of(agent.risk_profile)
     return AgentAnswer(agent.agent_id, agent.name, profile, format_time(agent.created_at))
 
 

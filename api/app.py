@@ -19,7 +19,7 @@ from starlette.routing import Router
 from starlette.types import Message, Receive, Scope, Send
 
 from api import agents, openapi, reading, results, stepping, system, trading
-from api.access import HEADERS, Gate
+from api.access import HEADERS
 from api.admin import ROUTES as ADMIN_ROUTES
 from api.hub import Server
 from api.problems import (
@@ -32,7 +32,8 @@ from api.problems import (
     UnsupportedMediaType,
     error_body,
 )
-from api.routing import Call, Created, Page, Route, decode_body, decode_query
+from api.routing import Call, Created, Page, Route, Stream, decode_body, decode_query
+from api.schemas import NoBody
 from sandbox import InvalidParameter, SandboxError
 from sandbox.errors import shown
 
@@ -50,7 +51,12 @@ ROUTES: tuple[Route, ...] = (
 
 _SESSION = "/api/v1/backtest/"
 _SESSION_ROUTE = _SESSION + "{session_id}/"
-_READ_HEADERS = HEADERS | {b"content-type", b"content-length", b"x-request-id"}
+_READ_HEADERS = HEADERS | {
+    b"content-type",
+    b"content-length",
+    b"transfer-encoding",
+    b"x-request-id",
+}
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,64}")
 _JSON_TYPE = re.compile(rb"application/(?:[a-z0-9.+-]+\+)?json\s*(?:;.*)?", re.IGNORECASE)
 
@@ -65,9 +71,9 @@ class _Disconnected(Exception):
 class App:
     """The server as an ASGI application."""
 
-    def __init__(self, server: Server, gate: Gate) -> None:
+    def __init__(self, server: Server) -> None:
         self._server = server
-        self._gate = gate
+        self._gate = server.gate
         self._request_prefix = secrets.token_hex(4)
         self._request_number = itertools.count(1)
         by_path: dict[str, dict[str, Route]] = {}
@@ -114,23 +120,32 @@ class App:
         request_id = self._request_id(headers)
         method: str = scope["method"]
         route = routes.get("GET" if method == "HEAD" else method)
-        retry_after = False
+        extra: list[tuple[bytes, bytes]] = []
         try:
             if route is None:
-                raise MethodNotAllowed(
-                    f"{method} is not possible here, {', '.join(sorted(routes))} is",
-                    allowed=sorted(routes),
-                )
-            answer = await self._handle(route, path, headers, request_id, scope, receive)
+                raise _method_not_allowed(method, routes)
+            account_id, agent_id = self._gate.caller(route.access, headers)
+            raw = b""
+            if route.body is not None and _has_body(headers):
+                raw = await self._read_body(headers, receive)
+            call = Call(
+                account_id,
+                agent_id,
+                path,
+                None if route.body is None else decode_body(route.body, raw),
+                _query(route, scope["query_string"]),
+                request_id,
+            )
+            answer = await route.handler(self._server, call)
             status = route.status
-            if isinstance(answer, Created):
+            if type(answer) is Created:
                 status, answer = answer.status, answer.answer
         except _Disconnected:
             return
         except SandboxError as error:
             status = STATUS.get(error.code, 500)
-            retry_after = status in (429, 503)
             answer = error_body(error, request_id)
+            extra = _error_headers(status, routes)
         except Exception:
             log.exception("request_failed", request_id=request_id, path=scope["path"])
             status = 500
@@ -138,45 +153,34 @@ class App:
                 InternalError("the server failed at this; please report it with the request id"),
                 request_id,
             )
-        template = "unknown" if route is None else route.path
-        if isinstance(answer, AsyncIterator):
+        if route is not None and route.answer is Stream and status < 400:
             await _send_lines(send, request_id, answer)
-            await self._server.in_thread(self._gate.reload)
         else:
-            extra = _extra_headers(routes if route is None else None, retry_after=retry_after)
             await _send_whole(send, status, request_id, answer, extra)
+        self._note(method, route, scope["path"], status, began, request_id)
+
+    def _note(
+        self,
+        method: str,
+        route: Route | None,
+        path: str,
+        status: int,
+        began: float,
+        request_id: str,
+    ) -> None:
+        """Count a request; log it unless it is a success in a session."""
         seconds = time.perf_counter() - began
+        template = "unknown" if route is None else route.path
         self._server.counters.count(method, template, status, seconds)
         if status >= 400 or not template.startswith(_SESSION_ROUTE):
             log.info(
                 "request",
                 method=method,
-                path=scope["path"],
+                path=path,
                 status=status,
                 milliseconds=round(seconds * 1000, 2),
                 request_id=request_id,
             )
-
-    async def _handle(
-        self,
-        route: Route,
-        path: Mapping[str, str],
-        headers: Mapping[bytes, bytes],
-        request_id: str,
-        scope: Scope,
-        receive: Receive,
-    ) -> Any:
-        account_id, agent_id = self._gate.caller(route.access, headers)
-        raw = await self._read_body(headers, receive) if route.body is not None else b""
-        call = Call(
-            account_id,
-            agent_id,
-            path,
-            None if route.body is None else decode_body(route.body, raw),
-            _query(route, scope["query_string"]),
-            request_id,
-        )
-        return await route.handler(self._server, call)
 
     async def _read_body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
         most = self._server.settings.max_body_bytes
@@ -185,11 +189,11 @@ class App:
             raise _too_large(most)
         message = await receive()
         body: bytes = message.get("body", b"")
-        while message.get("more_body", False):
+        while message.get("more_body", False) and len(body) <= most:
             message = await receive()
             body += message.get("body", b"")
-            if len(body) > most:
-                raise _too_large(most)
+        if len(body) > most:
+            raise _too_large(most)
         if message["type"] == "http.disconnect":
             raise _Disconnected
         if body and not _JSON_TYPE.fullmatch(headers.get(b"content-type", b"")):
@@ -211,8 +215,9 @@ class App:
             f"there is nothing at {shown(scope['path'])}; GET /docs shows what there is",
             path=shown(scope["path"]),
         )
+        began = time.perf_counter()
         await _send_whole(send, 404, request_id, error_body(error, request_id), [])
-        self._server.counters.count(scope["method"], "unknown", 404, 0.0)
+        self._note(scope["method"], None, scope["path"], 404, began, request_id)
 
 
 class _Endpoint:
@@ -226,13 +231,24 @@ class _Endpoint:
         await self._app.answer(self._routes, scope["path_params"], scope, receive, send)
 
 
+def _method_not_allowed(method: str, routes: Mapping[str, Route]) -> MethodNotAllowed:
+    allowed = sorted(routes)
+    return MethodNotAllowed(
+        f"{method} is not possible here, {', '.join(allowed)} is", allowed=allowed
+    )
+
+
+def _has_body(headers: Mapping[bytes, bytes]) -> bool:
+    return headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
+
+
 def _with_slashes(path: str) -> str:
     """The path for Starlette: a symbol may be written with a slash, ``BTC/USDT``."""
     return path.replace("{symbol}", "{symbol:path}")
 
 
 def _query(route: Route, raw: bytes) -> Any:
-    if route.query is None:
+    if route.query is None and (not raw or route.access == "public"):
         return None
     try:
         pairs = parse_qsl(
@@ -243,22 +259,19 @@ def _query(route: Route, raw: bytes) -> Any:
     query = dict(pairs)
     if len(query) != len(pairs):
         raise InvalidParameter("query", "has a parameter twice")
-    return decode_query(route.query, query)
+    return decode_query(route.query or NoBody, query)
 
 
 def _too_large(most: int) -> PayloadTooLarge:
     return PayloadTooLarge(f"a body may have at most {most} bytes", max_bytes=most)
 
 
-def _extra_headers(
-    allowed: Mapping[str, Route] | None, *, retry_after: bool
-) -> list[tuple[bytes, bytes]]:
-    extra = []
-    if allowed is not None:
-        extra.append((b"allow", ", ".join(sorted(allowed)).encode()))
-    if retry_after:
-        extra.append((b"retry-after", str(RETRY_AFTER_SECONDS).encode()))
-    return extra
+def _error_headers(status: int, routes: Mapping[str, Route]) -> list[tuple[bytes, bytes]]:
+    if status == 405:
+        return [(b"allow", ", ".join(sorted(routes)).encode())]
+    if status in (429, 503):
+        return [(b"retry-after", str(RETRY_AFTER_SECONDS).encode())]
+    return []
 
 
 async def _send_whole(

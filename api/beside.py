@@ -6,6 +6,7 @@ from pathlib import Path
 import httpx
 import msgspec
 
+from api.access import TOKEN_HEADER
 from api.admin import Line
 from api.commands import Command, Request, Result, Tell
 from data.errors import StorageUnavailable
@@ -14,8 +15,6 @@ from sandbox import SandboxError
 
 FILE_NAME = "server.json"
 """In the home: where the running server is, readable by its user alone."""
-
-TOKEN_HEADER = "X-Candlestep-Token"
 
 _TIMEOUT = httpx.Timeout(5.0, read=None)
 """A long command may be silent for as long as it takes."""
@@ -82,7 +81,7 @@ def _send(
             "POST",
             command.path,
             content=msgspec.json.encode(request),
-            headers={"Content-Type": "application/json", TOKEN_HEADER: server.token},
+            headers={"content-type": "application/json", TOKEN_HEADER.decode(): server.token},
         ) as answer,
     ):
         if answer.status_code != httpx.codes.OK:

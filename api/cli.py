@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from api import commands
+from api.access import DEFAULT_ACCOUNT
 from api.beside import perform
 from api.commands import Command, Import, Imported, KeyShown, Nothing, Progress, Request, Result
 from api.settings import DESCRIPTIONS, Settings, flag_name, home_directory
@@ -386,7 +387,7 @@ def _add_keys(parser: argparse.ArgumentParser) -> None:
     create.add_argument("name", help="what the key is for", metavar="NAME")
     create.add_argument(
         "--account",
-        default=commands.DEFAULT_ACCOUNT,
+        default=DEFAULT_ACCOUNT,
         help="what it opens; a new one is made (default: %(default)s)",
     )
     create.add_argument("--agent", help="who acts with it, by name or id (default: the account's)")

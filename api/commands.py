@@ -5,6 +5,7 @@ The command line runs it on the store itself, or hands the request to the server
 store open.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from api.access import DEFAULT_ACCOUNT
 from data.accounts import (
     Agent,
     create_key,
@@ -29,9 +31,6 @@ from data.sample import SOURCE, drop_sample, load_sample
 from data.sessions import pinned_imports
 from data.store import Store
 from sandbox import InvalidParameter, SandboxError
-
-DEFAULT_ACCOUNT = "default"
-"""The account of a server that is open, and of keys that name none."""
 
 _LONGEST_NAME = 100
 
@@ -177,7 +176,7 @@ def _import_files(store: Store, request: ImportFiles, tell: Tell) -> Imported:
             tell(Progress(name, done, total, "rows"))
 
         try:
-            if not Path(file).is_file():
+            if not os.path.isfile(file):  # Path.is_file raises where a name is too long
                 raise UnreadableFile(file, "there is no such file")
             summary = import_file(
                 store,

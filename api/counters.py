@@ -1,5 +1,6 @@
 """Counters of what the server has done, in Prometheus's text format."""
 
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -7,18 +8,16 @@ if TYPE_CHECKING:
 
 
 class Counters:
-    """Requests by route and status, their seconds, and the steps made."""
+    """Requests by route and status, and their seconds."""
 
     def __init__(self) -> None:
-        self.steps = 0
-        self._requests: dict[tuple[str, str, int], int] = {}
-        self._seconds: dict[tuple[str, str], float] = {}
+        self._requests: defaultdict[tuple[str, str, int], int] = defaultdict(int)
+        self._seconds: defaultdict[tuple[str, str], float] = defaultdict(float)
 
     def count(self, method: str, path: str, status: int, seconds: float) -> None:
         """Note one request to the route ``path`` (with its parameters' names)."""
-        key = (method, path, status)
-        self._requests[key] = self._requests.get(key, 0) + 1
-        self._seconds[method, path] = self._seconds.get((method, path), 0.0) + seconds
+        self._requests[method, path, status] += 1
+        self._seconds[method, path] += seconds
 
     def text(self, hub: "Hub") -> str:
         """All counters, and the gauges of ``hub``."""
@@ -33,7 +32,7 @@ class Counters:
             for (method, path), seconds in sorted(self._seconds.items())
         ]
         for name, kind, value in (
-            ("steps_total", "counter", self.steps),
+            ("steps_total", "counter", hub.steps_made),
             ("open_sessions", "gauge", hub.open_sessions),
             ("candle_bytes", "gauge", hub.cache.bytes_in_memory()),
         ):

@@ -13,10 +13,13 @@ from typing import Any, TypeVar
 import msgspec
 import structlog
 
+from api.access import Gate
 from api.counters import Counters
+from api.routing import Call
+from api.schemas import StepTexts
 from api.settings import Settings
 from data.candle_cache import CandleCache
-from data.catalogue import Catalogue
+from data.catalogue import Catalogue, effective_imports
 from data.errors import StorageUnavailable
 from data.importer import latest_import
 from data.results import load_orders, save_results
@@ -44,6 +47,11 @@ from sandbox.errors import NoPrice
 PROGRESS_STEPS = 500
 """Progress is stored every so many steps."""
 
+# Between two writes, so that fast sessions do not spend their time on them.
+_PROGRESS_PAUSE_SECONDS = 1.0
+FIND_ERRORS = ("SESSION_NOT_FOUND", "INVALID_STATE", "NO_DATA", "RATE_LIMITED")
+"""Codes with which a session is not found; the last two where an ended one cannot be loaded."""
+
 _ENDED_KEPT = 64
 _THREADS = 4
 
@@ -54,13 +62,14 @@ _log = structlog.get_logger()
 class Live:
     """A session in memory: its record, its state, and the lock that calls take in turn."""
 
-    __slots__ = ("account_id", "lock", "record", "session", "unsaved")
+    __slots__ = ("account_id", "lock", "record", "session", "texts", "unsaved")
 
     def __init__(self, record: SessionRecord, session: Session | EndedSession) -> None:
         self.account_id = record.account_id
         self.record = record
         self.session = session
         self.lock = asyncio.Lock()
+        self.texts = StepTexts()
         self.unsaved: Step | None = None
         """The last step of a session that has ended and is not saved yet."""
 
@@ -68,10 +77,7 @@ class Live:
     def running(self) -> Session:
         """The session; raises ``InvalidState`` if it has ended."""
         if self.record.status != "running" or not isinstance(self.session, Session):
-            raise InvalidState(
-                f"the session is {self.record.status}; create a new one to go on",
-                status=self.record.status,
-            )
+            raise _has_ended(self.record)
         return self.session
 
 
@@ -82,6 +88,8 @@ class Hub:
         self.store = store
         self.settings = settings
         self.cache = CandleCache(store, settings.memory_budget)
+        self.steps_made = 0
+        """By all sessions since the server's start."""
         self._running: dict[str, Live] = {}
         self._ended: OrderedDict[str, Live] = OrderedDict()
         self._loading: dict[str, asyncio.Lock] = {}
@@ -166,17 +174,28 @@ class Hub:
         A session that ended but could not be saved is saved now, and its last step returned.
         Raises ``InvalidState``, or ``StorageUnavailable`` when the end could not be saved.
         """
+        if not live.lock.locked():
+            # Nobody works on it, and nobody can before this is done: there is no await.
+            step = self._step_on(live, steps)
+            if step is not None:
+                return step
         async with live.lock:
-            if live.unsaved is None:
-                session = live.running
-                before = session.step_number
-                step = session.step(steps)
-                if not step.is_complete:
-                    if before // PROGRESS_STEPS != step.step // PROGRESS_STEPS:
-                        self._note_progress(live)
-                    return step
-                live.unsaved = step
-            return await self._save(live)
+            return self._step_on(live, steps) or await self._save(live)
+
+    def _step_on(self, live: Live, steps: int) -> Step | None:
+        """Advance a session; None if it has ended, and its last step is to be saved."""
+        if live.unsaved is not None:
+            return None
+        session = live.running
+        before = session.step_number
+        step = session.step(steps)
+        self.steps_made += step.step - before
+        if step.is_complete:
+            live.unsaved = step
+            return None
+        if before // PROGRESS_STEPS != step.step // PROGRESS_STEPS:
+            self._note_progress(live)
+        return step
 
     async def cancel(self, live: Live, error: str | None = None) -> SessionRecord:
         """End a session here and save its partial results; raises as ``step`` does.
@@ -186,6 +205,8 @@ class Hub:
         async with live.lock:
             if live.unsaved is None:
                 live.unsaved = live.running.cancel()
+            elif live.session.step_number == live.session.total_steps:
+                error = None  # It had come to its end before.
             await self._save(live, error)
             return live.record
 
@@ -209,7 +230,7 @@ class Hub:
             except SandboxError as error:
                 _log.error("session_not_saved", session_id=live.record.session_id, error=str(error))
         if self._progress_task is not None:
-            await self._progress_task
+            self._progress_task.cancel()
         self._threads.shutdown()
 
     def _loading_lock(self, session_id: str) -> asyncio.Lock:
@@ -224,7 +245,10 @@ class Hub:
         number = latest_import(self.store)
         market = self._market(record, number)
         session = Session(session_config(record), market)
-        save_start(self.store, record.account_id, record.session_id, number)
+        with self.store.transaction():
+            # What has been pruned since it was loaded could not be loaded again.
+            effective_imports(self.store, record.exchange, record.pairs, number)
+            save_start(self.store, record.account_id, record.session_id, number)
         started = get_session(self.store, record.account_id, record.session_id)
         return Live(started, session)
 
@@ -299,6 +323,7 @@ class Hub:
                 await self.in_thread(self._write_progress, noted)
             except StorageUnavailable as error:
                 _log.warning("progress_not_stored", error=str(error))
+            await asyncio.sleep(_PROGRESS_PAUSE_SECONDS)
 
     def _write_progress(self, noted: list[tuple[str, str, int]]) -> None:
         with self.store.transaction():
@@ -309,12 +334,29 @@ class Hub:
 class Server:
     """What handlers work with: the settings, the store and what is known of it, the sessions."""
 
-    def __init__(self, settings: Settings, store: Store) -> None:
+    def __init__(self, settings: Settings, store: Store, gate: Gate) -> None:
         self.settings = settings
         self.store = store
+        self.gate = gate
         self.catalogue = Catalogue(store)
         self.hub = Hub(settings, store)
         self.counters = Counters()
+
+    async def live(self, call: Call) -> Live:
+        """The session that the call's path names; raises as ``Hub.find`` does."""
+        session_id = call.path["session_id"]
+        live = self.hub.in_memory(call.account_id, session_id)
+        return live or await self.hub.find(call.account_id, session_id)
+
+    async def running(self, call: Call) -> Live:
+        """As ``live``, for a call that only a running session takes: no other is loaded for it."""
+        session_id = call.path["session_id"]
+        live = self.hub.in_memory(call.account_id, session_id)
+        if live is None:
+            record = await self.in_thread(get_session, self.store, call.account_id, session_id)
+            _require_ended(record)
+            raise _has_ended(record)
+        return live
 
     async def in_thread(self, work: Callable[..., Result], *args: Any, **kwargs: Any) -> Result:
         """Do work that blocks off the event loop."""
@@ -330,6 +372,12 @@ def session_config(record: SessionRecord) -> SessionConfig:
         candle_interval=record.interval // 1000,
         risk=RiskProfile(**record.risk_profile),
         **record.config,
+    )
+
+
+def _has_ended(record: SessionRecord) -> InvalidState:
+    return InvalidState(
+        f"the session is {record.status}; create a new one to go on", status=record.status
     )
 
 

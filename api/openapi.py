@@ -1,5 +1,6 @@
 """The description of the server, made of its routes and their types, and a page to browse it."""
 
+import inspect
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -8,13 +9,54 @@ import msgspec
 
 from api.hub import Server
 from api.problems import STATUS, ErrorBody
-from api.routing import Call, Page, Route, Stream
+from api.routing import Access, Call, Page, Route, Stream
+from api.schemas import SYMBOL_PATTERN
 from api.system import version
 
 _ALWAYS = ("INTERNAL_ERROR",)
-_WITH_ACCESS = ("UNAUTHORIZED", "FORBIDDEN")
-_WITH_BODY = ("INVALID_JSON", "PAYLOAD_TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE", "INVALID_PARAMETER")
-_STORED = ("STORAGE_UNAVAILABLE",)
+_BY_ACCESS: dict[Access, tuple[str, ...]] = {
+    "public": ("FORBIDDEN",),
+    "account": ("UNAUTHORIZED", "FORBIDDEN", "STORAGE_UNAVAILABLE"),
+    "admin": ("UNAUTHORIZED",),
+}
+_WITH_BODY = ("INVALID_JSON", "PAYLOAD_TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE")
+_RETRIED = ("429", "503")
+"""Statuses that come with ``Retry-After``."""
+
+_HEADERS = {
+    "X-Request-Id": {"required": True, "schema": {"type": "string"}},
+    "Retry-After": {"required": True, "description": "Seconds.", "schema": {"type": "integer"}},
+}
+_TAGS = {
+    "system": "server",
+    "openapi": "server",
+    "agents": "agents",
+    "stepping": "sessions",
+    "trading": "orders and trades",
+    "reading": "market and account",
+    "results": "results",
+    "admin": "command line",
+}
+"""The group of operations that each module of routes makes."""
+
+_ABOUT = """A simulated exchange that an agent steps through candle by candle.
+
+Every error has one shape, `ErrorBody`. Unknown fields and query parameters are refused by name.
+A header `X-Request-Id` of up to 64 letters, digits and `_.:-` is answered as it was sent; without
+it the answer has one of the server's."""
+
+_LINES = """Lines of JSON, sent as the command goes on: `{"progress": {part, done, total, unit}}` each
+but the last, which is `{"result": …}` or `{"error": {code, message, details}}`."""
+
+_PATH_SCHEMAS: dict[str, dict[str, Any]] = {
+    "symbol": {
+        "type": "string",
+        "pattern": SYMBOL_PATTERN,
+        "description": "Such as `BTCUSDT`; `btc-usdt` and `BTC/USDT` are the same.",
+        "examples": ["BTCUSDT"],
+    },
+    "order_id": {"type": "integer", "minimum": 1, "maximum": 999_999_999_999},
+}
 
 
 class Json(msgspec.Struct, frozen=True):
@@ -44,6 +86,10 @@ def openapi(routes: tuple[Route, ...]) -> dict[str, Any]:
         ordered, ref_template="#/components/schemas/{name}"
     )
     references = dict(zip(ordered, schemas, strict=True))
+    for component in components.values():
+        # Answers have the fields of their types, and no other.
+        if "properties" in component:
+            component.setdefault("additionalProperties", False)
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
         operation = _operation(route, references)
@@ -53,11 +99,13 @@ def openapi(routes: tuple[Route, ...]) -> dict[str, Any]:
         "info": {
             "title": "Candlestep",
             "version": version(),
-            "description": "A simulated exchange that an agent steps through candle by candle.",
+            "description": _ABOUT,
         },
+        "tags": [{"name": name} for name in dict.fromkeys(_TAGS.values())],
         "paths": paths,
         "components": {
             "schemas": components,
+            "headers": _HEADERS,
             "securitySchemes": {
                 "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
                 "bearer": {"type": "http", "scheme": "bearer"},
@@ -71,7 +119,8 @@ def _operation(route: Route, references: dict[Any, dict[str, Any]]) -> dict[str,
     operation: dict[str, Any] = {
         "operationId": f"{route.method.lower()}_{_identifier(route.path)}",
         "summary": route.summary,
-        "description": (route.handler.__doc__ or route.summary).strip(),
+        "description": inspect.cleandoc(route.handler.__doc__ or route.summary).replace("``", "`"),
+        "tags": [_TAGS[route.handler.__module__.rpartition(".")[2]]],
         "parameters": [*_path_parameters(route), *_query_parameters(route)],
         "responses": _responses(route, references),
         "security": _security(route),
@@ -90,8 +139,9 @@ def _identifier(path: str) -> str:
 
 
 def _path_parameters(route: Route) -> list[dict[str, Any]]:
+    any_id = {"type": "string", "minLength": 1}
     return [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+        {"name": name, "in": "path", "required": True, "schema": _PATH_SCHEMAS.get(name, any_id)}
         for name in route.parameters
     ]
 
@@ -124,16 +174,26 @@ def _responses(route: Route, references: dict[Any, dict[str, Any]]) -> dict[str,
     for code in _codes(route):
         codes.setdefault(STATUS[code], []).append(code)
     for status, names in sorted(codes.items()):
-        responses[str(status)] = {
-            "description": ", ".join(names),
-            "content": {"application/json": {"schema": references[ErrorBody]}},
-        }
+        responses[str(status)] = _refusal(references[ErrorBody], names)
+    for number, response in responses.items():
+        names = ["X-Request-Id", *(["Retry-After"] if number in _RETRIED else [])]
+        response["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
     return responses
+
+
+def _refusal(reference: dict[str, Any], codes: list[str]) -> dict[str, Any]:
+    """An error answer that has one of ``codes``."""
+    one_of = {"enum": codes}
+    schema = reference | {"properties": {"code": one_of, "error": one_of}}
+    return {
+        "description": ", ".join(codes),
+        "content": {"application/json": {"schema": schema}},
+    }
 
 
 def _content(route: Route, references: dict[Any, dict[str, Any]]) -> dict[str, Any]:
     if route.answer is Stream:
-        return {"application/x-ndjson": {"schema": {"type": "string"}}}
+        return {"application/x-ndjson": {"schema": {"type": "string", "description": _LINES}}}
     if route.answer is Page:
         kind = "text/html" if route.path == "/docs" else "text/plain"
         return {kind: {"schema": {"type": "string"}}}
@@ -143,13 +203,11 @@ def _content(route: Route, references: dict[Any, dict[str, Any]]) -> dict[str, A
 
 
 def _codes(route: Route) -> tuple[str, ...]:
-    codes = [*_ALWAYS, *_WITH_ACCESS, *route.errors]
+    codes = [*_ALWAYS, *_BY_ACCESS[route.access], *route.errors]
     if route.body is not None:
         codes += _WITH_BODY
-    elif route.query is not None or route.parameters:
+    if route.access != "public" or route.body is not None:
         codes.append("INVALID_PARAMETER")
-    if route.access != "public":
-        codes += _STORED
     return tuple(dict.fromkeys(codes))
 
 

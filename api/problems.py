@@ -1,14 +1,16 @@
 """Errors as HTTP tells them: one shape, and one status for each code."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from sandbox import SandboxError
 
 STATUS = {
     "INVALID_JSON": 400,
+    "INVALID_REQUEST": 400,
     "UNAUTHORIZED": 401,
     "FORBIDDEN": 403,
     "NOT_FOUND": 404,
@@ -39,7 +41,7 @@ RETRY_AFTER_SECONDS = 5
 class ErrorBody(msgspec.Struct, frozen=True):
     """What every error answers; ``error`` and ``code`` are the same."""
 
-    success: bool
+    success: Annotated[bool, Meta(extra_json_schema={"const": False})]
     error: str
     code: str
     message: str
@@ -53,6 +55,12 @@ class InvalidJson(SandboxError):
     """The body is not JSON."""
 
     code = "INVALID_JSON"
+
+
+class InvalidRequest(SandboxError):
+    """What was sent is not HTTP."""
+
+    code = "INVALID_REQUEST"
 
 
 class Unauthorized(SandboxError):

@@ -4,9 +4,10 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from api.hub import Live, Server
+from api.hub import FIND_ERRORS, Server
 from api.routing import Call, Route
 from api.schemas import (
+    INTERVAL_TEXTS,
     BalanceAnswer,
     BalancesAnswer,
     Body,
@@ -28,34 +29,41 @@ _BASE = "/api/v1/backtest/{session_id}"
 
 class CandlesQuery(Body):
     interval: (
-        Annotated[str, Meta(description="`1m 5m 15m 1h 4h 1d`, or seconds; the session's.")] | None
+        Annotated[
+            str,
+            Meta(
+                description="A name, or seconds; left out: the session's.",
+                extra_json_schema={"enum": INTERVAL_TEXTS},
+            ),
+        ]
+        | None
     ) = None
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
 
 
 async def prices(server: Server, call: Call) -> PricesAnswer:
     """The price of each pair that has one."""
-    session = (await _live(server, call)).session
+    session = (await server.live(call)).session
     found = {symbol: money(price) for symbol, price in session.prices().items()}
     return PricesAnswer(found, format_time(session.time))
 
 
 async def price(server: Server, call: Call) -> PriceAnswer:
     """The price of one pair."""
-    session = (await _live(server, call)).session
+    session = (await server.live(call)).session
     symbol = normalise_symbol(call.path["symbol"])
     return PriceAnswer(symbol, money(session.price(symbol)), format_time(session.time))
 
 
 async def ticker(server: Server, call: Call) -> TickerAnswer:
     """The last 24 hours of one pair."""
-    session = (await _live(server, call)).session
+    session = (await server.live(call)).session
     return TickerAnswer.of(session.ticker(normalise_symbol(call.path["symbol"])))
 
 
 async def candles(server: Server, call: Call) -> CandlesAnswer:
     """The latest complete candles of one pair, oldest first; empty for a pair without any."""
-    live = await _live(server, call)
+    live = await server.live(call)
     symbol = normalise_symbol(call.path["symbol"])
     query: CandlesQuery = call.query
     asked = None if query.interval is None else parse_interval(query.interval)
@@ -70,33 +78,26 @@ async def candles(server: Server, call: Call) -> CandlesAnswer:
 
 async def balance(server: Server, call: Call) -> BalancesAnswer:
     """The account's currency, and what is held."""
-    session = (await _live(server, call)).session
+    session = (await server.live(call)).session
     return BalancesAnswer([BalanceAnswer.of(each) for each in session.balances()])
 
 
 async def positions(server: Server, call: Call) -> PositionsAnswer:
     """The open positions at current prices."""
-    session = (await _live(server, call)).session
+    session = (await server.live(call)).session
     return PositionsAnswer([PositionAnswer.of(each) for each in session.positions()])
 
 
 async def portfolio(server: Server, call: Call) -> PortfolioAnswer:
     """The account at current prices."""
-    session = (await _live(server, call)).session
+    session = (await server.live(call)).session
     return PortfolioAnswer.of(session.portfolio())
 
 
-async def _live(server: Server, call: Call) -> Live:
-    session_id = call.path["session_id"]
-    live = server.hub.in_memory(call.account_id, session_id)
-    return live or await server.hub.find(call.account_id, session_id)
-
-
-_ANY = ("SESSION_NOT_FOUND", "INVALID_STATE")
-_SYMBOL = (*_ANY, "SYMBOL_NOT_FOUND", "NO_DATA")
+_SYMBOL = (*FIND_ERRORS, "SYMBOL_NOT_FOUND")
 
 ROUTES = [
-    Route("GET", f"{_BASE}/market/prices", prices, "Prices", PricesAnswer, errors=_ANY),
+    Route("GET", f"{_BASE}/market/prices", prices, "Prices", PricesAnswer, errors=FIND_ERRORS),
     Route(
         "GET", f"{_BASE}/market/price/{{symbol}}", price, "Price of a pair", PriceAnswer,
         errors=_SYMBOL,
@@ -109,10 +110,16 @@ ROUTES = [
         "GET", f"{_BASE}/market/candles/{{symbol}}", candles, "Candles of a pair", CandlesAnswer,
         query=CandlesQuery, errors=_SYMBOL,
     ),
-    Route("GET", f"{_BASE}/account/balance", balance, "Balances", BalancesAnswer, errors=_ANY),
+    Route(
+        "GET", f"{_BASE}/account/balance", balance, "Balances", BalancesAnswer,
+        errors=FIND_ERRORS,
+    ),
     Route(
         "GET", f"{_BASE}/account/positions", positions, "Open positions", PositionsAnswer,
-        errors=_ANY,
+        errors=FIND_ERRORS,
     ),
-    Route("GET", f"{_BASE}/account/portfolio", portfolio, "Portfolio", PortfolioAnswer, errors=_ANY),
+    Route(
+        "GET", f"{_BASE}/account/portfolio", portfolio, "Portfolio", PortfolioAnswer,
+        errors=FIND_ERRORS,
+    ),
 ]  # fmt: skip

@@ -18,6 +18,8 @@ from api.schemas import (
     ResultsAnswer,
     ResultsConfig,
     ResultsSummary,
+    RiskAnswer,
+    SlippageAnswer,
     SnapshotAnswer,
     TradeAnswer,
     TradesAnswer,
@@ -63,27 +65,13 @@ async def results(server: Server, call: Call) -> ResultsAnswer:
 async def equity_curve(server: Server, call: Call) -> EquityCurveAnswer:
     """Snapshots of equity: at the start, every 60 steps, at fills and at the end."""
     record = await _ended(server, call)
-    every = call.query.interval
-    snapshots = await server.in_thread(
-        load_equity, server.store, record.account_id, record.session_id, every
-    )
-    found = [SnapshotAnswer.of(snapshot) for snapshot in snapshots]
-    return EquityCurveAnswer(record.session_id, every, found)
+    return await server.in_thread(_equity_curve, server.store, record, call.query.interval)
 
 
 async def trades(server: Server, call: Call) -> TradesAnswer:
     """The trades of a session that has ended, oldest first."""
     record = await _ended(server, call)
-    query: TradesQuery = call.query
-    fills, total = await server.in_thread(
-        load_trades,
-        server.store,
-        record.account_id,
-        record.session_id,
-        query.limit,
-        query.offset,
-    )
-    return TradesAnswer([TradeAnswer.of(fill) for fill in fills], len(fills), total)
+    return await server.in_thread(_trades, server.store, record, call.query)
 
 
 async def compare(server: Server, call: Call) -> CompareAnswer:
@@ -135,15 +123,28 @@ def _results(store: Store, record: SessionRecord) -> ResultsAnswer:
             exchange=record.exchange,
             import_number=record.import_number,
             fee_rate=config["fee_rate"],
-            slippage=config["slippage"],
+            slippage=SlippageAnswer(**config["slippage"]),
             trigger=config["trigger"],
             liquidate_at_end=config["liquidate_at_end"],
-            risk_profile=record.risk_profile,
+            risk_profile=RiskAnswer.of(record.risk_profile),
         ),
         _summary(record),
         metrics_answer(metrics),
         [PairAnswer(p.symbol, p.trades, p.win_rate, money(p.net_pnl)) for p in pairs],
     )
+
+
+def _equity_curve(store: Store, record: SessionRecord, every: int) -> EquityCurveAnswer:
+    snapshots = load_equity(store, record.account_id, record.session_id, every)
+    found = [SnapshotAnswer.of(snapshot) for snapshot in snapshots]
+    return EquityCurveAnswer(record.session_id, every, found)
+
+
+def _trades(store: Store, record: SessionRecord, query: TradesQuery) -> TradesAnswer:
+    fills, total = load_trades(
+        store, record.account_id, record.session_id, query.limit, query.offset
+    )
+    return TradesAnswer([TradeAnswer.of(fill) for fill in fills], len(fills), total)
 
 
 def _summary(record: SessionRecord) -> ResultsSummary:

@@ -4,6 +4,7 @@ The tables of routes are the one list of what the server answers: Starlette's ro
 document and the tests of ownership are all made of them.
 """
 
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,6 +12,7 @@ import msgspec
 
 from api.problems import InvalidJson
 from sandbox import InvalidParameter
+from sandbox.errors import shown
 
 if TYPE_CHECKING:
     from api.hub import Server
@@ -76,6 +78,12 @@ class Route(msgspec.Struct, frozen=True):
         return tuple(part[1:-1] for part in parts if part.startswith("{"))
 
 
+_WHOLE_NUMBER = re.compile(r"-?[0-9]+", re.ASCII)
+_ABOUT_FIELD = re.compile(
+    r"(Object (?:contains unknown|missing required) field) `(.*?)`(?: - at `(.*)`)?", re.DOTALL
+)
+_LONGEST_MESSAGE = 200
+
 _decoders: dict[type[msgspec.Struct], msgspec.json.Decoder[Any]] = {}
 
 
@@ -99,17 +107,32 @@ def decode_body(body_type: type[msgspec.Struct], raw: bytes) -> Any:
 def decode_query(query_type: type[msgspec.Struct], query: Mapping[str, str]) -> Any:
     """The query string as a ``query_type``; raises ``InvalidParameter`` naming the parameter."""
     try:
-        return msgspec.convert(query, query_type, strict=False)
+        decoded = msgspec.convert(query, query_type, strict=False)
     except msgspec.ValidationError as error:
         raise _invalid(error) from None
+    for name, text in query.items():
+        if getattr(decoded, name) is None:  # msgspec reads "null" as None, which is no filter
+            raise InvalidParameter(name, f"{shown(text)!r} is no value of it")
+        # msgspec reads numbers as Python does: 1_000, digits of other scripts.
+        if isinstance(getattr(decoded, name), int) and not _WHOLE_NUMBER.fullmatch(text):
+            raise InvalidParameter(name, f"{shown(text)!r} is not a whole number such as 100")
+    return decoded
 
 
 def _invalid(error: msgspec.ValidationError) -> InvalidParameter:
-    """The error of msgspec, with the name of the field in front."""
+    """The error of msgspec, with the name of the field in front; both may quote what was sent."""
     text = str(error)
-    message, _, place = text.partition(" - at `")
-    if "unknown field" in message or "required field" in message:
-        field = message.split("`")[1]
+    about_field = _ABOUT_FIELD.fullmatch(text)
+    if about_field:
+        what, name, place = about_field.groups()
+        message = f"{what} `{shown(name)}`"
     else:
-        field = place.rstrip("`").removeprefix("$").lstrip(".") or "body"
+        name = ""
+        message, separator, place = text.rpartition(" - at `")
+        if not separator:
+            message, place = text, ""
+    within = (place or "").rstrip("`").removeprefix("$").lstrip(".")
+    field = ".".join(part for part in (within, shown(name)) if part) or "body"
+    if len(message) > _LONGEST_MESSAGE:
+        message = message[:_LONGEST_MESSAGE] + "…"
     return InvalidParameter(field, f"{message[:1].lower()}{message[1:]}")

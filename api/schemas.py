@@ -4,6 +4,7 @@ Amounts of money, prices and quantities are strings with as many decimals as the
 two. In requests a number may be a JSON number or a string.
 """
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
@@ -15,6 +16,7 @@ from sandbox import (
     Balance,
     Candle,
     Fill,
+    Holding,
     Order,
     Portfolio,
     Position,
@@ -24,10 +26,12 @@ from sandbox import (
     format_time,
     interval_name,
 )
+from sandbox.clock import INTERVALS
 
 Money = Annotated[
     str, Meta(pattern=r"^-?\d+\.\d{2,}$", examples=["10000.00"], description="A decimal number.")
 ]
+Decimals = Annotated[str, Meta(pattern=r"^\d+(\.\d+)?$", examples=["0.001"])]
 Time = Annotated[
     str,
     Meta(
@@ -36,21 +40,48 @@ Time = Annotated[
         description="ISO 8601, UTC.",
     ),
 ]
-Number = Annotated[
-    Any,
-    Meta(
+_NUMBER_PATTERN = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?$"
+SYMBOL_PATTERN = "^([A-Za-z0-9]{2,40}|[A-Za-z0-9]{1,20}[/_-][A-Za-z0-9]{1,20})$"
+_EXCHANGE_PATTERN = "^[A-Za-z0-9][A-Za-z0-9_.-]{0,31}$"
+_TIME_PATTERN = (
+    r"^[0-9]{4}-[0-9]{2}-[0-9]{2}"
+    r"([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?(Z|[+-][0-9]{2}:?[0-9]{2})?)?$"
+)
+
+
+def _number(example: Any, **bounds: Any) -> Meta:
+    """How a number that is received is described; what it may be is checked by who uses it."""
+    schema = {"type": ["string", "number"], "pattern": _NUMBER_PATTERN, "examples": [example]}
+    return Meta(
         description="A decimal number, as a JSON number or a string.",
-        extra_json_schema={"type": ["string", "number"], "examples": ["0.1", 10000]},
-    ),
-]
+        extra_json_schema=schema | bounds,
+    )
+
+
+Positive = Annotated[Any, _number("0.1", exclusiveMinimum=0, maximum=10**16)]
+Fraction = Annotated[Any, _number("0.001", minimum=0, maximum=1)]
+Percent = Annotated[Any, _number(10, minimum=0, maximum=100)]
+BasisPoints = Annotated[Any, _number(5, minimum=0, maximum=5000)]
 TimeGiven = Annotated[
     str,
     Meta(
         description="ISO 8601; UTC unless it says otherwise.",
         examples=["2025-06-01T00:00:00Z"],
-        extra_json_schema={"format": "date-time"},
+        extra_json_schema={"pattern": _TIME_PATTERN},
     ),
 ]
+Symbol = Annotated[
+    str,
+    Meta(
+        description="Such as `BTCUSDT`; `btc-usdt` and `BTC/USDT` are the same.",
+        max_length=200,
+        examples=["BTCUSDT"],
+        extra_json_schema={"pattern": SYMBOL_PATTERN},
+    ),
+]
+_SECONDS = [length // 1000 for length in INTERVALS.values()]
+INTERVAL_TEXTS = [*INTERVALS, *map(str, _SECONDS)]
+"""What an interval may be as text: its name, or seconds."""
 Status = Literal["created", "running", "completed", "cancelled", "failed"]
 Name = Annotated[str, Meta(max_length=200)]
 
@@ -63,11 +94,15 @@ def money(amount: Decimal) -> str:
     """
     if not amount:
         return "0.00"
-    text = f"{amount:f}"
-    whole, point, decimals = text.partition(".")
-    if not point:
-        return whole + ".00"
-    return f"{whole}.{decimals.rstrip('0'):0<2}"
+    text = str(amount)
+    if "E" in text:
+        text = f"{amount:f}"
+    point = text.find(".")
+    if point < 0:
+        return text + ".00"
+    text = text.rstrip("0")
+    decimals = len(text) - point - 1
+    return text if decimals >= 2 else text + "00"[decimals:]
 
 
 def optional_money(amount: Decimal | None) -> str | None:
@@ -84,23 +119,43 @@ class Body(msgspec.Struct, forbid_unknown_fields=True):
     """Base of what is received: an unknown field is refused by name."""
 
 
-class Slippage(Body):
-    model: Literal["volume", "fixed_bps", "none"]
-    bps: Number | UnsetType = UNSET
+class VolumeSlippage(Body, tag_field="model", tag="volume"):
+    pass
+
+
+class FixedSlippage(Body, tag_field="model", tag="fixed_bps"):
+    bps: BasisPoints
+
+
+class NoSlippage(Body, tag_field="model", tag="none"):
+    pass
+
+
+Slippage = VolumeSlippage | FixedSlippage | NoSlippage
 
 
 class CreateBody(Body):
     start_time: TimeGiven
     end_time: TimeGiven
-    starting_balance: Number = 10_000
-    candle_interval: Annotated[str | int, Meta(description="`1m 5m 15m 1h 4h 1d` or seconds")] = (
-        "1m"
-    )
+    starting_balance: Positive = 10_000
+    candle_interval: Annotated[
+        str | int,
+        Meta(
+            description="A name, or seconds.",
+            extra_json_schema={"enum": [*INTERVAL_TEXTS, *_SECONDS]},
+        ),
+    ] = "1m"
     strategy_label: Name = ""
-    agent_id: Annotated[str, Meta(max_length=100)] | None = None
-    pairs: list[Name] | None = None
-    exchange: Name = "binance"
-    fee_rate: Number = "0.001"
+    agent_id: (
+        Annotated[str, Meta(max_length=100, description="Left out: the key's agent.")] | None
+    ) = None
+    pairs: Annotated[
+        list[Symbol] | None, Meta(description="Left out: all that have data in the time.")
+    ] = None
+    exchange: Annotated[
+        str, Meta(max_length=200, extra_json_schema={"pattern": _EXCHANGE_PATTERN})
+    ] = "binance"
+    fee_rate: Fraction = "0.001"
     slippage: Slippage | None = None
     trigger: Literal["path", "close"] = "path"
     liquidate_at_end: bool = False
@@ -111,7 +166,18 @@ class StepBody(Body):
 
 
 class BatchBody(Body):
-    steps: Annotated[int, Meta(ge=1, description="Stops at the session's end.")]
+    steps: Annotated[
+        Any,
+        Meta(
+            description="A whole number; it stops at the session's end.",
+            extra_json_schema={
+                "type": ["integer", "string"],
+                "minimum": 1,
+                "pattern": _NUMBER_PATTERN,
+                "examples": [60],
+            },
+        ),
+    ]
 
 
 class FastBody(BatchBody):
@@ -121,12 +187,17 @@ class FastBody(BatchBody):
 
 
 class OrderBody(Body):
-    symbol: Name
+    symbol: Symbol
     side: Literal["buy", "sell"]
     type: Literal["market", "limit", "stop_loss", "take_profit"]
-    quantity: Number
-    price: Number | None = None
-    trigger_price: Number | None = None
+    quantity: Positive
+    price: Annotated[
+        Positive | None,
+        Meta(description="A limit order's; else `trigger_price`, where that is not."),
+    ] = None
+    trigger_price: Annotated[
+        Positive | None, Meta(description="Of a stop_loss or take_profit.")
+    ] = None
     client_order_id: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
     oco_group: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
     expires_at: TimeGiven | None = None
@@ -138,14 +209,14 @@ class NoBody(Body):
 
 class CreateAnswer(msgspec.Struct, frozen=True):
     session_id: str
-    status: Status
+    status: Literal["created"]
     total_steps: int
     estimated_pairs: int
 
 
 class StartAnswer(msgspec.Struct, frozen=True):
     session_id: str
-    status: Status
+    status: Literal["running"]
     virtual_time: Time
     prices: dict[str, Money]
 
@@ -266,10 +337,6 @@ class StepAnswer(msgspec.Struct, frozen=True):
     is_complete: bool
     remaining_steps: int
 
-    @classmethod
-    def of(cls, step: Step) -> "StepAnswer":
-        return cls(**step_fields(step))
-
 
 class FastAnswer(msgspec.Struct, frozen=True):
     virtual_time: Time
@@ -285,20 +352,67 @@ class FastAnswer(msgspec.Struct, frozen=True):
     steps_executed: int
 
 
-def step_fields(step: Step) -> dict[str, Any]:
-    """The fields that the answers of all stepping calls share."""
-    return {
-        "virtual_time": format_time(step.time),
-        "step": step.step,
-        "total_steps": step.total_steps,
-        "progress_pct": progress(step.step, step.total_steps),
-        "prices": {symbol: money(price) for symbol, price in step.prices.items()},
-        "orders_filled": [OrderAnswer.of(order) for order in step.orders_filled],
-        "orders_closed": [OrderAnswer.of(order) for order in step.orders_closed],
-        "portfolio": PortfolioAnswer.of(step.portfolio),
-        "is_complete": step.is_complete,
-        "remaining_steps": step.total_steps - step.step,
-    }
+class StepTexts:
+    """Writes the steps of one session; what is as it was at the last step is not written again."""
+
+    def __init__(self) -> None:
+        self._amounts: dict[str, tuple[Decimal, str]] = {}
+        self._holdings: dict[str, tuple[Holding, tuple[str, str, str, str]]] = {}
+
+    def answer(self, step: Step) -> StepAnswer:
+        """The answer that tells of ``step``."""
+        return StepAnswer(
+            format_time(step.time),
+            step.step,
+            step.total_steps,
+            progress(step.step, step.total_steps),
+            {symbol: money(price) for symbol, price in step.prices.items()},
+            [OrderAnswer.of(order) for order in step.orders_filled],
+            [OrderAnswer.of(order) for order in step.orders_closed],
+            self._portfolio(step.portfolio),
+            step.is_complete,
+            step.total_steps - step.step,
+        )
+
+    def _portfolio(self, portfolio: Portfolio) -> PortfolioAnswer:
+        return PortfolioAnswer(
+            money(portfolio.total_equity),
+            self._kept("available_cash", portfolio.available_cash),
+            self._kept("locked_cash", portfolio.locked_cash),
+            money(portfolio.position_value),
+            money(portfolio.unrealized_pnl),
+            self._kept("realized_pnl", portfolio.realized_pnl),
+            self._kept("starting_balance", portfolio.starting_balance),
+            [
+                self._position(holding, position)
+                for holding, position in zip(portfolio.holdings, portfolio.positions, strict=True)
+            ],
+        )
+
+    def _position(self, holding: Holding, position: Position) -> PositionAnswer:
+        kept = self._holdings.get(holding.symbol)
+        if kept is None or kept[0] is not holding:
+            amounts = (position.quantity, position.avg_entry_price, position.cost_basis)
+            quantity, entry, basis = map(money, amounts)
+            kept = (holding, (quantity, entry, basis, money(position.realized_pnl)))
+            self._holdings[holding.symbol] = kept
+        quantity, entry, basis, realized = kept[1]
+        return PositionAnswer(
+            holding.symbol,
+            quantity,
+            entry,
+            basis,
+            money(position.current_price),
+            money(position.market_value),
+            money(position.unrealized_pnl),
+            realized,
+        )
+
+    def _kept(self, name: str, amount: Decimal) -> str:
+        kept = self._amounts.get(name)
+        if kept is None or kept[0] is not amount:
+            kept = self._amounts[name] = (amount, money(amount))
+        return kept[1]
 
 
 def progress(step: int, total_steps: int) -> str:
@@ -501,9 +615,24 @@ class SessionsAnswer(msgspec.Struct, frozen=True):
 
 class CancelAnswer(msgspec.Struct, frozen=True):
     session_id: str
-    status: Status
+    status: Literal["cancelled", "completed"]
     total_trades: int
     roi_pct: Money
+
+
+class SlippageAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+    model: Literal["volume", "fixed_bps", "none"]
+    bps: Decimals | UnsetType = UNSET
+
+
+class RiskAnswer(msgspec.Struct, frozen=True):
+    max_order_size_pct: Decimals | None
+    max_position_size_pct: Decimals | None
+    daily_loss_limit_pct: Decimals | None
+
+    @classmethod
+    def of(cls, profile: Mapping[str, str | None]) -> "RiskAnswer":
+        return cls(*(profile.get(limit) for limit in cls.__struct_fields__))
 
 
 class ResultsConfig(msgspec.Struct, frozen=True):
@@ -516,11 +645,11 @@ class ResultsConfig(msgspec.Struct, frozen=True):
     pairs: list[str]
     exchange: str
     import_number: Annotated[int | None, Meta(description="The data version it ran on.")]
-    fee_rate: str
-    slippage: dict[str, Any]
-    trigger: str
+    fee_rate: Decimals
+    slippage: SlippageAnswer
+    trigger: Literal["path", "close"]
     liquidate_at_end: bool
-    risk_profile: dict[str, str | None]
+    risk_profile: RiskAnswer
 
 
 class ResultsSummary(msgspec.Struct, frozen=True):
@@ -630,9 +759,9 @@ class BestAnswer(msgspec.Struct, frozen=True):
 
 
 class RiskBody(Body):
-    max_order_size_pct: Number | None = None
-    max_position_size_pct: Number | None = None
-    daily_loss_limit_pct: Number | None = None
+    max_order_size_pct: Percent | None = None
+    max_position_size_pct: Percent | None = None
+    daily_loss_limit_pct: Percent | None = None
 
 
 class AgentBody(Body):
@@ -648,7 +777,7 @@ class AgentChange(Body):
 class AgentAnswer(msgspec.Struct, frozen=True):
     agent_id: str
     name: str
-    risk_profile: dict[str, str | None]
+    risk_profile: RiskAnswer
     created_at: Time
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -12,14 +13,19 @@ from pathlib import Path
 import msgspec
 import structlog
 import uvicorn
+import uvloop
 
 from api.access import Gate
 from api.app import App
 from api.beside import FILE_NAME, RunningServer
 from api.hub import Server
+from api.protocol import OneWriteProtocol
 from api.settings import Settings
 from data.store import Store
 from sandbox import InvalidState, SandboxError
+
+_SECONDS_TO_FINISH = 5
+"""What a request that is being made or answered gets when the server is told to stop."""
 
 _log = structlog.get_logger()
 
@@ -46,9 +52,11 @@ def serve(settings: Settings) -> None:
                 " with `candlestep keys create NAME`, or serve on 127.0.0.1"
             )
         with _listening(settings) as listener:
-            asyncio.run(_run(settings, store, gate, listener))
+            uvloop.run(_run(settings, store, gate, listener))
     finally:
         store.close()
+        # What the loggers hold outlives DuckDB's module, which would complain of it at the exit.
+        logging.getLogger("uvicorn").handlers.clear()
 
 
 def configure_logs() -> None:
@@ -67,6 +75,14 @@ def configure_logs() -> None:
         ],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
+    logging.getLogger("uvicorn").handlers = [_Forward(logging.WARNING)]
+
+
+class _Forward(logging.Handler):
+    """What uvicorn has to say, as lines of our log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _log.log(record.levelno, "uvicorn", says=record.getMessage(), exc_info=record.exc_info)
 
 
 class _Uvicorn(uvicorn.Server):
@@ -78,16 +94,19 @@ class _Uvicorn(uvicorn.Server):
 
 
 async def _run(settings: Settings, store: Store, gate: Gate, listener: socket.socket) -> None:
-    server = Server(settings, store)
+    server = Server(settings, store, gate)
     await server.hub.recover()
     url = _url(listener)
     config = uvicorn.Config(
-        App(server, gate),
+        App(server),
+        http=OneWriteProtocol,
         lifespan="off",
+        proxy_headers=False,
         log_config=None,
         access_log=False,
         server_header=False,
-        h11_max_incomplete_event_size=64 * 1024,
+        ws="none",
+        timeout_graceful_shutdown=_SECONDS_TO_FINISH,
     )
     uvicorn_server = _Uvicorn(config)
     loop = asyncio.get_running_loop()

@@ -44,8 +44,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Between the start and the end of one session."""
     max_pending_orders: int = 1000
     """Of one session, at a time."""
-    max_list_size: int = 1000
-    """Items in one answer."""
 
     @classmethod
     def from_environment(cls, **flags: str | None) -> "Settings":
@@ -155,7 +153,6 @@ _READERS: dict[str, Callable[[str], object]] = {
     "max_pairs": _count,
     "max_span_days": _count,
     "max_pending_orders": _count,
-    "max_list_size": _count,
 }
 
 DESCRIPTIONS = {
@@ -167,6 +164,5 @@ DESCRIPTIONS = {
     "max_pairs": "most pairs of one session (default 1000)",
     "max_span_days": "longest session, in days (default 3660)",
     "max_pending_orders": "most pending orders of one session (default 1000)",
-    "max_list_size": "most items in one answer (default 1000)",
 }
 """What each setting is, in words for a person, in the order of ``Settings``."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import UNSET, Meta
+from msgspec import Meta
 
 from api.hub import Server
 from api.routing import Call, Route
@@ -16,22 +16,24 @@ from api.schemas import (
     CreateBody,
     FastAnswer,
     FastBody,
+    FixedSlippage,
     NoBody,
     SessionAnswer,
     SessionsAnswer,
     StartAnswer,
     StepAnswer,
     StepBody,
+    VolumeSlippage,
     money,
-    step_fields,
 )
 from data.accounts import Agent, get_agent
 from data.catalogue import Series
 from data.sessions import create_session, list_sessions
 from data.symbols import normalise_exchange, normalise_symbol
 from sandbox import InvalidParameter, RiskProfile, SessionConfig, format_time, parse_time
-from sandbox.clock import DAY
-from sandbox.errors import NoPrice
+from sandbox.clock import DAY, Clock, parse_interval
+from sandbox.errors import NoPrice, shown
+from sandbox.money import parse_number
 
 _RANGES_SHOWN = 20
 _BASE = "/api/v1/backtest"
@@ -115,30 +117,36 @@ async def start(server: Server, call: Call) -> StartAnswer:
 
 async def step(server: Server, call: Call) -> StepAnswer:
     """Advance by one candle."""
-    return StepAnswer(**await _advance(server, call, 1))
+    live = await server.running(call)
+    return live.texts.answer(await server.hub.step(live, 1))
 
 
 async def step_batch(server: Server, call: Call) -> StepAnswer:
     """Advance by many candles; every one is checked against the pending orders."""
-    return StepAnswer(**await _advance(server, call, call.body.steps))
+    live = await server.running(call)
+    return live.texts.answer(await server.hub.step(live, _steps(call)))
 
 
 async def step_batch_fast(server: Server, call: Call) -> FastAnswer:
     """As ``step/batch``, and tells how many steps were made."""
-    hub = server.hub
-    live = await hub.find(call.account_id, call.path["session_id"])
-    before = live.session.step_number
-    made = await hub.step(live, call.body.steps)
-    return FastAnswer(**step_fields(made), steps_executed=made.step - before)
+    live = await server.running(call)
+    made = await server.hub.step(live, _steps(call))
+    answer = msgspec.structs.asdict(live.texts.answer(made))
+    return FastAnswer(**answer, steps_executed=made.steps_executed)
 
 
 async def cancel(server: Server, call: Call) -> CancelAnswer:
     """End the session here and save its partial results."""
-    live = await server.hub.find(call.account_id, call.path["session_id"])
+    live = await server.running(call)
     record = await server.hub.cancel(live)
     assert record.total_trades is not None
     assert record.roi_pct is not None
-    return CancelAnswer(record.session_id, "cancelled", record.total_trades, money(record.roi_pct))
+    return CancelAnswer(
+        record.session_id,
+        record.status,  # type: ignore[arg-type]
+        record.total_trades,
+        money(record.roi_pct),
+    )
 
 
 async def status(server: Server, call: Call) -> SessionAnswer:
@@ -166,12 +174,15 @@ async def sessions(server: Server, call: Call) -> SessionsAnswer:
     return SessionsAnswer(found, total)
 
 
-async def _advance(server: Server, call: Call, steps: int) -> dict[str, Any]:
-    hub, session_id = server.hub, call.path["session_id"]
-    live = hub.in_memory(call.account_id, session_id)
-    if live is None:
-        live = await hub.find(call.account_id, session_id)
-    return step_fields(await hub.step(live, steps))
+def _steps(call: Call) -> int:
+    """How many steps the body asks for, in whatever way the number is written."""
+    steps = call.body.steps
+    if type(steps) is int:
+        return steps
+    number = parse_number("steps", steps)
+    if number != int(number):
+        raise InvalidParameter("steps", f"must be a whole number from 1 on, got {shown(steps)}")
+    return int(number)
 
 
 def _plan(server: Server, call: Call, body: CreateBody) -> _Plan:
@@ -179,6 +190,7 @@ def _plan(server: Server, call: Call, body: CreateBody) -> _Plan:
     exchange = normalise_exchange(body.exchange)
     start = parse_time(body.start_time, "start_time")
     end = parse_time(body.end_time, "end_time")
+    Clock.between(start, end, parse_interval(body.candle_interval, "candle_interval"))
     if end - start > server.settings.max_span_days * DAY:
         raise InvalidParameter(
             "end_time", f"may be at most {server.settings.max_span_days} days after start_time"
@@ -211,10 +223,9 @@ def _plan(server: Server, call: Call, body: CreateBody) -> _Plan:
 
 
 def _slippage(body: CreateBody) -> dict[str, Any]:
-    if body.slippage is None:
-        return {"model": "volume"}
-    bps = {} if body.slippage.bps is UNSET else {"bps": str(body.slippage.bps)}
-    return {"model": body.slippage.model} | bps
+    chosen = body.slippage or VolumeSlippage()
+    bps = {"bps": str(chosen.bps)} if isinstance(chosen, FixedSlippage) else {}
+    return {"model": chosen.__struct_config__.tag} | bps
 
 
 def _all_pairs(available: Sequence[Series]) -> tuple[tuple[str, ...], str]:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from api.hub import Live, Server
+from api.hub import FIND_ERRORS, Live, Server
 from api.routing import Call, Created, Route
 from api.schemas import (
     Body,
@@ -12,11 +12,12 @@ from api.schemas import (
     OrderAnswer,
     OrderBody,
     OrdersAnswer,
+    Symbol,
     TradeAnswer,
     TradesAnswer,
 )
 from data.symbols import normalise_symbol
-from sandbox import InvalidParameter, Order, OrderNotFound
+from sandbox import InvalidParameter, Order, OrderNotFound, Session
 from sandbox.errors import shown
 
 _BASE = "/api/v1/backtest/{session_id}/trade"
@@ -24,13 +25,13 @@ _BASE = "/api/v1/backtest/{session_id}/trade"
 
 class OrdersQuery(Body):
     status: Literal["pending", "filled", "cancelled", "rejected", "expired"] | None = None
-    symbol: str | None = None
+    symbol: Symbol | None = None
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
     offset: Annotated[int, Meta(ge=0, le=10**9)] = 0
 
 
 class OpenOrdersQuery(Body):
-    symbol: str | None = None
+    symbol: Symbol | None = None
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
     offset: Annotated[int, Meta(ge=0, le=10**9)] = 0
 
@@ -42,9 +43,12 @@ class TradesQuery(Body):
 
 async def place_order(server: Server, call: Call) -> Created:
     """Place an order; 200 instead of 201 if its ``client_order_id`` was sent before."""
-    live = await _live(server, call)
+    live = await server.live(call)
     body: OrderBody = call.body
     async with live.lock:
+        sent_before = _sent_before(live, body, server.settings.max_pending_orders)
+        if sent_before is not None:
+            return Created(200, OrderAnswer.of(sent_before))
         session = live.running
         if body.type != "market":
             _require_room(live, server.settings.max_pending_orders)
@@ -65,13 +69,13 @@ async def place_order(server: Server, call: Call) -> Created:
 
 async def order(server: Server, call: Call) -> OrderAnswer:
     """One order."""
-    live = await _live(server, call)
+    live = await server.live(call)
     return OrderAnswer.of(live.session.order(_order_id(call)))
 
 
 async def orders(server: Server, call: Call) -> OrdersAnswer:
     """All orders, oldest first."""
-    live = await _live(server, call)
+    live = await server.live(call)
     found = live.session.orders
     status = call.query.status
     if status is not None:
@@ -81,13 +85,13 @@ async def orders(server: Server, call: Call) -> OrdersAnswer:
 
 async def open_orders(server: Server, call: Call) -> OrdersAnswer:
     """The pending orders, oldest first."""
-    live = await _live(server, call)
+    live = await server.live(call)
     return _page(live.session.open_orders(), call.query)
 
 
 async def cancel_order(server: Server, call: Call) -> CancelOrderAnswer:
     """Cancel a pending order."""
-    live = await _live(server, call)
+    live = await server.running(call)
     async with live.lock:
         cancelled = live.running.cancel_order(_order_id(call))
     return CancelOrderAnswer(cancelled.id, "cancelled", True)
@@ -95,16 +99,26 @@ async def cancel_order(server: Server, call: Call) -> CancelOrderAnswer:
 
 async def history(server: Server, call: Call) -> TradesAnswer:
     """All trades so far, oldest first."""
-    live = await _live(server, call)
+    live = await server.live(call)
     fills, query = live.session.fills, call.query
     page = fills[query.offset : query.offset + query.limit]
-    return TradesAnswer([TradeAnswer.of(fill) for fill in page], len(page), len(fills))
+    # A hundred thousand of them would hold up everyone.
+    trades = await server.in_thread(lambda: [TradeAnswer.of(fill) for fill in page])
+    return TradesAnswer(trades, len(page), len(fills))
 
 
-async def _live(server: Server, call: Call) -> Live:
-    session_id = call.path["session_id"]
-    live = server.hub.in_memory(call.account_id, session_id)
-    return live or await server.hub.find(call.account_id, session_id)
+def _sent_before(live: Live, body: OrderBody, most: int) -> Order | None:
+    """The order of this ``client_order_id``, where no other could be placed; else the session
+    finds it faster."""
+    client_id = body.client_order_id
+    session = live.session
+    if client_id is None or (
+        isinstance(session, Session)
+        and session.status == "running"
+        and session.pending_count < most
+    ):
+        return None
+    return next((each for each in session.orders if each.client_order_id == client_id), None)
 
 
 def _require_room(live: Live, most: int) -> None:
@@ -131,8 +145,6 @@ def _page(found: list[Order], query: OrdersQuery | OpenOrdersQuery) -> OrdersAns
     return OrdersAnswer([OrderAnswer.of(each) for each in page], len(page), len(found))
 
 
-_ANY = ("SESSION_NOT_FOUND", "INVALID_STATE")
-
 ROUTES = [
     Route(
         "POST",
@@ -144,31 +156,30 @@ ROUTES = [
         status=201,
         also=(200,),
         errors=(
-            *_ANY,
+            *FIND_ERRORS,
             "SYMBOL_NOT_FOUND",
-            "NO_DATA",
             "INSUFFICIENT_BALANCE",
             "RISK_LIMIT_EXCEEDED",
         ),
     ),
     Route(
         "GET", f"{_BASE}/orders", orders, "List orders", OrdersAnswer, query=OrdersQuery,
-        errors=_ANY,
+        errors=FIND_ERRORS,
     ),
     Route(
         "GET", f"{_BASE}/orders/open", open_orders, "List pending orders", OrdersAnswer,
-        query=OpenOrdersQuery, errors=_ANY,
+        query=OpenOrdersQuery, errors=FIND_ERRORS,
     ),
     Route(
         "GET", f"{_BASE}/order/{{order_id}}", order, "One order", OrderAnswer,
-        errors=(*_ANY, "ORDER_NOT_FOUND"),
+        errors=(*FIND_ERRORS, "ORDER_NOT_FOUND"),
     ),
     Route(
         "DELETE", f"{_BASE}/order/{{order_id}}", cancel_order, "Cancel a pending order",
-        CancelOrderAnswer, errors=(*_ANY, "ORDER_NOT_FOUND"),
+        CancelOrderAnswer, errors=("SESSION_NOT_FOUND", "INVALID_STATE", "ORDER_NOT_FOUND"),
     ),
     Route(
         "GET", f"{_BASE}/history", history, "List trades", TradesAnswer, query=TradesQuery,
-        errors=_ANY,
+        errors=FIND_ERRORS,
     ),
 ]  # fmt: skip

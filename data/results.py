@@ -155,9 +155,7 @@ def load_orders(store: Store, account_id: str, session_id: str) -> list[Order]:
         f"SELECT {columns} FROM orders WHERE session_id = ? ORDER BY order_id", session_id
     )
     names = tuple(_ORDER_COLUMNS)
-    return [
-        Order(**dict(zip(names, row, strict=True)), fill=fill_of.get(row[0])) for row in found
-    ]
+    return [Order(**dict(zip(names, row, strict=True)), fill=fill_of.get(row[0])) for row in found]
 
 
 def load_equity(store: Store, account_id: str, session_id: str, every: int = 1) -> list[Snapshot]:

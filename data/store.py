@@ -150,10 +150,9 @@ class Store:
             raise InvalidParameter(
                 "path", f"{target} exists; give the name of a new file"
             ) from None
-        except OSError as error:
-            raise InvalidParameter(
-                "path", f"{target} cannot be written: {error.strerror}"
-            ) from None
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise InvalidParameter("path", f"{target} cannot be written: {reason}") from None
         name = f"export_{uuid.uuid4().hex}"
         partial = target.with_name(f".{target.name}.{name}")
         try:

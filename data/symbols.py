@@ -36,7 +36,9 @@ def normalise_symbol(text: str) -> str:
     separated = _SEPARATED.fullmatch(upper)
     symbol = separated[1] + separated[2] if separated else upper
     if not _ONE_WORD.fullmatch(symbol):
-        raise InvalidSymbol(f"{text[:60]!r} is no symbol; write it like BTCUSDT or BTC/USDT")
+        raise InvalidSymbol(
+            f"{text[:60]!r} is no symbol; write it like BTCUSDT or BTC/USDT", field="symbol"
+        )
     return symbol
 
 

@@ -13,6 +13,8 @@ import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
+
 AGENT = Path(__file__).with_name("agent_loop.py")
 CANDLESTEP = [sys.executable, "-m", "api.cli"]
 
@@ -39,7 +41,7 @@ def main() -> int:
     ):
         try:
             url = address(server)
-            if url is None:
+            if url is None or httpx.get(f"{url}/health", trust_env=False).is_error:
                 print(f"The server did not start:\n{log.read_text()}", file=sys.stderr)
                 return 1
             print(f"\nA server runs at {url}, an agent steps through all of its candles.\n")
@@ -63,7 +65,7 @@ def run(command: list[str], home: Path) -> None:
 
 
 def address(server: "subprocess.Popen[str]") -> str | None:
-    """Where the server listens: it says so on its standard output once it answers."""
+    """Where the server listens: it says so on its standard output when it is ready."""
     assert server.stdout is not None
     for line in server.stdout:
         for word in line.split():

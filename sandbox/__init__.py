@@ -4,7 +4,7 @@ Pure and deterministic: no I/O, no wall clock, no randomness. Times are millisec
 epoch (UTC), amounts are ``decimal.Decimal``.
 """
 
-from sandbox.account import Balance, Portfolio, Position
+from sandbox.account import Balance, Holding, Portfolio, Position
 from sandbox.candles import Candle, Candles
 from sandbox.clock import INTERVALS, format_time, interval_name, parse_interval, parse_time
 from sandbox.config import SessionConfig
@@ -35,6 +35,7 @@ __all__ = [
     "EndedSession",
     "EquityCurve",
     "Fill",
+    "Holding",
     "InsufficientBalance",
     "InvalidCandles",
     "InvalidParameter",

@@ -1,5 +1,6 @@
 """The ledger of a session: cash, positions and what pending orders lock, to the last digit."""
 
+from copy import copy
 from decimal import Decimal
 
 import msgspec
@@ -65,7 +66,7 @@ class Portfolio(msgspec.Struct, frozen=True):
 
     @property
     def positions(self) -> tuple[Position, ...]:
-        """The open positions, in the order opened, valued at ``prices``."""
+        """The open positions by symbol, valued at ``prices``."""
         return tuple(_position(holding, self.prices[holding.symbol]) for holding in self.holdings)
 
 
@@ -93,10 +94,18 @@ class Account:
         self.holdings: dict[str, Holding] = {}
         """Every symbol ever held, by symbol in the order first bought."""
         self.open_holdings: dict[str, Holding] = {}
-        """Those whose quantity is not zero, in the order opened."""
+        """Those whose quantity is not zero."""
         self._open_holdings: tuple[Holding, ...] = ()
         self._cost_basis = ZERO
         self._locks = Locks()
+
+    def copy(self) -> "Account":
+        """The same account, independent from now on. Linear in the symbols ever held."""
+        copied = copy(self)
+        copied.holdings = self.holdings.copy()
+        copied.open_holdings = self.open_holdings.copy()
+        copied._locks = self._locks.copy()
+        return copied
 
     @property
     def locked_cash(self) -> Decimal:
@@ -210,7 +219,9 @@ class Account:
             self.open_holdings[holding.symbol] = holding
         else:
             del self.open_holdings[holding.symbol]
-        self._open_holdings = tuple(self.open_holdings.values())
+        self._open_holdings = tuple(
+            self.open_holdings[symbol] for symbol in sorted(self.open_holdings)
+        )
 
 
 def _position(holding: Holding, price: Decimal) -> Position:

@@ -1,5 +1,6 @@
 """Candles of one symbol: checked once, then read-only, shared, and looked up by time."""
 
+import hashlib
 from bisect import bisect_right
 from collections.abc import Sequence
 from decimal import Decimal
@@ -224,6 +225,22 @@ class Candles:
         """
         index = self._close_index if close_only else self._range_index
         return index.first_touch(below, above, start, stop)
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of all columns, in hexadecimal: the same for the same candles."""
+        digest = hashlib.sha256()
+        for column in (
+            self.open_time,
+            self.complete_time,
+            self.open,
+            self.high,
+            self.low,
+            self.close,
+            self.volume,
+        ):
+            digest.update(column.data)
+        return digest.hexdigest()
 
     @cached_property
     def _range_index(self) -> TouchIndex:

@@ -29,6 +29,7 @@ LATEST = 253_402_300_799_999
 """The first and the last millisecond of the years 1 to 9999, outside which no time lies."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NAIVE_EPOCH = datetime(1970, 1, 1)
 _MILLISECOND = timedelta(milliseconds=1)
 
 
@@ -73,7 +74,7 @@ def parse_time(value: object, field: str = "time") -> int:
 
 def format_time(time: int) -> str:
     """ISO 8601 with ``Z``: ``2025-06-01T01:40:00Z``, milliseconds only if there are any."""
-    moment = (_EPOCH + timedelta(milliseconds=time)).replace(tzinfo=None)
+    moment = _NAIVE_EPOCH + timedelta(milliseconds=time)
     return moment.isoformat(timespec="milliseconds" if time % 1000 else "seconds") + "Z"
 
 

@@ -39,6 +39,8 @@ def shown(value: object) -> str:
     """``value`` as text for a message: at most 40 characters of it."""
     if isinstance(value, int) and value.bit_length() > _LONG_BITS:
         return "a number of hundreds of digits"
+    if isinstance(value, list | dict):
+        return f"a {type(value).__name__}"  # It may be nested too deeply to be written.
     text = str(value)
     return text if len(text) <= 40 else text[:40] + "…"
 

@@ -1,6 +1,7 @@
 """The exchange: takes orders, and lets time pass from event to event."""
 
 import heapq
+from copy import copy
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from sandbox.costs import Cost, Costs, slipped
 from sandbox.errors import InvalidParameter, InvalidState, OrderNotFound, RiskLimitExceeded, shown
 from sandbox.history import History
 from sandbox.market import Market
-from sandbox.money import ONE, PRICE_PLACES, ZERO, add, rounded_product, rounded_ratio, subtract
+from sandbox.money import MARKET, PRICE_PLACES, ZERO, add, rounded_product, rounded_ratio, subtract
 from sandbox.orders import Fill, Order, OrderRequest, OrderStatus
 from sandbox.risk import Breach, Exposure, RiskProfile, first_breach
 
@@ -69,7 +70,6 @@ class Exchange:
         self.fills: list[Fill] = []
         self.closed: list[Order] = []
         """Orders that ended without a fill, in the sequence in which they did."""
-        self._start = start
         self._costs = costs
         self._risk = risk
         self._close_only = close_only
@@ -82,6 +82,21 @@ class Exchange:
         self._day = start // DAY
         self._realized_before_day = ZERO
         self._equity_at_day_start: tuple[int, Decimal] = (self._day, starting_balance)
+
+    def copy(self) -> "Exchange":
+        """The same exchange, independent from now on; orders, fills and candles are shared."""
+        copied = copy(self)
+        copied.account = self.account.copy()
+        copied.history = self.history.copy()
+        copied.orders = self.orders.copy()
+        copied.fills = self.fills.copy()
+        copied.closed = self.closed.copy()
+        copied._books = {symbol: book.copy() for symbol, book in self._books.items()}
+        copied._touches = self._touches.copy()
+        copied._events = self._events.copy()
+        copied._oco_groups = {name: ids.copy() for name, ids in self._oco_groups.items()}
+        copied._pending_buys = self._pending_buys.copy()
+        return copied
 
     def advance(self, until: int) -> None:
         """Let time pass to ``until``; cost grows with what happens, not with the span."""
@@ -285,8 +300,8 @@ class Exchange:
             fill_price > limit if request.side == "buy" else fill_price < limit
         ):
             fill_price = limit
-            ratio = rounded_ratio(limit, price, PRICE_PLACES)
-            slippage = subtract(ratio, ONE).copy_abs()
+            worse_by = MARKET.subtract(limit, price).copy_abs()
+            slippage = rounded_ratio(worse_by, price, PRICE_PLACES)
         cost = self._costs.cost(request.quantity, fill_price)
         return _Trade(request.quantity, fill_price, slippage, cost)
 

@@ -6,6 +6,7 @@ instants is derived from the rows in one vector pass, exactly, when somebody ask
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from copy import copy
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -69,6 +70,9 @@ class _Changes(NamedTuple):
             self.times.append(time)
             self.amounts.append(amount)
 
+    def copy(self) -> "_Changes":
+        return _Changes(self.times.copy(), self.amounts.copy())
+
     @property
     def largest(self) -> int:
         """The largest magnitude among the amounts, in units."""
@@ -90,6 +94,9 @@ class _HoldingChanges(NamedTuple):
     quantity: _Changes
     cost_basis: _Changes
 
+    def copy(self) -> "_HoldingChanges":
+        return _HoldingChanges(self.quantity.copy(), self.cost_basis.copy())
+
 
 class History:
     """Every change of an account, in order of time."""
@@ -102,6 +109,16 @@ class History:
         # Alternately the time at which the first position was opened and the last was closed.
         self._spells: list[int] = []
         self.record(start, account)
+
+    def copy(self) -> "History":
+        """The same past, independent from now on. Linear in the number of changes."""
+        copied = copy(self)
+        copied._available = self._available.copy()
+        copied._locked = self._locked.copy()
+        copied._realized = self._realized.copy()
+        copied._holdings = {symbol: each.copy() for symbol, each in self._holdings.items()}
+        copied._spells = self._spells.copy()
+        return copied
 
     def record(self, time: int, account: Account) -> None:
         """Note the cash of ``account`` as of ``time``."""

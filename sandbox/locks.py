@@ -19,6 +19,14 @@ class Locks:
         self._quantities: dict[str, Decimal] = {}
         self._shared: dict[tuple[str, str], dict[int, Decimal]] = {}
 
+    def copy(self) -> "Locks":
+        """The same locks, independent from now on."""
+        copied = Locks()
+        copied.cash = self.cash
+        copied._quantities = self._quantities.copy()
+        copied._shared = {key: members.copy() for key, members in self._shared.items()}
+        return copied
+
     def quantity(self, symbol: str) -> Decimal:
         """The quantity of ``symbol`` that pending limit sells lock. O(1)."""
         return self._quantities.get(symbol, ZERO)

@@ -63,11 +63,6 @@ def rounded(value: Decimal, places: int) -> Decimal:
     return _ROUNDING.quantize(value, _UNIT[places])
 
 
-def rounded_amount(value: Decimal) -> Decimal:
-    """``value`` as an amount: 8 places, half up."""
-    return _ROUNDING.quantize(value, _AMOUNT_UNIT)
-
-
 def rounded_ratio(numerator: Decimal, denominator: Decimal, places: int) -> Decimal:
     """``numerator / denominator`` with ``places`` decimal places, half up, rounded once."""
     return _ROUNDING.quantize(_DIVISION.divide(numerator, denominator), _UNIT[places])

@@ -71,7 +71,7 @@ class SessionReads(ABC):
         """The account's currency, then the base asset of each open position."""
         account, currency = self.account, self.config.currency
         balances = [Balance(currency, account.available_cash, account.locked_cash)]
-        for symbol, holding in account.open_holdings.items():
+        for symbol, holding in sorted(account.open_holdings.items()):
             locked = account.locked_quantity(symbol)
             available = subtract(holding.quantity, locked)
             balances.append(Balance(symbol.removesuffix(currency) or symbol, available, locked))

@@ -1,5 +1,6 @@
 """A session: one account on one market between two times, stepped by one agent."""
 
+from copy import copy
 from decimal import Decimal
 from typing import Literal
 
@@ -39,6 +40,8 @@ class Step(msgspec.Struct, frozen=True):
     """Orders cancelled, rejected or expired since the last step."""
     portfolio: Portfolio
     is_complete: bool
+    steps_executed: int
+    """How many steps this was."""
 
     @property
     def remaining_steps(self) -> int:
@@ -207,18 +210,19 @@ class Session(SessionReads):
         exchange = self._exchange
         clock = self._clock
         reported_fills = len(exchange.fills)
-        self._step = min(self._step + steps, clock.total_steps)
+        before = self._step
+        self._step = min(before + steps, clock.total_steps)
         exchange.advance(clock.start + self._step * clock.interval)
         if self._step == clock.total_steps:
             self._complete()
-        return self._report(reported_fills)
+        return self._report(reported_fills, self._step - before)
 
     def cancel(self) -> Step:
         """End the session here: pending orders are cancelled, positions stay as they are."""
         self._require_running("cancel")
         self._exchange.cancel_all("session_end")
         self.status = "cancelled"
-        return self._report(len(self._exchange.fills))
+        return self._report(len(self._exchange.fills), 0)
 
     def snapshots(self) -> EquityCurve:
         """Equity at the start, every 60 steps, at every instant with a fill, and at the end."""
@@ -229,6 +233,16 @@ class Session(SessionReads):
         if self.status != "running":
             times.add(self.time)
         return self._exchange.history.equity_curve(self.market, sorted(times))
+
+    def fork(self) -> "Session":
+        """A session that shares this one's past and is independent from now on.
+
+        What is copied are references, a few for each order: under a millisecond for thousands.
+        """
+        forked = copy(self)
+        forked._exchange = self._exchange.copy()
+        forked._client_orders = self._client_orders.copy()
+        return forked
 
     def results(self) -> Results:
         """The outcome so far, or as the session ended; computed once after the end."""
@@ -245,7 +259,7 @@ class Session(SessionReads):
             self._exchange.liquidate("liquidate_at_end")
         self.status = "completed"
 
-    def _report(self, reported_fills: int) -> Step:
+    def _report(self, reported_fills: int, steps_executed: int) -> Step:
         exchange = self._exchange
         filled: tuple[Order, ...] = ()
         if len(exchange.fills) > reported_fills:
@@ -266,6 +280,7 @@ class Session(SessionReads):
             closed,
             exchange.account.portfolio(prices),
             self.status != "running",
+            steps_executed,
         )
 
     def _require_running(self, action: str) -> None:

@@ -1,4 +1,5 @@
-"""How many examples hypothesis tries: ``--oracle-examples`` or ``ORACLE_EXAMPLES``."""
+"""How many examples hypothesis tries: ``--oracle-examples`` or ``ORACLE_EXAMPLES``; of requests
+to each operation of the API ``--fuzz-examples`` or ``FUZZ_EXAMPLES``."""
 
 from __future__ import annotations
 
@@ -16,6 +17,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=int,
         default=int(os.environ.get("ORACLE_EXAMPLES", DEFAULT_EXAMPLES)),
         help="how many random sessions each property test of the exchange tries",
+    )
+    parser.addoption(
+        "--fuzz-examples",
+        type=int,
+        default=int(os.environ.get("FUZZ_EXAMPLES", "0")),
+        help="how many random requests each operation of the API is tried with (0: a fixed few)",
     )
 
 

@@ -9,7 +9,17 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.strategies import Case, Command, Refusal, Step, apply, cases, serialised, start_session
+from tests.strategies import (
+    Case,
+    Command,
+    End,
+    Refusal,
+    Step,
+    apply,
+    cases,
+    serialised,
+    start_session,
+)
 
 
 @st.composite
@@ -26,6 +36,7 @@ def split(draw: st.DrawFn, case: Case) -> Case:
             left -= steps
         else:
             found.append(command)
+            left = 0 if isinstance(command, End) else left
     return replace(case, commands=tuple(found))
 
 

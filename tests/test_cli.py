@@ -16,23 +16,19 @@ import httpx
 import pytest
 
 from api import beside, cli
-from api.beside import FILE_NAME, TOKEN_HEADER
+from api.access import TOKEN_HEADER as TOKEN_HEADER_BYTES
+from api.beside import FILE_NAME
 from api.commands import Progress
 from api.terminal import ProgressBar, table
 from data import archive
 from data.store import FILE_NAME as STORE_NAME
 from data.store import Store
+from tests.command_line import ENVIRONMENT, candlestep, candlestep_process
 from tests.data_files import START, csv_text, rows, write, write_json
-from tests.servers import (
-    CANDLESTEP,
-    ROOT,
-    ServerProcess,
-    candlestep,
-    candlestep_process,
-    running_server,
-)
+from tests.server import RunningServer, running
 from tests.test_data_archive import Archive
 
+TOKEN_HEADER = TOKEN_HEADER_BYTES.decode()
 MONTH = "2024-01"
 HEADER = "timestamp,open,high,low,close,volume\n"
 BAD_ROW = "2024-01-01T00:01:00Z,100,90,95,100,1\n"
@@ -50,7 +46,7 @@ def home(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
     """A home, once without a server and once with one that runs on it."""
     with ExitStack() as stack:
         if request.param == "beside":
-            stack.enter_context(running_server(tmp_path / "home"))
+            stack.enter_context(running(tmp_path / "home"))
         yield tmp_path / "home"
 
 
@@ -163,7 +159,7 @@ BAD_FILES: dict[str, tuple[str, str]] = {
     "misaligned": (HEADER + GOOD_ROW.replace("00:00:00", "00:00:30"), "line 2: "),
     "no_time": (HEADER + GOOD_ROW.replace("2024-01-01T00:00:00Z", "yesterday"), "line 2: "),
     "many": (HEADER + BAD_ROW.replace(":01:", ":0{}:") * 9, "and 4 more"),
-    "unknown_header": ("a,b,c\n1,2,3\n", "a,b,c"),
+    "unknown_header": ("a,b,c\n1,2,3\n", "no column for time"),
     "no_header": ("1704067200000,1,2,1,2\n", "has no header"),
     "json": ('{"a": 1}', "is not a list of rows"),
     "broken_json": ("[[1,", "is not valid JSON"),
@@ -176,7 +172,7 @@ def test_what_is_bad_is_refused_in_words_and_changes_nothing(tmp_path: Path, way
     good = write(tmp_path / "BTCUSDT-1m-good.csv", csv_text(rows(3)))
     with ExitStack() as stack:
         if way == "beside":
-            stack.enter_context(running_server(home))
+            stack.enter_context(running(home))
         assert candlestep("data", "import", good, "--home", home).code == 0
         for name, (text, words) in BAD_FILES.items():
             lines = count()
@@ -198,7 +194,7 @@ def test_what_is_bad_is_refused_in_words_and_changes_nothing(tmp_path: Path, way
         refuse(home, [unnamed], unnamed.name, "--symbol")
         three = write(tmp_path / "BTCUSDT-3m.csv", csv_text(rows(3)))
         refuse(home, [three], three.name, "--interval")
-        refuse(home, [good, "--symbol", "B"], "", "quote currency")
+        refuse(home, [good, "--symbol", "BTCXXX"], "", "quote currency")
         refuse(home, [good, "--exchange", "no exchange"], "exchange", "no name")
         refuse(home, [good, "--interval", "1h"], good.name, "line 3: ")
         assert listed(home) == {"BTCUSDT": 3}
@@ -215,10 +211,10 @@ def refuse(home: Path, arguments: list[object], name: str, words: str) -> None:
 
 def test_of_several_files_the_good_ones_are_imported(home: Path, tmp_path: Path) -> None:
     good = write(tmp_path / "BTCUSDT.csv", csv_text(rows(3)))
-    bad = write(tmp_path / "ETHUSDT.csv", HEADER + BAD_ROW)
+    bad = write(tmp_path / "ETHUSDT-1m.csv", HEADER + BAD_ROW)
     done = candlestep("data", "import", bad, good, "--home", home)
     assert done.code == 1
-    assert "ETHUSDT.csv: 1 bad row, nothing was imported: line 2" in done.err
+    assert "ETHUSDT-1m.csv: 1 bad row, nothing was imported: line 2" in done.err
     assert "BTCUSDT" in done.out
     assert listed(home) == {"BTCUSDT": 3}
 
@@ -375,7 +371,7 @@ def test_a_command_says_the_same_alone_and_beside_a_server(tmp_path: Path) -> No
         ["keys", "create", "x", "--agent", "none"],
     ]
     homes = [tmp_path / "one", tmp_path / "two"]
-    with running_server(homes[1]):
+    with running(homes[1]):
         runs = [
             [
                 [text.replace(str(home), "HOME") for text in (str(run.code), run.out, run.err)]
@@ -387,18 +383,18 @@ def test_a_command_says_the_same_alone_and_beside_a_server(tmp_path: Path) -> No
 
 
 def test_a_server_serves_until_it_is_stopped(tmp_path: Path) -> None:
-    with running_server(tmp_path) as server:
+    with running(tmp_path) as server:
         assert httpx.get(f"{server.url}/health", trust_env=False).status_code == 200
         left = tmp_path / FILE_NAME
         assert left.stat().st_mode & 0o077 == 0
         assert server.stop() == 0
         assert not left.exists()
-        assert "Traceback" not in server.log.read_text()
+        assert "Traceback" not in (tmp_path / "server.log").read_text()
     assert candlestep("data", "list", "--home", tmp_path).code == 0
 
 
 def test_a_second_server_on_a_home_is_refused(tmp_path: Path) -> None:
-    with running_server(tmp_path) as server:
+    with running(tmp_path) as server:
         second = candlestep_process("serve", "--home", tmp_path, "--port", 0)
         out, err = second.communicate(timeout=60)
         assert (second.returncode, out) == (1, "")
@@ -411,28 +407,44 @@ def test_a_second_server_on_a_home_is_refused(tmp_path: Path) -> None:
 
 def test_a_running_server_knows_at_once_what_a_command_changed(tmp_path: Path) -> None:
     path = write(tmp_path / "BTCUSDT.csv", csv_text(rows(10)))
-    with running_server(tmp_path / "home") as server:
+    with running(tmp_path / "home") as server:
         assert data_range(server)["earliest"] is None
         candlestep("data", "import", path, "--home", server.home)
         assert data_range(server)["latest"] == "2024-01-01T00:09:59Z"
 
-        created = candlestep("keys", "create", "k", "--home", server.home).out
-        headers = {"X-API-Key": created.split()[1]}
-        agents = f"{server.url}/api/v1/agents"
-        assert httpx.get(agents, headers=headers, trust_env=False).status_code == 200
-        key_id = created.splitlines()[1].split()[1]
-        candlestep("keys", "revoke", key_id, "--home", server.home)
-        assert httpx.get(agents, headers=headers, trust_env=False).status_code == 401
+        candlestep("keys", "create", "first", "--home", server.home)
+        with server.client() as client:
+            for _ in range(5):
+                key, key_id = create_key(server.home)
+                headers = {"X-API-Key": key}
+                assert client.get("/api/v1/agents", headers=headers).status_code == 200
+                candlestep("keys", "revoke", key_id, "--home", server.home)
+                assert client.get("/api/v1/agents", headers=headers).status_code == 401
 
 
-def data_range(server: ServerProcess) -> dict[str, object]:
+def test_a_server_whose_last_key_is_revoked_stays_closed(tmp_path: Path) -> None:
+    with running(tmp_path) as server, server.client() as client:
+        assert client.get("/api/v1/agents").status_code == 200
+        key, key_id = create_key(tmp_path)
+        candlestep("keys", "revoke", key_id, "--home", tmp_path)
+        for headers in ({}, {"X-API-Key": key}):
+            assert client.get("/api/v1/agents", headers=headers).status_code == 401
+
+
+def create_key(home: Path) -> tuple[str, str]:
+    """A new key, and its id."""
+    key, key_id, *_ = candlestep("keys", "create", "k", "--home", home).out.splitlines()
+    return key.split()[1], key_id.split()[1]
+
+
+def data_range(server: RunningServer) -> dict[str, object]:
     found = httpx.get(f"{server.url}/api/v1/market/data-range", trust_env=False).json()
     assert isinstance(found, dict)
     return found
 
 
 def test_only_who_can_read_the_home_may_command_a_server(tmp_path: Path) -> None:
-    with running_server(tmp_path) as server:
+    with running(tmp_path) as server:
         url = f"{server.url}/admin/data/list"
         key = candlestep("keys", "create", "k", "--home", tmp_path).out.split()[1]
         for headers in ({}, {TOKEN_HEADER: ""}, {TOKEN_HEADER: "x"}, {"X-API-Key": key}):
@@ -449,7 +461,7 @@ def test_only_who_can_read_the_home_may_command_a_server(tmp_path: Path) -> None
 def test_who_leaves_during_an_import_does_not_undo_it(tmp_path: Path) -> None:
     path = write(tmp_path / "BTCUSDT.csv", csv_text(rows(60_000)))
     home = tmp_path / "home"
-    with running_server(home) as server:
+    with running(home) as server:
         token = json.loads((home / FILE_NAME).read_text())["token"]
         with httpx.stream(
             "POST",
@@ -473,7 +485,7 @@ def test_an_import_that_is_killed_is_there_whole_or_not_at_all(tmp_path: Path, w
     assert candlestep("data", "import", first, "--home", home).code == 0
     with ExitStack() as stack:
         if way == "beside":
-            server = stack.enter_context(running_server(home))
+            server = stack.enter_context(running(home))
             token = json.loads((home / FILE_NAME).read_text())["token"]
             with httpx.stream(
                 "POST",
@@ -483,16 +495,16 @@ def test_an_import_that_is_killed_is_there_whole_or_not_at_all(tmp_path: Path, w
                 trust_env=False,
             ) as answer:
                 next(answer.iter_lines())
-                server.stop(signal.SIGKILL)
+                server.kill()
         else:
             script = (
                 "import os, sys; from data import importer; from api.cli import main\n"
                 "importer._open_times = lambda *series: os.kill(os.getpid(), 9)\n"
                 "main(sys.argv[1:])"
             )
-            command = [sys.executable, "-c", script, "data", "import", path, "--home", home]
-            environment = os.environ | {"PYTHONPATH": str(ROOT)}
-            killed = subprocess.run(command, env=environment, check=False)
+            importing = ["data", "import", str(path), "--home", str(home)]
+            command = [sys.executable, "-c", script, *importing]
+            killed = subprocess.run(command, env=ENVIRONMENT, check=False)
             assert killed.returncode == -signal.SIGKILL
     found = listed(home)
     assert found in ({"ETHUSDT": 5}, {"ETHUSDT": 5, "BTCUSDT": 60_000})
@@ -514,11 +526,11 @@ def test_what_a_server_left_behind_is_no_server(tmp_path: Path) -> None:
 
 
 def test_a_server_killed_leaves_a_home_that_works(tmp_path: Path) -> None:
-    with running_server(tmp_path) as server:
-        server.stop(signal.SIGKILL)
+    with running(tmp_path) as server:
+        server.kill()
     assert (tmp_path / FILE_NAME).exists()
     assert candlestep("data", "list", "--home", tmp_path).code == 0
-    with running_server(tmp_path) as server:
+    with running(tmp_path) as server:
         assert httpx.get(f"{server.url}/health", trust_env=False).status_code == 200
 
 
@@ -668,12 +680,7 @@ def test_columns_are_aligned() -> None:
 
 
 def test_help_names_every_command() -> None:
-    done = subprocess.run(
-        [*CANDLESTEP, "data", "--help"],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = candlestep("data", "--help")
+    assert done.code == 0
     for command in ("import", "list", "sample", "drop-sample", "download", "export", "prune"):
-        assert command in done.stdout
+        assert command in done.out

@@ -11,6 +11,7 @@ from sandbox import Session
 from tests.strategies import Case, Command, Step, apply, cases, start_session
 
 ZERO = Decimal(0)
+CURRENCY = "USDT"
 
 
 def one_candle_at_a_time(case: Case) -> Case:
@@ -86,10 +87,18 @@ def assert_locks_are_those_of_open_orders(session: Session) -> None:
         assert (order.locked_quantity > 0) == (order.side == "sell" and order.type == "limit")
         key = (order.symbol, order.oco_group or order.id)
         locks[key] = max(locks.get(key, ZERO), order.locked_quantity)
-    held = {position.symbol: position.quantity for position in session.positions()}
-    for symbol in {order.symbol for order in orders}:
-        locked = sum((lock for (of, _), lock in locks.items() if of == symbol), ZERO)
-        assert locked <= held.get(symbol, ZERO)
+    balances = {balance.asset: balance for balance in session.balances()}
+    for position in session.positions():
+        balance = balances.pop(position.symbol.removesuffix(CURRENCY))
+        locked = sum((lock for (of, _), lock in locks.items() if of == position.symbol), ZERO)
+        assert balance.locked == locked <= position.quantity
+        assert balance.available == position.quantity - locked
+    assert list(balances) == [CURRENCY]
+    assert all(lock == 0 for (of, _), lock in locks.items() if of not in held_symbols(session))
+
+
+def held_symbols(session: Session) -> set[str]:
+    return {position.symbol for position in session.positions()}
 
 
 @given(cases())

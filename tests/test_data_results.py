@@ -338,7 +338,13 @@ def test_nothing_of_another_account_exists(store: Store, ann: str) -> None:
         save_failure(store, *names, "x")
     with pytest.raises(SessionNotFound):
         save_results(
-            store, *names, results=session.results(), current_step=1, orders=[], fills=[], equity=NO_EQUITY
+            store,
+            *names,
+            results=session.results(),
+            current_step=1,
+            orders=[],
+            fills=[],
+            equity=NO_EQUITY,
         )
     assert list_sessions(store, bob) == ([], 0)
     assert best_session(store, bob, "roi_pct") is None

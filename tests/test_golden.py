@@ -47,6 +47,11 @@ CASES = [
          "100 100 100 100, 100 100 100 100",
          "buy limit 1 at 100.02",
          "filled 100.02 at 0", "9899.98", "9999.98", "bps 5"),
+    Case("the slippage of a capped fill is that of its price",
+         "10.4 10.4 10.4 10.4, 10.4 10.4 10.4 10.4",
+         "buy market 1; sell limit 1 at 10.3",
+         "filled 10.92 at 0 slipped 0.05; filled 10.3 at 0 slipped 0.0096153846153846",
+         "9999.38", "9999.38", "bps 500"),
     Case("a resting limit fills at its limit, without slippage",
          "100 100 100 100, 100 101 94 99",
          "buy limit 1 at 95",
@@ -203,7 +208,9 @@ def test_rule(case: Case) -> None:
         except SandboxError as error:
             placed.append(error.code)
     step = session.step(session.total_steps)
-    outcome = [p if isinstance(p, str) else described(session.order(p), session) for p in placed]
+    outcome = [
+        p if isinstance(p, str) else described(session.order(p), session, case) for p in placed
+    ]
     assert "; ".join(outcome) == case.outcome
     assert step.portfolio.available_cash == Decimal(case.cash)
     assert step.portfolio.locked_cash == 0
@@ -252,10 +259,12 @@ def instruction(text: str, session: Session) -> dict[str, str]:
     return order
 
 
-def described(order: Order, session: Session) -> str:
+def described(order: Order, session: Session, case: Case) -> str:
     if order.fill is None:
         return f"{order.status} {order.reason or ''}".strip()
     minute = (order.fill.time - session.config.start_time) // MINUTE
     text = f"{order.status} {order.fill.price.normalize():f} at {minute}"
     partial = order.fill.quantity != order.quantity
+    if " slipped " in case.outcome:
+        text += f" slipped {order.fill.slippage.normalize():f}"
     return text + (f" for {order.fill.quantity.normalize():f}" if partial else "")

@@ -1,0 +1,73 @@
+"""uvicorn's HTTP protocol: answers in one system call, bounded heads, errors of our shape."""
+
+import asyncio
+import secrets
+from typing import Any
+
+import msgspec
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from api.problems import InvalidRequest, error_body
+
+_MOST_HEAD_BYTES = 64 * 1024
+"""Of a request line and its headers that are still incomplete."""
+
+
+class StrictProtocol(HttpToolsProtocol):
+    """uvicorn keeps as many headers as are sent, and answers what is no HTTP with plain text."""
+
+    _head_bytes = 0
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.cycle is not None and self.cycle.scope is self.scope:
+            self._head_bytes = 0
+            return
+        self._head_bytes += len(data)
+        if self._head_bytes > _MOST_HEAD_BYTES and not self.transport.is_closing():
+            self.send_400_response("the headers are too long")
+
+    def send_400_response(self, msg: str) -> None:
+        request_id = f"req_{secrets.token_hex(7)}"
+        body = msgspec.json.encode(error_body(InvalidRequest(msg), request_id))
+        self.transport.write(
+            b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"
+            b"content-length: %d\r\nx-request-id: %s\r\nconnection: close\r\n\r\n%s"
+            % (len(body), request_id.encode(), body)
+        )
+        self.transport.close()
+
+
+class OneWriteProtocol(StrictProtocol):
+    """uvicorn writes the head and the body of an answer one by one, and each costs as much as the
+    rest of a step. Here what is written in one turn of the event loop leaves together.
+    """
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(_JoinedWrites(transport, self.loop))  # type: ignore[arg-type]
+
+
+class _JoinedWrites:
+    """A transport that waits for the end of the event loop's turn before it writes."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._waiting: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        if not self._waiting:
+            self._loop.call_soon(self._flush)
+        self._waiting.append(data)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def _flush(self) -> None:
+        if self._waiting:
+            self._transport.write(b"".join(self._waiting))
+            self._waiting.clear()

@@ -1,0 +1,205 @@
+"""The server under load from a compiled client, against Starlette alone in the same run."""
+
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from data.importer import import_candles
+from data.store import Store
+from data.symbols import parse_symbol
+from data.validation import CandleColumns
+from sandbox import Candles, format_time
+from tests.benchmarks.market import END, START, SYMBOLS, synthetic_year
+from tests.benchmarks.table import Row
+from tests.server import RunningServer, running
+
+CONNECTIONS = 16
+SECONDS = 3
+ROUNDS = 3
+MANY = 1_000
+WRK = "wrk -t1"
+HOW_TO_GET_WRK = (
+    "the HTTP rows need wrk: install it with `apt-get install wrk` or `brew install wrk`"
+)
+
+
+def rows() -> list[Row]:
+    """The HTTP rows of the speed table; none, and a hint, where wrk is missing."""
+    if shutil.which("wrk") is None:
+        print(f"{HOW_TO_GET_WRK}\n", file=sys.stderr)
+        return []
+    with tempfile.TemporaryDirectory() as directory:
+        home = Path(directory)
+        store = Store.open(home)
+        for symbol in SYMBOLS:
+            fill_store(store, synthetic_year(symbol))
+        store.close()
+        with running(home, "--memory-budget", "4GiB") as server:
+            return [_start(server), *_stepping(server, home)]
+
+
+def fill_store(store: Store, candles: Candles) -> None:
+    """Import candles that are in memory."""
+    names = ("open_time", "open", "high", "low", "close", "volume")
+    import_candles(
+        store,
+        CandleColumns(*(getattr(candles, name) for name in names)),
+        parse_symbol(candles.symbol),
+        candles.intervals[0],
+        exchange="binance",
+        source="benchmark",
+        sha256=None,
+        synthetic=True,
+    )
+
+
+def _start(server: RunningServer) -> Row:
+    with server.client() as client:
+        first = started(client)
+        again = statistics.median(started(client) for _ in range(5))
+    return Row(
+        "`start` of a year of 2 symbols: first time · already in memory",
+        f"{first * 1e3:.0f} ms · {again * 1e3:.1f} ms",
+        "",
+        "",
+        "≤ 500 ms · ≤ 10 ms",
+        first <= 0.5 and again <= 10e-3,
+    )
+
+
+def started(client: httpx.Client) -> float:
+    """Create a session over the year, start it, and return the seconds that ``start`` took."""
+    session = create(client)
+    began = time.perf_counter()
+    client.post(f"/api/v1/backtest/{session}/start").raise_for_status()
+    return time.perf_counter() - began
+
+
+def start_one(client: httpx.Client) -> str:
+    """The id of a new session that is started."""
+    session = create(client)
+    client.post(f"/api/v1/backtest/{session}/start").raise_for_status()
+    return session
+
+
+def memory(server: RunningServer) -> float:
+    """Resident memory of the server in KiB; Linux tells it under /proc."""
+    status = Path(f"/proc/{server.process.pid}/status").read_text()
+    return float(status.split("VmRSS:")[1].split()[0])
+
+
+def create(client: httpx.Client) -> str:
+    """The id of a new session over the year."""
+    answer = client.post(
+        "/api/v1/backtest/create",
+        json={"start_time": format_time(START), "end_time": format_time(END)},
+    )
+    session: str = answer.raise_for_status().json()["session_id"]
+    return session
+
+
+def _stepping(server: RunningServer, home: Path) -> list[Row]:
+    with server.client() as client:
+        for _ in range(100):
+            start_one(client)
+        before = memory(server)
+        sessions = [start_one(client) for _ in range(MANY)]
+        each = (memory(server) - before) / MANY
+        for session in sessions[:CONNECTIONS]:
+            order = {"symbol": "BTCUSDT", "side": "buy", "type": "market", "quantity": "0.01"}
+            client.post(f"/api/v1/backtest/{session}/trade/order", json=order).raise_for_status()
+        answer = client.post(f"/api/v1/backtest/{sessions[0]}/step").raise_for_status()
+    same_bytes = home / "answer.json"
+    same_bytes.write_bytes(answer.content)
+    paths = [f"/api/v1/backtest/{session}/step" for session in sessions]
+    with _baseline(same_bytes) as baseline:
+        load = _Load(home)
+        ours, theirs, one, turns = [], [], [], []
+        for _ in range(ROUNDS):
+            ours.append(load.requests(server.url, paths[:CONNECTIONS]))
+            theirs.append(load.requests(baseline, ["/step"]))
+            one.append(load.requests(server.url, paths[-1:], connections=1))
+            turns.append(load.requests(server.url, paths, connections=1))
+    return [
+        Row(
+            "memory of one more started session in the server",
+            f"{each:.1f} KiB",
+            "",
+            "",
+            "≤ 16 KiB",
+            each <= 16,
+        ),
+        _ratio(
+            "`POST …/step` over HTTP, 16 connections, one server process",
+            ours,
+            theirs,
+            "a Starlette app with the same bytes",
+        ),
+        _ratio("1,000 open sessions stepping in turn, over HTTP", turns, one, "one session"),
+    ]
+
+
+def _ratio(what: str, ours: list[float], theirs: list[float], baseline: str) -> Row:
+    ratio = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+    return Row(
+        what,
+        f"{statistics.median(ours):,.0f} requests/s",
+        f"{statistics.median(theirs):,.0f} requests/s, {baseline}",
+        f"{ratio:.2f} ×",
+        "≥ 0.8 ×",
+        ratio >= 0.8,
+    )
+
+
+class _Load:
+    """wrk, posting to paths in turn."""
+
+    def __init__(self, directory: Path) -> None:
+        self._script = directory / "paths.lua"
+
+    def requests(self, url: str, paths: Sequence[str], connections: int = CONNECTIONS) -> float:
+        """Requests per second; every answer must be a success."""
+        listed = ",".join(f'"{path}"' for path in paths)
+        self._script.write_text(
+            f"local paths = {{{listed}}}\nlocal next = 0\n"
+            "function request()\n"
+            "  next = next % #paths + 1\n"
+            '  return wrk.format("POST", paths[next])\n'
+            "end\n"
+        )
+        printed = subprocess.run(
+            [*WRK.split(), f"-c{connections}", f"-d{SECONDS}s", "-s", str(self._script), url],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        if "Non-2xx" in printed or "Socket errors" in printed:
+            raise RuntimeError(printed)
+        found = re.search(r"Requests/sec:\s+([\d.]+)", printed)
+        assert found is not None, printed
+        return float(found[1])
+
+
+@contextmanager
+def _baseline(answer: Path) -> Iterator[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.benchmarks.baseline", str(answer)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
+    finally:
+        process.terminate()
+        process.wait()
+        process.stdout.close()

@@ -1,0 +1,119 @@
+"""The examples run as they are, and what they print is right."""
+
+import csv
+import gzip
+import subprocess
+import sys
+from decimal import Decimal
+from pathlib import Path
+
+import httpx
+import pytest
+
+from data.store import Store
+from tests.command_line import ENVIRONMENT, ROOT, candlestep
+from tests.data_files import csv_text, real_file, rows, write
+from tests.server import running
+
+EXAMPLES = ROOT / "examples"
+
+
+def run(script: str, *arguments: object, temporary: Path) -> "subprocess.CompletedProcess[str]":
+    environment = ENVIRONMENT | {"TMPDIR": str(temporary)}
+    command = [sys.executable, str(EXAMPLES / script), *map(str, arguments)]
+    return subprocess.run(
+        command, env=environment, cwd=temporary, capture_output=True, text=True, check=False
+    )
+
+
+def printed(output: str, name: str) -> str:
+    """The last word of the line that begins with a name."""
+    return next(line for line in output.splitlines() if line.startswith(name)).split()[-1]
+
+
+def test_the_demo_runs_on_the_sample_market(tmp_path: Path) -> None:
+    done = run("demo.py", temporary=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "synthetic" in done.stdout
+    (home,) = tmp_path.iterdir()
+    assert f"--home {home}" in done.stdout
+    assert printed(done.stdout, "final equity") == recomputed(home, {})
+    assert int(printed(done.stdout, "trades")) > 20
+
+
+def test_the_demo_runs_on_real_candles_and_its_equity_is_right(tmp_path: Path) -> None:
+    files = {symbol: real_file(f"{symbol}-1m-2024-10.csv.gz") for symbol in ("BTCUSDT", "ETHUSDT")}
+    (tmp_path / "tmp").mkdir()
+    done = run("demo.py", *files.values(), temporary=tmp_path / "tmp")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert printed(done.stdout, "from") == "2024-10-01T03:00:00Z"
+    assert printed(done.stdout, "to") == "2024-11-04T20:20:00Z"
+    (home,) = (tmp_path / "tmp").iterdir()
+    closes = {symbol: last_close(path) for symbol, path in files.items()}
+    assert printed(done.stdout, "final equity") == recomputed(home, closes)
+
+
+def last_close(path: Path) -> Decimal:
+    with gzip.open(path, "rt") as file:
+        return Decimal(list(csv.DictReader(file))[-1]["close"])
+
+
+def recomputed(home: Path, closes: dict[str, Decimal]) -> str:
+    """The equity that the stored trades add up to, held to ``closes`` or else the last stored."""
+    store = Store.open(home)
+    try:
+        trades = store.rows("SELECT symbol, side, quantity, price, fee FROM trades")
+        latest = store.rows("SELECT symbol, arg_max(close, open_time) FROM candles"
+                            " JOIN instruments USING (instrument_id) GROUP BY symbol")  # fmt: skip
+    finally:
+        store.close()
+    closes = {symbol: Decimal(repr(close)) for symbol, close in latest} | closes
+    cash, held = Decimal(10_000), dict.fromkeys(closes, Decimal(0))
+    for symbol, side, quantity, price, fee in trades:
+        sign = 1 if side == "buy" else -1
+        held[symbol] += sign * quantity
+        cash -= sign * (quantity * price).quantize(Decimal("1e-8"), "ROUND_HALF_UP") + fee
+    value = sum((held[symbol] * closes[symbol] for symbol in held), Decimal(0))
+    equity = (cash + value.quantize(Decimal("1e-8"), "ROUND_HALF_UP")).normalize()
+    return f"{equity:f}" if equity.as_tuple().exponent < -2 else f"{equity:.2f}"  # type: ignore[operator]
+
+
+def test_the_demo_tells_why_a_file_is_refused(tmp_path: Path) -> None:
+    bad = write(tmp_path / "BTCUSDT-1m.csv", "timestamp,open,high,low,close\n2024-01-01,1,1,2,1\n")
+    done = run("demo.py", bad, temporary=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("candlestep: BTCUSDT-1m.csv: 1 bad row")
+
+
+def test_the_agent_takes_pairs_times_and_a_key(tmp_path: Path) -> None:
+    for symbol in ("BTCUSDT", "ETHUSDT"):
+        path = write(tmp_path / f"{symbol}-1m.csv", csv_text(rows(3000)))
+        candlestep("data", "import", path, "--home", tmp_path)
+    key = candlestep("keys", "create", "k", "--home", tmp_path).out.split()[1]
+    with running(tmp_path) as server:
+        options = ["--url", server.url, "--pairs", "ETHUSDT", "--steps", 30]
+        times = ["--start", "2024-01-01T01:00:00+01:00", "--end", "2024-01-02"]
+        refused = run("agent_loop.py", *options, temporary=tmp_path)
+        assert refused.returncode == 1
+        assert refused.stderr.startswith("GET /market/data-range: 401 ")
+        done = run("agent_loop.py", *options, *times, "--api-key", key, temporary=tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert printed(done.stdout, "from") == "2024-01-01T00:00:00Z"
+        assert printed(done.stdout, "to") == "2024-01-02T00:00:00Z"
+        assert "BTCUSDT" not in done.stdout
+        urls = [line.strip() for line in done.stdout.splitlines() if "http://" in line]
+        assert len(urls) == 4
+        for url in urls:
+            answer = httpx.get(url, headers={"X-API-Key": key}, trust_env=False)
+            assert answer.status_code == 200, url
+
+
+@pytest.mark.parametrize("has_server", [True, False])
+def test_the_agent_tells_what_is_missing(tmp_path: Path, has_server: bool) -> None:
+    with running(tmp_path) as server:
+        if not has_server:
+            server.stop()
+        done = run("agent_loop.py", "--url", server.url, temporary=tmp_path)
+    assert done.returncode == 1
+    assert ("candlestep data sample" if has_server else "candlestep serve") in done.stderr
+    assert "Traceback" not in done.stderr
