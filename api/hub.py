@@ -174,13 +174,12 @@ class Hub:
         A session that ended but could not be saved is saved now, and its last step returned.
         Raises ``InvalidState``, or ``StorageUnavailable`` when the end could not be saved.
         """
-        if not live.lock.locked():
-            # Nobody works on it, and nobody can before this is done: there is no await.
-            step = self._step_on(live, steps)
-            if step is not None:
-                return step
         async with live.lock:
             return self._step_on(live, steps) or await self._save(live)
+
+    def step_at_once(self, live: Live, steps: int) -> Step | None:
+        """``step`` without waiting, where nobody works on the session; else None, try ``step``."""
+        return None if live.lock.locked() else self._step_on(live, steps)
 
     def _step_on(self, live: Live, steps: int) -> Step | None:
         """Advance a session; None if it has ended, and its last step is to be saved."""
@@ -248,8 +247,7 @@ class Hub:
         with self.store.transaction():
             # What has been pruned since it was loaded could not be loaded again.
             effective_imports(self.store, record.exchange, record.pairs, number)
-            save_start(self.store, record.account_id, record.session_id, number)
-        started = get_session(self.store, record.account_id, record.session_id)
+            started = save_start(self.store, record.account_id, record.session_id, number)
         return Live(started, session)
 
     def _load_ended(self, record: SessionRecord) -> EndedSession:
@@ -313,22 +311,17 @@ class Hub:
 
     async def _store_progress(self) -> None:
         while self._progress:
-            noted = [
-                (live.record.account_id, live.record.session_id, live.session.step_number)
-                for live in self._progress.values()
+            steps = {
+                session_id: live.session.step_number
+                for session_id, live in self._progress.items()
                 if live.record.status == "running" and live.unsaved is None
-            ]
+            }
             self._progress.clear()
             try:
-                await self.in_thread(self._write_progress, noted)
+                await self.in_thread(save_progress, self.store, steps)
             except StorageUnavailable as error:
                 _log.warning("progress_not_stored", error=str(error))
             await asyncio.sleep(_PROGRESS_PAUSE_SECONDS)
-
-    def _write_progress(self, noted: list[tuple[str, str, int]]) -> None:
-        with self.store.transaction():
-            for account_id, session_id, step in noted:
-                save_progress(self.store, account_id, session_id, step)
 
 
 class Server:

@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -44,21 +44,29 @@ class OneWriteProtocol(StrictProtocol):
     """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(_JoinedWrites(transport, self.loop))  # type: ignore[arg-type]
+        joined = _JoinedWrites(transport, self.loop)
+        super().connection_made(joined)  # type: ignore[arg-type]
 
 
 class _JoinedWrites:
     """A transport that waits for the end of the event loop's turn before it writes."""
 
+    _unwritten: ClassVar["list[_JoinedWrites]"] = []
+    """Of all connections of the process: one call at the end of the turn writes for all."""
+
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
-        self._loop = loop
-        self._waiting: list[bytes] = []
+        self._call_soon = loop.call_soon
+        self._parts: list[bytes] = []
+        # Asked for at every request: not by way of __getattr__.
+        self.is_closing = transport.is_closing
 
     def write(self, data: bytes) -> None:
-        if not self._waiting:
-            self._loop.call_soon(self._flush)
-        self._waiting.append(data)
+        if not self._parts:
+            if not self._unwritten:
+                self._call_soon(self._write_all)
+            self._unwritten.append(self)
+        self._parts.append(data)
 
     def close(self) -> None:
         self._flush()
@@ -68,6 +76,12 @@ class _JoinedWrites:
         return getattr(self._transport, name)
 
     def _flush(self) -> None:
-        if self._waiting:
-            self._transport.write(b"".join(self._waiting))
-            self._waiting.clear()
+        if self._parts:
+            self._transport.write(b"".join(self._parts))
+            self._parts.clear()
+
+    @classmethod
+    def _write_all(cls) -> None:
+        for each in cls._unwritten:
+            each._flush()
+        cls._unwritten.clear()

@@ -92,17 +92,17 @@ def money(amount: Decimal) -> str:
     >>> money(Decimal("67500.30000000")), money(Decimal("1E+2"))
     ('67500.30', '100.00')
     """
+    text = str(amount)
+    if text[-3:-2] == ".":
+        return text
     if not amount:
         return "0.00"
-    text = str(amount)
     if "E" in text:
         text = f"{amount:f}"
-    point = text.find(".")
-    if point < 0:
+    if "." not in text:
         return text + ".00"
     text = text.rstrip("0")
-    decimals = len(text) - point - 1
-    return text if decimals >= 2 else text + "00"[decimals:]
+    return text + "00" if text[-1] == "." else text + "0" if text[-2] == "." else text
 
 
 def optional_money(amount: Decimal | None) -> str | None:
@@ -356,40 +356,57 @@ class StepTexts:
     """Writes the steps of one session; what is as it was at the last step is not written again."""
 
     def __init__(self) -> None:
-        self._amounts: dict[str, tuple[Decimal, str]] = {}
+        self._cash: tuple[Decimal | None, ...] = (None, None, None, None)
+        self._cash_texts: tuple[str, ...] = ()
         self._holdings: dict[str, tuple[Holding, tuple[str, str, str, str]]] = {}
 
     def answer(self, step: Step) -> StepAnswer:
         """The answer that tells of ``step``."""
+        prices = {symbol: money(price) for symbol, price in step.prices.items()}
         return StepAnswer(
             format_time(step.time),
             step.step,
             step.total_steps,
             progress(step.step, step.total_steps),
-            {symbol: money(price) for symbol, price in step.prices.items()},
+            prices,
             [OrderAnswer.of(order) for order in step.orders_filled],
             [OrderAnswer.of(order) for order in step.orders_closed],
-            self._portfolio(step.portfolio),
+            self._portfolio(step.portfolio, prices),
             step.is_complete,
             step.total_steps - step.step,
         )
 
-    def _portfolio(self, portfolio: Portfolio) -> PortfolioAnswer:
+    def _portfolio(self, portfolio: Portfolio, prices: dict[str, str]) -> PortfolioAnswer:
+        available, locked, realized, starting = self._cash
+        if (
+            portfolio.available_cash is not available
+            or portfolio.locked_cash is not locked
+            or portfolio.realized_pnl is not realized
+            or portfolio.starting_balance is not starting
+        ):
+            self._cash = cash = (
+                portfolio.available_cash,
+                portfolio.locked_cash,
+                portfolio.realized_pnl,
+                portfolio.starting_balance,
+            )
+            self._cash_texts = tuple(map(money, cash))
+        available_text, locked_text, realized_text, starting_text = self._cash_texts
         return PortfolioAnswer(
             money(portfolio.total_equity),
-            self._kept("available_cash", portfolio.available_cash),
-            self._kept("locked_cash", portfolio.locked_cash),
+            available_text,
+            locked_text,
             money(portfolio.position_value),
             money(portfolio.unrealized_pnl),
-            self._kept("realized_pnl", portfolio.realized_pnl),
-            self._kept("starting_balance", portfolio.starting_balance),
+            realized_text,
+            starting_text,
             [
-                self._position(holding, position)
+                self._position(holding, position, prices[holding.symbol])
                 for holding, position in zip(portfolio.holdings, portfolio.positions, strict=True)
             ],
         )
 
-    def _position(self, holding: Holding, position: Position) -> PositionAnswer:
+    def _position(self, holding: Holding, position: Position, price: str) -> PositionAnswer:
         kept = self._holdings.get(holding.symbol)
         if kept is None or kept[0] is not holding:
             amounts = (position.quantity, position.avg_entry_price, position.cost_basis)
@@ -402,17 +419,11 @@ class StepTexts:
             quantity,
             entry,
             basis,
-            money(position.current_price),
+            price,
             money(position.market_value),
             money(position.unrealized_pnl),
             realized,
         )
-
-    def _kept(self, name: str, amount: Decimal) -> str:
-        kept = self._amounts.get(name)
-        if kept is None or kept[0] is not amount:
-            kept = self._amounts[name] = (amount, money(amount))
-        return kept[1]
 
 
 def progress(step: int, total_steps: int) -> str:

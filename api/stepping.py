@@ -117,8 +117,9 @@ async def start(server: Server, call: Call) -> StartAnswer:
 
 async def step(server: Server, call: Call) -> StepAnswer:
     """Advance by one candle."""
-    live = await server.running(call)
-    return live.texts.answer(await server.hub.step(live, 1))
+    hub = server.hub
+    live = hub.in_memory(call.account_id, call.path["session_id"]) or await server.running(call)
+    return live.texts.answer(hub.step_at_once(live, 1) or await hub.step(live, 1))
 
 
 async def step_batch(server: Server, call: Call) -> StepAnswer:

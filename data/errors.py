@@ -116,9 +116,3 @@ class SessionNotFound(SandboxError):
     """The account has no session of this id."""
 
     code = "SESSION_NOT_FOUND"
-
-
-class JournalDamaged(SandboxError):
-    """A journal that is not what was written; ``details`` say where."""
-
-    code = "JOURNAL_DAMAGED"

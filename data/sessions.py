@@ -6,9 +6,10 @@ from decimal import Decimal
 from typing import Any, Literal
 
 import msgspec
+import numpy as np
 
 from data.errors import SessionNotFound
-from data.store import Store, now
+from data.store import Store, now, text_column
 from sandbox import InvalidParameter
 
 SortOrder = Literal["asc", "desc"]
@@ -159,12 +160,12 @@ def unfinished_sessions(store: Store) -> list[SessionRecord]:
     return [_record(row) for row in found]
 
 
-def save_start(store: Store, account_id: str, session_id: str, import_number: int) -> None:
-    """Note that the session runs, on the market as of ``import_number``.
+def save_start(store: Store, account_id: str, session_id: str, import_number: int) -> SessionRecord:
+    """Note that the session runs, on the market as of ``import_number``, and return it.
 
     Raises ``SessionNotFound``. Said again, it keeps the first time.
     """
-    _update(
+    return _update(
         store, account_id, session_id,
         "status = 'running', import_number = ?,"
         " started_at = coalesce(started_at, epoch_ms(?::BIGINT))",
@@ -172,15 +173,15 @@ def save_start(store: Store, account_id: str, session_id: str, import_number: in
     )  # fmt: skip
 
 
-def save_progress(store: Store, account_id: str, session_id: str, current_step: int) -> None:
-    """Note how far a running session is; of one that has ended, nothing changes.
-
-    Raises ``SessionNotFound``.
-    """
-    _update(
-        store, account_id, session_id,
-        "current_step = if(status = 'running', ?, current_step)", current_step,
-    )  # fmt: skip
+def save_progress(store: Store, steps: Mapping[str, int]) -> None:
+    """Note how far sessions are, by id; of those that are not running, nothing changes."""
+    ids = text_column(list(steps))
+    with store.transaction():
+        store.insert(
+            "UPDATE sessions SET current_step = incoming.step FROM incoming"
+            " WHERE sessions.session_id = incoming.session_id AND status = 'running'",
+            {"session_id": ids, "step": np.array(list(steps.values()), dtype=np.int64)},
+        )
 
 
 def save_failure(store: Store, account_id: str, session_id: str, error: str) -> None:
@@ -199,10 +200,16 @@ def pinned_imports(store: Store) -> list[int]:
     return [number for (number,) in found]
 
 
-def _update(store: Store, account_id: str, session_id: str, setting: str, *values: Any) -> None:
+def _update(
+    store: Store, account_id: str, session_id: str, setting: str, *values: Any
+) -> SessionRecord:
     with store.transaction():
-        get_session(store, account_id, session_id)
-        store.execute(f"UPDATE sessions SET {setting} WHERE session_id = ?", *values, session_id)
+        changed = store.execute(
+            f"UPDATE sessions SET {setting} WHERE account_id = ? AND session_id = ?"
+            f" RETURNING {_COLUMNS}",
+            *values, account_id, session_id,
+        )  # fmt: skip
+    return _record(changed[0]) if changed else get_session(store, account_id, session_id)
 
 
 def _record(row: tuple[Any, ...]) -> SessionRecord:

@@ -94,9 +94,12 @@ class Store:
         """The columns that a query finds, by name, as NumPy arrays; for columns without NULL."""
         return self._read(lambda cursor: cursor.execute(sql, parameters).fetchnumpy())
 
-    def execute(self, sql: str, *parameters: Any) -> None:
-        """Run one statement that writes; only inside ``transaction()``."""
-        self._transaction_cursor().execute(sql, parameters)
+    def execute(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        """Run one statement that writes; only inside ``transaction()``.
+
+        Returns the rows of a ``RETURNING`` clause.
+        """
+        return self._transaction_cursor().execute(sql, parameters).fetchall()
 
     def insert(self, statement: str, columns: Mapping[str, NDArray[Any]]) -> None:
         """Run one statement that reads the table ``incoming``, which has these columns.

@@ -62,12 +62,28 @@ class Portfolio(msgspec.Struct, frozen=True):
     unrealized_pnl: Decimal
     realized_pnl: Decimal
     holdings: tuple[Holding, ...]
+    """What is open, by symbol."""
+    values: tuple[Decimal, ...]
+    """The market value of each of ``holdings``."""
     prices: dict[str, Decimal]
 
     @property
     def positions(self) -> tuple[Position, ...]:
         """The open positions by symbol, valued at ``prices``."""
-        return tuple(_position(holding, self.prices[holding.symbol]) for holding in self.holdings)
+        return tuple(
+            [
+                Position(
+                    holding.symbol,
+                    holding.quantity,
+                    holding.cost_basis,
+                    self.prices[holding.symbol],
+                    value,
+                    subtract(value, holding.cost_basis),
+                    holding.realized_pnl,
+                )
+                for holding, value in zip(self.holdings, self.values, strict=True)
+            ]
+        )
 
 
 class Balance(msgspec.Struct, frozen=True):
@@ -196,9 +212,11 @@ class Account:
 
     def portfolio(self, prices: dict[str, Decimal]) -> Portfolio:
         """The account at ``prices``, which has at least every symbol held."""
+        values = []
         value = ZERO
         for holding in self._open_holdings:
-            value = add(value, rounded_product(holding.quantity, prices[holding.symbol]))
+            values.append(rounded_product(holding.quantity, prices[holding.symbol]))
+            value = add(value, values[-1])
         return Portfolio(
             self.starting_balance,
             self.available_cash,
@@ -208,6 +226,7 @@ class Account:
             subtract(value, self._cost_basis),
             self.realized_pnl,
             self._open_holdings,
+            tuple(values),
             prices,
         )
 
@@ -222,16 +241,3 @@ class Account:
         self._open_holdings = tuple(
             self.open_holdings[symbol] for symbol in sorted(self.open_holdings)
         )
-
-
-def _position(holding: Holding, price: Decimal) -> Position:
-    value = rounded_product(holding.quantity, price)
-    return Position(
-        holding.symbol,
-        holding.quantity,
-        holding.cost_basis,
-        price,
-        value,
-        subtract(value, holding.cost_basis),
-        holding.realized_pnl,
-    )

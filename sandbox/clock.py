@@ -4,6 +4,7 @@ Inside, a time is an ``int`` of milliseconds since the epoch, UTC. Outside, it i
 """
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 import msgspec
 
@@ -29,7 +30,7 @@ LATEST = 253_402_300_799_999
 """The first and the last millisecond of the years 1 to 9999, outside which no time lies."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_NAIVE_EPOCH = datetime(1970, 1, 1)
+_MINUTES_OF_DAY = tuple(f"T{m // 60:02d}:{m % 60:02d}:00Z" for m in range(DAY // MINUTE))
 _MILLISECOND = timedelta(milliseconds=1)
 
 
@@ -74,8 +75,19 @@ def parse_time(value: object, field: str = "time") -> int:
 
 def format_time(time: int) -> str:
     """ISO 8601 with ``Z``: ``2025-06-01T01:40:00Z``, milliseconds only if there are any."""
-    moment = _NAIVE_EPOCH + timedelta(milliseconds=time)
-    return moment.isoformat(timespec="milliseconds" if time % 1000 else "seconds") + "Z"
+    day, time_of_day = divmod(time, DAY)
+    minute, rest = divmod(time_of_day, MINUTE)
+    if not rest:
+        return _date(day) + _MINUTES_OF_DAY[minute]
+    second, millisecond = divmod(rest, 1000)
+    fraction = f".{millisecond:03d}" if millisecond else ""
+    return f"{_date(day)}T{minute // 60:02d}:{minute % 60:02d}:{second:02d}{fraction}Z"
+
+
+@lru_cache(maxsize=4096)
+def _date(day: int) -> str:
+    """The date of a day since the epoch."""
+    return (_EPOCH + timedelta(days=day)).date().isoformat()
 
 
 def _milliseconds(moment: datetime) -> int:
