@@ -1,7 +1,7 @@
 """All sessions that this process keeps in memory, and the one place where they change.
 
 A session is changed by one call at a time: each holds its session's lock while it works. Loading
-and saving happen in threads, so that the event loop only ever steps.
+and saving happen in threads, so that nothing long runs on the event loop.
 """
 
 import asyncio
@@ -34,6 +34,7 @@ from data.sessions import (
 from data.store import Store
 from sandbox import (
     EndedSession,
+    InvalidParameter,
     InvalidState,
     Market,
     RiskProfile,
@@ -56,7 +57,7 @@ _ENDED_KEPT = 64
 _THREADS = 4
 
 Result = TypeVar("Result")
-_log = structlog.get_logger()
+log = structlog.get_logger()
 
 
 class Live:
@@ -117,14 +118,23 @@ class Hub:
 
         Raises ``SessionNotFound``, and ``InvalidState`` if it has not been started.
         """
+        return await self._find(account_id, session_id, load_ended=True)
+
+    async def find_running(self, account_id: str, session_id: str) -> Live:
+        """As ``find``, for a call that only a running session takes: no other is loaded for it."""
+        return await self._find(account_id, session_id, load_ended=False)
+
+    async def _find(self, account_id: str, session_id: str, *, load_ended: bool) -> Live:
         live = self.in_memory(account_id, session_id)
         if live is not None:
             return live
-        record = await self.in_thread(get_session, self.store, account_id, session_id)
         async with self._loading_lock(session_id):
             live = self.in_memory(account_id, session_id)
             if live is None:
-                _require_ended(record)
+                record = await self.in_thread(get_session, self.store, account_id, session_id)
+                _require_loadable(record)
+                if not load_ended:
+                    raise _has_ended(record)
                 live = Live(record, await self.in_thread(self._load_ended, record))
                 self._keep_ended(live)
             return live
@@ -187,7 +197,14 @@ class Hub:
             return None
         session = live.running
         before = session.step_number
-        step = session.step(steps)
+        try:
+            step = session.step(steps)
+        except SandboxError:
+            raise
+        except Exception:
+            # Whatever it is, the session is not what it should be: nobody may go on with it.
+            self._running.pop(live.record.session_id, None)
+            raise
         self.steps_made += step.step - before
         if step.is_complete:
             live.unsaved = step
@@ -223,14 +240,16 @@ class Hub:
 
     async def close(self) -> None:
         """Save the partial results of all running sessions, and stop the threads."""
-        for live in list(self._running.values()):
-            try:
-                await self.cancel(live, "the server was shut down before the session's end")
-            except SandboxError as error:
-                _log.error("session_not_saved", session_id=live.record.session_id, error=str(error))
-        if self._progress_task is not None:
-            self._progress_task.cancel()
-        self._threads.shutdown()
+        try:
+            for live in list(self._running.values()):
+                try:
+                    await self.cancel(live, "the server was shut down before the session's end")
+                except Exception:
+                    log.exception("session_not_saved", session_id=live.record.session_id)
+        finally:
+            if self._progress_task is not None:
+                self._progress_task.cancel()
+            self._threads.shutdown()
 
     def _loading_lock(self, session_id: str) -> asyncio.Lock:
         """One load or start of a session at a time; the few locks left over are reused."""
@@ -276,11 +295,22 @@ class Hub:
         """Save a session that has ended; it may be tried again. The caller holds its lock."""
         step = live.unsaved
         assert step is not None, "the session has ended"
-        await self.in_thread(self._save_results, live, error)
+        try:
+            await self.in_thread(self._save_results, live, error)
+        except InvalidParameter as refusal:
+            await self._fail(live, refusal.message)
+            raise _has_failed(live.record) from None
         live.unsaved = None
         self._running.pop(live.record.session_id, None)
         self._keep_ended(live)
         return step
+
+    async def _fail(self, live: Live, error: str) -> None:
+        """Give up a session that can neither go on nor be saved, and note why."""
+        names = (live.record.account_id, live.record.session_id)
+        await self.in_thread(save_failure, self.store, *names, error)
+        live.record = await self.in_thread(get_session, self.store, *names)
+        self._running.pop(live.record.session_id, None)
 
     def _save_results(self, live: Live, error: str | None) -> None:
         session, record = live.session, live.record
@@ -320,7 +350,7 @@ class Hub:
             try:
                 await self.in_thread(save_progress, self.store, steps)
             except StorageUnavailable as error:
-                _log.warning("progress_not_stored", error=str(error))
+                log.warning("progress_not_stored", error=str(error))
             await asyncio.sleep(_PROGRESS_PAUSE_SECONDS)
 
 
@@ -343,13 +373,7 @@ class Server:
 
     async def running(self, call: Call) -> Live:
         """As ``live``, for a call that only a running session takes: no other is loaded for it."""
-        session_id = call.path["session_id"]
-        live = self.hub.in_memory(call.account_id, session_id)
-        if live is None:
-            record = await self.in_thread(get_session, self.store, call.account_id, session_id)
-            _require_ended(record)
-            raise _has_ended(record)
-        return live
+        return await self.hub.find_running(call.account_id, call.path["session_id"])
 
     async def in_thread(self, work: Callable[..., Result], *args: Any, **kwargs: Any) -> Result:
         """Do work that blocks off the event loop."""
@@ -374,14 +398,17 @@ def _has_ended(record: SessionRecord) -> InvalidState:
     )
 
 
-def _require_ended(record: SessionRecord) -> None:
+def _has_failed(record: SessionRecord) -> InvalidState:
+    why = record.error or "a fault of the server lost its state"
+    return InvalidState(f"the session has failed: {why}; create a new one", status="failed")
+
+
+def _require_loadable(record: SessionRecord) -> None:
+    """Raise ``InvalidState`` unless the session has ended whole; it is not in memory."""
     if record.status == "created":
         raise InvalidState(
             f"the session is not started; POST /api/v1/backtest/{record.session_id}/start first",
             status=record.status,
         )
     if record.status in ("running", "failed"):
-        raise InvalidState(
-            f"the session has failed: {record.error or 'its state is gone'}; create a new one",
-            status=record.status,
-        )
+        raise _has_failed(record)

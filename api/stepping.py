@@ -28,7 +28,7 @@ from api.schemas import (
 )
 from data.accounts import Agent, get_agent
 from data.catalogue import Series
-from data.sessions import create_session, list_sessions
+from data.sessions import SortBy, create_session, list_sessions
 from data.symbols import normalise_exchange, normalise_symbol
 from sandbox import InvalidParameter, RiskProfile, SessionConfig, format_time, parse_time
 from sandbox.clock import DAY, Clock, parse_interval
@@ -37,26 +37,6 @@ from sandbox.money import parse_number
 
 _RANGES_SHOWN = 20
 _BASE = "/api/v1/backtest"
-
-SortBy = Literal[
-    "created_at",
-    "started_at",
-    "completed_at",
-    "strategy_label",
-    "status",
-    "start_time",
-    "end_time",
-    "starting_balance",
-    "current_step",
-    "total_steps",
-    "final_equity",
-    "total_pnl",
-    "roi_pct",
-    "total_trades",
-    "total_fees",
-    "sharpe_ratio",
-    "max_drawdown_pct",
-]
 
 
 class ListQuery(Body):

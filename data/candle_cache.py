@@ -128,7 +128,7 @@ class CandleCache:
         )
         seconds = columns.pop("interval_seconds")
         bounds = [0, *(np.flatnonzero(np.diff(seconds)) + 1).tolist(), len(seconds)]
-        return Candles.merge(
+        candles = Candles.merge(
             [
                 Candles(
                     symbol=key.symbol,
@@ -138,6 +138,8 @@ class CandleCache:
                 for start, stop in pairwise(bounds)
             ]
         )
+        candles.prepare()
+        return candles
 
 
 def month_start(time: int) -> int:

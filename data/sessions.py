@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 import numpy as np
@@ -14,11 +14,12 @@ from sandbox import InvalidParameter
 
 SortOrder = Literal["asc", "desc"]
 
-SORTABLE = (
+SortBy = Literal[
     "created_at", "started_at", "completed_at", "strategy_label", "status", "start_time",
     "end_time", "starting_balance", "current_step", "total_steps", "final_equity", "total_pnl",
     "roi_pct", "total_trades", "total_fees", "sharpe_ratio", "max_drawdown_pct",
-)  # fmt: skip
+]  # fmt: skip
+SORTABLE: tuple[str, ...] = get_args(SortBy)
 """What a list of sessions can be sorted by."""
 
 _COLUMNS = (

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from data.columns import NUMBERS, PRICES, Floats, Integers, RawCandles, Unparsable
 from data.errors import BadRow, BadRows
+from sandbox.candles import MAXIMUM_VOLUME
 from sandbox.clock import format_time, interval_name
 from sandbox.money import MAXIMUM
 
@@ -76,6 +77,7 @@ def _rules(times: Integers, numbers: dict[str, Floats], interval: int) -> list[t
         rules.append((numbers[name] <= 0, f"{name} {{{name}}} is not positive"))
         rules.append((numbers[name] > float(MAXIMUM), f"{name} {{{name}}} is above {MAXIMUM:.0e}"))
     rules.append((numbers["volume"] < 0, "volume {volume} is negative"))
+    rules.append((numbers["volume"] > MAXIMUM_VOLUME, "volume {volume} is too large"))
     rules.append((low > high, "low {low} is above the high {high}"))
     for name in ("open", "close"):
         rules.append((low > numbers[name], f"low {{low}} is above the {name} {{{name}}}"))

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from sortedcontainers import SortedList
 
 from sandbox.candles import Candle
+from sandbox.money import largest_float_up_to, smallest_float_from
 from sandbox.orders import Order
 
 _LAST_ID = 2**63
@@ -66,13 +67,15 @@ class Book:
 
     @property
     def highest_fall(self) -> float:
-        """The highest trigger that waits for a fall, -inf if none does."""
-        return -float(self._falls[0][0]) if self._falls else float("-inf")
+        """The highest low that triggers an order that waits for a fall; -inf if none does."""
+        if not self._falls:
+            return float("-inf")
+        return largest_float_up_to(self._falls[0][0].copy_negate())
 
     @property
     def lowest_rise(self) -> float:
-        """The lowest trigger that waits for a rise, inf if none does."""
-        return float(self._rises[0][0]) if self._rises else float("inf")
+        """The lowest high that triggers an order that waits for a rise; inf if none does."""
+        return smallest_float_from(self._rises[0][0]) if self._rises else float("inf")
 
     def protective(self) -> list[Order]:
         """The reduce-only sells that wait, oldest first."""

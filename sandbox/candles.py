@@ -17,6 +17,9 @@ from sandbox.fixed_point import FixedPoint, fixed_point
 from sandbox.money import MARKET, MAXIMUM, decimal_of
 from sandbox.touch import TouchIndex
 
+MAXIMUM_VOLUME = 1e24
+"""Largest volume of a candle."""
+_INT64_HEADROOM = 2**62
 VOLUME_WINDOW = 60
 """How many candles the average volume of the slippage model looks back."""
 
@@ -122,6 +125,10 @@ class Candles:
             {name: column(name) for name in ("open", "high", "low", "close", "volume")},
             intervals,
         )
+        # A coarse candle may open first and yet not be kept, for finer ones that open later.
+        earliest = min(by_interval, key=lambda each: each._first_open_time)
+        merged._first_open_time = earliest._first_open_time
+        merged._first_open = earliest._first_open
         return merged
 
     def _keep(
@@ -147,6 +154,7 @@ class Candles:
         self.closes: Sequence[float] = self.close.data
         """The closes, for looking up one at a time."""
         self._first_open_time = int(open_time[0])
+        self._first_open = float(self.open[0])
         self._first_complete = int(complete_time[0])
         self._finest = intervals[0]
         self._length = len(open_time)
@@ -160,6 +168,21 @@ class Candles:
         names = "+".join(interval_name(interval) for interval in self.intervals)
         start, end = format_time(int(self.open_time[0])), format_time(int(self.complete_time[-1]))
         return f"Candles({self.symbol} {names}, {len(self)} from {start} to {end})"
+
+    def finest_complete(self, time: int) -> int | None:
+        """The finest interval of which a candle is complete at ``time``; None before the first."""
+        complete = [length for length, first in self._first_completions if first <= time]
+        return min(complete, default=None)
+
+    @cached_property
+    def _first_completions(self) -> list[tuple[int, int]]:
+        """Each interval in the time line, and when its first candle is complete."""
+        lengths = self.complete_time - self.open_time
+        return [
+            (interval, int(self.complete_time[np.argmax(lengths == interval)]))
+            for interval in self.intervals
+            if (lengths == interval).any()
+        ]
 
     def last_complete(self, time: int) -> int:
         """Index of the latest candle complete at ``time``, or -1. Constant without holes."""
@@ -182,13 +205,12 @@ class Candles:
     def price(self, time: int) -> Decimal | None:
         """The close of the latest candle complete at ``time``.
 
-        Before the first complete candle, the open of the first one once it has opened; before
-        that, None.
+        Before the first complete candle, the open of the first one to open; before that, None.
         """
         index = self.last_complete(time)
         if index >= 0:
             return decimal_of(self.closes[index])
-        return decimal_of(float(self.open[0])) if time >= self._first_open_time else None
+        return decimal_of(self._first_open) if time >= self._first_open_time else None
 
     @cached_property
     def price_units(self) -> FixedPoint:
@@ -196,7 +218,7 @@ class Candles:
 
         So the price at a time is the element that follows its ``last_complete``.
         """
-        return fixed_point(np.concatenate([self.open[:1], self.close]))
+        return fixed_point(np.concatenate([[self._first_open], self.close]))
 
     def candle(self, index: int) -> Candle:
         """The candle at ``index``, in decimals."""
@@ -242,6 +264,14 @@ class Candles:
             digest.update(column.data)
         return digest.hexdigest()
 
+    def prepare(self) -> None:
+        """Derive now what orders and valuations will ask for, not when the first one does.
+
+        Linear: some 30 ms for a year of minutes, seconds where prices have 16 digits or more.
+        """
+        _ = self.price_units, self.volume_units, self._volumes, self._first_with_volume
+        _ = self._range_index, self._first_completions
+
     @cached_property
     def _range_index(self) -> TouchIndex:
         return TouchIndex(self.low, self.high)
@@ -278,13 +308,13 @@ class _Granularity:
     """The volumes of one interval in a time line, as exact running totals."""
 
     def __init__(self, candles: Candles, interval: int) -> None:
-        units, self._digits, _ = candles.volume_units
+        units, self._digits, largest = candles.volume_units
         self._rows: Integers | None = None
         if len(candles.intervals) > 1:
             lengths = candles.complete_time - candles.open_time
             self._rows = np.flatnonzero(lengths == interval)
             units = units[self._rows]
-        if float(units.sum(dtype=float)) > 2.0**62:
+        if largest * len(units) >= _INT64_HEADROOM:
             units = units.astype(object)
         self._totals = np.concatenate([units[:1] * 0, np.cumsum(units)])
 
@@ -346,6 +376,7 @@ def _check_rows(times: Integers, interval: int, columns: dict[str, Floats]) -> N
         _refuse_rows(~np.isfinite(column), name, "is not a finite number", column, times)
         if name == "volume":
             _refuse_rows(np.signbit(column), name, "is negative", column, times)
+            _refuse_rows(column > MAXIMUM_VOLUME, name, "is above 1e24", column, times)
         else:
             _refuse_rows(column <= 0, name, "is not positive", column, times)
             _refuse_rows(column > float(MAXIMUM), name, f"is above {MAXIMUM:f}", column, times)

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from sandbox.account import Account
 from sandbox.config import SessionConfig
 from sandbox.costs import Cost
-from sandbox.errors import OrderNotFound, shown
 from sandbox.market import Market
-from sandbox.orders import Fill, Order
+from sandbox.orders import Fill, Order, order_by_id
 from sandbox.reads import SessionReads
 
 
@@ -49,9 +48,7 @@ class EndedSession(SessionReads):
 
     def order(self, order_id: int) -> Order:
         """The order with this id; raises ``OrderNotFound``."""
-        if not 1 <= order_id <= len(self.orders):
-            raise OrderNotFound(f"there is no order {shown(order_id)}", order_id=order_id)
-        return self.orders[order_id - 1]
+        return order_by_id(self.orders, order_id)
 
     def open_orders(self) -> list[Order]:
         """The pending orders: none."""

@@ -12,11 +12,21 @@ from sandbox.book import Book
 from sandbox.candles import Candles
 from sandbox.clock import DAY
 from sandbox.costs import Cost, Costs, slipped
-from sandbox.errors import InvalidParameter, InvalidState, OrderNotFound, RiskLimitExceeded, shown
+from sandbox.errors import InvalidParameter, InvalidState, RiskLimitExceeded
 from sandbox.history import History
 from sandbox.market import Market
-from sandbox.money import MARKET, PRICE_PLACES, ZERO, add, rounded_product, rounded_ratio, subtract
-from sandbox.orders import Fill, Order, OrderRequest, OrderStatus
+from sandbox.money import (
+    MARKET,
+    PRICE_PLACES,
+    ZERO,
+    add,
+    largest_float_up_to,
+    rounded_product,
+    rounded_ratio,
+    smallest_float_from,
+    subtract,
+)
+from sandbox.orders import Fill, Order, OrderRequest, OrderStatus, order_by_id
 from sandbox.risk import Breach, Exposure, RiskProfile, first_breach
 
 _COMPLETION, _EXPIRY = 0, 1
@@ -33,7 +43,7 @@ class _Event(NamedTuple):
     """Index of the candle that completes, or id of the order that expires."""
 
 
-class _Trade(NamedTuple):
+class _Terms(NamedTuple):
     """Terms of an execution: the price after slippage, and what it comes to."""
 
     quantity: Decimal
@@ -77,6 +87,7 @@ class Exchange:
         # The next candle of each symbol that may trigger one of its orders.
         self._touches: dict[str, int] = {}
         self._events: list[_Event] = []
+        self._stale_expiries = 0
         self._oco_groups: dict[str, dict[int, None]] = {}
         self._pending_buys: dict[str, Decimal] = {}
         self._day = start // DAY
@@ -122,9 +133,11 @@ class Exchange:
         for order, base_price in book.triggered(candles.candle(index)):
             if order.id in book:
                 self._trigger(order, base_price, candles, index)
+        del self._touches[symbol]
         self._find_touch(symbol, candles, index + 1)
 
     def _expire(self, order_id: int) -> None:
+        self._stale_expiries -= 1
         order = self.orders[order_id - 1]
         if order.status == "pending":
             self._close(order, "expired", None)
@@ -132,7 +145,6 @@ class Exchange:
     def _find_touch(self, symbol: str, candles: Candles, start: int) -> None:
         """Note the first candle from ``start`` on that may trigger an order of the book."""
         book = self._books[symbol]
-        del self._touches[symbol]
         if book:
             self._note_touch(symbol, candles, start, book.highest_fall, book.lowest_rise)
 
@@ -191,10 +203,7 @@ class Exchange:
 
     def order(self, order_id: int) -> Order:
         """The order with this id; raises ``OrderNotFound``."""
-        is_id = isinstance(order_id, int) and not isinstance(order_id, bool)
-        if not is_id or not 1 <= order_id <= len(self.orders):
-            raise OrderNotFound(f"there is no order {shown(order_id)}", order_id=order_id)
-        return self.orders[order_id - 1]
+        return order_by_id(self.orders, order_id)
 
     @property
     def pending_count(self) -> int:
@@ -256,9 +265,10 @@ class Exchange:
             self._oco_groups.setdefault(order.oco_group, {})[order.id] = None
         if order.expires_at is not None:
             heapq.heappush(self._events, _Event(order.expires_at, _EXPIRY, subject=order.id))
-        trigger = float(order.trigger)
-        falls = order.waits_for_fall
-        below, above = (trigger, float("inf")) if falls else (float("-inf"), trigger)
+        if order.waits_for_fall:
+            below, above = largest_float_up_to(order.trigger), float("inf")
+        else:
+            below, above = float("-inf"), smallest_float_from(order.trigger)
         next_candle = candles.last_complete(self.now) + 1
         self._note_touch(order.symbol, candles, next_candle, below, above)
         return order
@@ -291,7 +301,7 @@ class Exchange:
             price = slipped(price, order.side, slippage)
         return self._costs.cost(order.quantity, price).to_buy
 
-    def _trade_now(self, request: OrderRequest, price: Decimal, candles: Candles) -> _Trade:
+    def _trade_now(self, request: OrderRequest, price: Decimal, candles: Candles) -> _Terms:
         """The terms of an order that fills at once, never worse than its limit."""
         slippage = self._slippage_now(request.quantity, candles)
         fill_price = slipped(price, request.side, slippage)
@@ -303,7 +313,7 @@ class Exchange:
             worse_by = MARKET.subtract(limit, price).copy_abs()
             slippage = rounded_ratio(worse_by, price, PRICE_PLACES)
         cost = self._costs.cost(request.quantity, fill_price)
-        return _Trade(request.quantity, fill_price, slippage, cost)
+        return _Terms(request.quantity, fill_price, slippage, cost)
 
     def _trigger(self, order: Order, base_price: Decimal, candles: Candles, index: int) -> None:
         """Execute a pending order that the candle at ``index`` triggers, or reject it."""
@@ -319,7 +329,7 @@ class Exchange:
             stop = candles.last_complete(opened) + 1
             slippage = self._costs.slippage(quantity, candles, stop, index)
         price = slipped(base_price, order.side, slippage)
-        trade = _Trade(quantity, price, slippage, self._costs.cost(quantity, price))
+        trade = _Terms(quantity, price, slippage, self._costs.cost(quantity, price))
         if order.side == "buy":
             spendable = add(self.account.available_cash, order.locked_cash)
             if trade.cost.to_buy > spendable:
@@ -328,7 +338,7 @@ class Exchange:
         self._release(order)
         self._fill(order, trade)
 
-    def _fill(self, order: Order, trade: _Trade) -> Order:
+    def _fill(self, order: Order, trade: _Terms) -> Order:
         """Book the trade and all that follows from it: siblings and guards are cancelled."""
         account, symbol = self.account, order.symbol
         self._begin_day()
@@ -396,11 +406,25 @@ class Exchange:
             notional = rounded_product(order.quantity, order.trigger)
             pending = subtract(self._pending_buys[order.symbol], notional)
             self._pending_buys[order.symbol] = pending
+        if order.expires_at is not None:
+            self._drop_stale_expiries()
         if order.oco_group is not None:
             members = self._oco_groups[order.oco_group]
             del members[order.id]
             if not members:
                 del self._oco_groups[order.oco_group]
+
+    def _drop_stale_expiries(self) -> None:
+        """Forget the expiries of orders that are closed, whenever they are the most of them."""
+        self._stale_expiries += 1
+        if self._stale_expiries > 64 and 2 * self._stale_expiries > len(self._events):
+            self._stale_expiries = 0
+            self._events[:] = [
+                event
+                for event in self._events
+                if event.kind != _EXPIRY or self.orders[event.subject - 1].status == "pending"
+            ]
+            heapq.heapify(self._events)
 
     def _guards(self, symbol: str) -> list[Order]:
         book = self._books.get(symbol)

@@ -14,6 +14,7 @@ Units = NDArray[Any]
 _LARGEST_EXACT = 1e15
 _MAXIMUM_DIGITS = 18
 _SAMPLE = 1024
+_FLOAT_EXACT = 2**53
 
 
 class FixedPoint(NamedTuple):
@@ -28,8 +29,8 @@ class FixedPoint(NamedTuple):
 def fixed_point(values: NDArray[np.float64]) -> FixedPoint:
     """``values`` (at least one; finite, not negative) as integers of the smallest common decimal scale.
 
-    Linear; fast as long as no value needs more than 15 digits at that scale, about a
-    microsecond a value otherwise.
+    Linear; fast as long as no value needs more than 15 digits at that scale, a
+    few microseconds a value otherwise.
 
     >>> fixed_point(np.array([0.1, 67500.25]))
     FixedPoint(units=array([     10, 6750025]), digits=2, largest=6750025)
@@ -41,6 +42,17 @@ def fixed_point(values: NDArray[np.float64]) -> FixedPoint:
         if units is not None:
             return FixedPoint(units, digits, int(units.max()))
     return _arbitrary_precision(values)
+
+
+def as_floats(units: Units, digits: int) -> NDArray[np.float64]:
+    """``units / 10 ** digits``, each rounded once to the nearest float.
+
+    So it depends on the values alone, not on how they are kept.
+    """
+    scale = 10**digits
+    if units.dtype != object and (not units.size or np.abs(units).max() < _FLOAT_EXACT):
+        return np.asarray(units / scale, dtype=np.float64)
+    return np.array([value / scale for value in units.tolist()], dtype=np.float64)
 
 
 def _scaled(values: NDArray[np.float64], digits: int) -> Units | None:

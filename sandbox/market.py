@@ -13,6 +13,8 @@ from sandbox.clock import DAY, format_time, interval_name, parse_interval
 from sandbox.errors import InvalidParameter, NoPrice, SymbolNotFound, shown
 from sandbox.money import AMOUNT_PLACES, MARKET, ZERO, decimal_of, rounded_ratio
 
+_INT64_MAXIMUM = 2**63 - 1
+
 
 class Ticker(msgspec.Struct, frozen=True):
     """A symbol's last 24 hours as of a time; ``price_change_pct`` in percent, 8 places."""
@@ -101,15 +103,17 @@ class Market:
 
         Coarser candles are aggregated from complete finer ones; stretches of which the data has
         only coarser candles than asked for are left out. ``interval`` defaults to the finest
-        of the data; a finer one is refused. Cost: linear in the candles aggregated.
+        that is complete by then; a finer one is refused. Cost: linear in the candles aggregated.
         """
         candles = self.time_line(symbol)
-        finest = candles.intervals[0]
+        finest = candles.finest_complete(time)
         length = finest if interval is None else parse_interval(interval)
+        if finest is None or length is None:
+            return []
         if length < finest:
             raise InvalidParameter(
                 "interval",
-                f"{interval_name(length)} is finer than the data of {symbol}, which is"
+                f"{interval_name(length)} is finer than the data of {symbol} so far, which is"
                 f" {interval_name(finest)}",
             )
         if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
@@ -170,8 +174,10 @@ def _aggregated(candles: Candles, rows: Integers, interval: int) -> list[Candle]
 
 def _volume(candles: Candles, start: int, stop: int) -> Decimal:
     """The exact volume of the candles in ``[start, stop)``, without trailing zeros."""
-    units, digits, _ = candles.volume_units
-    total = sum(units[start:stop].tolist())
+    units, digits, largest = candles.volume_units
+    members = units[start:stop]
+    fits = units.dtype != object and largest * len(members) < _INT64_MAXIMUM
+    total = int(members.sum()) if fits else sum(members.tolist())
     # The scale is that of the whole series: to show it would tell of what comes later.
     while digits and total % 10 == 0:
         total, digits = total // 10, digits - 1

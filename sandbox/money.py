@@ -84,6 +84,18 @@ def decimal_of(value: float) -> Decimal:
     return Decimal(repr(value))
 
 
+def largest_float_up_to(value: Decimal) -> float:
+    """The largest float that shows a decimal of at most ``value``."""
+    nearest = float(value)
+    return nearest if decimal_of(nearest) <= value else math.nextafter(nearest, -math.inf)
+
+
+def smallest_float_from(value: Decimal) -> float:
+    """The smallest float that shows a decimal of at least ``value``."""
+    nearest = float(value)
+    return nearest if decimal_of(nearest) >= value else math.nextafter(nearest, math.inf)
+
+
 def parse_number(field: str, value: object) -> Decimal:
     """The finite decimal that ``value`` (str, int, float or Decimal) writes.
 

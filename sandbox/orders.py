@@ -1,12 +1,13 @@
 """Orders and fills as values, and what an instruction must satisfy to become an order."""
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Literal, get_args
 
 import msgspec
 
 from sandbox.clock import format_time, parse_time
-from sandbox.errors import InvalidParameter
+from sandbox.errors import InvalidParameter, OrderNotFound, shown
 from sandbox.money import AMOUNT_PLACES, PRICE_PLACES, ZERO, parse_positive
 
 Side = Literal["buy", "sell"]
@@ -51,18 +52,13 @@ class OrderRequest(msgspec.Struct, frozen=True, gc=False):
     oco_group: str | None = None
     expires_at: int | None = None
 
-    @property
-    def trigger(self) -> Decimal | None:
-        """The price at which the order becomes executable; None for a market order."""
-        return self.price if self.type == "limit" else self.trigger_price
-
 
 class Order(msgspec.Struct, frozen=True):
     """An instruction and its state: an immutable value, replaced when the state changes.
 
     Times are in milliseconds, quantities in base currency, prices and cash in quote currency.
     ``closed_at`` is when the order stopped being pending, whatever ended it; ``reason`` says
-    why it was cancelled or rejected.
+    why it was cancelled or rejected, or that the session placed it itself.
     """
 
     id: int
@@ -102,6 +98,14 @@ class Order(msgspec.Struct, frozen=True):
     def is_protective(self) -> bool:
         """Whether it is a reduce-only sell: it guards a position and locks nothing."""
         return is_protective(self.side, self.type)
+
+
+def order_by_id(orders: Sequence[Order], order_id: object) -> Order:
+    """The order with this id among all of a session; raises ``OrderNotFound``."""
+    is_id = isinstance(order_id, int) and not isinstance(order_id, bool)
+    if not is_id or not 1 <= order_id <= len(orders):  # type: ignore[operator]
+        raise OrderNotFound(f"there is no order {shown(order_id)}", order_id=shown(order_id))
+    return orders[order_id - 1]  # type: ignore[operator]
 
 
 def waits_for_fall(side: Side, type: OrderType) -> bool:

@@ -52,8 +52,9 @@ class SessionReads(ABC):
         return self.market.candles(symbol, self.time, interval, limit)
 
     def default_interval(self, symbol: str) -> int:
-        """The session's candle interval in milliseconds, or the data's if that is coarser."""
-        return max(self.market.time_line(symbol).intervals[0], self.config.clock.interval)
+        """The session's candle interval in milliseconds, or the data's so far if coarser."""
+        finest = self.market.time_line(symbol).finest_complete(self.time)
+        return max(finest or 0, self.config.clock.interval)
 
     def ticker(self, symbol: str) -> Ticker:
         """The last 24 hours; see ``Market.ticker``."""

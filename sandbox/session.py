@@ -11,6 +11,7 @@ from sandbox.clock import format_time
 from sandbox.config import Number, SessionConfig, Time
 from sandbox.errors import InvalidParameter, InvalidState, shown
 from sandbox.exchange import Exchange
+from sandbox.fixed_point import as_floats
 from sandbox.history import EquityCurve
 from sandbox.market import Market
 from sandbox.metrics import EquitySeries, Metrics, compute_metrics, trade_figures
@@ -211,8 +212,9 @@ class Session(SessionReads):
         clock = self._clock
         reported_fills = len(exchange.fills)
         before = self._step
-        self._step = min(before + steps, clock.total_steps)
-        exchange.advance(clock.start + self._step * clock.interval)
+        after = min(before + steps, clock.total_steps)
+        exchange.advance(clock.start + after * clock.interval)
+        self._step = after
         if self._step == clock.total_steps:
             self._complete()
         return self._report(reported_fills, self._step - before)
@@ -296,7 +298,7 @@ class Session(SessionReads):
         history = exchange.history
         instants = history.instants(self.market, self._clock.start, self.time)
         equity = history.total_equity(self.market, instants)
-        series = EquitySeries(instants, (equity / 10**AMOUNT_PLACES).astype(float, copy=False))
+        series = EquitySeries(instants, as_floats(equity, AMOUNT_PLACES))
         final_equity = exchange.equity()
         total_pnl = subtract(final_equity, config.starting_balance)
         fees = ZERO

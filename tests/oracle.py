@@ -252,15 +252,16 @@ class Oracle:
 
     @_exactly
     def __init__(self, rows: Iterable[Row], config: Config) -> None:
-        candles = time_line(
+        given = [
             Candle(symbol, interval, open_time, *map(from_float, (o, h, l, c, v or 0.0)))
             for symbol, interval, open_time, o, h, l, c, v in rows
-        )
+        ]
+        candles = time_line(given)
         candles.sort(key=lambda candle: (candle.complete, candle.open_time, candle.symbol))
         self.config = config
         self.symbols = sorted({candle.symbol for candle in candles})
         self.first: dict[str, Candle] = {}
-        for candle in candles:
+        for candle in sorted(given, key=lambda candle: (candle.open_time, candle.interval)):
             self.first.setdefault(candle.symbol, candle)
         self.history: dict[str, list[Candle]] = {symbol: [] for symbol in self.symbols}
         for candle in candles:
@@ -365,7 +366,10 @@ class Oracle:
     # What can be read
 
     def price(self, symbol: str) -> Decimal | None:
-        """The close of the latest complete candle, before that the open of the first (3)."""
+        """The close of the latest complete candle, before that the open of the first to open (3).
+
+        That one counts even if finer candles open inside it later: nobody knows of them yet.
+        """
         if self.history[symbol]:
             return self.history[symbol][-1].close
         first = self.first[symbol]

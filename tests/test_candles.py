@@ -1,5 +1,6 @@
 """Candles: what is refused, how granularities form one time line, and what each look-up finds."""
 
+import math
 from decimal import Decimal
 from typing import Any
 
@@ -10,8 +11,8 @@ from hypothesis import strategies as st
 
 from sandbox import Candles, InvalidCandles, InvalidParameter
 from sandbox.clock import HOUR, MINUTE
-from sandbox.fixed_point import fixed_point
-from sandbox.money import decimal_of
+from sandbox.fixed_point import as_floats, fixed_point
+from sandbox.money import decimal_of, largest_float_up_to, smallest_float_from
 from sandbox.touch import TouchIndex
 
 GOOD: dict[str, Any] = {
@@ -203,3 +204,25 @@ def test_no_volume_yet_is_told_from_none_lately() -> None:
     assert candles.recent_volume(1, MINUTE) is None
     assert candles.recent_volume(2, MINUTE) == (Decimal("2.0"), 2)
     assert Candles(**(GOOD | {"volume": None})).recent_volume(3, MINUTE) is None
+
+
+def test_enormous_volumes_are_refused_and_large_ones_add_up() -> None:
+    with pytest.raises(InvalidCandles, match="1e24"):
+        Candles(**(GOOD | {"volume": [1.0, 1e25, 1.0]}))
+    large = Candles(**(GOOD | {"volume": [1e24, 0.1, 1e24]}))
+    assert large.recent_volume(3, MINUTE) == (Decimal("2" + "0" * 24) + Decimal("0.1"), 3)
+
+
+@given(st.integers(1, 10**16), st.integers(0, 16))
+def test_triggers_become_exactly_the_floats_that_reach_them(units: int, digits: int) -> None:
+    trigger = Decimal(f"{units}e-{digits}")
+    below, above = largest_float_up_to(trigger), smallest_float_from(trigger)
+    assert decimal_of(below) <= trigger < decimal_of(math.nextafter(below, math.inf))
+    assert decimal_of(math.nextafter(above, -math.inf)) < trigger <= decimal_of(above)
+
+
+def test_floats_do_not_depend_on_how_units_are_kept() -> None:
+    units = [2**53 + 1, 123_456_789_012_345_678, -7, 0]
+    expected = [value / 10**8 for value in units]
+    assert as_floats(np.array(units), 8).tolist() == expected
+    assert as_floats(np.array(units, dtype=object), 8).tolist() == expected

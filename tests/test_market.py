@@ -93,3 +93,19 @@ def test_a_limit_is_a_positive_whole_number(limit: int) -> None:
     with pytest.raises(InvalidParameter) as refusal:
         Market([minutes("A", 5.0)]).candles("A", DAY, limit=limit)
     assert refusal.value.details["field"] == "limit"
+
+
+def test_finer_candles_that_begin_later_change_nothing_before() -> None:
+    hours = flat("A", "1h", t0=10.0, t60=11.0, t120=12.0)
+    alone, later = Market([hours]), Market([hours, flat("A", "1m", t30=20.0, t170=30.0)])
+    for minute in (0, 1, 29):
+        assert later.prices(minute * MINUTE) == alone.prices(minute * MINUTE) == {"A": 10}
+    later = Market([hours, flat("A", "1m", t170=30.0)])
+    for asked in (None, "1h", "4h"):
+        assert later.candles("A", 2 * HOUR, asked) == alone.candles("A", 2 * HOUR, asked)
+    for market in (alone, later):
+        assert len(market.candles("A", 2 * HOUR)) == 2
+        with pytest.raises(InvalidParameter, match="finer than the data"):
+            market.candles("A", 2 * HOUR, "1m")
+        assert market.candles("A", 0, "1m") == []
+    assert [c.close for c in later.candles("A", 3 * HOUR, "1m")] == [30]

@@ -1011,3 +1011,41 @@ def test_no_input_of_these_tests_was_a_fault_of_the_server(server: RunningServer
     assert set(ERROR_KEYS) == {
         "success", "error", "code", "message", "details", "timestamp", "request_id",
     }  # fmt: skip
+
+
+def test_a_session_that_cannot_be_stored_fails_and_says_why(tmp_path: Path) -> None:
+    start = 1_704_067_200_000
+    prices = [1e-14] * 20 + [1e16] * 100
+    rows = [[start + i * 60_000, p, p, p, p, 1e9] for i, p in enumerate(prices)]
+    file = tmp_path / "MOONUSDT-1m.json"
+    file.write_text(json.dumps(rows))
+    candlestep("data", "import", str(file), "--interval", "1m", "--home", str(tmp_path))
+    with running(tmp_path) as server, server.client() as client:
+        api = Api(client)
+        times = {"start_time": "2024-01-01T00:10:00Z", "end_time": "2024-01-01T01:00:00Z"}
+        session_id = api.post(f"{BACKTEST}/create", times | {"starting_balance": 100})["session_id"]
+        api.post(f"{BACKTEST}/{session_id}/start")
+        buy = ORDER | {"symbol": "MOONUSDT", "quantity": "5000000000000000"}
+        api.post(f"{BACKTEST}/{session_id}/trade/order", buy, expect=201)
+        answer = client.post(f"{BACKTEST}/{session_id}/step/batch", json={"steps": 500})
+        assert refused(answer, 409, "INVALID_STATE")["status"] == "failed"
+        assert "too large to be stored" in answer.json()["message"]
+        assert api.read(session_id, "status")["status"] == "failed"
+        refused(client.post(f"{BACKTEST}/{session_id}/cancel"), 409, "INVALID_STATE")
+
+
+def test_a_call_during_the_start_is_not_told_that_the_session_has_failed(tmp_path: Path) -> None:
+    with running(sample_home(tmp_path)) as server, server.client() as client:
+        api = Api(client)
+        with ThreadPoolExecutor(8) as threads:
+            for _ in range(10):
+                session_id = api.create("01-15", "01-16")
+                path = f"{BACKTEST}/{session_id}"
+                calls = [threads.submit(client.post, f"{path}/start")]
+                calls += [threads.submit(client.post, f"{path}/step") for _ in range(7)]
+                for answer in [call.result() for call in calls]:
+                    assert (
+                        answer.status_code == 200
+                        or "not started" in answer.text
+                        or ("at step" in answer.text)
+                    ), answer.text

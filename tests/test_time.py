@@ -1,5 +1,6 @@
 """Events in time: running candles, order of events at one instant, snapshots, lifecycle."""
 
+import math
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
@@ -19,6 +20,7 @@ from sandbox import (
     parse_time,
 )
 from sandbox.clock import DAY, EARLIEST, HOUR, LATEST, MINUTE
+from sandbox.money import smallest_float_from
 
 
 def bars(symbol: str, interval: str, rows: Sequence[tuple[float, ...]]) -> Candles:
@@ -194,3 +196,32 @@ def test_times_are_utc_unless_they_say_otherwise() -> None:
     assert parse_time("1970-01-01") == 0
     assert parse_time("1970-01-01 00:00:00.0019") == 1
     assert format_time(1) == "1970-01-01T00:00:00.001Z"
+
+
+def test_an_order_that_every_candle_misses_by_less_than_a_float_costs_nothing() -> None:
+    rows = [(m * MINUTE, 1.0, 1.0001, 1.0, 1.0) for m in range(1000)]
+    made = session([bars("A", "1m", rows)], 990 * MINUTE)
+    made.place_order(symbol="A", side="buy", type="market", quantity=1)
+    order = made.place_order(
+        symbol="A", side="sell", type="limit", quantity=1, price="1.0001000000000001"
+    )
+    candles = made.market.time_line("A")
+    above = smallest_float_from(order.trigger)
+    assert candles.first_touch(-math.inf, above, 0, 1000) == 1000
+    made.step(900)
+    assert made.order(order.id).status == "pending"
+
+
+def test_many_cancelled_expiries_are_forgotten() -> None:
+    made = session([bars("A", "1h", ROWS)], 3 * HOUR)
+    kept = made.place_order(
+        symbol="A", side="buy", type="limit", quantity=1, price=50, expires_at=2 * HOUR
+    )
+    for _ in range(1000):
+        order = made.place_order(
+            symbol="A", side="buy", type="limit", quantity=1, price=50, expires_at=2 * HOUR
+        )
+        made.cancel_order(order.id)
+    assert len(made._exchange._events) < 200
+    made.step(60)
+    assert made.order(kept.id).status == "expired"
