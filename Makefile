@@ -3,17 +3,20 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c .ci/constraints.txt
 
-.PHONY: demo setup test lint bench clean help
+.PHONY: demo install setup test lint bench clean help
 
 help:
 	@echo "make demo    step an agent through the sample market; DATA='file ...': through your candles"
-	@echo "make setup   install candlestep and its tools into $(VENV)"
+	@echo "make install install candlestep into $(VENV)"
+	@echo "make setup   install it and the tools to work on it"
 	@echo "make test    lint, check types and run the tests (sets up what is missing)"
 	@echo "make lint    ruff and mypy only"
 	@echo "make bench   print the speed table"
 
 demo: $(VENV)/installed
 	@$(BIN)/python examples/demo.py $(DATA)
+
+install: $(VENV)/installed
 
 setup: $(VENV)/tools
 

@@ -7,7 +7,16 @@ from msgspec import UNSET
 
 from api.hub import Server
 from api.routing import Call, Route
-from api.schemas import AgentAnswer, AgentBody, AgentChange, AgentsAnswer, RiskAnswer, RiskBody
+from api.schemas import (
+    AgentAnswer,
+    AgentBody,
+    AgentChange,
+    AgentsAnswer,
+    RiskAnswer,
+    RiskBody,
+    RiskChange,
+    optional_money,
+)
 from data.accounts import (
     Agent,
     create_agent,
@@ -43,7 +52,7 @@ async def agent(server: Server, call: Call) -> AgentAnswer:
 
 
 async def change(server: Server, call: Call) -> AgentAnswer:
-    """Change the name or the risk profile; sessions that exist keep theirs."""
+    """Change the name or some limits (null lifts one); sessions that exist keep theirs."""
     body: AgentChange = call.body
     changed = await server.in_thread(
         update_agent,
@@ -51,7 +60,7 @@ async def change(server: Server, call: Call) -> AgentAnswer:
         call.account_id,
         call.path["agent_id"],
         name=None if body.name is UNSET else body.name,
-        risk_profile=None if body.risk_profile is UNSET else _profile(body.risk_profile),
+        risk_profile=None if body.risk_profile is UNSET else _changes(body.risk_profile),
     )
     return _answer(changed)
 
@@ -65,11 +74,20 @@ async def delete(server: Server, call: Call) -> AgentAnswer:
 
 
 def _profile(body: RiskBody | None) -> Mapping[str, Any]:
-    """The limits as they are stored: text, or None; raises ``InvalidParameter``."""
-    given = {} if body is None else {name: getattr(body, name) for name in _LIMITS}
+    """All limits as they are stored: text, or None; raises ``InvalidParameter``."""
+    return _stored({name: getattr(body, name, None) for name in _LIMITS})
+
+
+def _changes(body: RiskChange) -> Mapping[str, Any]:
+    """The limits that are named, as they are stored."""
+    given = {name: getattr(body, name) for name in _LIMITS}
+    return _stored({name: limit for name, limit in given.items() if limit is not UNSET})
+
+
+def _stored(given: Mapping[str, Any]) -> dict[str, str | None]:
     checked = RiskProfile(**given)
-    limits = {name: getattr(checked, name) for name in _LIMITS}
-    return {name: None if limit is None else f"{limit:f}" for name, limit in limits.items()}
+    limits = {name: getattr(checked, name) for name in given}
+    return {name: optional_money(limit) for name, limit in limits.items()}
 
 
 def _answer(agent: Agent) -> AgentAnswer:

@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = options.run(options)
         sys.stdout.flush()
     except SandboxError as error:
-        return _fail(error.message)
+        message = error.message
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
@@ -48,8 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return REFUSED
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        return _fail(f"{where}{error.strerror or error}")
-    return code
+        message = f"{where}{error.strerror or error}"
+    else:
+        return code
+    return _fail(message)
 
 
 def _fail(message: str) -> int:
@@ -322,6 +325,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="candlestep", description="A simulated exchange that an agent steps through."
     )
+    parser.add_argument("--version", action="version", version=metadata.version("candlestep"))
     groups = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_serve(groups)
     _add_data(groups.add_parser("data", help="import, list and export candles"))

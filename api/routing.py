@@ -6,7 +6,8 @@ document and the tests of ownership are all made of them.
 
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import msgspec
 
@@ -99,7 +100,7 @@ def decode_body(body_type: type[msgspec.Struct], raw: bytes) -> Any:
     try:
         return decoder.decode(raw or b"{}")
     except msgspec.ValidationError as error:
-        raise _invalid(error) from None
+        raise _invalid(error, body_type) from None
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise InvalidJson(f"the body is not valid JSON: {error}") from None
 
@@ -109,7 +110,7 @@ def decode_query(query_type: type[msgspec.Struct], query: Mapping[str, str]) -> 
     try:
         decoded = msgspec.convert(query, query_type, strict=False)
     except msgspec.ValidationError as error:
-        raise _invalid(error) from None
+        raise _invalid(error, query_type) from None
     for name, text in query.items():
         if getattr(decoded, name) is None:  # msgspec reads "null" as None, which is no filter
             raise InvalidParameter(name, f"{shown(text)!r} is no value of it")
@@ -119,13 +120,15 @@ def decode_query(query_type: type[msgspec.Struct], query: Mapping[str, str]) -> 
     return decoded
 
 
-def _invalid(error: msgspec.ValidationError) -> InvalidParameter:
+def _invalid(
+    error: msgspec.ValidationError, decoded_type: type[msgspec.Struct]
+) -> InvalidParameter:
     """The error of msgspec, with the name of the field in front; both may quote what was sent."""
     text = str(error)
     about_field = _ABOUT_FIELD.fullmatch(text)
     if about_field:
         what, name, place = about_field.groups()
-        message = f"{what} `{shown(name)}`"
+        message = _about_field(what, name, decoded_type if not place else None)
     else:
         name = ""
         message, separator, place = text.rpartition(" - at `")
@@ -133,6 +136,28 @@ def _invalid(error: msgspec.ValidationError) -> InvalidParameter:
             message, place = text, ""
     within = (place or "").rstrip("`").removeprefix("$").lstrip(".")
     field = ".".join(part for part in (within, shown(name)) if part) or "body"
+    if message.startswith("Invalid enum value"):
+        message += _choices(decoded_type, field)
     if len(message) > _LONGEST_MESSAGE:
         message = message[:_LONGEST_MESSAGE] + "…"
     return InvalidParameter(field, f"{message[:1].lower()}{message[1:]}")
+
+
+def _about_field(what: str, name: str, decoded_type: type[msgspec.Struct] | None) -> str:
+    if "missing" in what:
+        return f"is required: {what} `{shown(name)}`"
+    known = () if decoded_type is None else decoded_type.__struct_fields__
+    near = get_close_matches(name[:100], known, n=1)
+    meant = f"; did you mean `{near[0]}`?" if near else ""
+    return f"{what} `{shown(name)}`{meant}"
+
+
+def _choices(decoded_type: type[msgspec.Struct], field: str) -> str:
+    """What a field of few values may be, in words; nothing for one that is further down."""
+    for each in msgspec.structs.fields(decoded_type):
+        if each.name == field:
+            values = [value for value in get_args(each.type) if isinstance(value, str)]
+            nested = [get_args(part) for part in get_args(each.type)]
+            values += [value for part in nested for value in part if isinstance(value, str)]
+            return f"; it must be one of {', '.join(values)}" if values else ""
+    return ""

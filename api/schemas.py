@@ -775,6 +775,12 @@ class RiskBody(Body):
     daily_loss_limit_pct: Percent | None = None
 
 
+class RiskChange(Body):
+    max_order_size_pct: Percent | UnsetType | None = UNSET
+    max_position_size_pct: Percent | UnsetType | None = UNSET
+    daily_loss_limit_pct: Percent | UnsetType | None = UNSET
+
+
 class AgentBody(Body):
     name: Annotated[str, Meta(min_length=1, max_length=200)]
     risk_profile: RiskBody | None = None
@@ -782,7 +788,10 @@ class AgentBody(Body):
 
 class AgentChange(Body):
     name: Annotated[str, Meta(min_length=1, max_length=200)] | UnsetType = UNSET
-    risk_profile: RiskBody | UnsetType = UNSET
+    risk_profile: Annotated[
+        RiskChange | UnsetType,
+        Meta(description="The limits to change; null lifts one, those left out stay."),
+    ] = UNSET
 
 
 class AgentAnswer(msgspec.Struct, frozen=True):

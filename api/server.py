@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -43,18 +44,17 @@ def serve(settings: Settings) -> None:
     others can reach while there is no key, and ``AddressRefused``.
     """
     configure_logs()
-    store = Store.open(settings.home)
     try:
-        gate = Gate(store)
-        if gate.is_open and not settings.is_loopback:
-            raise InvalidState(
-                f"there is no API key, and {settings.host} can be reached by others: make a key"
-                " with `candlestep keys create NAME`, or serve on 127.0.0.1"
-            )
-        with _listening(settings) as listener:
-            uvloop.run(_run(settings, store, gate, listener))
+        with closing(Store.open(settings.home)) as store:
+            gate = Gate(store)
+            if gate.is_open and not settings.is_loopback:
+                raise InvalidState(
+                    f"there is no API key, and {settings.host} can be reached by others: make a key"
+                    " with `candlestep keys create NAME`, or serve on 127.0.0.1"
+                )
+            with _listening(settings) as listener:
+                uvloop.run(_run(settings, store, gate, listener))
     finally:
-        store.close()
         # What the loggers hold outlives DuckDB's module, which would complain of it at the exit.
         logging.getLogger("uvicorn").handlers.clear()
 

@@ -244,11 +244,13 @@ def _no_data(series: Sequence[Series], body: CreateBody) -> NoPrice:
         for each in relevant[:_RANGES_SHOWN]
     ]
     known = ", ".join(f"{r['symbol']} {r['start']} to {r['end']}" for r in ranges[:3])
-    return NoPrice(
-        "no pair has candles between start_time and end_time; "
-        + (f"there are {known}" if known else "import some: candlestep data import FILE"),
-        available=ranges,
-    )
+    if not known:
+        problem = "there are no candles; import some: candlestep data import FILE"
+    elif wanted and not wanted & {each.symbol for each in series}:
+        problem = f"there are no candles of {', '.join(sorted(wanted)[:3])}; there are {known}"
+    else:
+        problem = f"no pair has candles between start_time and end_time; there are {known}"
+    return NoPrice(problem, available=ranges)
 
 
 ROUTES = [

@@ -124,13 +124,16 @@ def update_agent(
     name: str | None = None,
     risk_profile: Mapping[str, Any] | None = None,
 ) -> Agent:
-    """The agent with a new name or risk profile; sessions keep the profile they began with."""
+    """The agent with a new name or other limits; sessions keep the profile they began with.
+
+    Of the risk profile, what ``risk_profile`` does not name stays as it is.
+    """
     with store.transaction():
         agent = get_agent(store, account_id, agent_id)
         store.execute(
             "UPDATE agents SET name = ?, risk_profile = ? WHERE agent_id = ?",
             agent.name if name is None else name,
-            _json(agent.risk_profile if risk_profile is None else risk_profile),
+            _json(agent.risk_profile | dict(risk_profile or {})),
             agent_id,
         )
         return get_agent(store, account_id, agent_id)

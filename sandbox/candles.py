@@ -343,7 +343,11 @@ def _times(values: ArrayLike) -> Integers:
     if times.dtype.kind == "M":
         times = times.astype("datetime64[ms]").astype(np.int64)
     if times.ndim != 1 or times.dtype.kind not in "iu":
-        raise InvalidParameter("open_time", "must be one column of whole milliseconds")
+        raise InvalidParameter(
+            "open_time",
+            "must be one column of whole milliseconds since 1970, or datetime64;"
+            " parse_time reads ISO 8601 texts",
+        )
     return times.astype(np.int64, copy=False)
 
 
@@ -381,8 +385,20 @@ def _check_rows(times: Integers, interval: int, columns: dict[str, Floats]) -> N
             _refuse_rows(column <= 0, name, "is not positive", column, times)
             _refuse_rows(column > float(MAXIMUM), name, f"is above {MAXIMUM:f}", column, times)
     outside = (times < EARLIEST) | (times > LATEST - interval)
-    _refuse_rows(outside, "open_time", "is not within the years 1 to 9999", times, times)
-    _refuse_rows(times % interval != 0, "open_time", "is not aligned to the interval", times, times)
+    _refuse_rows(
+        outside,
+        "open_time",
+        "is not within the years 1 to 9999; it must be in milliseconds",
+        times,
+        times,
+    )
+    _refuse_rows(
+        times % interval != 0,
+        "open_time",
+        "is not a multiple of the interval; it must be in milliseconds, UTC",
+        times,
+        times,
+    )
     behind = np.zeros(rows, dtype=bool)
     behind[1:] = times[1:] == times[:-1]
     _refuse_rows(behind, "open_time", "is there twice", times, times)

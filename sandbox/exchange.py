@@ -16,6 +16,7 @@ from sandbox.errors import InvalidParameter, InvalidState, RiskLimitExceeded
 from sandbox.history import History
 from sandbox.market import Market
 from sandbox.money import (
+    EXACT,
     MARKET,
     PRICE_PLACES,
     ZERO,
@@ -457,7 +458,7 @@ class Exchange:
         )
         self.closed.append(self._accept(rejected))
         raise RiskLimitExceeded(
-            f"{breach.limit} is {breach.percent:f} %, which allows {breach.allowed:f}; the order"
+            f"{breach.limit} is {EXACT.normalize(breach.percent):f} %, which allows {breach.allowed:f}; the order"
             f" comes to {breach.attempted:f}. It is recorded as rejected order {order.id}",
             limit=breach.limit,
             allowed=breach.allowed,

@@ -48,8 +48,13 @@ def test_agents_keep_their_risk_profile_as_it_was_given(store: Store, ann: str) 
     assert accounts.get_agent(store, ann, agent.agent_id) == agent
     renamed = accounts.update_agent(store, ann, agent.agent_id, name="bold")
     assert (renamed.name, renamed.risk_profile) == ("bold", profile)
-    changed = accounts.update_agent(store, ann, agent.agent_id, risk_profile={})
-    assert (changed.name, changed.risk_profile) == ("bold", {})
+    changed = accounts.update_agent(
+        store, ann, agent.agent_id, risk_profile={"max_order_size_pct": None}
+    )
+    assert (changed.name, changed.risk_profile) == (
+        "bold",
+        {"max_order_size_pct": None, "daily_loss_limit_pct": None},
+    )
     assert [a.name for a in accounts.list_agents(store, ann)] == ["default", "bold"]
 
 

@@ -26,6 +26,11 @@ from tests.over_http import BACKTEST, ERROR_KEYS, UNKNOWN_SESSION, Api, check_er
 from tests.server import RunningServer, running
 
 DAY = {"start_time": "2025-01-15T00:00:00Z", "end_time": "2025-01-16T00:00:00Z"}
+NO_LIMITS = {
+    "max_order_size_pct": None,
+    "max_position_size_pct": None,
+    "daily_loss_limit_pct": None,
+}
 ORDER = {"symbol": "BTCUSDT", "side": "buy", "type": "market", "quantity": "0.01"}
 JSON = {"Content-Type": "application/json"}
 
@@ -278,7 +283,7 @@ def test_a_hostile_number_is_refused_wherever_it_stands(
     content = b'{"risk_profile": {"max_order_size_pct": ' + number + b"}}"
     answer = client.patch(f"/api/v1/agents/{agent}", content=content, headers=JSON)
     assert answer.status_code in (200, 400, 422)
-    reset = client.patch(f"/api/v1/agents/{agent}", json={"risk_profile": {}})
+    reset = client.patch(f"/api/v1/agents/{agent}", json={"risk_profile": NO_LIMITS})
     assert reset.status_code == 200
 
 
@@ -1049,3 +1054,15 @@ def test_a_call_during_the_start_is_not_told_that_the_session_has_failed(tmp_pat
                         or "not started" in answer.text
                         or ("at step" in answer.text)
                     ), answer.text
+
+
+def test_a_change_of_one_limit_leaves_the_others(tmp_path: Path) -> None:
+    with running(sample_home(tmp_path)) as server, server.client() as client:
+        api = Api(client)
+        limits = {"max_order_size_pct": "10.00", "daily_loss_limit_pct": "5.00"}
+        made = api.post("/api/v1/agents", {"name": "a", "risk_profile": limits}, expect=201)
+        path = f"/api/v1/agents/{made['agent_id']}"
+        changed = client.patch(path, json={"risk_profile": {"max_order_size_pct": 20}}).json()
+        assert changed["risk_profile"] == made["risk_profile"] | {"max_order_size_pct": "20.00"}
+        lifted = client.patch(path, json={"risk_profile": {"daily_loss_limit_pct": None}}).json()
+        assert lifted["risk_profile"] == changed["risk_profile"] | {"daily_loss_limit_pct": None}
