@@ -5,18 +5,11 @@ from typing import Any
 
 from msgspec import UNSET
 
+from api.answers import AgentAnswer, AgentsAnswer, RiskAnswer
+from api.bodies import AgentBody, AgentChange, RiskBody, RiskChange
+from api.fields import optional_money
 from api.hub import Server
 from api.routing import Call, Route
-from api.schemas import (
-    AgentAnswer,
-    AgentBody,
-    AgentChange,
-    AgentsAnswer,
-    RiskAnswer,
-    RiskBody,
-    RiskChange,
-    optional_money,
-)
 from data.accounts import (
     Agent,
     create_agent,

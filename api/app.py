@@ -21,6 +21,7 @@ from starlette.types import Message, Receive, Scope, Send
 from api import agents, openapi, reading, results, stepping, system, trading
 from api.access import HEADERS
 from api.admin import ROUTES as ADMIN_ROUTES
+from api.bodies import NoBody
 from api.hub import Server
 from api.problems import (
     RETRY_AFTER_SECONDS,
@@ -33,7 +34,6 @@ from api.problems import (
     error_body,
 )
 from api.routing import Call, Created, Page, Route, Stream, decode_body, decode_query
-from api.schemas import NoBody
 from sandbox import InvalidParameter, SandboxError
 from sandbox.errors import shown
 

@@ -14,9 +14,9 @@ import msgspec
 import structlog
 
 from api.access import Gate
+from api.answers import StepTexts
 from api.counters import Counters
 from api.routing import Call
-from api.schemas import StepTexts
 from api.settings import Settings
 from data.candle_cache import CandleCache
 from data.catalogue import Catalogue, effective_imports

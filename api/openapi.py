@@ -7,10 +7,10 @@ from typing import Any
 
 import msgspec
 
+from api.fields import SYMBOL_PATTERN
 from api.hub import Server
 from api.problems import STATUS, ErrorBody
 from api.routing import Access, Call, Page, Route, Stream
-from api.schemas import SYMBOL_PATTERN
 from api.system import version
 
 _ALWAYS = ("INTERNAL_ERROR",)

@@ -4,13 +4,9 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from api.hub import FIND_ERRORS, Server
-from api.routing import Call, Route
-from api.schemas import (
-    INTERVAL_TEXTS,
+from api.answers import (
     BalanceAnswer,
     BalancesAnswer,
-    Body,
     CandleAnswer,
     CandlesAnswer,
     PortfolioAnswer,
@@ -19,8 +15,11 @@ from api.schemas import (
     PriceAnswer,
     PricesAnswer,
     TickerAnswer,
-    money,
 )
+from api.bodies import Body
+from api.fields import INTERVAL_TEXTS, money
+from api.hub import FIND_ERRORS, Server
+from api.routing import Call, Route
 from data.symbols import normalise_symbol
 from sandbox import format_time, interval_name, parse_interval
 

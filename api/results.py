@@ -5,11 +5,8 @@ from typing import Annotated, Any
 
 from msgspec import Meta, structs
 
-from api.hub import Server
-from api.routing import Call, Route
-from api.schemas import (
+from api.answers import (
     BestAnswer,
-    Body,
     CompareAnswer,
     Comparison,
     EquityCurveAnswer,
@@ -23,9 +20,11 @@ from api.schemas import (
     SnapshotAnswer,
     TradeAnswer,
     TradesAnswer,
-    money,
-    optional_money,
 )
+from api.bodies import Body
+from api.fields import money, optional_money
+from api.hub import Server
+from api.routing import Call, Route
 from api.trading import TradesQuery
 from data.errors import SessionNotFound
 from data.results import (

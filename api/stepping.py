@@ -6,26 +6,28 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from api.hub import Server
-from api.routing import Call, Route
-from api.schemas import (
-    BatchBody,
-    Body,
+from api.answers import (
     CancelAnswer,
     CreateAnswer,
-    CreateBody,
     FastAnswer,
-    FastBody,
-    FixedSlippage,
-    NoBody,
     SessionAnswer,
     SessionsAnswer,
     StartAnswer,
     StepAnswer,
+)
+from api.bodies import (
+    BatchBody,
+    Body,
+    CreateBody,
+    FastBody,
+    FixedSlippage,
+    NoBody,
     StepBody,
     VolumeSlippage,
-    money,
 )
+from api.fields import money
+from api.hub import Server
+from api.routing import Call, Route
 from data.accounts import Agent, get_agent
 from data.catalogue import Series
 from data.sessions import SortBy, create_session, list_sessions

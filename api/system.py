@@ -2,9 +2,10 @@
 
 from importlib import metadata
 
+from api.answers import DataRangeAnswer, Gap, HealthAnswer
+from api.fields import optional_time
 from api.hub import Server
 from api.routing import Call, Page, Route
-from api.schemas import DataRangeAnswer, Gap, HealthAnswer, optional_time
 from sandbox import format_time
 
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"

@@ -4,18 +4,11 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from api.answers import CancelOrderAnswer, OrderAnswer, OrdersAnswer, TradeAnswer, TradesAnswer
+from api.bodies import Body, OrderBody
+from api.fields import Symbol
 from api.hub import FIND_ERRORS, Live, Server
 from api.routing import Call, Created, Route
-from api.schemas import (
-    Body,
-    CancelOrderAnswer,
-    OrderAnswer,
-    OrderBody,
-    OrdersAnswer,
-    Symbol,
-    TradeAnswer,
-    TradesAnswer,
-)
 from data.symbols import normalise_symbol
 from sandbox import InvalidParameter, Order, OrderNotFound, Session
 from sandbox.errors import shown

@@ -22,10 +22,10 @@ from schemathesis import Case, GenerationMode, checks
 
 from api.app import ROUTES
 from api.beside import FILE_NAME
+from api.bodies import CreateBody
 from api.openapi import openapi
 from api.problems import STATUS
 from api.routing import Route, decode_body
-from api.schemas import CreateBody
 from sandbox import InvalidParameter
 from tests.server import RunningServer, running
 

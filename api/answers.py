@@ -1,16 +1,25 @@
-"""Requests and answers of the stepping API, as the guide prints them.
+"""What the stepping API answers, as the guide prints it.
 
 Amounts of money, prices and quantities are strings with as many decimals as they need, at least
-two. In requests a number may be a JSON number or a string.
+two.
 """
 
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from api.fields import (
+    Decimals,
+    Money,
+    Status,
+    Time,
+    money,
+    optional_money,
+    optional_time,
+)
 from data.sessions import SessionRecord
 from sandbox import (
     Balance,
@@ -26,185 +35,6 @@ from sandbox import (
     format_time,
     interval_name,
 )
-from sandbox.clock import INTERVALS
-
-Money = Annotated[
-    str, Meta(pattern=r"^-?\d+\.\d{2,}$", examples=["10000.00"], description="A decimal number.")
-]
-Decimals = Annotated[str, Meta(pattern=r"^\d+(\.\d+)?$", examples=["0.001"])]
-Time = Annotated[
-    str,
-    Meta(
-        pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z$",
-        examples=["2025-06-01T00:00:00Z"],
-        description="ISO 8601, UTC.",
-    ),
-]
-_NUMBER_PATTERN = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?$"
-SYMBOL_PATTERN = "^([A-Za-z0-9]{2,40}|[A-Za-z0-9]{1,20}[/_-][A-Za-z0-9]{1,20})$"
-_EXCHANGE_PATTERN = "^[A-Za-z0-9][A-Za-z0-9_.-]{0,31}$"
-_TIME_PATTERN = (
-    r"^[0-9]{4}-[0-9]{2}-[0-9]{2}"
-    r"([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?(Z|[+-][0-9]{2}:?[0-9]{2})?)?$"
-)
-
-
-def _number(example: Any, **bounds: Any) -> Meta:
-    """How a number that is received is described; what it may be is checked by who uses it."""
-    schema = {"type": ["string", "number"], "pattern": _NUMBER_PATTERN, "examples": [example]}
-    return Meta(
-        description="A decimal number, as a JSON number or a string.",
-        extra_json_schema=schema | bounds,
-    )
-
-
-Positive = Annotated[Any, _number("0.1", exclusiveMinimum=0, maximum=10**16)]
-Fraction = Annotated[Any, _number("0.001", minimum=0, maximum=1)]
-Percent = Annotated[Any, _number(10, minimum=0, maximum=100)]
-BasisPoints = Annotated[Any, _number(5, minimum=0, maximum=5000)]
-TimeGiven = Annotated[
-    str,
-    Meta(
-        description="ISO 8601; UTC unless it says otherwise.",
-        examples=["2025-06-01T00:00:00Z"],
-        extra_json_schema={"pattern": _TIME_PATTERN},
-    ),
-]
-Symbol = Annotated[
-    str,
-    Meta(
-        description="Such as `BTCUSDT`; `btc-usdt` and `BTC/USDT` are the same.",
-        max_length=200,
-        examples=["BTCUSDT"],
-        extra_json_schema={"pattern": SYMBOL_PATTERN},
-    ),
-]
-_SECONDS = [length // 1000 for length in INTERVALS.values()]
-INTERVAL_TEXTS = [*INTERVALS, *map(str, _SECONDS)]
-"""What an interval may be as text: its name, or seconds."""
-Status = Literal["created", "running", "completed", "cancelled", "failed"]
-Name = Annotated[str, Meta(max_length=200)]
-
-
-def money(amount: Decimal) -> str:
-    """An amount as text: all its digits, at least two decimals, no exponent.
-
-    >>> money(Decimal("67500.30000000")), money(Decimal("1E+2"))
-    ('67500.30', '100.00')
-    """
-    text = str(amount)
-    if text[-3:-2] == ".":
-        return text
-    if not amount:
-        return "0.00"
-    if "E" in text:
-        text = f"{amount:f}"
-    if "." not in text:
-        return text + ".00"
-    text = text.rstrip("0")
-    return text + "00" if text[-1] == "." else text + "0" if text[-2] == "." else text
-
-
-def optional_money(amount: Decimal | None) -> str | None:
-    """``money``, or None."""
-    return None if amount is None else money(amount)
-
-
-def optional_time(time: int | None) -> str | None:
-    """``format_time``, or None."""
-    return None if time is None else format_time(time)
-
-
-class Body(msgspec.Struct, forbid_unknown_fields=True):
-    """Base of what is received: an unknown field is refused by name."""
-
-
-class VolumeSlippage(Body, tag_field="model", tag="volume"):
-    pass
-
-
-class FixedSlippage(Body, tag_field="model", tag="fixed_bps"):
-    bps: BasisPoints
-
-
-class NoSlippage(Body, tag_field="model", tag="none"):
-    pass
-
-
-Slippage = VolumeSlippage | FixedSlippage | NoSlippage
-
-
-class CreateBody(Body):
-    start_time: TimeGiven
-    end_time: TimeGiven
-    starting_balance: Positive = 10_000
-    candle_interval: Annotated[
-        str | int,
-        Meta(
-            description="A name, or seconds.",
-            extra_json_schema={"enum": [*INTERVAL_TEXTS, *_SECONDS]},
-        ),
-    ] = "1m"
-    strategy_label: Name = ""
-    agent_id: (
-        Annotated[str, Meta(max_length=100, description="Left out: the key's agent.")] | None
-    ) = None
-    pairs: Annotated[
-        list[Symbol] | None, Meta(description="Left out: all that have data in the time.")
-    ] = None
-    exchange: Annotated[
-        str, Meta(max_length=200, extra_json_schema={"pattern": _EXCHANGE_PATTERN})
-    ] = "binance"
-    fee_rate: Fraction = "0.001"
-    slippage: Slippage | None = None
-    trigger: Literal["path", "close"] = "path"
-    liquidate_at_end: bool = False
-
-
-class StepBody(Body):
-    pass
-
-
-class BatchBody(Body):
-    steps: Annotated[
-        Any,
-        Meta(
-            description="A whole number; it stops at the session's end.",
-            extra_json_schema={
-                "type": ["integer", "string"],
-                "minimum": 1,
-                "pattern": _NUMBER_PATTERN,
-                "examples": [60],
-            },
-        ),
-    ]
-
-
-class FastBody(BatchBody):
-    include_intermediate_trades: Annotated[
-        bool, Meta(description="Accepted; fills are always included.")
-    ] = True
-
-
-class OrderBody(Body):
-    symbol: Symbol
-    side: Literal["buy", "sell"]
-    type: Literal["market", "limit", "stop_loss", "take_profit"]
-    quantity: Positive
-    price: Annotated[
-        Positive | None,
-        Meta(description="A limit order's; else `trigger_price`, where that is not."),
-    ] = None
-    trigger_price: Annotated[
-        Positive | None, Meta(description="Of a stop_loss or take_profit.")
-    ] = None
-    client_order_id: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
-    oco_group: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
-    expires_at: TimeGiven | None = None
-
-
-class NoBody(Body):
-    pass
 
 
 class CreateAnswer(msgspec.Struct, frozen=True):
@@ -767,31 +597,6 @@ class BestAnswer(msgspec.Struct, frozen=True):
     strategy_label: str
     metric: str
     value: float | Money
-
-
-class RiskBody(Body):
-    max_order_size_pct: Percent | None = None
-    max_position_size_pct: Percent | None = None
-    daily_loss_limit_pct: Percent | None = None
-
-
-class RiskChange(Body):
-    max_order_size_pct: Percent | UnsetType | None = UNSET
-    max_position_size_pct: Percent | UnsetType | None = UNSET
-    daily_loss_limit_pct: Percent | UnsetType | None = UNSET
-
-
-class AgentBody(Body):
-    name: Annotated[str, Meta(min_length=1, max_length=200)]
-    risk_profile: RiskBody | None = None
-
-
-class AgentChange(Body):
-    name: Annotated[str, Meta(min_length=1, max_length=200)] | UnsetType = UNSET
-    risk_profile: Annotated[
-        RiskChange | UnsetType,
-        Meta(description="The limits to change; null lifts one, those left out stay."),
-    ] = UNSET
 
 
 class AgentAnswer(msgspec.Struct, frozen=True):

@@ -1,0 +1,137 @@
+"""What requests carry. A number may be a JSON number or a string; an unknown field is refused."""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from api.fields import (
+    EXCHANGE_PATTERN,
+    INTERVAL_SECONDS,
+    INTERVAL_TEXTS,
+    NUMBER_PATTERN,
+    BasisPoints,
+    Fraction,
+    Name,
+    Percent,
+    Positive,
+    Symbol,
+    TimeGiven,
+)
+
+
+class Body(msgspec.Struct, forbid_unknown_fields=True):
+    """Base of what is received: an unknown field is refused by name."""
+
+
+class VolumeSlippage(Body, tag_field="model", tag="volume"):
+    pass
+
+
+class FixedSlippage(Body, tag_field="model", tag="fixed_bps"):
+    bps: BasisPoints
+
+
+class NoSlippage(Body, tag_field="model", tag="none"):
+    pass
+
+
+Slippage = VolumeSlippage | FixedSlippage | NoSlippage
+
+
+class CreateBody(Body):
+    start_time: TimeGiven
+    end_time: TimeGiven
+    starting_balance: Positive = 10_000
+    candle_interval: Annotated[
+        str | int,
+        Meta(
+            description="A name, or seconds.",
+            extra_json_schema={"enum": [*INTERVAL_TEXTS, *INTERVAL_SECONDS]},
+        ),
+    ] = "1m"
+    strategy_label: Name = ""
+    agent_id: (
+        Annotated[str, Meta(max_length=100, description="Left out: the key's agent.")] | None
+    ) = None
+    pairs: Annotated[
+        list[Symbol] | None, Meta(description="Left out: all that have data in the time.")
+    ] = None
+    exchange: Annotated[
+        str, Meta(max_length=200, extra_json_schema={"pattern": EXCHANGE_PATTERN})
+    ] = "binance"
+    fee_rate: Fraction = "0.001"
+    slippage: Slippage | None = None
+    trigger: Literal["path", "close"] = "path"
+    liquidate_at_end: bool = False
+
+
+class StepBody(Body):
+    pass
+
+
+class BatchBody(Body):
+    steps: Annotated[
+        Any,
+        Meta(
+            description="A whole number; it stops at the session's end.",
+            extra_json_schema={
+                "type": ["integer", "string"],
+                "minimum": 1,
+                "pattern": NUMBER_PATTERN,
+                "examples": [60],
+            },
+        ),
+    ]
+
+
+class FastBody(BatchBody):
+    include_intermediate_trades: Annotated[
+        bool, Meta(description="Accepted; fills are always included.")
+    ] = True
+
+
+class OrderBody(Body):
+    symbol: Symbol
+    side: Literal["buy", "sell"]
+    type: Literal["market", "limit", "stop_loss", "take_profit"]
+    quantity: Positive
+    price: Annotated[
+        Positive | None,
+        Meta(description="A limit order's; else `trigger_price`, where that is not."),
+    ] = None
+    trigger_price: Annotated[
+        Positive | None, Meta(description="Of a stop_loss or take_profit.")
+    ] = None
+    client_order_id: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
+    oco_group: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
+    expires_at: TimeGiven | None = None
+
+
+class NoBody(Body):
+    pass
+
+
+class RiskBody(Body):
+    max_order_size_pct: Percent | None = None
+    max_position_size_pct: Percent | None = None
+    daily_loss_limit_pct: Percent | None = None
+
+
+class RiskChange(Body):
+    max_order_size_pct: Percent | UnsetType | None = UNSET
+    max_position_size_pct: Percent | UnsetType | None = UNSET
+    daily_loss_limit_pct: Percent | UnsetType | None = UNSET
+
+
+class AgentBody(Body):
+    name: Annotated[str, Meta(min_length=1, max_length=200)]
+    risk_profile: RiskBody | None = None
+
+
+class AgentChange(Body):
+    name: Annotated[str, Meta(min_length=1, max_length=200)] | UnsetType = UNSET
+    risk_profile: Annotated[
+        RiskChange | UnsetType,
+        Meta(description="The limits to change; null lifts one, those left out stay."),
+    ] = UNSET
