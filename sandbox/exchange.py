@@ -10,7 +10,6 @@ import msgspec
 from sandbox.account import Account
 from sandbox.book import Book
 from sandbox.candles import Candles
-from sandbox.clock import DAY
 from sandbox.costs import Cost, Costs, slipped
 from sandbox.errors import InvalidParameter, InvalidState, RiskLimitExceeded
 from sandbox.history import History
@@ -28,7 +27,7 @@ from sandbox.money import (
     subtract,
 )
 from sandbox.orders import Fill, Order, OrderRequest, OrderStatus, order_by_id
-from sandbox.risk import Breach, Exposure, RiskProfile, first_breach
+from sandbox.risk import Breach, Exposure, RiskProfile, TradingDay, first_breach
 
 _COMPLETION, _EXPIRY = 0, 1
 
@@ -91,9 +90,7 @@ class Exchange:
         self._stale_expiries = 0
         self._oco_groups: dict[str, dict[int, None]] = {}
         self._pending_buys: dict[str, Decimal] = {}
-        self._day = start // DAY
-        self._realized_before_day = ZERO
-        self._equity_at_day_start: tuple[int, Decimal] = (self._day, starting_balance)
+        self._today = TradingDay(start, starting_balance)
 
     def copy(self) -> "Exchange":
         """The same exchange, independent from now on; orders, fills and candles are shared."""
@@ -108,6 +105,7 @@ class Exchange:
         copied._events = self._events.copy()
         copied._oco_groups = {name: ids.copy() for name, ids in self._oco_groups.items()}
         copied._pending_buys = self._pending_buys.copy()
+        copied._today = copy(self._today)
         return copied
 
     def advance(self, until: int) -> None:
@@ -342,7 +340,7 @@ class Exchange:
     def _fill(self, order: Order, trade: _Terms) -> Order:
         """Book the trade and all that follows from it: siblings and guards are cancelled."""
         account, symbol = self.account, order.symbol
-        self._begin_day()
+        self._today.begin(self.now, account.realized_pnl)
         realized = None
         if order.side == "buy":
             account.buy(symbol, trade.quantity, trade.cost)
@@ -440,15 +438,17 @@ class Exchange:
         if self._risk == _NO_LIMITS:
             return
         pending = self._pending_buys.get(order.symbol, ZERO)
-        self._begin_day()
+        self._today.begin(self.now, self.account.realized_pnl)
         exposure = Exposure(
             order_cost=cost,
             available_cash=self.account.available_cash,
             symbol_value=add(self._held_value(order.symbol), pending),
             total_equity=self.equity(),
-            realized_today=subtract(self.account.realized_pnl, self._realized_before_day),
+            realized_today=self._today.realized(self.account.realized_pnl),
         )
-        breach = first_breach(self._risk, exposure, self._day_start_equity)
+        breach = first_breach(
+            self._risk, exposure, lambda: self._today.equity_at_start(self.history, self.market)
+        )
         if breach is not None:
             self._reject(order, breach)
 
@@ -465,20 +465,6 @@ class Exchange:
             attempted=breach.attempted,
             order_id=order.id,
         )
-
-    def _begin_day(self) -> None:
-        day = self.now // DAY
-        if day != self._day:
-            self._day = day
-            self._realized_before_day = self.account.realized_pnl
-
-    def _day_start_equity(self) -> Decimal:
-        """Equity at the UTC day's midnight, before its events; at first the starting balance."""
-        day, equity = self._equity_at_day_start
-        if day != self._day:
-            equity = self.history.equity_before(self.market, self._day * DAY)
-            self._equity_at_day_start = (self._day, equity)
-        return equity
 
     def _held_value(self, symbol: str) -> Decimal:
         holding = self.account.open_holdings.get(symbol)

@@ -102,10 +102,12 @@ class Order(msgspec.Struct, frozen=True):
 
 def order_by_id(orders: Sequence[Order], order_id: object) -> Order:
     """The order with this id among all of a session; raises ``OrderNotFound``."""
-    is_id = isinstance(order_id, int) and not isinstance(order_id, bool)
-    if not is_id or not 1 <= order_id <= len(orders):  # type: ignore[operator]
-        raise OrderNotFound(f"there is no order {shown(order_id)}", order_id=shown(order_id))
-    return orders[order_id - 1]  # type: ignore[operator]
+    match order_id:
+        case bool():
+            pass
+        case int() if 1 <= order_id <= len(orders):
+            return orders[order_id - 1]
+    raise OrderNotFound(f"there is no order {shown(order_id)}", order_id=shown(order_id))
 
 
 def waits_for_fall(side: Side, type: OrderType) -> bool:

@@ -5,7 +5,10 @@ from decimal import Decimal
 
 import msgspec
 
-from sandbox.money import AMOUNT_PLACES, add, multiply, parse_share, rounded_share
+from sandbox.clock import DAY
+from sandbox.history import History
+from sandbox.market import Market
+from sandbox.money import AMOUNT_PLACES, ZERO, add, multiply, parse_share, rounded_share, subtract
 
 _HUNDRED = Decimal(100)
 
@@ -49,6 +52,38 @@ class Breach(msgspec.Struct, frozen=True):
     percent: Decimal
     allowed: Decimal
     attempted: Decimal
+
+
+class TradingDay:
+    """The present UTC day of an account: its equity at the start, and what it has realized since.
+
+    Whatever is realized is to be preceded by ``begin``.
+    """
+
+    def __init__(self, now: int, equity: Decimal) -> None:
+        """The day of ``now`` (ms), begun with ``equity``."""
+        self._day = now // DAY
+        self._realized_before = ZERO
+        self._known_equity: tuple[int, Decimal] = (self._day, equity)
+
+    def begin(self, now: int, realized_pnl: Decimal) -> None:
+        """Begin the day of ``now``, if it is another, with what has been realized up to it."""
+        day = now // DAY
+        if day != self._day:
+            self._day = day
+            self._realized_before = realized_pnl
+
+    def realized(self, realized_pnl: Decimal) -> Decimal:
+        """What of ``realized_pnl`` was realized in this day."""
+        return subtract(realized_pnl, self._realized_before)
+
+    def equity_at_start(self, history: History, market: Market) -> Decimal:
+        """Equity at midnight, before its events; of the first day, the starting balance."""
+        day, equity = self._known_equity
+        if day != self._day:
+            equity = history.equity_before(market, self._day * DAY)
+            self._known_equity = (self._day, equity)
+        return equity
 
 
 def first_breach(
