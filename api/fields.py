@@ -1,10 +1,11 @@
 """Kinds of fields that requests and answers share, and how amounts and times are written."""
 
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from msgspec import Meta
 
+from data.sessions import SessionStatus
 from sandbox import format_time
 from sandbox.clock import INTERVALS
 
@@ -62,7 +63,7 @@ Symbol = Annotated[
 INTERVAL_SECONDS = [length // 1000 for length in INTERVALS.values()]
 INTERVAL_TEXTS = [*INTERVALS, *map(str, INTERVAL_SECONDS)]
 """What an interval may be as text: its name, or seconds."""
-Status = Literal["created", "running", "completed", "cancelled", "failed"]
+Status = SessionStatus
 Name = Annotated[str, Meta(max_length=200)]
 
 

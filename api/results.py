@@ -110,7 +110,7 @@ def _results(store: Store, record: SessionRecord) -> ResultsAnswer:
     config = record.config
     return ResultsAnswer(
         record.session_id,
-        record.status,  # type: ignore[arg-type]
+        record.status,
         ResultsConfig(
             start_time=format_time(record.start_time),
             end_time=format_time(record.end_time),

@@ -122,11 +122,12 @@ async def cancel(server: Server, call: Call) -> CancelAnswer:
     """End the session here and save its partial results."""
     live = await server.running(call)
     record = await server.hub.cancel(live)
+    assert record.status in ("completed", "cancelled")
     assert record.total_trades is not None
     assert record.roi_pct is not None
     return CancelAnswer(
         record.session_id,
-        record.status,  # type: ignore[arg-type]
+        record.status,
         record.total_trades,
         money(record.roi_pct),
     )

@@ -30,7 +30,7 @@ class OpenOrdersQuery(Body):
 
 
 class TradesQuery(Body):
-    limit: Annotated[int, Meta(ge=1, le=100_000)] = 1000
+    limit: Annotated[int, Meta(ge=1, le=100_000)] = 100_000
     offset: Annotated[int, Meta(ge=0, le=10**9)] = 0
 
 

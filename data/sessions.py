@@ -14,6 +14,7 @@ from sandbox import InvalidParameter
 
 SortOrder = Literal["asc", "desc"]
 
+SessionStatus = Literal["created", "running", "completed", "cancelled", "failed"]
 SortBy = Literal[
     "created_at", "started_at", "completed_at", "strategy_label", "status", "start_time",
     "end_time", "starting_balance", "current_step", "total_steps", "final_equity", "total_pnl",
@@ -43,7 +44,7 @@ class SessionRecord(msgspec.Struct, frozen=True):
     agent_id: str
     exchange: str
     strategy_label: str
-    status: str
+    status: SessionStatus
     """created, running, completed, cancelled or failed."""
     pairs: list[str]
     start_time: int

@@ -217,6 +217,16 @@ def test_rule(case: Case) -> None:
     assert step.portfolio.total_equity == Decimal(case.equity)
 
 
+def test_a_partial_sale_realizes_its_share_of_the_cost_and_the_last_sale_the_rest() -> None:
+    case = Case("", "100 100 100 100, 100 100 100 100", "", "", "", "", "fee 0.0003333333333333")
+    session = start(case)
+    for side, quantity in (("buy", 3), ("sell", 1), ("sell", 2)):
+        session.place_order(symbol="BTCUSDT", side=side, type="market", quantity=quantity)
+    # Bought for 300.1. A third of it is 100.03333333, which leaves 200.06666667.
+    realized = [fill.realized_pnl for fill in session.fills]
+    assert realized == [None, Decimal("-0.06666666"), Decimal("-0.13333334")]
+
+
 def start(case: Case) -> Session:
     rows = [[float(x) for x in row.split()] for row in case.candles.split(",")]
     opened, high, low, close = zip(*rows, strict=True)
