@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c .ci/constraints.txt
 
-.PHONY: demo install setup test lint bench clean help
+.PHONY: demo install setup test lint bench torture clean help
 
 help:
 	@echo "make demo    step an agent through the sample market; DATA='file ...': through your candles"
@@ -12,6 +12,7 @@ help:
 	@echo "make test    lint, check types and run the tests (sets up what is missing)"
 	@echo "make lint    ruff and mypy only"
 	@echo "make bench   print the speed table"
+	@echo "make torture kill a server 200 times (KILLS=…) and compare what is left"
 
 demo: $(VENV)/installed
 	@$(BIN)/python examples/demo.py $(DATA)
@@ -37,6 +38,9 @@ lint: setup
 
 test: lint
 	$(BIN)/pytest -n auto
+
+torture: setup
+	@$(BIN)/python -m tests.torture $(KILLS)
 
 bench: setup
 	@$(BIN)/python -m tests.benchmarks

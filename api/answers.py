@@ -51,6 +51,14 @@ class StartAnswer(msgspec.Struct, frozen=True):
     prices: dict[str, Money]
 
 
+class StartedAnswer(msgspec.Struct, frozen=True):
+    """A ``StartAnswer`` but for the session's id: the same in every replay."""
+
+    status: Literal["running"]
+    virtual_time: Time
+    prices: dict[str, Money]
+
+
 class PositionAnswer(msgspec.Struct, frozen=True):
     symbol: str
     quantity: Money
@@ -459,6 +467,29 @@ class CancelAnswer(msgspec.Struct, frozen=True):
     status: Literal["cancelled", "completed"]
     total_trades: int
     roi_pct: Money
+
+
+class EndAnswer(msgspec.Struct, frozen=True):
+    """A ``CancelAnswer`` but for the session's id: the same in every replay."""
+
+    status: Literal["cancelled", "completed"]
+    total_trades: int
+    roi_pct: Money
+
+
+class Forked(msgspec.Struct, frozen=True):
+    session_id: str
+    status: Literal["running"]
+    strategy_label: str
+
+
+class ForkAnswer(msgspec.Struct, frozen=True):
+    session_id: str
+    """Of the session that was forked."""
+    current_step: int
+    virtual_time: Time
+    forks: list[Forked]
+    count: int
 
 
 class SlippageAnswer(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -18,7 +18,7 @@ from starlette.routing import Route as StarletteRoute
 from starlette.routing import Router
 from starlette.types import Message, Receive, Scope, Send
 
-from api import agents, openapi, reading, results, stepping, system, trading
+from api import agents, forking, openapi, reading, results, stepping, system, trading
 from api.access import HEADERS
 from api.admin import ROUTES as ADMIN_ROUTES
 from api.bodies import NoBody
@@ -33,7 +33,7 @@ from api.problems import (
     UnsupportedMediaType,
     error_body,
 )
-from api.routing import Call, Created, Page, Route, Stream, decode_body, decode_query
+from api.routing import Call, Encoded, Page, Route, Stream, decode_body, decode_query
 from sandbox import InvalidParameter, SandboxError
 from sandbox.errors import shown
 
@@ -44,6 +44,7 @@ ROUTES: tuple[Route, ...] = (
     *stepping.ROUTES,
     *results.ROUTES,
     *trading.ROUTES,
+    *forking.ROUTES,
     *reading.ROUTES,
     *ADMIN_ROUTES,
 )
@@ -54,10 +55,12 @@ _SESSION_ROUTE = _SESSION + "{session_id}/"
 _READ_HEADERS = HEADERS | {
     b"content-type",
     b"content-length",
+    b"idempotency-key",
     b"transfer-encoding",
     b"x-request-id",
 }
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,64}")
+_KEY = re.compile(rb"[!-~]{0,255}")
 _JSON_TYPE = re.compile(rb"application/(?:[a-z0-9.+-]+\+)?json\s*(?:;.*)?", re.IGNORECASE)
 
 _encode = msgspec.json.Encoder().encode
@@ -135,11 +138,10 @@ class App:
                 None if route.body is None else decode_body(route.body, raw),
                 _query(route, scope["query_string"]),
                 request_id,
+                _key(headers) if b"idempotency-key" in headers and route.takes_key else None,
             )
             answer = await route.handler(self._server, call)
-            status = route.status
-            if type(answer) is Created:
-                status, answer = answer.status, answer.answer
+            status = answer.status if type(answer) is Encoded else route.status
         except _Disconnected:
             return
         except SandboxError as error:
@@ -247,6 +249,16 @@ def _with_slashes(path: str) -> str:
     return path.replace("{symbol}", "{symbol:path}")
 
 
+def _key(headers: Mapping[bytes, bytes]) -> str | None:
+    """The Idempotency-Key of a request; an empty one counts as absent."""
+    key = headers[b"idempotency-key"].strip()
+    if not _KEY.fullmatch(key):
+        raise InvalidParameter(
+            "Idempotency-Key", "must be 1 to 255 visible characters of ASCII, such as a UUID"
+        )
+    return key.decode() or None
+
+
 def _query(route: Route, raw: bytes) -> Any:
     if route.query is None and (not raw or route.access == "public"):
         return None
@@ -277,10 +289,16 @@ def _error_headers(status: int, routes: Mapping[str, Route]) -> list[tuple[bytes
 async def _send_whole(
     send: Send, status: int, request_id: str, answer: Any, extra: list[tuple[bytes, bytes]]
 ) -> None:
-    if isinstance(answer, Page):
-        body, content_type = answer.text.encode(), answer.content_type.encode()
+    content_type = b"application/json"
+    if type(answer) is Encoded:
+        body = answer.body
+    elif isinstance(answer, Page):
+        body, content_type = answer.text, answer.content_type.encode()
+        if answer.file_name is not None:
+            disposition = f'attachment; filename="{answer.file_name}"'.encode()
+            extra = [*extra, (b"content-disposition", disposition)]
     else:
-        body, content_type = _encode(answer), b"application/json"
+        body = _encode(answer)
     start: Message = {
         "type": "http.response.start",
         "status": status,

@@ -19,6 +19,9 @@ from api.fields import (
     TimeGiven,
 )
 
+MOST_FORKS = 100
+"""Of one call."""
+
 
 class Body(msgspec.Struct, forbid_unknown_fields=True):
     """Base of what is received: an unknown field is refused by name."""
@@ -66,11 +69,20 @@ class CreateBody(Body):
     liquidate_at_end: bool = False
 
 
+FromStep = (
+    Annotated[
+        int,
+        Meta(ge=0, le=10**15, description="Refused with 409 unless the session is at this step."),
+    ]
+    | None
+)
+
+
 class StepBody(Body):
-    pass
+    from_step: FromStep = None
 
 
-class BatchBody(Body):
+class BatchBody(Body, kw_only=True):
     steps: Annotated[
         Any,
         Meta(
@@ -83,9 +95,10 @@ class BatchBody(Body):
             },
         ),
     ]
+    from_step: FromStep = None
 
 
-class FastBody(BatchBody):
+class FastBody(BatchBody, kw_only=True):
     include_intermediate_trades: Annotated[
         bool, Meta(description="Accepted; fills are always included.")
     ] = True
@@ -110,6 +123,13 @@ class OrderBody(Body):
 
 class NoBody(Body):
     pass
+
+
+class ForkBody(Body):
+    count: Annotated[int, Meta(ge=1, le=MOST_FORKS)] = 1
+    strategy_label: Annotated[
+        Name | None, Meta(description="Left out: that of the session that is forked.")
+    ] = None
 
 
 class RiskBody(Body):

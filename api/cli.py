@@ -3,22 +3,26 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from api import commands
+from api import commands, divergence
 from api.access import DEFAULT_ACCOUNT
 from api.beside import perform
 from api.commands import Command, Import, Imported, KeyShown, Nothing, Progress, Request, Result
+from api.remote import Remote, remote_session
+from api.replaying import TellDone, record, replay
 from api.settings import DESCRIPTIONS, Settings, flag_name, home_directory
 from api.terminal import ProgressBar, table
 from data.archive import DEFAULT_BASE_URL, fetch_month, months
 from data.catalogue import Series
 from data.importer import DEFAULT_EXCHANGE
+from data.recording import Recording, read_recording, write_recording
 from data.symbols import parse_symbol
 from sandbox import INTERVALS, InvalidParameter, SandboxError, format_time, interval_name
 
@@ -31,6 +35,7 @@ DOWNLOADS = "downloads"
 """Directory of the home in which downloaded files are kept."""
 
 _GAPS_SHOWN = 10
+_KEY_VARIABLE = "CANDLESTEP_KEY"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -185,6 +190,54 @@ def _prune(options: argparse.Namespace) -> int:
     return 0
 
 
+def _replay(options: argparse.Namespace) -> int:
+    """Run a recording again, here or on a server, or write down what it answers."""
+    file = options.file
+    if options.record:
+        lines = _record(options)
+        print(f"{file}: {lines:,} lines, each with what is answered now.")
+        _suggest(f"{_command(options, f'replay {file}')} compares with them")
+        return 0
+    if options.url is None:
+        request = commands.RunRecording(_absolute(file))
+        replayed = _perform(commands.REPLAY, options, request)
+    else:
+        with _remote(options) as (recording, target, tell):
+            replayed = replay(recording, target, tell)
+    if replayed.is_same:
+        print(divergence.same(file, replayed))
+        return 0
+    print(divergence.problems(file, replayed))
+    return REFUSED
+
+
+def _record(options: argparse.Namespace) -> int:
+    if options.url is None:
+        request = commands.RunRecording(_absolute(options.file))
+        return _perform(commands.RECORD, options, request).lines
+    with _remote(options) as (recording, target, tell):
+        lines = record(recording, target, tell)
+    write_recording(Path(options.file), lines)
+    return lines.count(b"\n")
+
+
+@contextmanager
+def _remote(options: argparse.Namespace) -> Iterator[tuple[Recording, Remote, TellDone]]:
+    """The recording, a session for it on the server, and what shows how far it is."""
+    recording = read_recording(Path(options.file))
+    key = options.key or os.environ.get(_KEY_VARIABLE)
+    name = Path(options.file).name
+
+    def tell(done: int, total: int) -> None:
+        bar.show(Progress(name, done, total, "commands"))
+
+    with (
+        ProgressBar(sys.stderr) as bar,
+        remote_session(options.url, key, recording.start) as target,
+    ):
+        yield recording, target, tell
+
+
 def _create_key(options: argparse.Namespace) -> int:
     request = commands.CreateKey(options.name, options.account, options.agent)
     created = _perform(commands.CREATE_KEY, options, request)
@@ -328,6 +381,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=metadata.version("candlestep"))
     groups = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_serve(groups)
+    _add_replay(groups)
     _add_data(groups.add_parser("data", help="import, list and export candles"))
     _add_keys(groups.add_parser("keys", help="create, list and revoke API keys"))
     return parser
@@ -340,6 +394,26 @@ def _add_serve(groups: Any) -> None:
             parser.add_argument(
                 flag_name(setting), help=description, metavar=setting.split("_")[-1].upper()
             )
+
+
+def _add_replay(groups: Any) -> None:
+    parser = _add(
+        groups,
+        "replay",
+        _replay,
+        "run the recording of a session again, and show the first answer that is another",
+        "It runs on the candles of the home, or on a server. Exits 0 if every answer is the same.",
+    )
+    parser.add_argument("file", metavar="FILE")
+    parser.add_argument("--url", help="of a server to run it on, such as http://127.0.0.1:8000")
+    parser.add_argument(
+        "--key", help=f"API key for that server (default: ${_KEY_VARIABLE})", metavar="KEY"
+    )
+    parser.add_argument(
+        "--record",
+        action="store_true",
+        help="write into FILE what is answered now, instead of comparing with it",
+    )
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from api.access import DEFAULT_ACCOUNT
+from api.replaying import Library, Replayed, TellDone, load_market, record, replay
 from data.accounts import (
     Agent,
     create_key,
@@ -27,6 +28,7 @@ from data.accounts import (
 from data.catalogue import Catalogue, Series
 from data.errors import AgentNotFound, UnreadableFile
 from data.importer import DEFAULT_EXCHANGE, ImportSummary, import_file, prune
+from data.recording import read_recording, write_recording
 from data.sample import SOURCE, drop_sample, load_sample
 from data.sessions import pinned_imports
 from data.store import Store
@@ -167,6 +169,18 @@ class RevokeKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key_id: str
 
 
+class RunRecording(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A recording to run again, by absolute path."""
+
+    path: str
+
+
+class Recorded(msgspec.Struct, frozen=True):
+    """How many lines a recording has that was written anew."""
+
+    lines: int
+
+
 def _import_files(store: Store, request: ImportFiles, tell: Tell) -> Imported:
     imports, refusals = [], []
     for file in request.files:
@@ -213,6 +227,26 @@ def _export(store: Store, request: ExportTo, tell: Tell) -> Exported:
 def _prune(store: Store, request: Nothing, tell: Tell) -> Pruned:
     with store.transaction():
         return Pruned(prune(store, pinned_imports(store)))
+
+
+def _replay(store: Store, request: RunRecording, tell: Tell) -> Replayed:
+    path = Path(request.path)
+    recording = read_recording(path)
+    target = Library(recording.start, load_market(store, recording.start))
+    return replay(recording, target, _commands_of(path, tell))
+
+
+def _record(store: Store, request: RunRecording, tell: Tell) -> Recorded:
+    path = Path(request.path)
+    recording = read_recording(path)
+    target = Library(recording.start, load_market(store, recording.start))
+    lines = record(recording, target, _commands_of(path, tell))
+    write_recording(path, lines)
+    return Recorded(lines.count(b"\n"))
+
+
+def _commands_of(path: Path, tell: Tell) -> TellDone:
+    return lambda done, total: tell(Progress(path.name, done, total, "commands"))
 
 
 def _create_key(store: Store, request: CreateKey, tell: Tell) -> CreatedKey:
@@ -290,10 +324,12 @@ DROP_SAMPLE = Command(
 )
 EXPORT = Command("/admin/data/export", "Write a copy of the store", ExportTo, Exported, _export)
 PRUNE = Command("/admin/data/prune", "Drop superseded candles", Nothing, Pruned, _prune)
+REPLAY = Command("/admin/replay", "Run a recording again", RunRecording, Replayed, _replay)
+RECORD = Command("/admin/record", "Write down a recording", RunRecording, Recorded, _record)
 CREATE_KEY = Command("/admin/keys/create", "Create an API key", CreateKey, CreatedKey, _create_key)
 LIST_KEYS = Command("/admin/keys/list", "List the API keys", Nothing, KeysShown, _list_keys)
 REVOKE_KEY = Command("/admin/keys/revoke", "Revoke an API key", RevokeKey, KeyShown, _revoke_key)
 
 COMMANDS: tuple[Command[Any, Any], ...] = (
-    IMPORT, LIST, SAMPLE, DROP_SAMPLE, EXPORT, PRUNE, CREATE_KEY, LIST_KEYS, REVOKE_KEY,
+    IMPORT, LIST, SAMPLE, DROP_SAMPLE, EXPORT, PRUNE, REPLAY, RECORD, CREATE_KEY, LIST_KEYS, REVOKE_KEY,
 )  # fmt: skip

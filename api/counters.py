@@ -34,6 +34,7 @@ class Counters:
         for name, kind, value in (
             ("steps_total", "counter", hub.steps_made),
             ("open_sessions", "gauge", hub.open_sessions),
+            ("sessions_in_memory", "gauge", hub.sessions_in_memory),
             ("candle_bytes", "gauge", hub.cache.bytes_in_memory()),
         ):
             lines += [f"# TYPE candlestep_{name} {kind}", f"candlestep_{name} {value}"]

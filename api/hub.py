@@ -1,49 +1,36 @@
-"""All sessions that this process keeps in memory, and the one place where they change.
+"""All sessions that this process keeps in memory, and how they come and go.
 
-A session is changed by one call at a time: each holds its session's lock while it works. Loading
-and saving happen in threads, so that nothing long runs on the event loop.
+A session is changed by one call at a time: each holds its session's lock while it works. What
+is long (loading, rebuilding, saving, syncing) happens in threads, not on the event loop.
 """
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import msgspec
 import structlog
 
 from api.access import Gate
-from api.answers import StepTexts
 from api.counters import Counters
-from api.routing import Call
+from api.fingerprints import CandlesDiffer
+from api.live import Diverged, Live, has_ended
+from api.playing import Played
+from api.retries import Asked, Keys, asked, repeated, require_same
+from api.routing import Call, Encoded
 from api.settings import Settings
+from api.storage import SessionStorage, compact
 from data.candle_cache import CandleCache
-from data.catalogue import Catalogue, effective_imports
-from data.errors import StorageUnavailable
-from data.importer import latest_import
-from data.results import load_orders, save_results
-from data.sessions import (
-    SessionRecord,
-    get_session,
-    save_failure,
-    save_progress,
-    save_start,
-    unfinished_sessions,
-)
-from data.store import Store
-from sandbox import (
-    EndedSession,
-    InvalidParameter,
-    InvalidState,
-    Market,
-    RiskProfile,
-    SandboxError,
-    Session,
-    SessionConfig,
-    Step,
-)
-from sandbox.errors import NoPrice
+from data.catalogue import Catalogue
+from data.errors import BudgetInUse, StorageUnavailable
+from data.journal import JournalDamaged, Journals
+from data.recording import ForkRecord
+from data.sessions import SessionRecord, get_session, new_session_id, save_progress
+from data.store import Store, now
+from sandbox import InvalidParameter, InvalidState, SandboxError
 
 PROGRESS_STEPS = 500
 """Progress is stored every so many steps."""
@@ -51,52 +38,52 @@ PROGRESS_STEPS = 500
 # Between two writes, so that fast sessions do not spend their time on them.
 _PROGRESS_PAUSE_SECONDS = 1.0
 FIND_ERRORS = ("SESSION_NOT_FOUND", "INVALID_STATE", "NO_DATA", "RATE_LIMITED")
-"""Codes with which a session is not found; the last two where an ended one cannot be loaded."""
+"""Codes with which a session is not found; the last two where its candles cannot be loaded."""
 
 _ENDED_KEPT = 64
+_PASSIVATED_TOGETHER = 200
 _THREADS = 4
+_SYNC_THREADS = 16
+_TICK_SECONDS = 1.0
+_FILES_FOR_OTHERS = 256
+"""Of the files that the process may have open, those that are not journals."""
 
 Result = TypeVar("Result")
+Act = Callable[[Live, Asked | None], Played]
 log = structlog.get_logger()
-
-
-class Live:
-    """A session in memory: its record, its state, and the lock that calls take in turn."""
-
-    __slots__ = ("account_id", "lock", "record", "session", "texts", "unsaved")
-
-    def __init__(self, record: SessionRecord, session: Session | EndedSession) -> None:
-        self.account_id = record.account_id
-        self.record = record
-        self.session = session
-        self.lock = asyncio.Lock()
-        self.texts = StepTexts()
-        self.unsaved: Step | None = None
-        """The last step of a session that has ended and is not saved yet."""
-
-    @property
-    def running(self) -> Session:
-        """The session; raises ``InvalidState`` if it has ended."""
-        if self.record.status != "running" or not isinstance(self.session, Session):
-            raise _has_ended(self.record)
-        return self.session
 
 
 class Hub:
     """The sessions in memory, by id. Its methods are called on the event loop."""
 
-    def __init__(self, settings: Settings, store: Store) -> None:
+    def __init__(self, settings: Settings, store: Store, most_files: int = 1024) -> None:
+        """``most_files``: how many files this process may have open."""
         self.store = store
         self.settings = settings
         self.cache = CandleCache(store, settings.memory_budget)
         self.steps_made = 0
         """By all sessions since the server's start."""
+        self.open_sessions = 0
+        """How many sessions are running, in memory or passivated."""
+        self._synced = settings.durability == "power"
+        journals = Journals(settings.home, synced=self._synced)
+        self._storage = SessionStorage(store, self.cache, journals)
+        self._most_in_memory = max(1, most_files - _FILES_FOR_OTHERS)
+        self._ticks = 0
         self._running: dict[str, Live] = {}
         self._ended: OrderedDict[str, Live] = OrderedDict()
         self._loading: dict[str, asyncio.Lock] = {}
+        self._loads = 0
+        self._loaded = asyncio.Event()
+        self._making_room = asyncio.Lock()
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="storage")
+        self._sync_threads = ThreadPoolExecutor(_SYNC_THREADS, thread_name_prefix="sync")
+        self._steps_unstored: dict[str, int] = {}
+        """Of sessions that have left memory, how far they are, where the store does not know."""
         self._progress: dict[str, Live] = {}
         self._progress_task: asyncio.Task[None] | None = None
+        self._tidy_task: asyncio.Task[None] | None = None
+        self._to_save: list[SessionRecord] = []
 
     async def in_thread(self, work: Callable[..., Result], *args: Any, **kwargs: Any) -> Result:
         """Do work that blocks off the event loop."""
@@ -104,27 +91,24 @@ class Hub:
         return await loop.run_in_executor(self._threads, lambda: work(*args, **kwargs))
 
     @property
-    def open_sessions(self) -> int:
-        """How many sessions are running."""
+    def sessions_in_memory(self) -> int:
+        """How many of the running sessions are in memory."""
         return len(self._running)
 
     def in_memory(self, account_id: str, session_id: str) -> Live | None:
         """The account's session if it is in memory: the fast way to one that is running."""
         live = self._running.get(session_id) or self._ended.get(session_id)
-        return live if live is not None and live.account_id == account_id else None
+        if live is None or live.account_id != account_id:
+            return None
+        live.used_at = self._ticks
+        return live
 
-    async def find(self, account_id: str, session_id: str) -> Live:
-        """The account's session, started or ended, from memory or from the store.
+    async def find(self, account_id: str, session_id: str, *, load_ended: bool = True) -> Live:
+        """The account's session, started or ended, from memory or rebuilt from its journal.
 
-        Raises ``SessionNotFound``, and ``InvalidState`` if it has not been started.
+        Raises ``SessionNotFound``, and ``InvalidState`` if it has not been started, has failed,
+        or, without ``load_ended``, has ended and is not in memory.
         """
-        return await self._find(account_id, session_id, load_ended=True)
-
-    async def find_running(self, account_id: str, session_id: str) -> Live:
-        """As ``find``, for a call that only a running session takes: no other is loaded for it."""
-        return await self._find(account_id, session_id, load_ended=False)
-
-    async def _find(self, account_id: str, session_id: str, *, load_ended: bool) -> Live:
         live = self.in_memory(account_id, session_id)
         if live is not None:
             return live
@@ -132,11 +116,10 @@ class Hub:
             live = self.in_memory(account_id, session_id)
             if live is None:
                 record = await self.in_thread(get_session, self.store, account_id, session_id)
-                _require_loadable(record)
-                if not load_ended:
-                    raise _has_ended(record)
-                live = Live(record, await self.in_thread(self._load_ended, record))
-                self._keep_ended(live)
+                _require_started(record)
+                if record.status != "running" and not load_ended:
+                    raise has_ended(record.status)
+                live = await self._load(record)
             return live
 
     async def record(self, account_id: str, session_id: str) -> SessionRecord:
@@ -144,112 +127,299 @@ class Hub:
         live = self.in_memory(account_id, session_id)
         if live is not None:
             return self.up_to_date(live.record)
-        return await self.in_thread(get_session, self.store, account_id, session_id)
+        record = await self.in_thread(get_session, self.store, account_id, session_id)
+        return self.up_to_date(record)
 
     def up_to_date(self, record: SessionRecord) -> SessionRecord:
-        """A stored record with the present step of the session, if it is in memory."""
+        """A stored record with the present step of the session, if that is known better."""
         live = self._running.get(record.session_id)
-        if live is None:
-            return record
-        return msgspec.structs.replace(live.record, current_step=live.session.step_number)
+        if live is not None:
+            return msgspec.structs.replace(live.record, current_step=live.session.step_number)
+        step = self._steps_unstored.get(record.session_id)
+        return record if step is None else msgspec.structs.replace(record, current_step=step)
 
-    async def start(self, account_id: str, session_id: str) -> Live:
+    async def recording(self, account_id: str, session_id: str) -> bytes:
+        """The session's recording up to now. Raises as ``find`` does, but for failed ones."""
+        record = await self.record(account_id, session_id)
+        if record.status == "created":
+            _require_started(record)
+        try:
+            return await self.in_thread(self._storage.recording, session_id)
+        except FileNotFoundError:
+            raise InvalidState("the session's journal is missing", status=record.status) from None
+
+    async def start(self, call: Call) -> Live:
         """Load the market and let the session run; again while at step 0, it changes nothing.
 
         Raises ``SessionNotFound``, ``InvalidState``, ``NoPrice`` if no pair has candles, and
         what the memory budget refuses.
         """
+        session_id, request = call.path["session_id"], asked(call, "start")
         async with self._loading_lock(session_id):
-            live = self.in_memory(account_id, session_id)
-            if live is not None and live.record.status == "running":
-                if live.session.step_number == 0:
-                    return live
-                raise InvalidState(
-                    f"the session is at step {live.session.step_number} already; step on",
-                    status="running",
-                    current_step=live.session.step_number,
-                )
-            record = await self.in_thread(get_session, self.store, account_id, session_id)
-            if record.status != "created":
-                raise InvalidState(
-                    f"the session is {record.status}; create a new one", status=record.status
-                )
-            live = await self.in_thread(self._start, record)
-            self._running[session_id] = live
-            return live
+            record = await self.record(call.account_id, session_id)
+            if record.status == "created":
+                live = await self._within_budget(self._storage.start, record, request)
+                self.open_sessions += 1
+                return live
+        _require_started(record)
+        if request is not None:
+            live = await self.find(call.account_id, session_id)
+            if live.start_asked is not None and live.start_asked.key == request.key:
+                require_same(request, live.start_asked.body)
+                return live
+        if record.status == "running":
+            live = await self.find(call.account_id, session_id)
+            if live.session.step_number == 0 and live.final is None:
+                return live
+            raise InvalidState(
+                f"the session is at step {live.session.step_number} already; step on",
+                status="running",
+                current_step=live.session.step_number,
+            )
+        raise InvalidState(
+            f"the session is {record.status}; create a new one", status=record.status
+        )
 
-    async def step(self, live: Live, steps: int) -> Step:
-        """Advance a session; its last step is saved before this returns.
+    def step_at_once(self, live: Live) -> Encoded | None:
+        """Make one step without waiting; None if it may have to wait, and ``perform`` is to do it.
 
-        A session that ended but could not be saved is saved now, and its last step returned.
-        Raises ``InvalidState``, or ``StorageUnavailable`` when the end could not be saved.
+        For requests without a key.
         """
-        async with live.lock:
-            return self._step_on(live, steps) or await self._save(live)
-
-    def step_at_once(self, live: Live, steps: int) -> Step | None:
-        """``step`` without waiting, where nobody works on the session; else None, try ``step``."""
-        return None if live.lock.locked() else self._step_on(live, steps)
-
-    def _step_on(self, live: Live, steps: int) -> Step | None:
-        """Advance a session; None if it has ended, and its last step is to be saved."""
-        if live.unsaved is not None:
+        session = live.session
+        step = session.step_number + 1
+        if self._synced or live.lock.locked() or step >= session.total_steps:
             return None
-        session = live.running
-        before = session.step_number
         try:
-            step = session.step(steps)
+            played = live.step(1)
+        except SandboxError as error:
+            if isinstance(error, StorageUnavailable):
+                self._drop(live, step - 1)
+            raise
+        except Exception:
+            self._drop(live, step - 1)
+            raise
+        self.steps_made += 1
+        if not step % PROGRESS_STEPS:
+            self._note_progress(live)
+        return Encoded(played.answer, 200)
+
+    async def perform(
+        self, call: Call, what: str, act: Act, *, load_ended: bool = False
+    ) -> Encoded:
+        """Have ``act`` change the session that the call's path names, at most once for its key.
+
+        The change is in the journal, and a session that it ends is saved, before this returns.
+        Raises what ``act`` raises, ``StorageUnavailable`` with nothing changed, and as ``find``.
+        """
+        request = asked(call, what)
+        live = await self._acquire(call, load_ended=load_ended or request is not None)
+        try:
+            kept = None if request is None else live.keys.find(request)
+            if kept is not None:
+                await self._settle(live)
+                return repeated(kept)
+            played = await self._act(live, lambda: act(live, request), request)
+            await self._settle(live)
+        finally:
+            live.lock.release()
+        if played.refusal is not None:
+            raise played.refusal
+        return Encoded(played.answer, played.status)
+
+    async def fork(self, call: Call, strategy_label: str | None, count: int) -> ForkRecord:
+        """Make ``count`` running sessions that share the past of a running one.
+
+        Raises as ``perform`` does.
+        """
+        request = asked(call, "fork")
+        live = await self._acquire(call, load_ended=request is not None)
+        try:
+            kept = None if request is None else live.keys.find(request)
+            if kept is not None:
+                if kept.fork is None:
+                    repeated(kept)
+                assert kept.fork is not None
+                made = await self.in_thread(self._storage.fork, live, kept.fork)
+                self.open_sessions += len(made)
+                return kept.fork
+            label = live.record.strategy_label if strategy_label is None else strategy_label
+            ids = [new_session_id() for _ in range(count)]
+            fork = await self._act(live, lambda: live.fork(ids, label, now(), request), request)
+            for record, journal in await self.in_thread(self._storage.fork, live, fork):
+                forked = Live(record, live.player.fork(), journal, Keys(), None)
+                forked.used_at = self._ticks
+                self._running[record.session_id] = forked
+                self.open_sessions += 1
+            return fork
+        finally:
+            live.lock.release()
+
+    async def recover(self) -> None:
+        """Find the sessions that an earlier process left, save those that had ended, and begin to
+        keep house.
+        """
+        unfinished = await self.in_thread(self._storage.unfinished)
+        self.open_sessions = unfinished.running
+        self._to_save = unfinished.to_save
+        await self._save_ended()
+        self._tidy_task = asyncio.create_task(self._tidy_for_ever())
+
+    async def close(self) -> None:
+        """Put all sessions aside, to be found again, and stop the threads."""
+        tasks = [task for task in (self._tidy_task, self._progress_task) if task is not None]
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+        try:
+            await self._save_ended()
+            await self._passivate(list(self._running.values()))
+        except Exception:
+            log.exception("sessions_not_put_aside")
+        finally:
+            self._threads.shutdown()
+            self._sync_threads.shutdown()
+
+    async def _acquire(self, call: Call, *, load_ended: bool) -> Live:
+        """The session of the call's path, with its lock taken."""
+        while True:
+            live = await self.find(call.account_id, call.path["session_id"], load_ended=load_ended)
+            await live.lock.acquire()
+            if not live.is_dropped:
+                return live
+            live.lock.release()
+
+    async def _act(self, live: Live, act: Callable[[], Result], request: Asked | None) -> Result:
+        """Change a session whose lock is held: wholly and as durably as is set, or not at all."""
+        size = 0 if live.journal is None else live.journal.size
+        before = live.session.step_number
+        try:
+            try:
+                result = act()
+            except StorageUnavailable:
+                raise
+            except SandboxError as refusal:
+                live.keep_refusal(request, refusal)
+                await self._sync(live, size)
+                raise
+            await self._sync(live, size)
+        except StorageUnavailable:
+            self._drop(live, before)
+            raise
         except SandboxError:
             raise
         except Exception:
-            # Whatever it is, the session is not what it should be: nobody may go on with it.
-            self._running.pop(live.record.session_id, None)
+            # Whatever it is, the session is not what it should be: its journal knows.
+            self._drop(live, before)
             raise
-        self.steps_made += step.step - before
-        if step.is_complete:
-            live.unsaved = step
-            return None
-        if before // PROGRESS_STEPS != step.step // PROGRESS_STEPS:
+        after = live.session.step_number
+        self.steps_made += after - before
+        if before // PROGRESS_STEPS != after // PROGRESS_STEPS:
             self._note_progress(live)
-        return step
+        return result
 
-    async def cancel(self, live: Live, error: str | None = None) -> SessionRecord:
-        """End a session here and save its partial results; raises as ``step`` does.
-
-        ``error`` says why, if not by its agent's will.
-        """
-        async with live.lock:
-            if live.unsaved is None:
-                live.unsaved = live.running.cancel()
-            elif live.session.step_number == live.session.total_steps:
-                error = None  # It had come to its end before.
-            await self._save(live, error)
-            return live.record
-
-    async def recover(self) -> None:
-        """Mark the sessions that an earlier process left running: their state is gone."""
-        for record in await self.in_thread(unfinished_sessions, self.store):
-            if record.status == "running":
-                await self.in_thread(
-                    save_failure,
-                    self.store,
-                    record.account_id,
-                    record.session_id,
-                    "the server stopped while the session was running; create it again",
-                )
-
-    async def close(self) -> None:
-        """Save the partial results of all running sessions, and stop the threads."""
+    async def _sync(self, live: Live, size: int) -> None:
+        """Have what the journal grew by, from ``size`` on, on disk; or else take it back."""
+        journal = live.journal
+        if not self._synced or journal is None or journal.size == size:
+            return
+        loop = asyncio.get_running_loop()
         try:
-            for live in list(self._running.values()):
+            await loop.run_in_executor(self._sync_threads, journal.sync)
+        except StorageUnavailable:
+            journal.truncate(size)
+            raise
+
+    async def _settle(self, live: Live) -> None:
+        """Save a session if it has ended. The caller holds its lock."""
+        if live.final is None:
+            return
+        try:
+            await self.in_thread(self._storage.save, live)
+        except InvalidParameter as refusal:
+            failed = await self._fail(live.record, refusal.message)
+            self._drop(live, live.session.step_number)
+            raise _has_failed(failed) from None
+        live.final = None
+        live.journal = None
+        self._running.pop(live.record.session_id, None)
+        self.open_sessions -= 1
+        self._keep_ended(live)
+
+    async def _load(self, record: SessionRecord) -> Live:
+        """Rebuild a session; one that cannot be rebuilt has failed."""
+        try:
+            live = await self._within_budget(self._storage.load, record)
+        except (JournalDamaged, CandlesDiffer, Diverged) as error:
+            if record.status == "running":
+                raise _has_failed(await self._fail(record, error.message)) from None
+            raise InvalidState(error.message, status=record.status, **error.details) from None
+        return live
+
+    async def _within_budget(self, load: Callable[..., Live], *args: Any) -> Live:
+        """Load a session and keep it; others make room for its candles, if there is none."""
+        self._loads += 1
+        try:
+            while True:
                 try:
-                    await self.cancel(live, "the server was shut down before the session's end")
-                except Exception:
-                    log.exception("session_not_saved", session_id=live.record.session_id)
+                    live = await self.in_thread(load, *args)
+                except BudgetInUse:
+                    if not await self._make_room():
+                        raise
+                    continue
+                live.used_at = self._ticks
+                self._steps_unstored.pop(live.record.session_id, None)
+                if live.journal is not None:
+                    self._running[live.record.session_id] = live
+                else:
+                    self._keep_ended(live)
+                return live
         finally:
-            if self._progress_task is not None:
-                self._progress_task.cancel()
-            self._threads.shutdown()
+            self._loads -= 1
+            self._loaded.set()
+            self._loaded.clear()
+
+    async def _make_room(self) -> bool:
+        """Put sessions aside until candles are freed, those first that have not been used for
+        the longest. Whether it is worth trying again.
+        """
+        async with self._making_room:
+            before = self.cache.bytes_in_memory()
+            idle = sorted(self._running.values(), key=lambda live: live.used_at)
+            is_worth_it = bool(idle or self._ended)
+            self._ended.clear()
+            while idle and self.cache.bytes_in_memory() >= before:
+                await self._passivate(idle[:_PASSIVATED_TOGETHER])
+                del idle[:_PASSIVATED_TOGETHER]
+            if is_worth_it:
+                return True
+        if self._loads == 1:
+            return False
+        # Others are being loaded: then there is something to put aside.
+        await self._loaded.wait()
+        return True
+
+    async def _fail(self, record: SessionRecord, error: str) -> SessionRecord:
+        """Give up a session that can neither go on nor be saved."""
+        failed = await self.in_thread(self._storage.fail, record, error)
+        self.open_sessions -= 1
+        return failed
+
+    def _drop(self, live: Live, step: int) -> None:
+        """Let go of a session at ``step``; whoever asks for it next gets it from its journal."""
+        live.is_dropped = True
+        if step != live.record.current_step:
+            self._steps_unstored[live.record.session_id] = step
+        if live.journal is not None:
+            live.journal.close()
+        if self._running.get(live.record.session_id) is live:
+            del self._running[live.record.session_id]
+
+    def _keep_ended(self, live: Live) -> None:
+        self._ended[live.record.session_id] = live
+        while len(self._ended) > _ENDED_KEPT:
+            self._ended.popitem(last=False)
 
     def _loading_lock(self, session_id: str) -> asyncio.Lock:
         """One load or start of a session at a time; the few locks left over are reused."""
@@ -259,79 +429,85 @@ class Hub:
                 del self._loading[key]
         return self._loading.setdefault(session_id, asyncio.Lock())
 
-    def _start(self, record: SessionRecord) -> Live:
-        number = latest_import(self.store)
-        market = self._market(record, number)
-        session = Session(session_config(record), market)
-        with self.store.transaction():
-            # What has been pruned since it was loaded could not be loaded again.
-            effective_imports(self.store, record.exchange, record.pairs, number)
-            started = save_start(self.store, record.account_id, record.session_id, number)
-        return Live(started, session)
-
-    def _load_ended(self, record: SessionRecord) -> EndedSession:
-        number = 0 if record.import_number is None else record.import_number
-        orders = load_orders(self.store, record.account_id, record.session_id)
-        return EndedSession(
-            session_config(record),
-            self._market(record, number),
-            steps=record.current_step,
-            orders=orders,
-        )
-
-    def _market(self, record: SessionRecord, import_number: int) -> Market:
-        candles = self.cache.candles(
-            record.exchange, record.pairs, import_number, record.start_time, record.end_time
-        )
-        if not candles:
-            raise NoPrice(
-                "none of the session's pairs has candles in its time any more;"
-                " GET /api/v1/market/data-range tells what there is",
-                pairs=record.pairs,
-            )
-        return Market(candles.values())
-
-    async def _save(self, live: Live, error: str | None = None) -> Step:
-        """Save a session that has ended; it may be tried again. The caller holds its lock."""
-        step = live.unsaved
-        assert step is not None, "the session has ended"
+    async def _passivate(self, lives: Sequence[Live]) -> None:
+        """Have sessions leave memory, but for those that have ended unsaved."""
+        for live in lives:
+            await live.lock.acquire()
         try:
-            await self.in_thread(self._save_results, live, error)
-        except InvalidParameter as refusal:
-            await self._fail(live, refusal.message)
-            raise _has_failed(live.record) from None
-        live.unsaved = None
-        self._running.pop(live.record.session_id, None)
-        self._keep_ended(live)
-        return step
+            leaving = [live for live in lives if not live.is_dropped and live.final is None]
+            try:
+                # The thread may hold on to what it is given for a moment: not to the candles.
+                journals = [(live.journal, live.keys) for live in leaving]
+                steps = {live.record.session_id: live.session.step_number for live in leaving}
+                await self.in_thread(self._storage.put_aside, journals, steps)
+            except StorageUnavailable as error:
+                log.warning("progress_not_stored", error=str(error))
+            for live in leaving:
+                self._drop(live, live.session.step_number)
+        finally:
+            for live in lives:
+                live.lock.release()
 
-    async def _fail(self, live: Live, error: str) -> None:
-        """Give up a session that can neither go on nor be saved, and note why."""
-        names = (live.record.account_id, live.record.session_id)
-        await self.in_thread(save_failure, self.store, *names, error)
-        live.record = await self.in_thread(get_session, self.store, *names)
-        self._running.pop(live.record.session_id, None)
+    async def _tidy_for_ever(self) -> None:
+        while True:
+            try:
+                await self._tidy()
+            except Exception:
+                log.exception("not_tidied")
+            await asyncio.sleep(_TICK_SECONDS)
+            self._ticks += 1
 
-    def _save_results(self, live: Live, error: str | None) -> None:
-        session, record = live.session, live.record
-        assert isinstance(session, Session), "only a session that ran here is saved"
-        save_results(
-            self.store,
-            record.account_id,
-            record.session_id,
-            results=session.results(),
-            current_step=session.step_number,
-            orders=session.orders,
-            fills=session.fills,
-            equity=session.snapshots(),
-            error=error,
-        )
-        live.record = get_session(self.store, record.account_id, record.session_id)
+    async def _tidy(self) -> None:
+        """Save what has ended, compact long journals, and put aside what idles or is too much."""
+        await self._save_ended()
+        for live in list(self._running.values()):
+            if live.journal is not None and live.journal.is_worth_compacting:
+                async with live.lock:
+                    if not live.is_dropped:
+                        await self.in_thread(compact, live.journal, live.keys)
+        leaving = self._idle() or self._surplus()
+        for start in range(0, len(leaving), _PASSIVATED_TOGETHER):
+            await self._passivate(leaving[start : start + _PASSIVATED_TOGETHER])
 
-    def _keep_ended(self, live: Live) -> None:
-        self._ended[live.record.session_id] = live
-        while len(self._ended) > _ENDED_KEPT:
-            self._ended.popitem(last=False)
+    async def _save_ended(self) -> None:
+        """Save sessions that have ended but could not be saved, or had not been."""
+        to_save, self._to_save = self._to_save, []
+        for record in to_save:
+            try:
+                await self.find(record.account_id, record.session_id)
+            except StorageUnavailable:
+                self._to_save.append(record)
+            except SandboxError as error:
+                log.warning("session_not_saved", session_id=record.session_id, error=str(error))
+        for live in [each for each in self._running.values() if each.final is not None]:
+            async with live.lock:
+                try:
+                    if not live.is_dropped:
+                        await self._settle(live)
+                except SandboxError as error:
+                    session_id = live.record.session_id
+                    log.warning("session_not_saved", session_id=session_id, error=str(error))
+
+    def _idle(self) -> list[Live]:
+        """The sessions that nobody has asked for in a while."""
+        latest = self._ticks - self.settings.idle_seconds / _TICK_SECONDS
+        return [live for live in self._running.values() if live.used_at < latest]
+
+    def _surplus(self) -> list[Live]:
+        """The sessions, of those not in use, that are more than memory and files allow."""
+        sizes = {session_id: live.size for session_id, live in self._running.items()}
+        self.cache.keep_free(sum(sizes.values()))
+        too_much = sum(sizes.values()) + self.cache.bytes_in_memory() - self.settings.memory_budget
+        too_many = len(sizes) - self._most_in_memory
+        surplus = []
+        if too_much > 0 or too_many > 0:
+            for live in sorted(self._running.values(), key=lambda each: each.used_at):
+                if live.used_at >= self._ticks - 1 or (too_much <= 0 and too_many <= 0):
+                    break
+                surplus.append(live)
+                too_much -= sizes[live.record.session_id]
+                too_many -= 1
+        return surplus
 
     def _note_progress(self, live: Live) -> None:
         """Store how far the session is, soon: one task writes for all."""
@@ -344,7 +520,7 @@ class Hub:
             steps = {
                 session_id: live.session.step_number
                 for session_id, live in self._progress.items()
-                if live.record.status == "running" and live.unsaved is None
+                if live.record.status == "running" and live.final is None
             }
             self._progress.clear()
             try:
@@ -357,12 +533,12 @@ class Hub:
 class Server:
     """What handlers work with: the settings, the store and what is known of it, the sessions."""
 
-    def __init__(self, settings: Settings, store: Store, gate: Gate) -> None:
+    def __init__(self, settings: Settings, store: Store, gate: Gate, most_files: int) -> None:
         self.settings = settings
         self.store = store
         self.gate = gate
         self.catalogue = Catalogue(store)
-        self.hub = Hub(settings, store)
+        self.hub = Hub(settings, store, most_files)
         self.counters = Counters()
 
     async def live(self, call: Call) -> Live:
@@ -371,44 +547,23 @@ class Server:
         live = self.hub.in_memory(call.account_id, session_id)
         return live or await self.hub.find(call.account_id, session_id)
 
-    async def running(self, call: Call) -> Live:
-        """As ``live``, for a call that only a running session takes: no other is loaded for it."""
-        return await self.hub.find_running(call.account_id, call.path["session_id"])
-
     async def in_thread(self, work: Callable[..., Result], *args: Any, **kwargs: Any) -> Result:
         """Do work that blocks off the event loop."""
         return await self.hub.in_thread(work, *args, **kwargs)
 
 
-def session_config(record: SessionRecord) -> SessionConfig:
-    """The configuration that a stored session is run with."""
-    return SessionConfig(
-        start_time=record.start_time,
-        end_time=record.end_time,
-        starting_balance=record.starting_balance,
-        candle_interval=record.interval // 1000,
-        risk=RiskProfile(**record.risk_profile),
-        **record.config,
-    )
-
-
-def _has_ended(record: SessionRecord) -> InvalidState:
-    return InvalidState(
-        f"the session is {record.status}; create a new one to go on", status=record.status
-    )
-
-
-def _has_failed(record: SessionRecord) -> InvalidState:
-    why = record.error or "a fault of the server lost its state"
-    return InvalidState(f"the session has failed: {why}; create a new one", status="failed")
-
-
-def _require_loadable(record: SessionRecord) -> None:
-    """Raise ``InvalidState`` unless the session has ended whole; it is not in memory."""
+def _require_started(record: SessionRecord) -> None:
+    """Raise ``InvalidState`` if the session was never started, or has failed."""
     if record.status == "created":
         raise InvalidState(
             f"the session is not started; POST /api/v1/backtest/{record.session_id}/start first",
             status=record.status,
         )
-    if record.status in ("running", "failed"):
+    if record.status == "failed":
         raise _has_failed(record)
+
+
+def _has_failed(record: SessionRecord) -> InvalidState:
+    return InvalidState(
+        f"the session has failed: {record.error}; create a new one", status="failed"
+    )

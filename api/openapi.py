@@ -27,11 +27,23 @@ _HEADERS = {
     "X-Request-Id": {"required": True, "schema": {"type": "string"}},
     "Retry-After": {"required": True, "description": "Seconds.", "schema": {"type": "integer"}},
 }
+_KEY_PARAMETER = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "Makes it safe to send the request again: the same key gets the same answer.",
+    "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
+}
+_KINDS = {
+    "/docs": "text/html",
+    "/api/v1/backtest/{session_id}/recording": "application/x-ndjson",
+}
 _TAGS = {
     "system": "server",
     "openapi": "server",
     "agents": "agents",
     "stepping": "sessions",
+    "forking": "sessions",
     "trading": "orders and trades",
     "reading": "market and account",
     "results": "results",
@@ -72,7 +84,7 @@ async def document(server: Server, call: Call) -> dict[str, Any]:
 
 async def browse(server: Server, call: Call) -> Page:
     """A page that shows the OpenAPI document; it loads nothing from elsewhere."""
-    return Page("text/html; charset=utf-8", _page())
+    return Page("text/html; charset=utf-8", _page().encode())
 
 
 @cache
@@ -121,7 +133,11 @@ def _operation(route: Route, references: dict[Any, dict[str, Any]]) -> dict[str,
         "summary": route.summary,
         "description": inspect.cleandoc(route.handler.__doc__ or route.summary).replace("``", "`"),
         "tags": [_TAGS[route.handler.__module__.rpartition(".")[2]]],
-        "parameters": [*_path_parameters(route), *_query_parameters(route)],
+        "parameters": [
+            *_path_parameters(route),
+            *_query_parameters(route),
+            *([_KEY_PARAMETER] if route.takes_key else []),
+        ],
         "responses": _responses(route, references),
         "security": _security(route),
     }
@@ -195,7 +211,7 @@ def _content(route: Route, references: dict[Any, dict[str, Any]]) -> dict[str, A
     if route.answer is Stream:
         return {"application/x-ndjson": {"schema": {"type": "string", "description": _LINES}}}
     if route.answer is Page:
-        kind = "text/html" if route.path == "/docs" else "text/plain"
+        kind = _KINDS.get(route.path, "text/plain")
         return {kind: {"schema": {"type": "string"}}}
     if route.answer is Json:
         return {"application/json": {"schema": {"type": "object"}}}

@@ -7,7 +7,7 @@ document and the tests of ownership are all made of them.
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import msgspec
 
@@ -29,7 +29,9 @@ class Page(msgspec.Struct, frozen=True):
     """Marks an answer that is text of another kind, and says which."""
 
     content_type: str
-    text: str
+    text: bytes
+    file_name: str | None = None
+    """As what a browser is to save it."""
 
 
 class Call(msgspec.Struct):
@@ -42,13 +44,15 @@ class Call(msgspec.Struct):
     body: Any
     query: Any
     request_id: str
+    key: str | None = None
+    """The Idempotency-Key that it was sent with."""
 
 
-class Created(msgspec.Struct, frozen=True):
-    """An answer with another 2xx status than the route's usual one."""
+class Encoded(NamedTuple):
+    """An answer that is JSON already, and its 2xx status."""
 
+    body: bytes
     status: int
-    answer: Any
 
 
 Handler = Callable[["Server", Call], Awaitable[Any]]
@@ -71,6 +75,8 @@ class Route(msgspec.Struct, frozen=True):
     errors: tuple[str, ...] = ()
     """Codes that it may answer with, beside those that any route may."""
     access: Access = "account"
+    takes_key: bool = False
+    """Whether an Idempotency-Key makes it safe to send again."""
 
     @property
     def parameters(self) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -25,6 +26,7 @@ from api.settings import Settings
 from data.store import Store
 from sandbox import InvalidState, SandboxError
 
+_MOST_FILES = 65_536
 _SECONDS_TO_FINISH = 5
 """What a request that is being made or answered gets when the server is told to stop."""
 
@@ -94,7 +96,7 @@ class _Uvicorn(uvicorn.Server):
 
 
 async def _run(settings: Settings, store: Store, gate: Gate, listener: socket.socket) -> None:
-    server = Server(settings, store, gate)
+    server = Server(settings, store, gate, _most_files())
     await server.hub.recover()
     url = _url(listener)
     config = uvicorn.Config(
@@ -121,6 +123,16 @@ async def _run(settings: Settings, store: Store, gate: Gate, listener: socket.so
             await serving
         finally:
             await server.hub.close()
+
+
+def _most_files() -> int:
+    """How many files this process may have open, which is made as many as it may be."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    return wanted if soft == resource.RLIM_INFINITY else soft
 
 
 def _greet(url: str, gate: Gate) -> None:

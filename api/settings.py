@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -24,6 +24,9 @@ _UNITS = {
 }  # fmt: skip
 
 
+Durability = Literal["process", "power"]
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The settings of a server. Each is a flag (``--max-pairs``) or a variable of the environment
     (``CANDLESTEP_MAX_PAIRS``) too.
@@ -34,8 +37,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     host: str = "127.0.0.1"
     port: int = 8000
     """0: one that the system chooses."""
+    durability: Durability = "process"
+    """What an answered command survives: the end of the process, or of power."""
     memory_budget: int = 2 << 30
-    """Bytes of candles in memory, of all sessions together."""
+    """Bytes of candles and sessions in memory, of all sessions together."""
+    idle_seconds: int = 900
+    """A session that nobody asks for in this time leaves memory until somebody does."""
     max_body_bytes: int = 1 << 20
     """Of a request."""
     max_pairs: int = 1000
@@ -132,6 +139,13 @@ def _count(text: str) -> int:
     return number
 
 
+def _durability(text: str) -> Durability:
+    for each in get_args(Durability):
+        if text == each:
+            return each  # type: ignore[no-any-return]
+    raise ValueError(f"is no durability; give {' or '.join(get_args(Durability))}")
+
+
 def _size(text: str) -> int:
     found = _SIZE.fullmatch(text)
     size = int(found[1]) * _UNITS[(found[2] or "").lower()] if found else 0
@@ -148,7 +162,9 @@ _READERS: dict[str, Callable[[str], object]] = {
     "home": _directory,
     "host": _host,
     "port": _port,
+    "durability": _durability,
     "memory_budget": _size,
+    "idle_seconds": _count,
     "max_body_bytes": _size,
     "max_pairs": _count,
     "max_span_days": _count,
@@ -159,7 +175,10 @@ DESCRIPTIONS = {
     "home": f"directory of the store (default {DEFAULT_HOME})",
     "host": "address to listen on (default 127.0.0.1: this machine only)",
     "port": "port to listen on; 0: one that the system chooses (default 8000)",
-    "memory_budget": "memory for candles, such as 500MB or 4GiB (default 2GiB)",
+    "durability": "what an answered command survives: the end of the process, or of power"
+    " (process or power; default process)",
+    "memory_budget": "memory for candles and sessions, such as 500MB or 4GiB (default 2GiB)",
+    "idle_seconds": "after which an idle session leaves memory until it is asked for (default 900)",
     "max_body_bytes": "largest request body (default 1MiB)",
     "max_pairs": "most pairs of one session (default 1000)",
     "max_span_days": "longest session, in days (default 3660)",

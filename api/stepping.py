@@ -1,6 +1,7 @@
 """The life of a session: create, start, step, cancel, and what is known of it."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -25,14 +26,29 @@ from api.bodies import (
     StepBody,
     VolumeSlippage,
 )
-from api.fields import money
-from api.hub import Server
-from api.routing import Call, Route
+from api.hub import FIND_ERRORS, Server
+from api.live import Live
+from api.playing import Played, started
+from api.retries import Asked, asked, require_same
+from api.routing import Call, Encoded, Route
 from data.accounts import Agent, get_agent
 from data.catalogue import Series
-from data.sessions import SortBy, create_session, list_sessions
+from data.sessions import (
+    SessionRecord,
+    SortBy,
+    create_session,
+    list_sessions,
+    session_of_key,
+)
 from data.symbols import normalise_exchange, normalise_symbol
-from sandbox import InvalidParameter, RiskProfile, SessionConfig, format_time, parse_time
+from sandbox import (
+    InvalidParameter,
+    InvalidState,
+    RiskProfile,
+    SessionConfig,
+    format_time,
+    parse_time,
+)
 from sandbox.clock import DAY, Clock, parse_interval
 from sandbox.errors import NoPrice, shown
 from sandbox.money import parse_number
@@ -63,74 +79,52 @@ class _Plan(msgspec.Struct, frozen=True):
 
 async def create(server: Server, call: Call) -> CreateAnswer:
     """Check the configuration against the data there is, and store the session."""
-    body: CreateBody = call.body
-    plan = await server.in_thread(_plan, server, call, body)
-    config, clock = plan.config, plan.config.clock
-    record = await server.in_thread(
-        create_session,
-        server.store,
-        call.account_id,
-        agent_id=plan.agent.agent_id,
-        exchange=plan.exchange,
-        strategy_label=body.strategy_label,
-        pairs=plan.pairs,
-        start_time=config.start_time,
-        end_time=config.end_time,
-        interval=clock.interval,
-        starting_balance=config.starting_balance,
-        total_steps=clock.total_steps,
-        config=plan.settings,
-        risk_profile=plan.agent.risk_profile,
-    )
+    record = await server.in_thread(_create, server, call, asked(call, "create"))
     return CreateAnswer(record.session_id, "created", record.total_steps, len(record.pairs))
 
 
 async def start(server: Server, call: Call) -> StartAnswer:
     """Load the market as it is now, and take the first snapshot."""
-    live = await server.hub.start(call.account_id, call.path["session_id"])
-    prices = live.session.prices()
-    return StartAnswer(
-        live.record.session_id,
-        "running",
-        format_time(live.session.time),
-        {symbol: money(price) for symbol, price in prices.items()},
-    )
+    live = await server.hub.start(call)
+    told = started(live.session)
+    return StartAnswer(live.record.session_id, told.status, told.virtual_time, told.prices)
 
 
-async def step(server: Server, call: Call) -> StepAnswer:
+async def step(server: Server, call: Call) -> Encoded:
     """Advance by one candle."""
-    hub = server.hub
-    live = hub.in_memory(call.account_id, call.path["session_id"]) or await server.running(call)
-    return live.texts.answer(hub.step_at_once(live, 1) or await hub.step(live, 1))
+    body: StepBody = call.body
+    if call.key is None and body.from_step is None:
+        live = server.hub.in_memory(call.account_id, call.path["session_id"])
+        answer = None if live is None else server.hub.step_at_once(live)
+        if answer is not None:
+            return answer
+    return await _step(server, call, "step", 1)
 
 
-async def step_batch(server: Server, call: Call) -> StepAnswer:
+async def step_batch(server: Server, call: Call) -> Encoded:
     """Advance by many candles; every one is checked against the pending orders."""
-    live = await server.running(call)
-    return live.texts.answer(await server.hub.step(live, _steps(call)))
+    return await _step(server, call, "step/batch", _steps(call))
 
 
-async def step_batch_fast(server: Server, call: Call) -> FastAnswer:
+async def step_batch_fast(server: Server, call: Call) -> Encoded:
     """As ``step/batch``, and tells how many steps were made."""
-    live = await server.running(call)
-    made = await server.hub.step(live, _steps(call))
-    answer = msgspec.structs.asdict(live.texts.answer(made))
-    return FastAnswer(**answer, steps_executed=made.steps_executed)
+    return await _step(server, call, "step/batch/fast", _steps(call), fast=True)
 
 
-async def cancel(server: Server, call: Call) -> CancelAnswer:
+async def _step(
+    server: Server, call: Call, what: str, steps: int, *, fast: bool = False
+) -> Encoded:
+    def act(live: Live, request: Asked | None) -> Played:
+        if call.body.from_step is not None:
+            _require_step(live, call.body.from_step)
+        return live.step(steps, request, fast=fast)
+
+    return await server.hub.perform(call, what, act)
+
+
+async def cancel(server: Server, call: Call) -> Encoded:
     """End the session here and save its partial results."""
-    live = await server.running(call)
-    record = await server.hub.cancel(live)
-    assert record.status in ("completed", "cancelled")
-    assert record.total_trades is not None
-    assert record.roi_pct is not None
-    return CancelAnswer(
-        record.session_id,
-        record.status,
-        record.total_trades,
-        money(record.roi_pct),
-    )
+    return await server.hub.perform(call, "cancel", lambda live, request: live.cancel(request))
 
 
 async def status(server: Server, call: Call) -> SessionAnswer:
@@ -167,6 +161,51 @@ def _steps(call: Call) -> int:
     if number != int(number):
         raise InvalidParameter("steps", f"must be a whole number from 1 on, got {shown(steps)}")
     return int(number)
+
+
+def _require_step(live: Live, step: int) -> None:
+    """Raise ``InvalidState`` unless the session is at this step, or has just ended unsaved."""
+    at = live.session.step_number
+    if at != step and live.final is None:
+        raise InvalidState(
+            f"from_step is {step}, but the session is at step {at}; an earlier request may have"
+            " been carried out although its answer was lost",
+            status="running",
+            current_step=at,
+        )
+
+
+def _create(server: Server, call: Call, request: Asked | None) -> SessionRecord:
+    """The new session, or the one that the same key created before."""
+    body: CreateBody = call.body
+    with ExitStack() as stack:
+        if request is not None:
+            # The same key in two calls at once is still one session.
+            stack.enter_context(server.store.transaction())
+            known = session_of_key(server.store, call.account_id, request.key)
+            if known is not None:
+                record, key_body = known
+                require_same(request, key_body)
+                return record
+        plan = _plan(server, call, body)
+        config, clock = plan.config, plan.config.clock
+        return create_session(
+            server.store,
+            call.account_id,
+            agent_id=plan.agent.agent_id,
+            exchange=plan.exchange,
+            strategy_label=body.strategy_label,
+            pairs=plan.pairs,
+            start_time=config.start_time,
+            end_time=config.end_time,
+            interval=clock.interval,
+            starting_balance=config.starting_balance,
+            total_steps=clock.total_steps,
+            config=plan.settings,
+            risk_profile=plan.agent.risk_profile,
+            key=None if request is None else request.key,
+            key_body=None if request is None else request.body,
+        )
 
 
 def _plan(server: Server, call: Call, body: CreateBody) -> _Plan:
@@ -265,6 +304,7 @@ ROUTES = [
         CreateAnswer,
         body=CreateBody,
         errors=("AGENT_NOT_FOUND", "NO_DATA"),
+        takes_key=True,
     ),
     Route(
         "POST",
@@ -273,7 +313,8 @@ ROUTES = [
         "Start a session",
         StartAnswer,
         body=NoBody,
-        errors=("SESSION_NOT_FOUND", "INVALID_STATE", "NO_DATA", "RATE_LIMITED"),
+        errors=FIND_ERRORS,
+        takes_key=True,
     ),
     Route(
         "POST",
@@ -282,7 +323,8 @@ ROUTES = [
         "Advance by one candle",
         StepAnswer,
         body=StepBody,
-        errors=("SESSION_NOT_FOUND", "INVALID_STATE"),
+        errors=FIND_ERRORS,
+        takes_key=True,
     ),
     Route(
         "POST",
@@ -291,7 +333,8 @@ ROUTES = [
         "Advance by many candles",
         StepAnswer,
         body=BatchBody,
-        errors=("SESSION_NOT_FOUND", "INVALID_STATE"),
+        errors=FIND_ERRORS,
+        takes_key=True,
     ),
     Route(
         "POST",
@@ -300,7 +343,8 @@ ROUTES = [
         "Advance by many candles, and tell how many",
         FastAnswer,
         body=FastBody,
-        errors=("SESSION_NOT_FOUND", "INVALID_STATE"),
+        errors=FIND_ERRORS,
+        takes_key=True,
     ),
     Route(
         "POST",
@@ -309,7 +353,8 @@ ROUTES = [
         "End a session early",
         CancelAnswer,
         body=NoBody,
-        errors=("SESSION_NOT_FOUND", "INVALID_STATE"),
+        errors=FIND_ERRORS,
+        takes_key=True,
     ),
     Route(
         "GET",

@@ -23,7 +23,7 @@ async def health(server: Server, call: Call) -> HealthAnswer:
 
 async def counters(server: Server, call: Call) -> Page:
     """Counters for Prometheus."""
-    return Page(_PROMETHEUS, server.counters.text(server.hub))
+    return Page(_PROMETHEUS, server.counters.text(server.hub).encode())
 
 
 async def data_range(server: Server, call: Call) -> DataRangeAnswer:

@@ -2,15 +2,19 @@
 
 from typing import Annotated, Literal
 
+import msgspec
 from msgspec import Meta
 
 from api.answers import CancelOrderAnswer, OrderAnswer, OrdersAnswer, TradeAnswer, TradesAnswer
 from api.bodies import Body, OrderBody
 from api.fields import Symbol
-from api.hub import FIND_ERRORS, Live, Server
-from api.routing import Call, Created, Route
+from api.hub import FIND_ERRORS, Server
+from api.live import Live
+from api.playing import Played
+from api.retries import Asked
+from api.routing import Call, Encoded, Route
 from data.symbols import normalise_symbol
-from sandbox import InvalidParameter, Order, OrderNotFound, Session
+from sandbox import InvalidParameter, Order, OrderNotFound
 from sandbox.errors import shown
 
 _BASE = "/api/v1/backtest/{session_id}/trade"
@@ -34,30 +38,22 @@ class TradesQuery(Body):
     offset: Annotated[int, Meta(ge=0, le=10**9)] = 0
 
 
-async def place_order(server: Server, call: Call) -> Created:
+async def place_order(server: Server, call: Call) -> Encoded:
     """Place an order; 200 instead of 201 if its ``client_order_id`` was sent before."""
-    live = await server.live(call)
     body: OrderBody = call.body
-    async with live.lock:
-        sent_before = _sent_before(live, body, server.settings.max_pending_orders)
+    most = server.settings.max_pending_orders
+
+    def act(live: Live, request: Asked | None) -> Played:
+        sent_before = _sent_before(live, body, most)
         if sent_before is not None:
-            return Created(200, OrderAnswer.of(sent_before))
-        session = live.running
+            answer = msgspec.json.encode(OrderAnswer.of(sent_before))
+            live.keep(request, 200, answer)
+            return Played(answer)
         if body.type != "market":
-            _require_room(live, server.settings.max_pending_orders)
-        known = session.order_count
-        order = session.place_order(
-            symbol=normalise_symbol(body.symbol),
-            side=body.side,
-            type=body.type,
-            quantity=body.quantity,
-            price=body.price,
-            trigger_price=body.trigger_price,
-            client_order_id=body.client_order_id,
-            oco_group=body.oco_group,
-            expires_at=body.expires_at,
-        )
-        return Created(201 if order.id > known else 200, OrderAnswer.of(order))
+            _require_room(live, most)
+        return live.order(body, request)
+
+    return await server.hub.perform(call, "trade/order", act, load_ended=True)
 
 
 async def order(server: Server, call: Call) -> OrderAnswer:
@@ -82,12 +78,11 @@ async def open_orders(server: Server, call: Call) -> OrdersAnswer:
     return _page(live.session.open_orders(), call.query)
 
 
-async def cancel_order(server: Server, call: Call) -> CancelOrderAnswer:
+async def cancel_order(server: Server, call: Call) -> Encoded:
     """Cancel a pending order."""
-    live = await server.running(call)
-    async with live.lock:
-        cancelled = live.running.cancel_order(_order_id(call))
-    return CancelOrderAnswer(cancelled.id, "cancelled", True)
+    return await server.hub.perform(
+        call, "trade/order/cancel", lambda live, _: live.cancel_order(_order_id(call))
+    )
 
 
 async def history(server: Server, call: Call) -> TradesAnswer:
@@ -105,17 +100,13 @@ def _sent_before(live: Live, body: OrderBody, most: int) -> Order | None:
     finds it faster."""
     client_id = body.client_order_id
     session = live.session
-    if client_id is None or (
-        isinstance(session, Session)
-        and session.status == "running"
-        and session.pending_count < most
-    ):
+    if client_id is None or (session.status == "running" and session.pending_count < most):
         return None
     return next((each for each in session.orders if each.client_order_id == client_id), None)
 
 
 def _require_room(live: Live, most: int) -> None:
-    if live.running.pending_count >= most:
+    if live.session.pending_count >= most:
         raise InvalidParameter(
             "type",
             f"the session has {most} pending orders, the most there may be; cancel one first",
@@ -148,6 +139,7 @@ ROUTES = [
         body=OrderBody,
         status=201,
         also=(200,),
+        takes_key=True,
         errors=(
             *FIND_ERRORS,
             "SYMBOL_NOT_FOUND",
@@ -169,7 +161,7 @@ ROUTES = [
     ),
     Route(
         "DELETE", f"{_BASE}/order/{{order_id}}", cancel_order, "Cancel a pending order",
-        CancelOrderAnswer, errors=("SESSION_NOT_FOUND", "INVALID_STATE", "ORDER_NOT_FOUND"),
+        CancelOrderAnswer, errors=(*FIND_ERRORS, "ORDER_NOT_FOUND"),
     ),
     Route(
         "GET", f"{_BASE}/history", history, "List trades", TradesAnswer, query=TradesQuery,

@@ -53,7 +53,7 @@ class CandleCache:
 
     def __init__(self, store: Store, budget_bytes: int) -> None:
         self._store = store
-        self._budget = budget_bytes
+        self._budget = self._whole_budget = budget_bytes
         self._lock = threading.Lock()
         self._kept: OrderedDict[_Key, Candles] = OrderedDict()
         self._alive: weakref.WeakValueDictionary[_Key, Candles] = weakref.WeakValueDictionary()
@@ -94,25 +94,34 @@ class CandleCache:
                     self._kept.move_to_end(key)
             return {key.symbol: found[key] for key in keys if key in found}
 
+    def keep_free(self, size: int) -> None:
+        """Leave so many bytes of the budget to others; what is not in use makes room for them."""
+        with self._lock:
+            self._budget = max(0, self._whole_budget - size)
+            while self._kept and self.bytes_in_memory() > self._budget:
+                self._kept.popitem(last=False)
+
     def bytes_in_memory(self) -> int:
         """Of all time lines that are kept or in use, about."""
         return sum(len(candles) for candles in self._alive.values()) * BYTES_PER_CANDLE
 
     def _make_room(self, wanted: int, missing: int) -> None:
-        if wanted > self._budget:
+        if wanted > self._whole_budget:
             raise OverBudget(
                 f"the candles of this session need {_megabytes(wanted)} of memory, and the budget"
-                f" is {_megabytes(self._budget)}; take fewer pairs or a shorter time",
+                f" is {_megabytes(self._whole_budget)}; take fewer pairs or a shorter time",
                 needed_bytes=wanted,
-                budget_bytes=self._budget,
+                budget_bytes=self._whole_budget,
             )
-        while missing and self.bytes_in_memory() + missing > self._budget:
+        # What fits alone always finds room: others can be put aside.
+        budget = max(self._budget, wanted)
+        while missing and self.bytes_in_memory() + missing > budget:
             if not self._kept:
                 raise BudgetInUse(
                     f"the candles of this session need {_megabytes(missing)} of memory, and other"
                     " sessions use the budget; try again when one has ended",
                     needed_bytes=missing,
-                    budget_bytes=self._budget,
+                    budget_bytes=budget,
                 )
             self._kept.popitem(last=False)
 

@@ -219,4 +219,13 @@ MIGRATIONS = (
         net_pnl DECIMAL(38, 8) NOT NULL
     );
     """,
+    """
+    DROP TABLE orders;
+    ALTER TABLE sessions ADD COLUMN forked_from VARCHAR;
+    ALTER TABLE sessions ADD COLUMN create_key VARCHAR;
+    ALTER TABLE sessions ADD COLUMN create_body VARCHAR;
+    COMMENT ON COLUMN sessions.forked_from IS 'the session whose past it shares';
+    COMMENT ON COLUMN sessions.create_key IS 'the Idempotency-Key that it was created with';
+    COMMENT ON COLUMN sessions.create_body IS 'a digest of what was asked for with that key';
+    """,
 )

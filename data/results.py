@@ -15,7 +15,6 @@ from sandbox import (
     Fill,
     InvalidParameter,
     Metrics,
-    Order,
     PairResult,
     Results,
     Snapshot,
@@ -43,17 +42,6 @@ _TRADE_COLUMNS = (
 _TRADE_DECIMALS = {
     "quantity": 8, "price": 16, "quote_amount": 8, "fee": 8, "slippage": 16, "realized_pnl": 8,
 }  # fmt: skip
-_ORDER_COLUMNS = {
-    "id": "{0}::BIGINT", "symbol": "{0}", "side": "{0}", "type": "{0}",
-    "quantity": "{0}::DECIMAL(38, 8)", "price": "{0}::DECIMAL(38, 16)",
-    "trigger_price": "{0}::DECIMAL(38, 16)", "client_order_id": "{0}", "oco_group": "{0}",
-    "created_at": "epoch_ms({0}::BIGINT)", "expires_at": "epoch_ms({0}::BIGINT)",
-    "status": "{0}", "reason": "{0}",
-    "filled_at": "epoch_ms({0}::BIGINT)", "closed_at": "epoch_ms({0}::BIGINT)",
-}  # fmt: skip
-_ORDER_READS = {"id": "order_id"} | {
-    name: f"epoch_ms({name})" for name in ("created_at", "expires_at", "filled_at", "closed_at")
-}
 _MOST_DIGITS = 38
 
 
@@ -72,28 +60,22 @@ def save_results(
     *,
     results: Results,
     current_step: int,
-    orders: Sequence[Order],
     fills: Sequence[Fill],
     equity: EquityCurve,
-    error: str | None = None,
 ) -> None:
     """Save how a session ended, all in one transaction; saved again, it replaces what is there.
 
-    ``error`` says why it ended early, if not by its agent's will. Raises ``SessionNotFound``, or ``StorageUnavailable`` with nothing changed: save it again.
+    Raises ``SessionNotFound``, or ``StorageUnavailable`` with nothing changed: save it again.
     """
     trades = _trade_columns(fills)
-    placed = _order_columns(orders)
     amounts = {name: _amounts(getattr(equity, name)) for name in _AMOUNT_COLUMNS}
     with store.transaction():
         get_session(store, account_id, session_id)
-        for table in ("orders", "trades", "equity", "metrics", "by_pair"):
+        for table in ("trades", "equity", "metrics", "by_pair"):
             store.execute(f"DELETE FROM {table} WHERE session_id = ?", session_id)
-        _save_summary(store, session_id, results, current_step, error)
+        _save_summary(store, session_id, results, current_step)
         _save_metrics(store, session_id, results)
         quoted = _quoted(session_id)
-        if orders:
-            values = ", ".join(sql.format(name) for name, sql in _ORDER_COLUMNS.items())
-            store.insert(f"INSERT INTO orders SELECT {quoted}, {values} FROM incoming", placed)
         if fills:
             decimals = ", ".join(
                 f"{name}::DECIMAL(38, {places})" for name, places in _TRADE_DECIMALS.items()
@@ -146,18 +128,6 @@ def load_trades(
     return [Fill(*row) for row in found], total
 
 
-def load_orders(store: Store, account_id: str, session_id: str) -> list[Order]:
-    """Every order of an ended session, by id, with its fill."""
-    fills, _ = load_trades(store, account_id, session_id)
-    fill_of = {fill.order_id: fill for fill in fills}
-    columns = ", ".join(_ORDER_READS.get(name, name) for name in _ORDER_COLUMNS)
-    found = store.rows(
-        f"SELECT {columns} FROM orders WHERE session_id = ? ORDER BY order_id", session_id
-    )
-    names = tuple(_ORDER_COLUMNS)
-    return [Order(**dict(zip(names, row, strict=True)), fill=fill_of.get(row[0])) for row in found]
-
-
 def load_equity(store: Store, account_id: str, session_id: str, every: int = 1) -> list[Snapshot]:
     """The snapshots of equity, in order; of these, the first and then every ``every``-th."""
     get_session(store, account_id, session_id)
@@ -188,17 +158,15 @@ def best_session(store: Store, account_id: str, metric: str) -> Best | None:
     return Best(*found[0]) if found else None
 
 
-def _save_summary(
-    store: Store, session_id: str, results: Results, current_step: int, error: str | None
-) -> None:
+def _save_summary(store: Store, session_id: str, results: Results, current_step: int) -> None:
     store.execute(
         "UPDATE sessions SET status = ?, current_step = ?, final_equity = ?::DECIMAL(38, 8),"
         " total_pnl = ?::DECIMAL(38, 8), roi_pct = ?::DECIMAL(38, 8), total_trades = ?,"
-        " total_fees = ?::DECIMAL(38, 8), sharpe_ratio = ?, max_drawdown_pct = ?, error = ?,"
+        " total_fees = ?::DECIMAL(38, 8), sharpe_ratio = ?, max_drawdown_pct = ?,"
         " completed_at = coalesce(completed_at, epoch_ms(?::BIGINT)) WHERE session_id = ?",
         results.status, current_step, _text(results.final_equity, 8), _text(results.total_pnl, 8),
         _text(results.roi_pct, 8), results.total_trades, _text(results.total_fees, 8),
-        results.metrics.sharpe_ratio, results.metrics.max_drawdown_pct, error, now(), session_id,
+        results.metrics.sharpe_ratio, results.metrics.max_drawdown_pct, now(), session_id,
     )  # fmt: skip
 
 
@@ -217,20 +185,6 @@ def _save_metrics(store: Store, session_id: str, results: Results) -> None:
             "INSERT INTO by_pair VALUES (?, ?, ?, ?, ?::DECIMAL(38, 8))",
             session_id, pair.symbol, pair.trades, pair.win_rate, _text(pair.net_pnl, 8),
         )  # fmt: skip
-
-
-def _order_columns(orders: Sequence[Order]) -> dict[str, NDArray[Any]]:
-    """Each order's fields as text, which the store reads: numbers may be missing."""
-    return {
-        name: text_column([_as_text(getattr(order, name)) for order in orders])
-        for name in _ORDER_COLUMNS
-    }
-
-
-def _as_text(value: Decimal | int | str | None) -> str | None:
-    if isinstance(value, Decimal):
-        return f"{value:f}"
-    return None if value is None else str(value)
 
 
 def _trade_columns(fills: Sequence[Fill]) -> dict[str, NDArray[Any]]:

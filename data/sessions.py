@@ -70,6 +70,11 @@ class SessionRecord(msgspec.Struct, frozen=True):
     error: str | None
 
 
+def new_session_id() -> str:
+    """An id that no session has (``bt_…``)."""
+    return f"bt_{uuid.uuid4()}"
+
+
 def create_session(
     store: Store,
     account_id: str,
@@ -85,19 +90,24 @@ def create_session(
     total_steps: int,
     config: Mapping[str, Any],
     risk_profile: Mapping[str, Any],
+    key: str | None = None,
+    key_body: str | None = None,
 ) -> SessionRecord:
-    """Store a new session, with status ``created`` and an id of its own (``bt_…``)."""
-    session_id = f"bt_{uuid.uuid4()}"
+    """Store a new session, with status ``created`` and an id of its own.
+
+    ``key`` and ``key_body`` tell what it was asked for with; see ``session_of_key``.
+    """
+    session_id = new_session_id()
     with store.transaction():
         store.execute(
             "INSERT INTO sessions (session_id, account_id, agent_id, exchange, strategy_label,"
             " status, pairs, start_time, end_time, interval_seconds, starting_balance, config,"
-            " risk_profile, total_steps, current_step, created_at)"
+            " risk_profile, total_steps, current_step, created_at, create_key, create_body)"
             " VALUES (?, ?, ?, ?, ?, 'created', ?, epoch_ms(?::BIGINT), epoch_ms(?::BIGINT), ?,"
-            " ?::DECIMAL(38, 8), ?, ?, ?, 0, epoch_ms(?::BIGINT))",
+            " ?::DECIMAL(38, 8), ?, ?, ?, 0, epoch_ms(?::BIGINT), ?, ?)",
             session_id, account_id, agent_id, exchange, strategy_label, _json(list(pairs)),
             start_time, end_time, interval // 1000, f"{starting_balance:f}", _json(config),
-            _json(risk_profile), total_steps, now(),
+            _json(risk_profile), total_steps, now(), key, key_body,
         )  # fmt: skip
         return get_session(store, account_id, session_id)
 
@@ -114,6 +124,50 @@ def get_session(store: Store, account_id: str, session_id: str) -> SessionRecord
             session_id=session_id,
         )
     return _record(found[0])
+
+
+def session_of_key(store: Store, account_id: str, key: str) -> tuple[SessionRecord, str] | None:
+    """The account's session that was created with a key, and the body it was asked for with."""
+    found = store.rows(
+        "SELECT session_id, create_body FROM sessions WHERE account_id = ? AND create_key = ?",
+        account_id, key,
+    )  # fmt: skip
+    return (get_session(store, account_id, found[0][0]), found[0][1]) if found else None
+
+
+def fork_session(
+    store: Store,
+    origin: SessionRecord,
+    session_ids: Sequence[str],
+    *,
+    strategy_label: str,
+    step: int,
+    time: int,
+) -> list[SessionRecord]:
+    """Store running sessions that share a session's past up to a step, forked at ``time``."""
+    with store.transaction():
+        store.execute(
+            "INSERT INTO sessions (session_id, account_id, agent_id, exchange, strategy_label,"
+            " status, pairs, start_time, end_time, interval_seconds, starting_balance, config,"
+            " risk_profile, import_number, total_steps, current_step, created_at, started_at,"
+            " forked_from) SELECT fork.session_id, account_id, agent_id, exchange, ?, 'running',"
+            " pairs, start_time, end_time, interval_seconds, starting_balance, config,"
+            " risk_profile, import_number, total_steps, ?, epoch_ms(?::BIGINT),"
+            " epoch_ms(?::BIGINT), origin.session_id"
+            " FROM sessions origin, unnest(?::VARCHAR[]) fork(session_id)"
+            " WHERE origin.session_id = ?",
+            strategy_label, step, time, time, list(session_ids), origin.session_id,
+        )  # fmt: skip
+        return [get_session(store, origin.account_id, each) for each in session_ids]
+
+
+def missing_sessions(store: Store, session_ids: Sequence[str]) -> list[str]:
+    """Those of the ids that no session has, in their order."""
+    found = store.rows(
+        "SELECT session_id FROM sessions WHERE list_contains(?, session_id)", list(session_ids)
+    )
+    known = {session_id for (session_id,) in found}
+    return [each for each in session_ids if each not in known]
 
 
 def list_sessions(
@@ -177,6 +231,8 @@ def save_start(store: Store, account_id: str, session_id: str, import_number: in
 
 def save_progress(store: Store, steps: Mapping[str, int]) -> None:
     """Note how far sessions are, by id; of those that are not running, nothing changes."""
+    if not steps:
+        return
     ids = text_column(list(steps))
     with store.transaction():
         store.insert(

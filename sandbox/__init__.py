@@ -8,7 +8,6 @@ from sandbox.account import Balance, Holding, Portfolio, Position
 from sandbox.candles import Candle, Candles
 from sandbox.clock import INTERVALS, format_time, interval_name, parse_interval, parse_time
 from sandbox.config import SessionConfig
-from sandbox.ended import EndedSession
 from sandbox.errors import (
     InsufficientBalance,
     InvalidCandles,
@@ -32,7 +31,6 @@ __all__ = [
     "Balance",
     "Candle",
     "Candles",
-    "EndedSession",
     "EquityCurve",
     "Fill",
     "Holding",

@@ -15,13 +15,13 @@ import httpx
 class RunningServer:
     """A ``candlestep serve`` process on a port of the system's choice."""
 
-    def __init__(self, home: Path, *flags: str) -> None:
+    def __init__(self, home: Path, *flags: str, module: str = "api.cli") -> None:
         """Start it on ``home`` and wait until it says that it serves."""
         self.home = home
         home.mkdir(parents=True, exist_ok=True)
         self.log = (home / "server.log").open("ab")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "api.cli", "serve", "--home", str(home), "--port", "0", *flags],
+            [sys.executable, "-m", module, "serve", "--home", str(home), "--port", "0", *flags],
             stdout=subprocess.PIPE,
             stderr=self.log,
             text=True,
@@ -61,9 +61,9 @@ class RunningServer:
 
 
 @contextmanager
-def running(home: Path, *flags: str) -> Iterator[RunningServer]:
+def running(home: Path, *flags: str, module: str = "api.cli") -> Iterator[RunningServer]:
     """A server that is stopped at the end."""
-    server = RunningServer(home, *flags)
+    server = RunningServer(home, *flags, module=module)
     try:
         yield server
     finally:

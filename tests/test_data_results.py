@@ -20,7 +20,6 @@ from data.results import (
     load_by_pair,
     load_equity,
     load_metrics,
-    load_orders,
     load_trades,
     save_results,
 )
@@ -116,7 +115,6 @@ def save(store: Store, record: SessionRecord, session: Session) -> None:
         record.session_id,
         results=session.results(),
         current_step=session.step_number,
-        orders=session.orders,
         fills=session.fills,
         equity=session.snapshots(),
     )
@@ -129,7 +127,6 @@ def stored(store: Store, record: SessionRecord) -> list[Any]:
         load_by_pair(store, *names),
         load_trades(store, *names),
         load_equity(store, *names),
-        load_orders(store, *names),
     ]
 
 
@@ -149,7 +146,7 @@ NO_EQUITY = EquityCurve(*[np.empty(0, dtype=np.int64)] * 7)
 def end(store: Store, record: SessionRecord, **changes: Any) -> None:
     save_results(
         store, record.account_id, record.session_id, results=results_of(**changes),
-        current_step=1000, orders=[], fills=[], equity=NO_EQUITY,
+        current_step=1000, fills=[], equity=NO_EQUITY,
     )  # fmt: skip
 
 
@@ -246,9 +243,9 @@ def test_all_or_nothing(store: Store, ann: str, monkeypatch: pytest.MonkeyPatch)
         patched.setattr(Store, "insert", fail_late)
         with pytest.raises(StorageUnavailable, match="nothing was changed"):
             save(store, record, session)
-    assert len(calls) == 3
+    assert len(calls) == 2
     assert get_session(store, ann, record.session_id) == record
-    assert stored(store, record) == [None, [], ([], 0), [], []]
+    assert stored(store, record) == [None, [], ([], 0), []]
     save(store, record, session)
     assert len(load_trades(store, ann, record.session_id)[0]) == len(session.fills)
 
@@ -287,7 +284,7 @@ def test_any_decimal_of_the_ledger_is_read_back_exactly(
     )  # fmt: skip
     save_results(
         store, account, record.session_id,
-        results=results, current_step=9, orders=[], fills=fills, equity=equity,
+        results=results, current_step=9, fills=fills, equity=equity,
     )  # fmt: skip
     saved = get_session(store, account, record.session_id)
     for name in ("final_equity", "total_pnl", "roi_pct", "total_fees"):
@@ -297,7 +294,6 @@ def test_any_decimal_of_the_ledger_is_read_back_exactly(
         list(pairs),
         (fills, len(fills)),
         list(equity),
-        [],
     ]
 
 
@@ -342,7 +338,6 @@ def test_nothing_of_another_account_exists(store: Store, ann: str) -> None:
             *names,
             results=session.results(),
             current_step=1,
-            orders=[],
             fills=[],
             equity=NO_EQUITY,
         )

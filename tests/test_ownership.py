@@ -43,6 +43,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", f"{BACKTEST}/{{session_id}}/step/batch"): {"steps": 5},
     ("POST", f"{BACKTEST}/{{session_id}}/step/batch/fast"): {"steps": 5},
     ("POST", f"{BACKTEST}/{{session_id}}/cancel"): None,
+    ("POST", f"{BACKTEST}/{{session_id}}/fork"): None,
     ("POST", f"{BACKTEST}/{{session_id}}/trade/order"): ORDER,
 }
 """What is sent to each account route that takes a body."""

@@ -18,10 +18,11 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_every_setting_has_a_description_a_flag_and_a_variable() -> None:
     assert tuple(DESCRIPTIONS) == Settings.__struct_fields__
-    numbers = dict.fromkeys(Settings.__struct_fields__, "7") | {"home": "/h", "host": "::1"}
+    texts = {"home": "/h", "host": "::1", "durability": "power"}
+    numbers = dict.fromkeys(Settings.__struct_fields__, "7") | texts
     settings = Settings.from_environment(**numbers)
     assert msgspec.structs.asdict(settings) == {
-        name: {"home": Path("/h"), "host": "::1"}.get(name, 7) for name in DESCRIPTIONS
+        name: (texts | {"home": Path("/h")}).get(name, 7) for name in DESCRIPTIONS
     }
 
 

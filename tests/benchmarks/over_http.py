@@ -34,8 +34,7 @@ HOW_TO_GET_WRK = (
 
 def rows() -> list[Row]:
     """The HTTP rows of the speed table; none, and a hint, where wrk is missing."""
-    if shutil.which("wrk") is None:
-        print(f"{HOW_TO_GET_WRK}\n", file=sys.stderr)
+    if not Load.is_possible():
         return []
     with tempfile.TemporaryDirectory() as directory:
         home = Path(directory)
@@ -122,7 +121,7 @@ def _stepping(server: RunningServer, home: Path) -> list[Row]:
     same_bytes.write_bytes(answer.content)
     paths = [f"/api/v1/backtest/{session}/step" for session in sessions]
     with _baseline(same_bytes) as baseline:
-        load = _Load(home)
+        load = Load(home)
         ours, theirs, one, turns = [], [], [], []
         for _ in range(ROUNDS):
             ours.append(load.requests(server.url, paths[:CONNECTIONS]))
@@ -160,11 +159,19 @@ def _ratio(what: str, ours: list[float], theirs: list[float], baseline: str) -> 
     )
 
 
-class _Load:
+class Load:
     """wrk, posting to paths in turn."""
 
     def __init__(self, directory: Path) -> None:
         self._script = directory / "paths.lua"
+
+    @staticmethod
+    def is_possible() -> bool:
+        """Whether wrk is there; if not, says how to get it."""
+        if shutil.which("wrk") is None:
+            print(f"{HOW_TO_GET_WRK}\n", file=sys.stderr)
+            return False
+        return True
 
     def requests(self, url: str, paths: Sequence[str], connections: int = CONNECTIONS) -> float:
         """Requests per second; every answer must be a success."""

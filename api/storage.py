@@ -1,0 +1,215 @@
+"""Sessions from and to disk: started, rebuilt from their journals, forked, saved. All of it blocks.
+
+A session's journal is written first, then the store: of a session that the store calls running
+there is always a journal, and its journal knows how far it is.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+import structlog
+
+from api.live import Live, rebuilt, start_record
+from api.playing import Player
+from api.retries import Asked, Keys
+from data.candle_cache import LOOK_BACK, CandleCache
+from data.catalogue import effective_imports
+from data.errors import StorageUnavailable
+from data.importer import latest_import
+from data.journal import Journal, JournalDamaged, Journals
+from data.recording import AnswerRecord, ForkRecord, Origin, compacted, encoded
+from data.results import save_results
+from data.sessions import (
+    SessionRecord,
+    fork_session,
+    get_session,
+    missing_sessions,
+    save_failure,
+    save_progress,
+    save_start,
+    unfinished_sessions,
+)
+from data.store import Store
+from sandbox import Market, RiskProfile, Session, SessionConfig
+from sandbox.errors import NoPrice
+
+log = structlog.get_logger()
+
+
+Kept = tuple[Journal | None, Keys]
+"""What a session leaves on disk, without the session."""
+
+
+class Unfinished(NamedTuple):
+    """What an earlier process left: how many sessions run, and which have ended unsaved."""
+
+    running: int
+    to_save: list[SessionRecord]
+
+
+class SessionStorage:
+    """The store, the candles and the journals of a home, as sessions need them."""
+
+    def __init__(self, store: Store, cache: CandleCache, journals: Journals) -> None:
+        self._store = store
+        self._cache = cache
+        self._journals = journals
+
+    def start(self, record: SessionRecord, asked: Asked | None) -> Live:
+        """Load the market as it is now, and begin the journal.
+
+        Raises ``NoPrice`` if no pair has candles, and what the memory budget refuses.
+        """
+        number = latest_import(self._store)
+        market = self._market(record, number)
+        player = Player(Session(session_config(record), market))
+        pinned = msgspec.structs.replace(record, import_number=number)
+        journal = self._journals.create(start_record(pinned, player.session, LOOK_BACK, asked))
+        with self._store.transaction():
+            # What has been pruned since it was loaded could not be loaded again.
+            effective_imports(self._store, record.exchange, record.pairs, number)
+            started = save_start(self._store, record.account_id, record.session_id, number)
+        return Live(started, player, journal, Keys(), asked)
+
+    def load(self, record: SessionRecord) -> Live:
+        """A session as its journal records it, whether it runs or has ended.
+
+        Raises ``JournalDamaged``, ``CandlesDiffer`` or ``Diverged`` if it cannot be what it was,
+        ``StorageUnavailable``, and what the memory budget refuses.
+        """
+        try:
+            recording = self._journals.read(record.session_id)
+        except FileNotFoundError:
+            path = self._journals.path(record.session_id)
+            raise JournalDamaged(f"its journal {path.name} is missing") from None
+        number = 0 if record.import_number is None else record.import_number
+        keys = Keys()
+        player, final = rebuilt(recording, self._market(record, number), keys)
+        journal = None
+        if record.status == "running":
+            journal = self._journals.open(record.session_id)
+        start = recording.start
+        asked = None
+        if start.key is not None and start.body is not None:
+            asked = Asked(start.key, start.body)
+        live = Live(record, player, journal, keys, asked)
+        if journal is not None:
+            live.final = final
+        return live
+
+    def put_aside(self, journals: Sequence[Kept], steps: Mapping[str, int]) -> None:
+        """Compact the journals of sessions that leave memory, and note how far they are."""
+        for journal, keys in journals:
+            compact(journal, keys)
+        save_progress(self._store, steps)
+
+    def save(self, live: Live) -> None:
+        """Save a session that has ended; it may be tried again.
+
+        Raises ``InvalidParameter`` if its numbers are too large to be saved.
+        """
+        session, record = live.session, live.record
+        save_results(
+            self._store,
+            record.account_id,
+            record.session_id,
+            results=session.results(),
+            current_step=session.step_number,
+            fills=session.fills,
+            equity=session.snapshots(),
+        )
+        live.record = get_session(self._store, record.account_id, record.session_id)
+        compact(live.journal, live.keys)
+
+    def fail(self, record: SessionRecord, error: str) -> SessionRecord:
+        """Give up a session that can neither go on nor be saved, and note why."""
+        names = (record.account_id, record.session_id)
+        save_failure(self._store, *names, error)
+        return get_session(self._store, *names)
+
+    def fork(self, live: Live, fork: ForkRecord) -> list[tuple[SessionRecord, Journal]]:
+        """Make the sessions of a fork, which is in the journal of ``live``; those there are, stay."""
+        missing = missing_sessions(self._store, fork.sessions)
+        start = msgspec.structs.replace(
+            start_record(live.record, live.session, LOOK_BACK, None),
+            forked_from=Origin(live.record.session_id, fork.size),
+            at=fork.at,
+        )
+        journals = [
+            self._journals.create(msgspec.structs.replace(start, session_id=session_id))
+            for session_id in missing
+        ]
+        records = fork_session(
+            self._store,
+            live.record,
+            missing,
+            strategy_label=fork.strategy_label,
+            step=fork.at,
+            time=fork.forked_at,
+        )
+        return list(zip(records, journals, strict=True))
+
+    def recording(self, session_id: str) -> bytes:
+        """A session's recording, whole and by itself, whatever past it shares.
+
+        Raises as ``load`` does.
+        """
+        found = self._journals.read(session_id)
+        commands = (r for r in found.records if not isinstance(r, ForkRecord | AnswerRecord))
+        start = msgspec.structs.replace(found.start, forked_from=None, at=0, key=None, body=None)
+        return encoded(start) + b"".join(map(encoded, compacted(commands, ())))
+
+    def unfinished(self) -> Unfinished:
+        """Find out, from their journals, how far the sessions are that were left running."""
+        running = [r for r in unfinished_sessions(self._store) if r.status == "running"]
+        steps: dict[str, int] = {}
+        to_save = []
+        for record in running:
+            try:
+                step, is_cancelled = self._journals.last_step(record.session_id)
+            except (JournalDamaged, StorageUnavailable, FileNotFoundError) as error:
+                # Whoever asks for it is told.
+                log.warning("journal_unreadable", session_id=record.session_id, error=str(error))
+                continue
+            if is_cancelled or step >= record.total_steps:
+                to_save.append(record)
+            elif step != record.current_step:
+                steps[record.session_id] = step
+        save_progress(self._store, steps)
+        return Unfinished(len(running), to_save)
+
+    def _market(self, record: SessionRecord, import_number: int) -> Market:
+        candles = self._cache.candles(
+            record.exchange, record.pairs, import_number, record.start_time, record.end_time
+        )
+        if not candles:
+            raise NoPrice(
+                "none of the session's pairs has candles in its time any more;"
+                " GET /api/v1/market/data-range tells what there is",
+                pairs=record.pairs,
+            )
+        return Market(candles.values())
+
+
+def compact(journal: Journal | None, keys: Keys) -> None:
+    """Compact the journal of a session, if that is possible, and let go of its file."""
+    if journal is None:
+        return
+    try:
+        journal.compact(keys)
+    except (JournalDamaged, StorageUnavailable, OSError) as error:
+        log.warning("journal_not_compacted", path=str(journal.path), error=str(error))
+    journal.close()
+
+
+def session_config(record: SessionRecord) -> SessionConfig:
+    """The configuration that a stored session is run with."""
+    return SessionConfig(
+        start_time=record.start_time,
+        end_time=record.end_time,
+        starting_balance=record.starting_balance,
+        candle_interval=record.interval // 1000,
+        risk=RiskProfile(**record.risk_profile),
+        **record.config,
+    )

@@ -1,0 +1,190 @@
+"""What the journal costs, and how soon a session is back from it."""
+
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import httpx
+import msgspec
+
+from api.bodies import OrderBody
+from api.live import Live, rebuilt, start_record
+from api.playing import Player
+from api.retries import Keys
+from data.journal import Journals
+from data.sessions import SessionRecord
+from data.store import Store
+from sandbox import Market, Session
+from tests.benchmarks.in_process import config
+from tests.benchmarks.market import END, MINUTE, START, SYMBOLS, YEAR, synthetic_year
+from tests.benchmarks.over_http import CONNECTIONS, ROUNDS, Load, fill_store, start_one
+from tests.benchmarks.table import Row, seconds
+from tests.server import RunningServer, running
+
+ORDERS = 10_000
+COMMANDS = 500
+OPEN_SESSIONS = 10_000
+FORKED_TOGETHER = 100
+BACKTEST = "/api/v1/backtest"
+
+
+def rows() -> list[Row]:
+    """All rows of the journal; those over HTTP only where wrk is."""
+    return [*_recovery_and_fork(), *_served()]
+
+
+def _recovery_and_fork() -> list[Row]:
+    market = Market(synthetic_year(symbol) for symbol in SYMBOLS)
+    with tempfile.TemporaryDirectory() as home:
+        journals = Journals(Path(home), synced=False)
+        live = _year_of_orders(market, journals)
+        assert live.journal is not None
+        live.journal.close()
+        took = seconds(lambda: rebuilt(journals.read("bt_year"), market, Keys()), repeat=3)
+        size = live.journal.size
+        forked = seconds(live.session.fork, repeat=50)
+        orders = live.session.order_count
+    return [
+        Row(
+            f"recovery of a year of single steps with {orders:,} orders, after a kill",
+            f"{took:.2f} s",
+            f"a journal of {size / 2**20:.1f} MiB",
+            "",
+            "≤ 1 s",
+            took <= 1,
+        ),
+        Row("fork of it, in process", f"{forked * 1e3:.2f} ms", "", "", "≤ 5 ms", forked <= 5e-3),
+    ]
+
+
+def _year_of_orders(market: Market, journals: Journals) -> Live:
+    """A session stepped one by one through the year that buys and sells 10,000 times."""
+    nothing = dict.fromkeys(SessionRecord.__struct_fields__)
+    record = SessionRecord(
+        **nothing  # type: ignore[arg-type]
+        | {
+            "session_id": "bt_year", "account_id": "bench", "exchange": "binance",
+            "status": "running", "pairs": list(SYMBOLS), "start_time": START,
+            "end_time": END + MINUTE, "interval": MINUTE, "starting_balance": 1_000_000,
+            "config": {}, "risk_profile": {},
+        }
+    )  # fmt: skip
+    player = Player(Session(config(), market))
+    start = start_record(record, player.session, 0, None)
+    live = Live(record, player, journals.create(start), Keys(), None)
+    assert live.journal is not None
+    every = YEAR // ORDERS
+    for step in range(YEAR):
+        if step % every == 0:
+            order = OrderBody("BTCUSDT", "sell" if step // every % 2 else "buy", "market", "0.01")
+            live.order(order)
+        live.step(1)
+        if live.journal.is_worth_compacting:
+            live.journal.compact(())
+    return live
+
+
+def _served() -> list[Row]:
+    with tempfile.TemporaryDirectory() as directory:
+        home = Path(directory)
+        store = Store.open(home)
+        for symbol in SYMBOLS:
+            fill_store(store, synthetic_year(symbol))
+        store.close()
+        return [*_stepping(home), _passivated(home), _many(home)]
+
+
+def _stepping(home: Path) -> list[Row]:
+    if not Load.is_possible():
+        return []
+    load = Load(home)
+    rates: dict[str, list[float]] = {"process": [], "power": [], "without": []}
+    for _ in range(ROUNDS):
+        for kind, found in rates.items():
+            module = "tests.benchmarks.without_journal" if kind == "without" else "api.cli"
+            flags = () if kind == "without" else ("--durability", kind)
+            with running(home, *flags, module=module) as server, server.client() as client:
+                sessions = [start_one(client) for _ in range(CONNECTIONS)]
+                paths = [f"{BACKTEST}/{session}/step" for session in sessions]
+                found.append(load.requests(server.url, paths))
+    return [_cost(rates, "process", 0.9), _cost(rates, "power", 0)]
+
+
+def _cost(rates: dict[str, list[float]], durability: str, bar: float) -> Row:
+    ours, without = rates[durability], rates["without"]
+    ratio = statistics.median(a / b for a, b in zip(ours, without, strict=True))
+    return Row(
+        f"`POST …/step`, 16 connections, durability `{durability}`",
+        f"{statistics.median(ours):,.0f} requests/s",
+        f"{statistics.median(without):,.0f} requests/s without a journal",
+        f"{ratio:.2f} ×",
+        f"≥ {bar} ×" if bar else "",
+        ratio >= bar,
+    )
+
+
+def _passivated(home: Path) -> Row:
+    with running(home, "--idle-seconds", "1") as server, server.client() as client:
+        sessions = [start_one(client) for _ in range(10)]
+        order = {"symbol": "BTCUSDT", "side": "buy", "type": "market", "quantity": "0.0001"}
+        for session in sessions:
+            for number in range(COMMANDS):
+                path = f"{BACKTEST}/{session}"
+                if number % 2:
+                    client.post(f"{path}/trade/order", json=order).raise_for_status()
+                else:
+                    client.post(f"{path}/step").raise_for_status()
+        _wait_until_passivated(client)
+        client.post(f"{BACKTEST}/{sessions[0]}/step").raise_for_status()
+        times = []
+        for session in sessions[1:]:
+            began = time.perf_counter()
+            client.post(f"{BACKTEST}/{session}/step").raise_for_status()
+            times.append(time.perf_counter() - began)
+    took = statistics.median(times)
+    return Row(
+        f"a passivated session of {COMMANDS} commands back, its candles in memory: one step",
+        f"{took * 1e3:.1f} ms",
+        "",
+        "",
+        "≤ 20 ms",
+        took <= 20e-3,
+    )
+
+
+def _wait_until_passivated(client: httpx.Client) -> None:
+    while "candlestep_sessions_in_memory 0\n" not in client.get("/metrics").text:
+        time.sleep(0.2)
+
+
+def _many(home: Path) -> Row:
+    """Ten thousand sessions, forked so that it does not take minutes, each of which trades."""
+    flags = ("--idle-seconds", "2", "--memory-budget", "200MiB")
+    with running(home, *flags) as server, server.client() as client:
+        first = start_one(client)
+        body = {"count": FORKED_TOGETHER}
+        order = {"symbol": "BTCUSDT", "side": "buy", "type": "market", "quantity": "0.0001"}
+        for _ in range(OPEN_SESSIONS // FORKED_TOGETHER):
+            answer = client.post(f"{BACKTEST}/{first}/fork", json=body).raise_for_status()
+            for fork in msgspec.json.decode(answer.content)["forks"]:
+                path = f"{BACKTEST}/{fork['session_id']}"
+                client.post(f"{path}/trade/order", json=order).raise_for_status()
+                client.post(f"{path}/step").raise_for_status()
+        count = client.get("/health").json()["open_sessions"]
+        assert count > OPEN_SESSIONS
+        peak = _peak_memory(server)
+    return Row(
+        f"{count:,} open sessions that traded, budget 200 MiB: most memory that the server took",
+        f"{peak / 1024:.0f} MiB",
+        "",
+        "",
+        "< 512 MiB",
+        peak < 512 * 1024,
+    )
+
+
+def _peak_memory(server: RunningServer) -> float:
+    """In KiB; Linux tells it under /proc."""
+    status = Path(f"/proc/{server.process.pid}/status").read_text()
+    return float(status.split("VmHWM:")[1].split()[0])
