@@ -6,7 +6,7 @@ two.
 
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -35,6 +35,7 @@ from sandbox import (
     format_time,
     interval_name,
 )
+from sandbox.fees import FeeModel
 
 
 class CreateAnswer(msgspec.Struct, frozen=True):
@@ -497,6 +498,24 @@ class SlippageAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     bps: Decimals | UnsetType = UNSET
 
 
+class FeePeriodAnswer(msgspec.Struct, frozen=True):
+    start: Time = msgspec.field(name="from")
+    until: Time | None
+    symbols: Annotated[list[str] | None, Meta(description="Null: all that no other names.")]
+    maker: Decimals
+    taker: Decimals
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> "FeePeriodAnswer":
+        return cls(
+            entry["from"],
+            entry.get("until"),
+            entry.get("symbols"),
+            entry["maker"],
+            entry["taker"],
+        )
+
+
 class RiskAnswer(msgspec.Struct, frozen=True):
     max_order_size_pct: Decimals | None
     max_position_size_pct: Decimals | None
@@ -517,7 +536,12 @@ class ResultsConfig(msgspec.Struct, frozen=True):
     pairs: list[str]
     exchange: str
     import_number: Annotated[int | None, Meta(description="The data version it ran on.")]
-    fee_rate: Decimals
+    fee_rate: Annotated[Decimals | None, Meta(description="Null with a `fee_model`.")]
+    fee_model: FeeModel | None
+    fee_bps: Annotated[Decimals | None, Meta(description="Of the model `fixed_bps`.")]
+    fee_schedule: Annotated[
+        list[FeePeriodAnswer] | None, Meta(description="What `match_exchange` was run with.")
+    ]
     slippage: SlippageAnswer
     trigger: Literal["path", "close"]
     liquidate_at_end: bool

@@ -18,6 +18,7 @@ from api.fields import (
     Symbol,
     TimeGiven,
 )
+from sandbox.fees import FeeModel
 
 MOST_FORKS = 100
 """Of one call."""
@@ -63,7 +64,20 @@ class CreateBody(Body):
     exchange: Annotated[
         str, Meta(max_length=200, extra_json_schema={"pattern": EXCHANGE_PATTERN})
     ] = "binance"
-    fee_rate: Fraction = "0.001"
+    fee_rate: Annotated[
+        Fraction | None,
+        Meta(description="0.001 where neither this nor `fee_model` is given; not with it."),
+    ] = None
+    fee_model: Annotated[
+        FeeModel | None,
+        Meta(
+            description="`none`; `fixed_bps`, which is `fee_bps`; `tiered_maker_taker`, by the"
+            " volume of the last 30 days; `match_exchange`, by the dated schedule of `exchange`."
+        ),
+    ] = None
+    fee_bps: Annotated[
+        BasisPoints | None, Meta(description="Of `fixed_bps` only; left out: 5.")
+    ] = None
     slippage: Slippage | None = None
     trigger: Literal["path", "close"] = "path"
     liquidate_at_end: bool = False

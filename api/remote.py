@@ -27,7 +27,7 @@ from sandbox import SandboxError
 
 _BACKTEST = "/api/v1/backtest"
 _AGENTS = "/api/v1/agents"
-_NOT_ASKED_FOR = ("currency",)
+_NOT_ASKED_FOR = ("currency", "fee_schedule")
 """Of a recorded configuration, what a server finds by itself."""
 
 _encode = msgspec.json.encode

@@ -10,6 +10,7 @@ from api.answers import (
     CompareAnswer,
     Comparison,
     EquityCurveAnswer,
+    FeePeriodAnswer,
     MetricsAnswer,
     PairAnswer,
     ResultsAnswer,
@@ -121,7 +122,10 @@ def _results(store: Store, record: SessionRecord) -> ResultsAnswer:
             pairs=record.pairs,
             exchange=record.exchange,
             import_number=record.import_number,
-            fee_rate=config["fee_rate"],
+            fee_rate=config.get("fee_rate"),
+            fee_model=config.get("fee_model"),
+            fee_bps=config.get("fee_bps"),
+            fee_schedule=_fee_schedule(config),
             slippage=SlippageAnswer(**config["slippage"]),
             trigger=config["trigger"],
             liquidate_at_end=config["liquidate_at_end"],
@@ -131,6 +135,11 @@ def _results(store: Store, record: SessionRecord) -> ResultsAnswer:
         metrics_answer(metrics),
         [PairAnswer(p.symbol, p.trades, p.win_rate, money(p.net_pnl)) for p in pairs],
     )
+
+
+def _fee_schedule(config: dict[str, Any]) -> list[FeePeriodAnswer] | None:
+    entries = config.get("fee_schedule")
+    return None if entries is None else [FeePeriodAnswer.of(entry) for entry in entries]
 
 
 def _equity_curve(store: Store, record: SessionRecord, every: int) -> EquityCurveAnswer:

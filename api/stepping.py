@@ -33,6 +33,7 @@ from api.retries import Asked, asked, require_same
 from api.routing import Call, Encoded, Route
 from data.accounts import Agent, get_agent
 from data.catalogue import Series
+from data.fee_schedules import fee_schedule
 from data.sessions import (
     SessionRecord,
     SortBy,
@@ -228,7 +229,7 @@ def _plan(server: Server, call: Call, body: CreateBody) -> _Plan:
         raise _no_data(series, body)
     settings: dict[str, Any] = {
         "currency": currency,
-        "fee_rate": str(body.fee_rate),
+        **_fees(server, body, exchange),
         "slippage": _slippage(body),
         "trigger": body.trigger,
         "liquidate_at_end": body.liquidate_at_end,
@@ -241,8 +242,18 @@ def _plan(server: Server, call: Call, body: CreateBody) -> _Plan:
         risk=RiskProfile(**agent.risk_profile),
         **settings,
     )
-    settings["fee_rate"] = f"{config.costs.fee_rate.normalize():f}"
+    # The rates themselves, so that the session stays what it is when a schedule's file changes.
+    settings |= config.costs.fees.settings()
     return _Plan(agent, exchange, pairs[: server.settings.max_pairs], config, settings)
+
+
+def _fees(server: Server, body: CreateBody, exchange: str) -> dict[str, Any]:
+    """What the body says of fees, with the venue's schedule where that is asked for."""
+    said = {"fee_rate": body.fee_rate, "fee_model": body.fee_model, "fee_bps": body.fee_bps}
+    fees = {name: value for name, value in said.items() if value is not None}
+    if body.fee_model == "match_exchange":
+        fees["fee_schedule"] = fee_schedule(exchange, server.settings.home)
+    return fees
 
 
 def _slippage(body: CreateBody) -> dict[str, Any]:

@@ -25,12 +25,14 @@ from sandbox.metrics import Metrics
 from sandbox.orders import Fill, Order
 from sandbox.risk import RiskProfile
 from sandbox.session import PairResult, Results, Session, Step
+from sandbox.trades import ClosedTrade, closed_trades
 
 __all__ = [
     "INTERVALS",
     "Balance",
     "Candle",
     "Candles",
+    "ClosedTrade",
     "EquityCurve",
     "Fill",
     "Holding",
@@ -56,6 +58,7 @@ __all__ = [
     "Step",
     "SymbolNotFound",
     "Ticker",
+    "closed_trades",
     "format_time",
     "interval_name",
     "parse_interval",

@@ -1,6 +1,6 @@
 """The configuration of a session, read and checked once."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal, get_args
@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 from sandbox.clock import Clock, parse_interval, parse_time
 from sandbox.costs import Costs
 from sandbox.errors import InvalidParameter
+from sandbox.fees import FeeModel, parse_fees
 from sandbox.money import AMOUNT_PLACES, parse_positive
 from sandbox.risk import RiskProfile
 
@@ -43,7 +44,10 @@ class SessionConfig:
         starting_balance: Number,
         candle_interval: str | int = "1m",
         currency: str = "USDT",
-        fee_rate: Number = "0.001",
+        fee_rate: Number | None = None,
+        fee_model: FeeModel | None = None,
+        fee_bps: Number | None = None,
+        fee_schedule: Sequence[Mapping[str, Any]] | None = None,
         slippage: Mapping[str, Any] = _VOLUME_MODEL,
         trigger: Trigger = "path",
         liquidate_at_end: bool = False,
@@ -52,7 +56,11 @@ class SessionConfig:
         """Check and keep the configuration; raises ``InvalidParameter`` naming the field.
 
         Times are ISO 8601, ``datetime`` or milliseconds; ``candle_interval`` is a name or in
-        seconds; ``fee_rate`` is a fraction of the notional. ``slippage`` is
+        seconds. Fees are ``fee_rate``, a fraction of the notional (0.001 if nothing is said), or
+        those of a ``fee_model``: ``"none"``; ``"fixed_bps"`` with ``fee_bps``, hundredths of a
+        percent (5); ``"tiered_maker_taker"`` (see ``sandbox.fees.TIERS``); or
+        ``"match_exchange"`` with ``fee_schedule``, a venue's dated rates (see
+        ``FeeSchedule.parse``). ``slippage`` is
         ``{"model": "volume"}``, ``{"model": "fixed_bps", "bps": 5}`` or ``{"model": "none"}``.
         With ``trigger="close"`` pending orders are checked against closes only. With
         ``liquidate_at_end`` open positions are sold at the session's end.
@@ -66,7 +74,15 @@ class SessionConfig:
         if not isinstance(currency, str) or not 1 <= len(currency) <= _LONGEST_CURRENCY:
             raise InvalidParameter("currency", "must be a short name such as 'USDT'")
         self.currency = currency
-        self.costs = Costs.parse(fee_rate, slippage)
+        fees = parse_fees(
+            fee_rate=fee_rate,
+            fee_model=fee_model,
+            fee_bps=fee_bps,
+            fee_schedule=fee_schedule,
+            start=self.clock.start,
+            end=self.clock.end,
+        )
+        self.costs = Costs.parse(fees, slippage)
         if trigger not in _TRIGGERS:
             raise InvalidParameter("trigger", f"must be one of {', '.join(_TRIGGERS)}")
         self.trigger: Trigger = trigger

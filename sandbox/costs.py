@@ -8,6 +8,7 @@ import msgspec
 
 from sandbox.candles import Candles, RecentVolume
 from sandbox.errors import InvalidParameter
+from sandbox.fees import Fees
 from sandbox.money import (
     ONE,
     PRICE_PLACES,
@@ -48,21 +49,19 @@ class Cost(NamedTuple):
 
 
 class Costs(msgspec.Struct, frozen=True):
-    """Fee rate and slippage model of a session."""
+    """Fees and slippage model of a session."""
 
-    fee_rate: Decimal
-    """Fraction of the notional."""
+    fees: Fees
     model: SlippageModel
     fixed: Decimal = ZERO
     """Slippage of the ``fixed_bps`` model, as a fraction."""
 
     @classmethod
-    def parse(cls, fee_rate: object, slippage: object) -> "Costs":
-        """Read ``fee_rate`` (a fraction) and ``slippage`` such as ``{"model": "volume"}``.
+    def parse(cls, fees: Fees, slippage: object) -> "Costs":
+        """These fees, and ``slippage`` such as ``{"model": "volume"}``, read.
 
         ``{"model": "fixed_bps", "bps": 5}`` makes every price worse by 5 hundredths of a percent.
         """
-        rate = parse_share("fee_rate", fee_rate, PRICE_PLACES, 1)
         if not isinstance(slippage, Mapping) or slippage.get("model") not in _MODELS:
             raise InvalidParameter(
                 "slippage", f"must be an object whose model is one of {', '.join(_MODELS)}"
@@ -74,14 +73,9 @@ class Costs(msgspec.Struct, frozen=True):
                 "slippage", f"the model {model} takes exactly {', '.join(sorted(parameters))}"
             )
         if model != "fixed_bps":
-            return cls(rate, model)
+            return cls(fees, model)
         bps = parse_share("slippage.bps", slippage["bps"], PRICE_PLACES // 2, _HIGHEST_BPS)
-        return cls(rate, model, rounded(multiply(bps, Decimal("0.0001")), PRICE_PLACES))
-
-    def cost(self, quantity: Decimal, price: Decimal) -> Cost:
-        """The cost of trading ``quantity`` at ``price``."""
-        quote_amount = rounded_product(quantity, price)
-        return Cost(quote_amount, rounded_product(quote_amount, self.fee_rate))
+        return cls(fees, model, rounded(multiply(bps, Decimal("0.0001")), PRICE_PLACES))
 
     def slippage(self, quantity: Decimal, candles: Candles, stop: int, reference: int) -> Decimal:
         """The fraction by which trading ``quantity`` makes the price worse.
@@ -95,6 +89,12 @@ class Costs(msgspec.Struct, frozen=True):
             return self.fixed
         recent = candles.recent_volume(stop, candles.interval(reference))
         return _LEAST if recent is None else _volume_slippage(quantity, recent)
+
+
+def cost_at(quantity: Decimal, price: Decimal, fee_rate: Decimal) -> Cost:
+    """The cost of trading ``quantity`` at ``price`` for a fee of ``fee_rate``, a fraction."""
+    quote_amount = rounded_product(quantity, price)
+    return Cost(quote_amount, rounded_product(quote_amount, fee_rate))
 
 
 def slipped(price: Decimal, side: Side, slippage: Decimal) -> Decimal:

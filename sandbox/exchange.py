@@ -10,19 +10,24 @@ import msgspec
 from sandbox.account import Account
 from sandbox.book import Book
 from sandbox.candles import Candles
-from sandbox.costs import Cost, Costs, slipped
+from sandbox.costs import Cost, Costs, cost_at, slipped
 from sandbox.errors import InvalidParameter, InvalidState, RiskLimitExceeded
+from sandbox.fees import TradedVolume
 from sandbox.history import History
 from sandbox.market import Market
 from sandbox.money import (
+    AMOUNT_PLACES,
+    AMOUNT_UNIT,
     EXACT,
     MARKET,
+    MAXIMUM,
     PRICE_PLACES,
     ZERO,
     add,
     largest_float_up_to,
     rounded_product,
     rounded_ratio,
+    rounded_share,
     smallest_float_from,
     subtract,
 )
@@ -91,6 +96,7 @@ class Exchange:
         self._oco_groups: dict[str, dict[int, None]] = {}
         self._pending_buys: dict[str, Decimal] = {}
         self._today = TradingDay(start, starting_balance)
+        self._traded = TradedVolume()
 
     def copy(self) -> "Exchange":
         """The same exchange, independent from now on; orders, fills and candles are shared."""
@@ -106,6 +112,7 @@ class Exchange:
         copied._oco_groups = {name: ids.copy() for name, ids in self._oco_groups.items()}
         copied._pending_buys = self._pending_buys.copy()
         copied._today = copy(self._today)
+        copied._traded = copy(self._traded)
         return copied
 
     def advance(self, until: int) -> None:
@@ -113,6 +120,16 @@ class Exchange:
         events = self._events
         while events and events[0].time <= until:
             self._finish_instant(events[0].time)
+        self.now = until
+
+    def advance_to_change(self, until: int) -> None:
+        """Let time pass until an order fills or closes, and to ``until`` at most."""
+        events = self._events
+        fills, closed = len(self.fills), len(self.closed)
+        while events and events[0].time <= until:
+            self._finish_instant(events[0].time)
+            if len(self.fills) > fills or len(self.closed) > closed:
+                return
         self.now = until
 
     def _finish_instant(self, time: int) -> None:
@@ -199,6 +216,33 @@ class Exchange:
             price = self.market.price(symbol, self.now)
             order = self._accept(msgspec.structs.replace(self._draft(request), reason=reason))
             self._fill(order, self._trade_now(request, price, candles))
+
+    def affordable(self, request: OrderRequest, cash: Decimal) -> Decimal:
+        """The quantity at which the buy ``request`` would take at most ``cash``; may be 0.
+
+        Where slippage grows with the quantity, that of the slightly larger order is reckoned
+        with that ``cash`` would buy without costs, so a little may be left over.
+        """
+        candles = self.market.time_line(request.symbol)
+        price = self.market.price(request.symbol, self.now)
+        at_once = _fills_at_once(request, price)
+        base_price = price if at_once else self._draft(request).trigger
+        quantity = min(rounded_ratio(cash, base_price, AMOUNT_PLACES), MAXIMUM)
+        most = msgspec.structs.replace(request, quantity=quantity)
+        if at_once:
+            unit_price = self._trade_now(most, price, candles).price
+            fee_rate = self._fee_rate(request.symbol, is_maker=False)
+        else:
+            unit_price = self._price_to_lock(self._draft(most), candles)
+            fee_rate = self._costs.fees.highest(request.symbol)
+        cost = cost_at(quantity, unit_price, fee_rate).to_buy
+        if cost > cash:
+            quantity = rounded_share(cash, quantity, cost)
+        while quantity > 0 and (cost := cost_at(quantity, unit_price, fee_rate).to_buy) > cash:
+            # Roundings are what is too much: less than a unit of each, in money and in quantity.
+            excess = rounded_ratio(subtract(cost, cash), base_price, AMOUNT_PLACES)
+            quantity = subtract(quantity, add(excess, AMOUNT_UNIT))
+        return max(quantity, ZERO)
 
     def order(self, order_id: int) -> Order:
         """The order with this id; raises ``OrderNotFound``."""
@@ -293,12 +337,16 @@ class Exchange:
         return order
 
     def _cash_to_lock(self, order: Order, candles: Candles) -> Decimal:
-        """What the buy would cost at its trigger, with the slippage of now."""
-        price = order.trigger
-        if order.type != "limit":
-            slippage = self._slippage_now(order.quantity, candles)
-            price = slipped(price, order.side, slippage)
-        return self._costs.cost(order.quantity, price).to_buy
+        """What the buy would cost at its trigger, with the slippage of now and the highest fee."""
+        price = self._price_to_lock(order, candles)
+        return cost_at(order.quantity, price, self._costs.fees.highest(order.symbol)).to_buy
+
+    def _price_to_lock(self, order: Order, candles: Candles) -> Decimal:
+        """The trigger of the buy, with the slippage of now."""
+        if order.type == "limit":
+            return order.trigger
+        slippage = self._slippage_now(order.quantity, candles)
+        return slipped(order.trigger, order.side, slippage)
 
     def _trade_now(self, request: OrderRequest, price: Decimal, candles: Candles) -> _Terms:
         """The terms of an order that fills at once, never worse than its limit."""
@@ -311,7 +359,8 @@ class Exchange:
             fill_price = limit
             worse_by = MARKET.subtract(limit, price).copy_abs()
             slippage = rounded_ratio(worse_by, price, PRICE_PLACES)
-        cost = self._costs.cost(request.quantity, fill_price)
+        fee_rate = self._fee_rate(request.symbol, is_maker=False)
+        cost = cost_at(request.quantity, fill_price, fee_rate)
         return _Terms(request.quantity, fill_price, slippage, cost)
 
     def _trigger(self, order: Order, base_price: Decimal, candles: Candles, index: int) -> None:
@@ -328,7 +377,8 @@ class Exchange:
             stop = candles.last_complete(opened) + 1
             slippage = self._costs.slippage(quantity, candles, stop, index)
         price = slipped(base_price, order.side, slippage)
-        trade = _Terms(quantity, price, slippage, self._costs.cost(quantity, price))
+        fee_rate = self._fee_rate(order.symbol, is_maker=order.type == "limit")
+        trade = _Terms(quantity, price, slippage, cost_at(quantity, price, fee_rate))
         if order.side == "buy":
             spendable = add(self.account.available_cash, order.locked_cash)
             if trade.cost.to_buy > spendable:
@@ -432,6 +482,12 @@ class Exchange:
     def _slippage_now(self, quantity: Decimal, candles: Candles) -> Decimal:
         last = candles.last_complete(self.now)
         return self._costs.slippage(quantity, candles, last + 1, max(last, 0))
+
+    def _fee_rate(self, symbol: str, *, is_maker: bool) -> Decimal:
+        """The rate of a fill now."""
+        fees = self._costs.fees
+        volume = self._traded.at(self.now, self.fills) if fees.counts_volume else ZERO
+        return fees.rate(symbol, self.now, volume, is_maker=is_maker)
 
     def _check_risk(self, order: Order, cost: Decimal) -> None:
         """Raise ``RiskLimitExceeded`` and record ``order`` as rejected if a limit refuses it."""

@@ -47,7 +47,8 @@ PRICE_PLACES = 16
 """Decimal places of fill prices, trigger prices and slippage fractions."""
 
 _UNIT = {places: Decimal(f"1e-{places}") for places in (2, AMOUNT_PLACES, PRICE_PLACES)}
-_AMOUNT_UNIT = _UNIT[AMOUNT_PLACES]
+AMOUNT_UNIT = _UNIT[AMOUNT_PLACES]
+"""The smallest quantity, and the smallest amount of money."""
 
 _quantize = _ROUNDING.quantize
 
@@ -70,18 +71,23 @@ def rounded_ratio(numerator: Decimal, denominator: Decimal, places: int) -> Deci
 
 def rounded_product(a: Decimal, b: Decimal) -> Decimal:
     """``a * b`` as an amount: exact, then 8 places half up."""
-    return _quantize(multiply(a, b), _AMOUNT_UNIT)
+    return _quantize(multiply(a, b), AMOUNT_UNIT)
 
 
 def rounded_share(amount: Decimal, part: Decimal, whole: Decimal) -> Decimal:
     """``amount * part / whole`` as an amount, rounded once: 8 places, half up."""
     share = _DIVISION.divide(MARKET.multiply(amount, part), whole)
-    return _ROUNDING.quantize(share, _AMOUNT_UNIT)
+    return _ROUNDING.quantize(share, AMOUNT_UNIT)
 
 
 def decimal_of(value: float) -> Decimal:
     """The decimal that a float's shortest representation shows: the number that was imported."""
     return Decimal(repr(value))
+
+
+def plain(value: Decimal) -> str:
+    """``value`` as text without exponent and trailing zeros: ``0.001``."""
+    return f"{EXACT.normalize(value):f}"
 
 
 def largest_float_up_to(value: Decimal) -> float:

@@ -5,6 +5,7 @@ from decimal import Decimal
 from typing import Literal
 
 import msgspec
+import numpy as np
 
 from sandbox.account import Account, Portfolio
 from sandbox.clock import format_time
@@ -15,7 +16,16 @@ from sandbox.fixed_point import as_floats
 from sandbox.history import EquityCurve
 from sandbox.market import Market
 from sandbox.metrics import EquitySeries, Metrics, compute_metrics, trade_figures
-from sandbox.money import AMOUNT_PLACES, ZERO, add, multiply, rounded, rounded_ratio, subtract
+from sandbox.money import (
+    AMOUNT_PLACES,
+    ZERO,
+    add,
+    multiply,
+    parse_positive,
+    rounded,
+    rounded_ratio,
+    subtract,
+)
 from sandbox.orders import Fill, Order, parse_name, parse_request
 from sandbox.reads import SessionReads
 
@@ -198,26 +208,66 @@ class Session(SessionReads):
         self._require_running("cancel an order")
         return self._exchange.cancel(order_id)
 
+    def affordable(
+        self,
+        *,
+        symbol: str,
+        cash: Number,
+        type: str = "market",
+        price: Number | None = None,
+        trigger_price: Number | None = None,
+    ) -> Decimal:
+        """The quantity that a buy placed now gets for at most ``cash``, costs included; may be 0.
+
+        At the market, or of an order with the price that its type needs. All of the cash is
+        used but for a rounding; where slippage grows with the quantity, a little more is left.
+        Raises what ``place_order`` raises for these values, but ``InsufficientBalance``.
+        """
+        request = parse_request(
+            now=self._exchange.now,
+            symbol=symbol,
+            side="buy",
+            type=type,
+            quantity=1,
+            price=price,
+            trigger_price=trigger_price,
+        )
+        return self._exchange.affordable(request, parse_positive("cash", cash, AMOUNT_PLACES))
+
     def step(self, steps: int = 1) -> Step:
         """Advance by ``steps`` candles of the session, at most to its end.
 
         Every candle on the way is checked against the pending orders. The cost grows with what
         happens, not with the number of steps. Raises ``InvalidState`` after the end.
         """
-        if self.status != "running":
-            self._require_running("step")
-        if type(steps) is not int or steps < 1:
-            raise InvalidParameter("steps", f"must be a whole number from 1 on, got {shown(steps)}")
+        after = self._step_after(steps)
         exchange = self._exchange
         clock = self._clock
         reported_fills = len(exchange.fills)
         before = self._step
-        after = min(before + steps, clock.total_steps)
         exchange.advance(clock.start + after * clock.interval)
         self._step = after
-        if self._step == clock.total_steps:
+        if after == clock.total_steps:
             self._complete()
-        return self._report(reported_fills, self._step - before)
+        return self._report(reported_fills, after - before)
+
+    def step_to_change(self, steps: int) -> Step:
+        """Advance to the end of the step in which an order fills or closes, at most ``steps``.
+
+        As ``step``, for an agent that need not look while nothing happens to its orders.
+        """
+        last = self._step_after(steps)
+        exchange = self._exchange
+        clock = self._clock
+        reported_fills = len(exchange.fills)
+        before = self._step
+        exchange.advance_to_change(clock.start + last * clock.interval)
+        after = -(-(exchange.now - clock.start) // clock.interval)
+        exchange.advance(clock.start + after * clock.interval)
+        self._step = after
+        if after == clock.total_steps:
+            self._complete()
+        return self._report(reported_fills, after - before)
 
     def cancel(self) -> Step:
         """End the session here: pending orders are cancelled, positions stay as they are."""
@@ -235,6 +285,16 @@ class Session(SessionReads):
         if self.status != "running":
             times.add(self.time)
         return self._exchange.history.equity_curve(self.market, sorted(times))
+
+    def equity_curve(self, steps: int = 1) -> EquityCurve:
+        """Equity at the start, at every ``steps`` steps since, and now. Linear in their number."""
+        if type(steps) is not int or steps < 1:
+            raise InvalidParameter("steps", f"must be a whole number from 1 on, got {shown(steps)}")
+        clock = self._clock
+        times = np.arange(clock.start, self.time + 1, steps * clock.interval)
+        if times[-1] != self.time:
+            times = np.append(times, self.time)
+        return self._exchange.history.equity_curve(self.market, times)
 
     def fork(self) -> "Session":
         """A session that shares this one's past and is independent from now on.
@@ -254,6 +314,14 @@ class Session(SessionReads):
         if self.status != "running":
             self._final_results = results
         return results
+
+    def _step_after(self, steps: int) -> int:
+        """The step that is ``steps`` after this one, at most the last."""
+        if self.status != "running":
+            self._require_running("step")
+        if type(steps) is not int or steps < 1:
+            raise InvalidParameter("steps", f"must be a whole number from 1 on, got {shown(steps)}")
+        return min(self._step + steps, self._clock.total_steps)
 
     def _complete(self) -> None:
         self._exchange.cancel_all("session_end")

@@ -29,6 +29,18 @@ SNAPSHOT_STEPS = 60
 VOLUME_CANDLES = 60
 LEAST_SLIPPAGE = Decimal("0.0001")
 MOST_SLIPPAGE = Decimal("0.1")
+TIER_DAYS = 30
+
+# Least 30-day volume, maker rate, taker rate.
+TIERS = [
+    (ZERO, Decimal("0.0008"), Decimal("0.001")),
+    (Decimal(10_000), Decimal("0.0007"), Decimal("0.0009")),
+    (Decimal(50_000), Decimal("0.0006"), Decimal("0.0008")),
+    (Decimal(100_000), Decimal("0.0005"), Decimal("0.0007")),
+    (Decimal(1_000_000), Decimal("0.0004"), Decimal("0.0006")),
+    (Decimal(10_000_000), Decimal("0.0003"), Decimal("0.0005")),
+    (Decimal(100_000_000), Decimal("0.0002"), Decimal("0.0004")),
+]
 
 # symbol, interval, open time, open, high, low, close, volume (None: the data has no volume)
 Row = tuple[str, int, int, float, float, float, float, float | None]
@@ -58,6 +70,16 @@ class Candle:
         return self.open_time + self.interval
 
 
+class FeePeriod(NamedTuple):
+    """What a venue charges from ``start`` until ``stop``, for some symbols or (None) for all."""
+
+    start: int
+    stop: int | None
+    maker: Decimal
+    taker: Decimal
+    symbols: tuple[str, ...] | None
+
+
 @dataclass(frozen=True)
 class Config:
     start: int
@@ -65,6 +87,9 @@ class Config:
     interval: int
     balance: Decimal
     fee_rate: Decimal = Decimal("0.001")
+    fee_model: str | None = None
+    fee_bps: Decimal = Decimal(5)
+    fee_schedule: tuple[FeePeriod, ...] = ()
     slippage: str = "volume"
     bps: Decimal = ZERO
     trigger: str = "path"
@@ -518,7 +543,8 @@ class Oracle:
                 price = limit
                 off = abs(Fraction(price) / Fraction(market_price) - 1)
                 slippage = rounded(off, PRICE_PLACES)
-        notional, fee = self._notional_and_fee(order.quantity, price)
+        rate = self._fee_rate(order.symbol, is_maker=False)
+        notional, fee = self._notional_and_fee(order.quantity, price, rate)
         if notional == 0:
             raise Refused("INVALID_PARAMETER")
         if order.side == "buy":
@@ -527,7 +553,7 @@ class Oracle:
         else:
             self._check_free(order)
         self._record(order)
-        self._fill(order, order.quantity, price, slippage, self.time)
+        self._fill(order, order.quantity, price, slippage, self.time, is_maker=False)
 
     def _place_pending(self, order: Order) -> None:
         """A buy locks its cost at its trigger, a limit sell its quantity, a protective sell
@@ -537,7 +563,8 @@ class Oracle:
         if order.side == "buy":
             slippage = ZERO if order.type == "limit" else self._slippage_now(order)
             price = self._slipped(order, order.trigger, slippage)
-            lock = sum(self._notional_and_fee(order.quantity, price), ZERO)
+            rate = self._highest_fee_rate(order.symbol)
+            lock = sum(self._notional_and_fee(order.quantity, price, rate), ZERO)
             self._check_affordable(lock)
             self._check_risk(order, lock)
             order.locked_cash = lock
@@ -598,9 +625,64 @@ class Oracle:
 
     # Costs (section 5)
 
-    def _notional_and_fee(self, quantity: Decimal, price: Decimal) -> tuple[Decimal, Decimal]:
+    def _notional_and_fee(
+        self, quantity: Decimal, price: Decimal, rate: Decimal
+    ) -> tuple[Decimal, Decimal]:
         notional = rounded(quantity * price, AMOUNT_PLACES)
-        return notional, rounded(notional * self.config.fee_rate, AMOUNT_PLACES)
+        return notional, rounded(notional * rate, AMOUNT_PLACES)
+
+    def _flat_fee_rate(self) -> Decimal | None:
+        """The rate of the models that have but one."""
+        config = self.config
+        if config.fee_model is None:
+            return config.fee_rate
+        return {"none": ZERO, "fixed_bps": config.fee_bps / 10_000}.get(config.fee_model)
+
+    def _fee_rate(self, symbol: str, *, is_maker: bool) -> Decimal:
+        """What a fill of now pays: only limits that rested in the book are makers."""
+        flat = self._flat_fee_rate()
+        if flat is not None:
+            return flat
+        if self.config.fee_model == "tiered_maker_taker":
+            since = self.time - TIER_DAYS * DAY
+            traded = sum((f.quote_amount for f in self.fills if f.time > since), ZERO)
+            _, maker, taker = [tier for tier in TIERS if tier[0] <= traded][-1]
+        else:
+            begun = [p for p in self.config.fee_schedule if p.start <= self.time]
+            begun.sort(key=lambda period: period.start)
+            of_symbol = [p for p in begun if p.symbols is not None and symbol in p.symbols]
+            of_all = [p for p in begun if p.symbols is None]
+            latest = [kind[-1] for kind in (of_symbol, of_all) if kind]
+            valid = [p for p in latest if p.stop is None or self.time < p.stop]
+            _, _, maker, taker, _ = valid[0]
+        return maker if is_maker else taker
+
+    def _highest_fee_rate(self, symbol: str) -> Decimal:
+        """The highest that the model may ask of a fill during the session."""
+        flat = self._flat_fee_rate()
+        if flat is not None:
+            return flat
+        if self.config.fee_model == "tiered_maker_taker":
+            return max(rate for tier in TIERS for rate in tier[1:])
+        config = self.config
+        last = config.start + self.total_steps * config.interval
+        highest = ZERO
+        for period in config.fee_schedule:
+            same_kind = [
+                other.start
+                for other in config.fee_schedule
+                if other.start > period.start
+                and (
+                    other.symbols is None
+                    if period.symbols is None
+                    else other.symbols is not None and symbol in other.symbols
+                )
+            ]
+            stop = period.stop if period.stop is not None else min(same_kind, default=last + 1)
+            concerns = period.symbols is None or symbol in period.symbols
+            if concerns and period.start <= last and stop > config.start:
+                highest = max(highest, period.maker, period.taker)
+        return highest
 
     def _slipped(self, order: Order, base: Decimal, slippage: Decimal) -> Decimal:
         sign = 1 if order.side == "buy" else -1
@@ -644,9 +726,17 @@ class Oracle:
     # Fills and their consequences (sections 4 and 5)
 
     def _fill(
-        self, order: Order, quantity: Decimal, price: Decimal, slippage: Decimal, time: int
+        self,
+        order: Order,
+        quantity: Decimal,
+        price: Decimal,
+        slippage: Decimal,
+        time: int,
+        *,
+        is_maker: bool,
     ) -> None:
-        notional, fee = self._notional_and_fee(quantity, price)
+        rate = self._fee_rate(order.symbol, is_maker=is_maker)
+        notional, fee = self._notional_and_fee(quantity, price, rate)
         position = self.positions[order.symbol]
         realized: Decimal | None = None
         if order.side == "buy":
@@ -715,11 +805,13 @@ class Oracle:
             slippage = self._slippage(order.symbol, quantity, candle.interval, opened)
         price = self._slipped(order, base, slippage)
         if order.side == "buy":
-            cost = sum(self._notional_and_fee(quantity, price), ZERO)
+            rate = self._fee_rate(order.symbol, is_maker=order.type == "limit")
+            cost = sum(self._notional_and_fee(quantity, price, rate), ZERO)
             if cost > self.available_cash() + order.locked_cash:
                 self._close(order, "rejected", "insufficient_balance")
                 return
-        self._fill(order, quantity, price, slippage, candle.complete)
+        is_maker = order.type == "limit"
+        self._fill(order, quantity, price, slippage, candle.complete, is_maker=is_maker)
 
     # Time (sections 3, 4 and 7)
 
@@ -815,5 +907,5 @@ class Oracle:
         self._record(order)
         slippage = self._slippage_now(order)
         price = self._slipped(order, market_price, slippage)
-        self._fill(order, quantity, price, slippage, self.time)
+        self._fill(order, quantity, price, slippage, self.time, is_maker=False)
         self._events.filled.append(order)

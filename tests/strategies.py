@@ -9,20 +9,35 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import msgspec
 import numpy as np
 from hypothesis import strategies as st
 
-from sandbox import Candles, Market, RiskProfile, SandboxError, Session, SessionConfig
+from sandbox import (
+    Candles,
+    Market,
+    RiskProfile,
+    SandboxError,
+    Session,
+    SessionConfig,
+    format_time,
+)
 
 SECOND = 1_000
 MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 
-INTERVALS = {MINUTE: "1m", 5 * MINUTE: "5m", 15 * MINUTE: "15m", HOUR: "1h", 4 * HOUR: "4h"}
+INTERVALS = {
+    MINUTE: "1m",
+    5 * MINUTE: "5m",
+    15 * MINUTE: "15m",
+    HOUR: "1h",
+    4 * HOUR: "4h",
+    DAY: "1d",
+}
 MIDNIGHT = 1_709_164_800_000  # 2024-02-29T00:00:00Z
 SYMBOLS = ("AAAUSDT", "BBBUSDT", "CCCUSDT")
 UNKNOWN_SYMBOL = "NONEUSDT"
@@ -31,6 +46,7 @@ Side: TypeAlias = Literal["buy", "sell"]
 Type: TypeAlias = Literal["market", "limit", "stop_loss", "take_profit"]
 Slippage: TypeAlias = Literal["volume", "fixed_bps", "none"]
 Trigger: TypeAlias = Literal["path", "close"]
+FeeModel: TypeAlias = Literal["none", "fixed_bps", "tiered_maker_taker", "match_exchange"]
 
 SIDES: tuple[Side, ...] = ("buy", "sell")
 TYPES: tuple[Type, ...] = ("market", "limit", "stop_loss", "take_profit")
@@ -59,12 +75,51 @@ class Series:
 
 
 @dataclass(frozen=True)
+class FeePeriod:
+    """An entry of a venue's fee schedule."""
+
+    start: int
+    stop: int | None
+    maker: str
+    taker: str
+    symbols: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Fees:
+    """What is said of fees: a rate, or a model with what it takes."""
+
+    fee_rate: str | None = None
+    fee_model: FeeModel | None = None
+    fee_bps: str | None = None
+    fee_schedule: tuple[FeePeriod, ...] | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """As arguments of ``SessionConfig``: what is not said is left out."""
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        if self.fee_schedule is not None:
+            given["fee_schedule"] = [_fee_entry(period) for period in self.fee_schedule]
+        return given
+
+
+def _fee_entry(period: FeePeriod) -> dict[str, Any]:
+    entry: dict[str, Any] = {"maker": period.maker, "taker": period.taker}
+    entry["from"] = format_time(period.start)
+    if period.stop is not None:
+        entry["until"] = format_time(period.stop)
+    if period.symbols is not None:
+        entry["symbols"] = list(period.symbols)
+    return entry
+
+
+@dataclass(frozen=True)
 class Config:
     start: int
     end: int
     interval: int
     balance: str
-    fee_rate: str = "0.001"
+    fees: Fees = Fees()
     slippage: Slippage = "volume"
     bps: str = "0"
     trigger: Trigger = "path"
@@ -197,14 +252,24 @@ GRANULARITIES = (
 )
 
 
+DAILY = ((DAY,),)
+"""Months of candles, for what counts by the day."""
+
+
 @st.composite
 def symbol_series(
-    draw: st.DrawFn, symbol: str, grid: Grid, first: int, is_late: bool
+    draw: st.DrawFn,
+    symbol: str,
+    grid: Grid,
+    first: int,
+    is_late: bool,
+    granularities: tuple[tuple[int, ...], ...],
 ) -> tuple[Series, ...]:
     """One granularity, or finer ones inside the span of a coarser one."""
     has_volume = draw(st.sampled_from([True, True, True, False]))
-    coarse, *finer = draw(st.sampled_from(GRANULARITIES))
-    count = draw(st.integers(4, 10) if finer else st.integers(10, 40))
+    coarse, *finer = draw(st.sampled_from(granularities))
+    shortest = 31 if coarse == DAY else 10
+    count = draw(st.integers(4, 10) if finer else st.integers(shortest, shortest + 30))
     start = _aligned(first, coarse) + (draw(st.integers(1, 9)) * coarse if is_late else 0)
     found = [Series(symbol, coarse, draw(bars(grid, coarse, start, count)), has_volume)]
     for fine in finer:
@@ -218,13 +283,62 @@ def _plain(value: float | Decimal) -> str:
     return format(Decimal(repr(value)) if isinstance(value, float) else value, "f")
 
 
+FEE_RATES = ["0", "0.001", "0.0004", "0.00075", "0.1"]
+
+
+@st.composite
+def fees(draw: st.DrawFn, start: int, interval: int, steps: int, symbols: list[str]) -> Fees:
+    models = ["rate"] * 4 + ["tiers"] * 2 + ["dated"] * 2 + ["none", "bps"]
+    model = draw(st.sampled_from(models if interval < DAY else ["tiers"] * 7 + ["dated"]))
+    if model == "rate":
+        return Fees(fee_rate=draw(st.sampled_from([None, "0", "0", "0.001", "0.00075", "0.1"])))
+    if model == "none":
+        return Fees(fee_model="none")
+    if model == "bps":
+        return Fees(fee_model="fixed_bps", fee_bps=draw(st.sampled_from([None, "0", "7.5", "900"])))
+    if model == "tiers":
+        return Fees(fee_model="tiered_maker_taker")
+    changes = st.integers(0, min(steps, 40)).map(lambda step: start + step * interval)
+    around = st.tuples(changes, st.sampled_from([0, 0, -1, 1, interval // 2])).map(sum)
+    schedule = draw(fee_periods([start - DAY, *sorted(draw(st.sets(around, max_size=3)))], None))
+    if draw(st.booleans()):
+        named = tuple(draw(st.lists(st.sampled_from(symbols), min_size=1, unique=True)))
+        times = sorted(draw(st.sets(around, min_size=1, max_size=4)))
+        schedule += draw(fee_periods(times, named))
+    return Fees(fee_model="match_exchange", fee_schedule=tuple(draw(st.permutations(schedule))))
+
+
+@st.composite
+def fee_periods(
+    draw: st.DrawFn, times: list[int], symbols: tuple[str, ...] | None
+) -> tuple[FeePeriod, ...]:
+    """Periods that begin at these times: those for all symbols one upon the other, those that
+    name some with holes between them, and the last one open or not."""
+    rate = st.sampled_from(FEE_RATES)
+    found = []
+    for begins, follows in zip(times, [*times[1:], None], strict=True):
+        stop = draw(st.sampled_from([None, follows]))
+        if symbols is not None:
+            stop = draw(
+                st.sampled_from(
+                    [stop, begins + 1 if follows is None else (begins + follows + 1) // 2]
+                )
+            )
+        found.append(FeePeriod(begins, stop, draw(rate), draw(rate), symbols))
+    return tuple(found)
+
+
 @st.composite
 def configs(draw: st.DrawFn, grid: Grid, market: tuple[Series, ...], first: int) -> Config:
     """Starts on and off the candle grid, steps finer and coarser than the data."""
     ends = max(series.bars[-1].open_time + series.interval for series in market)
     finest = min(series.interval for series in market)
     interval = draw(
-        st.sampled_from([finest, finest, finest, MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR])
+        st.sampled_from(
+            [finest]
+            if finest == DAY
+            else [finest, finest, finest, MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR]
+        )
     )
     half = (ends - first) // finest // 2
     into = draw(st.sampled_from([1, 1, 2, 3, 4, 0, half])) * finest
@@ -234,13 +348,14 @@ def configs(draw: st.DrawFn, grid: Grid, market: tuple[Series, ...], first: int)
     pct = st.sampled_from([None, None, None, "100", "50", "25", "12.5", "0", "60.5", "99.9"])
     loss = st.sampled_from([None, "0", "0.1", "0.125", "0.25", "0.5", "1.25", "2.5", "12.5"])
     is_risky = draw(st.sampled_from([False, False, True]))
+    symbols = sorted({series.symbol for series in market})
     slippage: Slippage = draw(st.sampled_from(("none", "volume", "volume", "fixed_bps")))
     return Config(
         start=start,
         end=start + max(5, steps) * interval + draw(st.sampled_from([0, 0, interval - 1])),
         interval=interval,
         balance=_plain(grid.balance),
-        fee_rate=draw(st.sampled_from(["0", "0", "0.001", "0.00075", "0.1"])),
+        fees=draw(fees(start, interval, max(5, steps), symbols)),
         slippage=slippage,
         bps=draw(st.sampled_from(["0", "5", "0.3", "1000"])) if slippage == "fixed_bps" else "0",
         trigger=draw(st.sampled_from(TRIGGERS)),
@@ -386,8 +501,24 @@ def everywhere(draw: st.DrawFn, room: Room) -> list[Command]:
 
 
 @st.composite
+def round_trips(draw: st.DrawFn, room: Room) -> list[Command]:
+    """Buying and selling the same, with a day or a month between."""
+    symbol = draw(room.symbol())
+    found: list[Command] = []
+    for days in draw(st.lists(st.sampled_from([0, 1, 1, 2, 9, 28, 29]), min_size=1, max_size=5)):
+        quantity = draw(room.quantity())
+        for side in SIDES:
+            found.append(Place(symbol, side, "market", quantity))
+        found += [Step(days)] * bool(days)
+    return found
+
+
+@st.composite
 def moves(draw: st.DrawFn, room: Room) -> list[Command]:
-    choice = draw(st.sampled_from(MOVES))
+    is_daily = room.config.interval == DAY
+    choice = draw(st.sampled_from(["round trip"] * 12 + MOVES if is_daily else MOVES))
+    if choice == "round trip":
+        return draw(round_trips(room))
     if choice == "step":
         return [Step(draw(st.sampled_from([1, 1, 1, 1, 2, 2, 3, 3, 5, 7, 20, 61, 0])))]
     if choice == "cancel":
@@ -434,24 +565,28 @@ def commands(draw: st.DrawFn, room: Room) -> tuple[Command, ...]:
 
 
 @st.composite
-def grids(draw: st.DrawFn) -> Grid:
-    tick = draw(st.sampled_from([1.0, 0.1, 0.5, 1e-10, 1e9]))
+def grids(draw: st.DrawFn, is_daily: bool) -> Grid:
+    """What a daily account trades in a month is about where the tiers of fees begin."""
+    tick = draw(st.sampled_from([1.0] if is_daily else [1.0, 0.1, 0.5, 1e-10, 1e9]))
     middle = draw(st.sampled_from([100, 10]))
-    units = draw(st.sampled_from(["8", "1000", "0.0001", "7.123457"]))
+    ordinary = ["8", "1000", "0.0001", "7.123457"]
+    units = draw(st.sampled_from(["800", "1000"] if is_daily else ordinary))
     worth = Decimal(repr(tick)) * middle * Decimal(units)
     return Grid(tick, middle, max(Decimal("0.001"), worth.quantize(Decimal("1e-8"))))
 
 
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
-    grid = draw(grids())
+    is_daily = draw(st.integers(0, 7)) == 7
+    grid = draw(grids(is_daily))
     symbols = SYMBOLS[: draw(st.sampled_from([1, 1, 2, 2, 3]))]
     before_midnight = draw(st.sampled_from([3, 7, 15, 60, 200])) * MINUTE
     first = MIDNIGHT + DAY - before_midnight
+    granularities = DAILY if is_daily else GRANULARITIES
     market: tuple[Series, ...] = ()
     for symbol in symbols:
         is_late = draw(st.integers(0, 7)) == 7
-        market += draw(symbol_series(symbol, grid, first, is_late))
+        market += draw(symbol_series(symbol, grid, first, is_late, granularities))
     config = draw(configs(grid, market, first))
     return Case(market, config, draw(commands(Room(grid, symbols, config, config.start))))
 
@@ -520,7 +655,7 @@ def session_config(config: Config) -> SessionConfig:
         end_time=config.end,
         starting_balance=config.balance,
         candle_interval=INTERVALS[config.interval],
-        fee_rate=config.fee_rate,
+        **config.fees.settings,
         slippage=slippage,
         trigger=config.trigger,
         liquidate_at_end=config.liquidate_at_end,

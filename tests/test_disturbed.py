@@ -70,7 +70,7 @@ def session_record(case: Case, session_id: str) -> SessionRecord:
             "interval": config.interval,
             "starting_balance": Decimal(config.balance),
             "config": {
-                "fee_rate": config.fee_rate,
+                **session_config(config).costs.fees.settings(),
                 "slippage": slippage,
                 "trigger": config.trigger,
                 "liquidate_at_end": config.liquidate_at_end,

@@ -108,6 +108,16 @@ def test_the_agent_takes_pairs_times_and_a_key(tmp_path: Path) -> None:
             assert answer.status_code == 200, url
 
 
+def test_one_strategy_said_in_three_ways_trades_the_same(tmp_path: Path) -> None:
+    done = run("strategies.py", temporary=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = [line.split() for line in done.stdout.splitlines()[1:]]
+    assert [line[0] for line in lines] == ["template", "card", "program"]
+    assert len({line[1] for line in lines}) == 3
+    (figures,) = {tuple(line[2:-4]) for line in lines}
+    assert int(figures[0]) > 10
+
+
 @pytest.mark.parametrize("has_server", [True, False])
 def test_the_agent_tells_what_is_missing(tmp_path: Path, has_server: bool) -> None:
     with running(tmp_path) as server:

@@ -133,8 +133,8 @@ COMPARED: dict[str, Any] = {
 
 PORTFOLIO_ADDS = {"starting_balance", "locked_cash", "positions"}
 CONFIG_ADDS = {
-    "agent_id", "pairs", "exchange", "import_number", "fee_rate", "slippage", "trigger",
-    "liquidate_at_end", "risk_profile",
+    "agent_id", "pairs", "exchange", "import_number", "fee_rate", "fee_model", "fee_bps",
+    "fee_schedule", "slippage", "trigger", "liquidate_at_end", "risk_profile",
 }  # fmt: skip
 METRICS_ADD = {
     "total_return", "cagr", "calmar_ratio", "volatility", "var_95", "var_99", "cvar_95",

@@ -7,6 +7,7 @@ commands are sent to a session there and given to one in this process.
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from collections.abc import Iterator
 from decimal import Decimal
@@ -19,6 +20,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from data.fee_schedules import FILE_NAME
 from sandbox import Order, Portfolio, Session, Ticker, format_time
 from sandbox import Step as StepMade
 from tests.command_line import candlestep
@@ -223,9 +225,15 @@ def import_market(server: RunningServer, directory: Path, case: Case, exchange: 
         assert done.code == 0, done.err
 
 
-def begin(client: httpx.Client, case: Case, exchange: str) -> OverHttp | None:
+def begin(
+    server: RunningServer, client: httpx.Client, case: Case, exchange: str
+) -> OverHttp | None:
     """The case's session at step 0; None if it is refused as having no data."""
     config = case.config
+    fees = config.fees.settings
+    if "fee_schedule" in fees:
+        venues = {exchange: {"entries": fees.pop("fee_schedule")}}
+        (server.home / FILE_NAME).write_text(json.dumps({"venues": venues}))
     limits = ("max_order_size_pct", "max_position_size_pct", "daily_loss_limit_pct")
     profile = {name: getattr(config, name) for name in limits}
     agent = client.post("/api/v1/agents", json={"name": exchange, "risk_profile": profile}).json()
@@ -238,7 +246,7 @@ def begin(client: httpx.Client, case: Case, exchange: str) -> OverHttp | None:
         "agent_id": agent["agent_id"],
         "pairs": case.symbols,
         "exchange": exchange,
-        "fee_rate": config.fee_rate,
+        **fees,
         "slippage": {"model": config.slippage} | ({"bps": config.bps} if is_fixed else {}),
         "trigger": config.trigger,
         "liquidate_at_end": config.liquidate_at_end,
@@ -310,7 +318,7 @@ def test_http_equals_in_process(
 ) -> None:
     exchange = f"case-{next(_cases)}"
     import_market(server, tmp_path_factory.mktemp(exchange), case, exchange)
-    http = begin(client, case, exchange)
+    http = begin(server, client, case, exchange)
     if http is None:
         return
     session = start_session(case)

@@ -21,6 +21,7 @@ from tests.strategies import (
     Command,
     Config,
     End,
+    Fees,
     Place,
     Refusal,
     Series,
@@ -93,7 +94,19 @@ def start_oracle(case: Case) -> Oracle:
             end=config.end,
             interval=config.interval,
             balance=Decimal(config.balance),
-            fee_rate=Decimal(config.fee_rate),
+            fee_rate=Decimal(config.fees.fee_rate or "0.001"),
+            fee_model=config.fees.fee_model,
+            fee_bps=Decimal(config.fees.fee_bps or 5),
+            fee_schedule=tuple(
+                oracle.FeePeriod(
+                    period.start,
+                    period.stop,
+                    Decimal(period.maker),
+                    Decimal(period.taker),
+                    period.symbols,
+                )
+                for period in config.fees.fee_schedule or ()
+            ),
             slippage=config.slippage,
             bps=Decimal(config.bps),
             trigger=config.trigger,
@@ -295,7 +308,7 @@ def losing(day_loss_limit: str, first_loss: int, *lows: float) -> Case:
         end=start + len(lows) * MINUTE,
         interval=MINUTE,
         balance="1000",
-        fee_rate="0",
+        fees=Fees(fee_rate="0"),
         slippage="none",
         daily_loss_limit_pct=day_loss_limit,
     )

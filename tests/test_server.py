@@ -279,6 +279,7 @@ def test_a_hostile_number_is_refused_wherever_it_stands(
     # These may be zero, and what rounds to zero is zero.
     may_pass = {"is_refused": False}
     sent(f"{BACKTEST}/create", DAY, "fee_rate", **may_pass)
+    sent(f"{BACKTEST}/create", DAY | {"fee_model": "fixed_bps"}, "fee_bps", **may_pass)
     sent(f"{BACKTEST}/create", DAY, "slippage.bps", **may_pass)
     agent = client.get("/api/v1/agents").json()["agents"][0]["agent_id"]
     content = b'{"risk_profile": {"max_order_size_pct": ' + number + b"}}"

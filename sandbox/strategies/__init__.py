@@ -1,0 +1,31 @@
+"""Strategies beside the exchange: said in one of three ways, compiled to one object, and run.
+
+    strategy = compile_strategy({"template": "tpl_sma_cross", "timeframe": "1h"})
+    done = run(strategy, SessionConfig(...), market)
+    done.session.results(), closed_trades(done.session.fills)
+
+Needs TA-Lib and starlark-pyo3, which the exchange itself does not.
+"""
+
+from sandbox.strategies.card import Card
+from sandbox.strategies.desk import Signal
+from sandbox.strategies.driver import ProgramFailed
+from sandbox.strategies.indicators import KINDS as INDICATOR_KINDS
+from sandbox.strategies.runner import Run, run
+from sandbox.strategies.strategy import Strategy, compile_strategy
+from sandbox.strategies.templates import TEMPLATES, Template
+from sandbox.strategies.watch import Cancelled
+
+__all__ = [
+    "INDICATOR_KINDS",
+    "TEMPLATES",
+    "Cancelled",
+    "Card",
+    "ProgramFailed",
+    "Run",
+    "Signal",
+    "Strategy",
+    "Template",
+    "compile_strategy",
+    "run",
+]

@@ -1,0 +1,276 @@
+"""The card: a strategy written as JSON. The structs are its schema; ``parse_card`` checks it.
+
+>>> parse_card({
+...     "timeframe": "1h",
+...     "indicators": {"fast": {"kind": "sma", "period": 10},
+...                    "slow": {"kind": "sma", "period": 50}},
+...     "entries": [{"when": {"left": "fast", "op": "crosses_above", "right": "slow"},
+...                  "size": {"equity_share": 0.95}, "stop_loss": {"percent": 2}}],
+...     "exits": [{"when": {"left": "fast", "op": "crosses_below", "right": "slow"}}],
+... })
+"""
+
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Any, Literal, cast
+
+import msgspec
+
+from sandbox.clock import interval_name, parse_interval
+from sandbox.errors import InvalidParameter, shown
+from sandbox.money import AMOUNT_PLACES, EXACT, PRICE_PLACES, parse_positive
+from sandbox.strategies.indicators import Indicator, parse_indicators, value_names
+from sandbox.strategies.plain import convert, field_error
+
+MOST_RULES = 20
+"""How many entries, and how many exits, a card may have."""
+MOST_CONDITIONS = 200
+"""How many conditions a card may have, those inside others included."""
+LONGEST_AGO = 10_000
+MOST_EVERY = 1_000_000
+MOST_LEVELS = 200
+MOST_SYMBOLS = 100
+
+Operator = Literal[">", ">=", "<", "<=", "==", "!=", "crosses_above", "crosses_below"]
+Number = int | float | str
+"""A JSON number, or a decimal as a string."""
+
+
+class Earlier(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The value of ``of`` so many candles before this one."""
+
+    of: str
+    ago: int
+
+    def __post_init__(self) -> None:
+        _require_within("ago", self.ago, 1, LONGEST_AGO)
+
+
+Operand = int | float | str | Earlier
+"""A constant, a column such as ``close``, an indicator, or one value of one (``bands.upper``)."""
+
+
+class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """``all``, ``any`` or ``not`` of other conditions, or ``left``, ``op`` and ``right``.
+
+    ``crosses_above`` is: not above at the candle before, above at this one. While a value that
+    a comparison needs is not known yet (the indicator has too little history), neither the
+    comparison nor its negation is true.
+    """
+
+    all: "tuple[Condition, ...] | None" = None
+    any: "tuple[Condition, ...] | None" = None
+    not_: "Condition | None" = msgspec.field(name="not", default=None)
+    left: Operand | None = None
+    op: Operator | None = None
+    right: Operand | None = None
+
+    def __post_init__(self) -> None:
+        compared = [part is not None for part in (self.left, self.op, self.right)]
+        forms = [self.all is not None, self.any is not None, self.not_ is not None, any(compared)]
+        if sum(forms) != 1 or any(compared) != all(compared):
+            raise ValueError("must have all, any or not, or else left, op and right")
+        if self.all == () or self.any == ():
+            raise ValueError("all and any need at least one condition")
+
+
+class Size(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How much to buy: one of the three. Fee and slippage are included in the first two."""
+
+    equity_share: Number | None = None
+    """A fraction of total equity, up to 1, divided evenly among the strategy's symbols; no
+    more than the cash available."""
+    quote: Number | None = None
+    """An amount of quote currency."""
+    quantity: Number | None = None
+    """In base currency."""
+
+    def __post_init__(self) -> None:
+        if [self.equity_share, self.quote, self.quantity].count(None) != 2:
+            raise ValueError("must have one of equity_share, quote, quantity")
+        for name in self.__struct_fields__:
+            _spell(self, name, AMOUNT_PLACES)
+        if self.equity_share is not None and Decimal(self.equity_share) > 1:
+            raise field_error("equity_share", "must be at most 1, which is all of it")
+
+
+class Guard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A price so many percent from the entry's fill price."""
+
+    percent: Number
+
+    def __post_init__(self) -> None:
+        _spell(self, "percent", AMOUNT_PLACES)
+        if Decimal(self.percent) > 10_000:
+            raise field_error("percent", "must be at most 10000")
+
+
+class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """When to buy at the market, and how much."""
+
+    size: Size
+    when: Condition | None = None
+    """At candles where this is true."""
+    every: int | None = None
+    """Or else at the session's first candle, and every so many candles after it."""
+    add: bool = False
+    """Also while a position is held."""
+    stop_loss: Guard | None = None
+    """Sell what the entry bought when the price falls so far; an order of its own."""
+    take_profit: Guard | None = None
+    """Sell it when the price rises so far; of the two the first cancels the other."""
+
+    def __post_init__(self) -> None:
+        if (self.when is None) == (self.every is None):
+            raise ValueError("must have either when or every")
+        if self.every is not None:
+            _require_within("every", self.every, 1, MOST_EVERY)
+        if self.stop_loss is not None and Decimal(self.stop_loss.percent) >= 100:
+            raise field_error("stop_loss.percent", "must be less than 100")
+
+
+class Exit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When to sell all of the position at the market."""
+
+    when: Condition
+
+
+class Grid(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Limit orders at ``levels`` prices, evenly spaced from ``lower`` to ``upper``.
+
+    A buy waits at every level but the highest. When it has filled, a sell of the same quantity
+    is placed one level above; when that has filled, the buy again. Buys at or above the price
+    fill at once, at the price.
+    """
+
+    lower: Number
+    upper: Number
+    levels: int
+    size: Size
+    """What all the buys together may spend; each has the same part of it."""
+
+    def __post_init__(self) -> None:
+        _spell(self, "lower", PRICE_PLACES)
+        _spell(self, "upper", PRICE_PLACES)
+        if Decimal(self.lower) >= Decimal(self.upper):
+            raise field_error("lower", f"must be less than upper, which is {self.upper}")
+        _require_within("levels", self.levels, 2, MOST_LEVELS)
+
+
+class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A strategy as indicators and rules, or as a grid; it is long or out of the market."""
+
+    timeframe: str | int | None = None
+    """Interval of the candles it looks at; the session's if left out."""
+    symbols: tuple[str, ...] | None = None
+    """What it trades; every symbol of the market if left out. Each by itself."""
+    indicators: dict[str, Any] = {}
+    """By name: ``{"kind": "sma", "period": 20, "source": "close"}``."""
+    entries: tuple[Entry, ...] = ()
+    """While no position is held, the first that is true buys."""
+    exits: tuple[Exit, ...] = ()
+    """While a position is held, any that is true sells it."""
+    grid: Grid | None = None
+    """Instead of entries and exits."""
+
+
+class ParsedCard(msgspec.Struct, frozen=True):
+    """A card that has been checked, and is spelt in the one way."""
+
+    card: Card
+    timeframe: str | None
+    symbols: tuple[str, ...] | None
+    """Sorted."""
+    indicators: dict[str, Indicator]
+    """Each after those it is computed of."""
+
+    def content(self) -> dict[str, Any]:
+        """The card as JSON."""
+        return cast(dict[str, Any], msgspec.to_builtins(self.card))
+
+
+def parse_card(raw: object) -> ParsedCard:
+    """Check plain ``raw``; raises ``InvalidParameter`` such as ``entries[0].when.left: …``."""
+    card = convert(raw, Card, "")
+    indicators = parse_indicators(card.indicators)
+    timeframe, symbols = parse_scope(card.timeframe, card.symbols)
+    card = msgspec.structs.replace(
+        card,
+        timeframe=timeframe,
+        symbols=symbols,
+        indicators={name: indicator.content() for name, indicator in sorted(indicators.items())},
+    )
+    if card.grid is not None and (card.entries or card.exits or indicators):
+        raise InvalidParameter("grid", "stands alone: leave out indicators, entries and exits")
+    if card.grid is None and not card.entries:
+        raise InvalidParameter("entries", "needs at least one entry, or else a grid")
+    rules: dict[str, tuple[Entry | Exit, ...]] = {
+        "entries": card.entries,
+        "exits": card.exits,
+    }
+    for name, listed in rules.items():
+        if len(listed) > MOST_RULES:
+            raise InvalidParameter(name, f"has {len(listed)} members; {MOST_RULES} are allowed")
+    conditions = [
+        (f"{name}[{place}].when", rule.when)
+        for name, listed in rules.items()
+        for place, rule in enumerate(listed)
+        if rule.when is not None
+    ]
+    _check_conditions(conditions, value_names(indicators))
+    return ParsedCard(card, timeframe, symbols, indicators)
+
+
+def parse_scope(
+    timeframe: object, symbols: Iterable[str] | None
+) -> tuple[str | None, tuple[str, ...] | None]:
+    """The name of ``timeframe``, and ``symbols`` sorted; None where they are left out."""
+    name = None
+    if timeframe is not None:
+        name = interval_name(parse_interval(timeframe, "timeframe"))
+    if symbols is None:
+        return name, None
+    found = tuple(sorted(set(symbols)))
+    if not 1 <= len(found) <= MOST_SYMBOLS:
+        raise InvalidParameter("symbols", f"must name 1 to {MOST_SYMBOLS} symbols")
+    return name, found
+
+
+def _check_conditions(found: list[tuple[str, Condition]], names: list[str]) -> None:
+    """Raise ``InvalidParameter`` for too many conditions, or a name that means nothing."""
+    count = 0
+    while found:
+        field, condition = found.pop()
+        count += 1
+        if count > MOST_CONDITIONS:
+            raise InvalidParameter(field, f"there are more than {MOST_CONDITIONS} conditions")
+        for form in ("all", "any"):
+            parts = getattr(condition, form) or ()
+            found += [(f"{field}.{form}[{place}]", part) for place, part in enumerate(parts)]
+        if condition.not_ is not None:
+            found.append((f"{field}.not", condition.not_))
+        for side in ("left", "right"):
+            operand = getattr(condition, side)
+            name = operand.of if isinstance(operand, Earlier) else operand
+            if isinstance(name, str) and name not in names:
+                raise InvalidParameter(
+                    f"{field}.{side}" + (".of" if isinstance(operand, Earlier) else ""),
+                    f"{shown(name)!r} is none of {', '.join(names)}",
+                )
+
+
+def _spell(struct: msgspec.Struct, name: str, places: int) -> None:
+    """Check the positive number of a field, if it is given, and write it in the one way."""
+    value = getattr(struct, name)
+    if value is None:
+        return
+    try:
+        number = parse_positive(name, value, places)
+    except InvalidParameter as error:
+        raise field_error(name, error.message.removeprefix(f"{name}: ")) from None
+    msgspec.structs.force_setattr(struct, name, f"{EXACT.normalize(number):f}")
+
+
+def _require_within(name: str, value: int, least: int, most: int) -> None:
+    if not least <= value <= most:
+        raise field_error(name, f"must be from {least} to {most}, got {value}")

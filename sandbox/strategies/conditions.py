@@ -1,0 +1,89 @@
+"""Conditions over whole columns at once: at which candles they are true."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sandbox.candles import Floats
+from sandbox.strategies.card import Condition, Earlier, Operand, Operator
+from sandbox.strategies.indicators import Values
+
+Booleans = NDArray[np.bool_]
+
+
+class Truth(NamedTuple):
+    """Where a condition is true, and where it is false; elsewhere it is not known yet."""
+
+    true: Booleans
+    false: Booleans
+
+
+def truth(condition: Condition, values: Values) -> Truth:
+    """The truth of ``condition`` at every row; that of a row depends on no later one."""
+    if condition.all is not None:
+        parts = [truth(part, values) for part in condition.all]
+        return Truth(_every([p.true for p in parts]), _some([p.false for p in parts]))
+    if condition.any is not None:
+        parts = [truth(part, values) for part in condition.any]
+        return Truth(_some([p.true for p in parts]), _every([p.false for p in parts]))
+    if condition.not_ is not None:
+        negated = truth(condition.not_, values)
+        return Truth(negated.false, negated.true)
+    assert condition.left is not None
+    assert condition.op is not None
+    assert condition.right is not None
+    left, right = _column(condition.left, values), _column(condition.right, values)
+    return _compared(left, condition.op, right)
+
+
+def _column(operand: Operand, values: Values) -> Floats:
+    if isinstance(operand, Earlier):
+        return _earlier(values[operand.of], operand.ago)
+    if isinstance(operand, str):
+        return values[operand]
+    return np.full(len(values["close"]), float(operand))
+
+
+def _earlier(column: Floats, ago: int) -> Floats:
+    earlier = np.full(len(column), np.nan)
+    earlier[ago:] = column[: max(0, len(column) - ago)]
+    return earlier
+
+
+def _differ(left: Floats, right: Floats) -> Booleans:
+    """As numbers: NaN, which is no number yet, differs from none."""
+    return np.asarray((left < right) | (left > right))
+
+
+_Comparison = Callable[[Floats, Floats], Booleans]
+
+_COMPARISONS: dict[str, tuple[_Comparison, _Comparison]] = {
+    ">": (np.greater, np.less_equal),
+    ">=": (np.greater_equal, np.less),
+    "<": (np.less, np.greater_equal),
+    "<=": (np.less_equal, np.greater),
+    "==": (np.equal, _differ),
+    "!=": (_differ, np.equal),
+}
+"""When each operator is true, and when it is false; with NaN it is neither."""
+
+
+def _compared(left: Floats, op: Operator, right: Floats) -> Truth:
+    if op == "crosses_below":
+        return _compared(right, "crosses_above", left)
+    if op == "crosses_above":
+        before = _compared(_earlier(left, 1), "<=", _earlier(right, 1))
+        now = _compared(left, ">", right)
+        return Truth(before.true & now.true, before.false | now.false)
+    is_true, is_false = _COMPARISONS[op]
+    return Truth(is_true(left, right), is_false(left, right))
+
+
+def _every(columns: Sequence[Booleans]) -> Booleans:
+    return np.asarray(np.logical_and.reduce(columns))
+
+
+def _some(columns: Sequence[Booleans]) -> Booleans:
+    return np.asarray(np.logical_or.reduce(columns))

@@ -1,0 +1,103 @@
+"""A card's grid on one symbol: limit orders, each answered by one on the other side."""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from decimal import Decimal
+from itertools import pairwise
+
+from sandbox.money import (
+    AMOUNT_PLACES,
+    PRICE_PLACES,
+    ZERO,
+    add,
+    multiply,
+    rounded_ratio,
+    subtract,
+)
+from sandbox.orders import Order
+from sandbox.strategies.card import Grid
+from sandbox.strategies.desk import Desk
+from sandbox.strategies.frame import Frame, Window
+
+
+class _Slot:
+    """One buy level, the sell level above it, and the order that waits at one of the two."""
+
+    def __init__(self, low: Decimal, high: Decimal) -> None:
+        self.low = low
+        self.high = high
+        self.order: Order | None = None
+
+
+class GridLane:
+    """The decisions of a grid on one symbol: at the first row, and after each fill."""
+
+    def __init__(self, grid: Grid, frame: Frame, window: Window, desk: Desk) -> None:
+        self.symbol = frame.symbol
+        self._grid = grid
+        self._desk = desk
+        self._steps: Sequence[int] = window.steps.data
+        levels = grid_levels(grid)
+        self._slots = [_Slot(*pair) for pair in pairwise(levels)]
+        self._is_placed = False
+
+    def next_step(self, now: int) -> int | None:
+        """The step of the next decision, from step ``now`` on; None if none is due."""
+        if self._is_placed and not any(map(self._has_filled, self._slots)):
+            return None
+        row = bisect_left(self._steps, now)
+        return self._steps[row] if row < len(self._steps) else None
+
+    def decide(self, now: int) -> None:
+        """Place the buys, or answer the fills. A level whose order is refused is given up."""
+        if not self._is_placed:
+            self._is_placed = True
+            self._place()
+        for slot in self._slots:
+            while self._has_filled(slot):
+                self._answer(slot)
+
+    def _place(self) -> None:
+        size, count = self._grid.size, Decimal(len(self._slots))
+        cash = self._desk.budget(size)
+        for slot in self._slots:
+            order = {"type": "limit", "price": slot.low}
+            if cash is not None:
+                part = rounded_ratio(cash, count, AMOUNT_PLACES)
+                # Rounded up, the parts would be more than the whole.
+                part = min(part, self._desk.session.account.available_cash)
+                slot.order = self._desk.spend(self.symbol, part, **order)
+            else:
+                assert size.quantity is not None
+                part = rounded_ratio(Decimal(size.quantity), count, AMOUNT_PLACES)
+                slot.order = self._desk.place(self.symbol, "buy", part, **order)
+
+    def _has_filled(self, slot: _Slot) -> bool:
+        if slot.order is None:
+            return False
+        slot.order = self._desk.session.order(slot.order.id)
+        return slot.order.status == "filled"
+
+    def _answer(self, slot: _Slot) -> None:
+        assert slot.order is not None
+        quantity = slot.order.quantity
+        if slot.order.side == "buy":
+            slot.order = self._desk.place(
+                self.symbol, "sell", quantity, type="limit", price=slot.high
+            )
+        else:
+            slot.order = self._desk.place(
+                self.symbol, "buy", quantity, type="limit", price=slot.low
+            )
+
+
+def grid_levels(grid: Grid) -> list[Decimal]:
+    """The prices of ``grid``, from ``lower`` to ``upper``, at 16 places."""
+    lower, upper = Decimal(grid.lower), Decimal(grid.upper)
+    span, parts = subtract(upper, lower), Decimal(grid.levels - 1)
+    return [
+        add(lower, rounded_ratio(multiply(span, Decimal(place)), parts, PRICE_PLACES))
+        if place
+        else add(lower, ZERO)
+        for place in range(grid.levels)
+    ]

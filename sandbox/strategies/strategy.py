@@ -1,0 +1,100 @@
+"""A strategy, however it was written: checked, and known by an id that its content gives it."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from sandbox.errors import InvalidParameter
+from sandbox.strategies.card import ParsedCard, parse_card, parse_scope
+from sandbox.strategies.plain import convert, plain
+from sandbox.strategies.source import Program, parse_program
+from sandbox.strategies.templates import expand
+
+_ID_DIGITS = 32
+
+StrategyKind = Literal["card", "template", "source"]
+
+
+class Strategy(msgspec.Struct, frozen=True):
+    """What ``run`` runs. Two strategies are equal if they say the same, however spelt."""
+
+    id: str
+    """From the content alone: 32 hexadecimal digits."""
+    kind: StrategyKind
+    content: dict[str, Any]
+    """What was written, in plain data with defaults and numbers in the one spelling: store it
+    as JSON, and ``compile_strategy`` makes the same strategy of it."""
+    timeframe: str | None
+    """Interval of the candles it looks at; the session's if None."""
+    symbols: tuple[str, ...] | None
+    """What it trades; every symbol of the market if None."""
+    body: ParsedCard | Program
+
+
+class _TemplateContent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    template: str
+    parameters: dict[str, Any] = {}
+    timeframe: str | int | None = None
+    symbols: tuple[str, ...] | None = None
+
+
+class _SourceContent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    source: str
+    timeframe: str | int | None = None
+    symbols: tuple[str, ...] | None = None
+
+
+def compile_strategy(content: object) -> Strategy:
+    """The strategy that ``content`` says, in one of three ways:
+
+    - a card: ``{"indicators": …, "entries": […], "exits": […]}`` (see ``Card``);
+    - a template: ``{"template": "tpl_sma_cross", "parameters": {"fast": 10}}``;
+    - a program: ``{"source": "def on_candle(ctx): …"}``, which is parsed, not evaluated.
+
+    All take ``timeframe`` and ``symbols``. Raises ``InvalidParameter`` naming the place, such as
+    ``entries[0].when.all[1].left``, and for a program with ``line`` and ``column`` in its details.
+    """
+    if not isinstance(content, Mapping):
+        raise InvalidParameter(
+            "strategy", "must be an object: a card, or one with template, or one with source"
+        )
+    checked = plain(content, "")
+    if "template" in checked:
+        return _of_template(convert(checked, _TemplateContent, ""))
+    if "source" in checked:
+        return _of_source(convert(checked, _SourceContent, ""))
+    card = parse_card(checked)
+    return _strategy("card", card.content(), card.timeframe, card.symbols, card)
+
+
+def _of_template(written: _TemplateContent) -> Strategy:
+    timeframe, symbols = parse_scope(written.timeframe, written.symbols)
+    parameters, card = expand(written.template, written.parameters)
+    content = {"template": written.template, "parameters": parameters}
+    return _strategy("template", content, timeframe, symbols, parse_card(plain(card, "")))
+
+
+def _of_source(written: _SourceContent) -> Strategy:
+    timeframe, symbols = parse_scope(written.timeframe, written.symbols)
+    program = parse_program(written.source)
+    return _strategy("source", {"source": written.source}, timeframe, symbols, program)
+
+
+def _strategy(
+    kind: StrategyKind,
+    content: dict[str, Any],
+    timeframe: str | None,
+    symbols: tuple[str, ...] | None,
+    body: ParsedCard | Program,
+) -> Strategy:
+    content = dict(content)
+    if timeframe is not None:
+        content["timeframe"] = timeframe
+    if symbols is not None:
+        content["symbols"] = list(symbols)
+    content = plain(content, "")
+    written = msgspec.json.encode(content, order="sorted")
+    digest = hashlib.sha256(written).hexdigest()[:_ID_DIGITS]
+    return Strategy(digest, kind, content, timeframe, symbols, body)

@@ -1,0 +1,381 @@
+"""Templates: named cards with parameters, their bounds and defaults."""
+
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Any, Literal
+
+import msgspec
+
+from sandbox.errors import InvalidParameter, shown
+from sandbox.money import EXACT, MAXIMUM, parse_number
+from sandbox.strategies.card import MOST_EVERY, MOST_LEVELS
+from sandbox.strategies.indicators import LONGEST_PERIOD
+
+Values = Mapping[str, Any]
+
+
+class TemplateParameter(msgspec.Struct, frozen=True):
+    """A parameter of a template, both bounds included; without a default it must be given."""
+
+    name: str
+    description: str
+    type: Literal["integer", "number"]
+    least: int | float
+    most: int | float
+    default: int | float | None = None
+    is_optional: bool = False
+    """Whether it may be null, which its default then is."""
+
+    def schema(self) -> dict[str, Any]:
+        """The parameter as JSON schema."""
+        types = [self.type, "null"] if self.is_optional else self.type
+        found: dict[str, Any] = {
+            "type": types,
+            "minimum": self.least,
+            "maximum": self.most,
+            "description": self.description,
+        }
+        if self.is_optional or self.default is not None:
+            found["default"] = self.default
+        return found
+
+    @property
+    def is_required(self) -> bool:
+        """Whether it must be given."""
+        return self.default is None and not self.is_optional
+
+
+class Template(msgspec.Struct, frozen=True):
+    """A named card with parameters."""
+
+    id: str
+    name: str
+    description: str
+    parameters: tuple[TemplateParameter, ...]
+    card: Callable[[Values], dict[str, Any]]
+    """The card, given every parameter."""
+    rules: tuple[tuple[str, str], ...] = ()
+    """Pairs of parameters of which the first must be less than the second."""
+
+    def schema(self) -> dict[str, Any]:
+        """The parameters as a JSON schema."""
+        return {
+            "type": "object",
+            "properties": {each.name: each.schema() for each in self.parameters},
+            "required": [each.name for each in self.parameters if each.is_required],
+            "additionalProperties": False,
+        }
+
+
+def expand(template: str, parameters: Values) -> tuple[dict[str, Any], dict[str, Any]]:
+    """All parameters of ``template``, defaults filled in, and the card they make.
+
+    Raises ``InvalidParameter`` naming ``template`` or ``parameters.…``.
+    """
+    found = TEMPLATES.get(template)
+    if found is None:
+        raise InvalidParameter("template", f"{shown(template)!r} is none of {', '.join(TEMPLATES)}")
+    known = [each.name for each in found.parameters]
+    for name in parameters:
+        if name not in known:
+            raise InvalidParameter(
+                f"parameters.{shown(name)}", f"{template} takes {', '.join(known)}"
+            )
+    values = {each.name: _value(each, parameters.get(each.name)) for each in found.parameters}
+    for lesser, greater in found.rules:
+        if not Decimal(str(values[lesser])) < Decimal(str(values[greater])):
+            raise InvalidParameter(
+                f"parameters.{lesser}",
+                f"must be less than {greater}, which is {values[greater]}",
+            )
+    return values, found.card(values)
+
+
+def _value(parameter: TemplateParameter, given: object) -> int | str | None:
+    """A checked value: a whole number, a decimal as text, or None."""
+    field = f"parameters.{parameter.name}"
+    if given is None:
+        if parameter.is_required:
+            raise InvalidParameter(field, f"is missing: {parameter.description}")
+        if parameter.default is None:
+            return None
+        given = parameter.default
+    number = parse_number(field, given)
+    bounds = f"from {parameter.least} to {parameter.most}"
+    if not _decimal(parameter.least) <= number <= _decimal(parameter.most):
+        raise InvalidParameter(field, f"must be {bounds}, got {shown(given)}")
+    if parameter.type == "number":
+        return f"{EXACT.normalize(number):f}"
+    if number != int(number):
+        raise InvalidParameter(field, f"must be a whole number {bounds}, got {shown(given)}")
+    return int(number)
+
+
+def _decimal(bound: float) -> Decimal:
+    return Decimal(str(bound))
+
+
+def _count(name: str, description: str, default: int, least: int = 2) -> TemplateParameter:
+    return TemplateParameter(name, description, "integer", least, LONGEST_PERIOD, default)
+
+
+def _number(
+    name: str, description: str, least: float, most: float, default: float | None = None
+) -> TemplateParameter:
+    return TemplateParameter(name, description, "number", least, most, default)
+
+
+_SHARE = _number(
+    "equity_share", "fraction of equity to buy with, fees included", 0.0001, 1, default=0.95
+)
+_GUARDS = (
+    TemplateParameter(
+        "stop_loss_pct",
+        "sell when the price has fallen so many percent below the entry's; null: never",
+        "number",
+        0.01,
+        99,
+        is_optional=True,
+    ),
+    TemplateParameter(
+        "take_profit_pct",
+        "sell when the price has risen so many percent above the entry's; null: never",
+        "number",
+        0.01,
+        10_000,
+        is_optional=True,
+    ),
+)
+_COMMON = (_SHARE, *_GUARDS)
+
+
+def _entry(values: Values, **rule: Any) -> dict[str, Any]:
+    """An entry with the size and the guards that ``values`` say."""
+    entry = {**rule, "size": {"equity_share": values["equity_share"]}}
+    for name in ("stop_loss", "take_profit"):
+        if values[f"{name}_pct"] is not None:
+            entry[name] = {"percent": values[f"{name}_pct"]}
+    return entry
+
+
+def _rules(
+    values: Values, indicators: dict[str, Any], entry: dict[str, Any], exit: dict[str, Any]
+) -> dict[str, Any]:
+    return {
+        "indicators": indicators,
+        "entries": [_entry(values, when=entry)],
+        "exits": [{"when": exit}],
+    }
+
+
+def _compare(left: Any, op: str, right: Any) -> dict[str, Any]:
+    return {"left": left, "op": op, "right": right}
+
+
+def _buy_and_hold(values: Values) -> dict[str, Any]:
+    return {
+        "entries": [{"every": 1, "size": {"equity_share": values["equity_share"]}}],
+    }
+
+
+def _average_cross(kind: str) -> Callable[[Values], dict[str, Any]]:
+    def card(values: Values) -> dict[str, Any]:
+        return _rules(
+            values,
+            {name: {"kind": kind, "period": values[name]} for name in ("fast", "slow")},
+            _compare("fast", "crosses_above", "slow"),
+            _compare("fast", "crosses_below", "slow"),
+        )
+
+    return card
+
+
+def _rsi(values: Values) -> dict[str, Any]:
+    return _rules(
+        values,
+        {"rsi": {"kind": "rsi", "period": values["period"]}},
+        _compare("rsi", "crosses_above", float(values["oversold"])),
+        _compare("rsi", ">", float(values["overbought"])),
+    )
+
+
+def _bollinger(values: Values) -> dict[str, Any]:
+    bands = {
+        "kind": "bollinger",
+        "period": values["period"],
+        "deviations": float(values["deviations"]),
+    }
+    return _rules(
+        values,
+        {"bands": bands},
+        _compare("close", "crosses_below", "bands.lower"),
+        _compare("close", ">=", "bands.middle"),
+    )
+
+
+def _breakout(values: Values) -> dict[str, Any]:
+    return _rules(
+        values,
+        {
+            "above": {"kind": "donchian", "period": values["lookback"]},
+            "below": {"kind": "donchian", "period": values["exit_lookback"]},
+        },
+        _compare("close", ">", {"of": "above.upper", "ago": 1}),
+        _compare("close", "<", {"of": "below.lower", "ago": 1}),
+    )
+
+
+def _macd(values: Values) -> dict[str, Any]:
+    lengths = {name: values[name] for name in ("fast", "slow", "signal")}
+    return _rules(
+        values,
+        {"macd": {"kind": "macd", **lengths}},
+        _compare("macd.macd", "crosses_above", "macd.signal"),
+        _compare("macd.macd", "crosses_below", "macd.signal"),
+    )
+
+
+def _dca(values: Values) -> dict[str, Any]:
+    size = {"quote": values["quote_amount"]}
+    return {"entries": [{"every": values["every"], "add": True, "size": size}]}
+
+
+def _grid(values: Values) -> dict[str, Any]:
+    return {
+        "grid": {
+            "lower": values["lower_price"],
+            "upper": values["upper_price"],
+            "levels": values["grid_levels"],
+            "size": {"equity_share": values["equity_share"]},
+        }
+    }
+
+
+_FAST_BEFORE_SLOW = (("fast", "slow"),)
+_PRICE_RANGE = (1e-16, float(MAXIMUM))
+
+TEMPLATES: dict[str, Template] = {
+    template.id: template
+    for template in (
+        Template(
+            "tpl_buy_and_hold",
+            "Buy and hold",
+            "Buys at the first candle and holds to the end.",
+            (_SHARE,),
+            _buy_and_hold,
+        ),
+        Template(
+            "tpl_sma_cross",
+            "SMA cross",
+            "Buys when the fast simple moving average crosses above the slow one, sells when it"
+            " crosses below.",
+            (
+                _count("fast", "candles of the fast average", 10, 1),
+                _count("slow", "candles of the slow average", 50),
+                *_COMMON,
+            ),
+            _average_cross("sma"),
+            _FAST_BEFORE_SLOW,
+        ),
+        Template(
+            "tpl_ema_cross",
+            "EMA cross",
+            "Buys when the fast exponential moving average crosses above the slow one, sells when"
+            " it crosses below.",
+            (
+                _count("fast", "candles of the fast average", 12, 1),
+                _count("slow", "candles of the slow average", 26),
+                *_COMMON,
+            ),
+            _average_cross("ema"),
+            _FAST_BEFORE_SLOW,
+        ),
+        Template(
+            "tpl_rsi",
+            "RSI reversal",
+            "Buys when the relative strength index crosses above the oversold level, sells when"
+            " it is above the overbought one.",
+            (
+                _count("period", "candles of the index", 14),
+                _number("oversold", "level to buy at, 0 to 100", 0, 100, 30),
+                _number("overbought", "level to sell at, 0 to 100", 0, 100, 70),
+                *_COMMON,
+            ),
+            _rsi,
+            (("oversold", "overbought"),),
+        ),
+        Template(
+            "tpl_bollinger",
+            "Bollinger reversal",
+            "Buys when the close crosses below the lower band, sells when it is back at the"
+            " average.",
+            (
+                _count("period", "candles of the average", 20),
+                _number("deviations", "standard deviations to the bands", 0.01, 100, 2),
+                *_COMMON,
+            ),
+            _bollinger,
+        ),
+        Template(
+            "tpl_breakout",
+            "Breakout",
+            "Buys when the close is above the highest high of the candles before it (Donchian),"
+            " sells when it is below their lowest low.",
+            (
+                _count("lookback", "candles whose highest high is broken", 20),
+                _count("exit_lookback", "candles whose lowest low is broken", 10),
+                *_COMMON,
+            ),
+            _breakout,
+        ),
+        Template(
+            "tpl_macd",
+            "MACD",
+            "Buys when the MACD crosses above its signal line, sells when it crosses below.",
+            (
+                _count("fast", "candles of the fast average", 12),
+                _count("slow", "candles of the slow average", 26),
+                _count("signal", "candles of the signal line", 9, 1),
+                *_COMMON,
+            ),
+            _macd,
+            _FAST_BEFORE_SLOW,
+        ),
+        Template(
+            "tpl_dca",
+            "Dollar-cost averaging",
+            "Buys for the same amount every so many candles, and holds.",
+            (
+                _number("quote_amount", "quote currency to spend each time", 1e-8, 1e16, 100),
+                TemplateParameter("every", "candles from buy to buy", "integer", 1, MOST_EVERY, 24),
+            ),
+            _dca,
+        ),
+        Template(
+            "tpl_grid",
+            "Grid",
+            "Buys at every level that the price falls to, and sells each purchase one level"
+            " higher, between two prices.",
+            (
+                TemplateParameter(
+                    "grid_levels",
+                    "prices of the grid, both ends included",
+                    "integer",
+                    2,
+                    MOST_LEVELS,
+                    10,
+                ),
+                TemplateParameter(
+                    "lower_price", "lowest price of the grid", "number", *_PRICE_RANGE
+                ),
+                TemplateParameter(
+                    "upper_price", "highest price of the grid", "number", *_PRICE_RANGE
+                ),
+                _SHARE,
+            ),
+            _grid,
+            (("lower_price", "upper_price"),),
+        ),
+    )
+}
+"""Every template by its id."""

@@ -1,0 +1,126 @@
+"""Strategies over the year, against backtesting.py on the same data and rule."""
+
+import warnings
+from typing import Any
+
+import pandas as pd
+import talib
+
+from sandbox import Candles, Market, SessionConfig
+from sandbox.strategies import Run, compile_strategy, run
+from tests.benchmarks.market import END, START, YEAR, synthetic_year
+from tests.benchmarks.table import Row, seconds
+
+FAST, SLOW = 60, 240
+CARD = {
+    "indicators": {
+        "fast": {"kind": "sma", "period": FAST},
+        "slow": {"kind": "sma", "period": SLOW},
+    },
+    "entries": [
+        {
+            "when": {"left": "fast", "op": "crosses_above", "right": "slow"},
+            "size": {"equity_share": 0.5},
+        }
+    ],
+    "exits": [{"when": {"left": "fast", "op": "crosses_below", "right": "slow"}}],
+}
+PROGRAM = f"""
+indicators = {{"fast": {{"kind": "sma", "period": {FAST}}}, "slow": {{"kind": "sma", "period": {SLOW}}}}}
+
+def on_candle(ctx):
+    before = ctx.previous
+    if ctx.fast > ctx.slow:
+        if before.fast <= before.slow and ctx.position == 0:
+            ctx.buy(equity_share=0.5%s)
+    elif before.fast >= before.slow and ctx.fast < ctx.slow and ctx.position > 0:
+        ctx.sell()
+"""
+
+
+def rows() -> list[Row]:
+    """The rows of the speed table that are about strategies."""
+    candles = synthetic_year("BTCUSDT")
+    market = Market([candles])
+    market.time_line("BTCUSDT").prepare()
+    by_card, by_program = finished(CARD, market), finished({"source": PROGRAM % ""}, market)
+    assert by_card.session.orders == by_program.session.orders
+    assert len(by_card.session.fills) > 1_000
+    baseline, trades = backtesting_py(candles)
+    assert abs(2 * trades - len(by_card.session.fills)) <= 2
+    card = seconds(lambda: finished(CARD, market).session.results())
+    program = seconds(lambda: finished({"source": PROGRAM % ""}, market))
+    guarded = {"source": PROGRAM % ', stop_loss={"percent": 50}'}
+    pending = seconds(lambda: finished(guarded, market), repeat=3)
+    return [
+        Row(
+            f"SMA cross {FAST}/{SLOW} as a card over a year of minutes, metrics included",
+            f"{card * 1e3:.0f} ms",
+            f"{baseline:.1f} s, backtesting.py",
+            f"{baseline / card:.0f} ×",
+            "≥ 20 ×",
+            baseline >= 20 * card,
+        ),
+        Row(
+            "the same as a program, called for every candle",
+            f"{YEAR / program:,.0f} candles/s",
+            f"{YEAR / baseline:,.0f} candles/s, backtesting.py",
+            f"{baseline / program:.1f} ×",
+            "≥ 100,000 candles/s",
+            YEAR / program >= 100_000,
+        ),
+        Row(
+            "the same with a stop pending while a position is held",
+            f"{YEAR / pending:,.0f} candles/s",
+            f"{YEAR / program:,.0f} candles/s without",
+            f"{program / pending:.2f} ×",
+            "",
+            True,
+        ),
+    ]
+
+
+def finished(content: dict[str, Any], market: Market) -> Run:
+    """The strategy, compiled and run over the year."""
+    config = SessionConfig(start_time=START, end_time=END, starting_balance=1_000_000)
+    return run(compile_strategy(content), config, market)
+
+
+def backtesting_py(candles: Candles) -> tuple[float, int]:
+    """Seconds that backtesting.py takes for the same, its statistics included, and its trades."""
+    from backtesting import Backtest, Strategy
+
+    class Cross(Strategy):  # type: ignore[misc]
+        def init(self) -> None:
+            self.fast = self.I(talib.SMA, self.data.Close, FAST)
+            self.slow = self.I(talib.SMA, self.data.Close, SLOW)
+
+        def next(self) -> None:
+            if not self.position:
+                if self.fast[-2] <= self.slow[-2] and self.fast[-1] > self.slow[-1]:
+                    self.buy(size=0.5)
+            elif self.fast[-2] >= self.slow[-2] and self.fast[-1] < self.slow[-1]:
+                self.position.close()
+
+    columns = {name.title(): getattr(candles, name) for name in ("open", "high", "low", "close")}
+    data = pd.DataFrame(
+        {**columns, "Volume": candles.volume}, index=pd.to_datetime(candles.open_time, unit="ms")
+    )
+    trades = 0
+
+    def everything() -> None:
+        nonlocal trades
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            backtest = Backtest(
+                data, Cross, cash=100_000_000, commission=0.001, trade_on_close=True
+            )
+            trades = int(backtest.run()["# Trades"])
+
+    return seconds(everything, repeat=1), trades
+
+
+if __name__ == "__main__":
+    from tests.benchmarks.table import print_table
+
+    print_table(rows())
