@@ -1,6 +1,6 @@
 """Print the speed table: ``make bench``."""
 
-from tests.benchmarks import in_process, journal, over_http
+from tests.benchmarks import in_process, journal, over_http, strategies
 from tests.benchmarks.table import print_table
 
-print_table([*in_process.rows(), *over_http.rows(), *journal.rows()])
+print_table([*in_process.rows(), *over_http.rows(), *journal.rows(), *strategies.rows()])
