@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 import msgspec
 import structlog
@@ -45,6 +46,8 @@ _PASSIVATED_TOGETHER = 200
 _THREADS = 4
 _SYNC_THREADS = 16
 _TICK_SECONDS = 1.0
+_ROOM_TRIES = 20
+_ROOM_SECONDS = 0.5
 _FILES_FOR_OTHERS = 256
 """Of the files that the process may have open, those that are not journals."""
 
@@ -72,11 +75,12 @@ class Hub:
         self._ticks = 0
         self._running: dict[str, Live] = {}
         self._ended: OrderedDict[str, Live] = OrderedDict()
-        self._loading: dict[str, asyncio.Lock] = {}
+        self._loading: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._loads = 0
-        self._loaded = asyncio.Event()
-        self._making_room = asyncio.Lock()
+        self._freed = asyncio.Event()
+        """Set when a session is loaded, or is no longer in use."""
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="storage")
+        self._command_threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="command")
         self._sync_threads = ThreadPoolExecutor(_SYNC_THREADS, thread_name_prefix="sync")
         self._steps_unstored: dict[str, int] = {}
         """Of sessions that have left memory, how far they are, where the store does not know."""
@@ -89,6 +93,10 @@ class Hub:
         """Do work that blocks off the event loop."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, lambda: work(*args, **kwargs))
+
+    async def in_command_thread(self, work: Callable[[], Result]) -> Result:
+        """As ``in_thread``, for what may take minutes: sessions do not wait for it."""
+        return await asyncio.get_running_loop().run_in_executor(self._command_threads, work)
 
     @property
     def sessions_in_memory(self) -> int:
@@ -144,7 +152,10 @@ class Hub:
         if record.status == "created":
             _require_started(record)
         try:
-            return await self.in_thread(self._storage.recording, session_id)
+            live = self._running.get(session_id)
+            # Beyond that size, a line may be half-written while it is read.
+            size = None if live is None or live.journal is None else live.journal.size
+            return await self.in_thread(self._storage.recording, session_id, size)
         except FileNotFoundError:
             raise InvalidState("the session's journal is missing", status=record.status) from None
 
@@ -221,7 +232,7 @@ class Hub:
             played = await self._act(live, lambda: act(live, request), request)
             await self._settle(live)
         finally:
-            live.lock.release()
+            self._release(live)
         if played.refusal is not None:
             raise played.refusal
         return Encoded(played.answer, played.status)
@@ -252,7 +263,7 @@ class Hub:
                 self.open_sessions += 1
             return fork
         finally:
-            live.lock.release()
+            self._release(live)
 
     async def recover(self) -> None:
         """Find the sessions that an earlier process left, save those that had ended, and begin to
@@ -278,17 +289,37 @@ class Hub:
         except Exception:
             log.exception("sessions_not_put_aside")
         finally:
-            self._threads.shutdown()
-            self._sync_threads.shutdown()
+            for threads in (self._threads, self._command_threads, self._sync_threads):
+                threads.shutdown()
 
     async def _acquire(self, call: Call, *, load_ended: bool) -> Live:
         """The session of the call's path, with its lock taken."""
         while True:
             live = await self.find(call.account_id, call.path["session_id"], load_ended=load_ended)
-            await live.lock.acquire()
+            live.users += 1
+            try:
+                await live.lock.acquire()
+            except BaseException:
+                live.users -= 1
+                raise
             if not live.is_dropped:
                 return live
-            live.lock.release()
+            self._release(live)
+
+    def _release(self, live: Live) -> None:
+        live.lock.release()
+        live.users -= 1
+        self._freed.set()
+
+    async def _take(self, lives: Sequence[Live]) -> list[Live]:
+        """Of these sessions those that nobody uses, with their locks: there is nothing to wait
+        for. ``_release`` gives each back.
+        """
+        taken = [live for live in lives if not live.users and not live.is_dropped]
+        for live in taken:
+            live.users += 1
+            await live.lock.acquire()
+        return taken
 
     async def _act(self, live: Live, act: Callable[[], Result], request: Asked | None) -> Result:
         """Change a session whose lock is held: wholly and as durably as is set, or not at all."""
@@ -358,46 +389,55 @@ class Hub:
         return live
 
     async def _within_budget(self, load: Callable[..., Live], *args: Any) -> Live:
-        """Load a session and keep it; others make room for its candles, if there is none."""
+        """Load a session and keep it; others make room for its candles, if there is none.
+
+        Raises ``BudgetInUse`` if in a few seconds none of those that are in use leaves.
+        """
+        patience = _ROOM_TRIES
         self._loads += 1
         try:
             while True:
                 try:
                     live = await self.in_thread(load, *args)
+                    break
                 except BudgetInUse:
-                    if not await self._make_room():
+                    if await self._make_room():
+                        continue
+                    patience -= 1
+                    if not patience or not await self._somebody_may_leave():
                         raise
-                    continue
-                live.used_at = self._ticks
-                self._steps_unstored.pop(live.record.session_id, None)
-                if live.journal is not None:
-                    self._running[live.record.session_id] = live
-                else:
-                    self._keep_ended(live)
-                return live
         finally:
             self._loads -= 1
-            self._loaded.set()
-            self._loaded.clear()
+            self._freed.set()
+        live.used_at = self._ticks
+        self._steps_unstored.pop(live.record.session_id, None)
+        if live.journal is not None:
+            assert live.record.session_id not in self._running, "a session is loaded once"
+            self._running[live.record.session_id] = live
+        else:
+            self._keep_ended(live)
+        return live
 
     async def _make_room(self) -> bool:
         """Put sessions aside until candles are freed, those first that have not been used for
-        the longest. Whether it is worth trying again.
+        the longest; whether any was.
         """
-        async with self._making_room:
-            before = self.cache.bytes_in_memory()
-            idle = sorted(self._running.values(), key=lambda live: live.used_at)
-            is_worth_it = bool(idle or self._ended)
-            self._ended.clear()
-            while idle and self.cache.bytes_in_memory() >= before:
-                await self._passivate(idle[:_PASSIVATED_TOGETHER])
-                del idle[:_PASSIVATED_TOGETHER]
-            if is_worth_it:
-                return True
-        if self._loads == 1:
+        before = self.cache.bytes_in_memory()
+        left = len(self._ended)
+        self._ended.clear()
+        idle = sorted(self._running.values(), key=lambda live: live.used_at)
+        while idle and self.cache.bytes_in_memory() >= before:
+            left += await self._passivate(idle[:_PASSIVATED_TOGETHER])
+            del idle[:_PASSIVATED_TOGETHER]
+        return left > 0
+
+    async def _somebody_may_leave(self) -> bool:
+        """Wait until a session is loaded or no longer in use; False if there is none such."""
+        if self._loads == 1 and not any(live.users for live in self._running.values()):
             return False
-        # Others are being loaded: then there is something to put aside.
-        await self._loaded.wait()
+        self._freed.clear()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._freed.wait(), _ROOM_SECONDS)
         return True
 
     async def _fail(self, record: SessionRecord, error: str) -> SessionRecord:
@@ -407,10 +447,13 @@ class Hub:
         return failed
 
     def _drop(self, live: Live, step: int) -> None:
-        """Let go of a session at ``step``; whoever asks for it next gets it from its journal."""
+        """Let go of a session that is at ``step``, and not what it should be."""
+        self._steps_unstored[live.record.session_id] = step
+        self._let_go(live)
+
+    def _let_go(self, live: Live) -> None:
+        """Forget a session; whoever asks for it next gets it from its journal."""
         live.is_dropped = True
-        if step != live.record.current_step:
-            self._steps_unstored[live.record.session_id] = step
         if live.journal is not None:
             live.journal.close()
         if self._running.get(live.record.session_id) is live:
@@ -422,31 +465,32 @@ class Hub:
             self._ended.popitem(last=False)
 
     def _loading_lock(self, session_id: str) -> asyncio.Lock:
-        """One load or start of a session at a time; the few locks left over are reused."""
-        if len(self._loading) > _ENDED_KEPT:
-            idle = [key for key, lock in self._loading.items() if not lock.locked()]
-            for key in idle:
-                del self._loading[key]
-        return self._loading.setdefault(session_id, asyncio.Lock())
+        """One load or start of a session at a time; it is there as long as anybody holds it."""
+        lock = self._loading.get(session_id)
+        if lock is None:
+            lock = self._loading[session_id] = asyncio.Lock()
+        return lock
 
-    async def _passivate(self, lives: Sequence[Live]) -> None:
-        """Have sessions leave memory, but for those that have ended unsaved."""
-        for live in lives:
-            await live.lock.acquire()
+    async def _passivate(self, lives: Sequence[Live]) -> int:
+        """Have sessions leave memory, but for those that are in use or have ended unsaved; how
+        many did.
+        """
+        taken = await self._take([live for live in lives if live.final is None])
         try:
-            leaving = [live for live in lives if not live.is_dropped and live.final is None]
+            # The thread may hold on to what it is given for a moment: not to the candles.
+            journals = [(live.journal, live.keys) for live in taken]
+            steps = {live.record.session_id: live.session.step_number for live in taken}
             try:
-                # The thread may hold on to what it is given for a moment: not to the candles.
-                journals = [(live.journal, live.keys) for live in leaving]
-                steps = {live.record.session_id: live.session.step_number for live in leaving}
                 await self.in_thread(self._storage.put_aside, journals, steps)
             except StorageUnavailable as error:
                 log.warning("progress_not_stored", error=str(error))
-            for live in leaving:
-                self._drop(live, live.session.step_number)
+                self._steps_unstored |= steps
+            for live in taken:
+                self._let_go(live)
         finally:
-            for live in lives:
-                live.lock.release()
+            for live in taken:
+                self._release(live)
+        return len(taken)
 
     async def _tidy_for_ever(self) -> None:
         while True:
@@ -462,10 +506,12 @@ class Hub:
         await self._save_ended()
         for live in list(self._running.values()):
             if live.journal is not None and live.journal.is_worth_compacting:
-                async with live.lock:
-                    if not live.is_dropped:
-                        await self.in_thread(compact, live.journal, live.keys)
-        leaving = self._idle() or self._surplus()
+                for taken in await self._take([live]):
+                    try:
+                        await self.in_thread(compact, taken.journal, taken.keys)
+                    finally:
+                        self._release(taken)
+        leaving = self._idle() or await self._surplus()
         for start in range(0, len(leaving), _PASSIVATED_TOGETHER):
             await self._passivate(leaving[start : start + _PASSIVATED_TOGETHER])
 
@@ -475,28 +521,29 @@ class Hub:
         for record in to_save:
             try:
                 await self.find(record.account_id, record.session_id)
-            except StorageUnavailable:
+            except (StorageUnavailable, BudgetInUse):
                 self._to_save.append(record)
             except SandboxError as error:
                 log.warning("session_not_saved", session_id=record.session_id, error=str(error))
-        for live in [each for each in self._running.values() if each.final is not None]:
-            async with live.lock:
-                try:
-                    if not live.is_dropped:
-                        await self._settle(live)
-                except SandboxError as error:
-                    session_id = live.record.session_id
-                    log.warning("session_not_saved", session_id=session_id, error=str(error))
+        ended = [live for live in self._running.values() if live.final is not None]
+        for live in await self._take(ended):
+            try:
+                await self._settle(live)
+            except SandboxError as error:
+                session_id = live.record.session_id
+                log.warning("session_not_saved", session_id=session_id, error=str(error))
+            finally:
+                self._release(live)
 
     def _idle(self) -> list[Live]:
         """The sessions that nobody has asked for in a while."""
         latest = self._ticks - self.settings.idle_seconds / _TICK_SECONDS
         return [live for live in self._running.values() if live.used_at < latest]
 
-    def _surplus(self) -> list[Live]:
+    async def _surplus(self) -> list[Live]:
         """The sessions, of those not in use, that are more than memory and files allow."""
         sizes = {session_id: live.size for session_id, live in self._running.items()}
-        self.cache.keep_free(sum(sizes.values()))
+        await self.in_thread(self.cache.keep_free, sum(sizes.values()))
         too_much = sum(sizes.values()) + self.cache.bytes_in_memory() - self.settings.memory_budget
         too_many = len(sizes) - self._most_in_memory
         surplus = []
@@ -505,7 +552,7 @@ class Hub:
                 if live.used_at >= self._ticks - 1 or (too_much <= 0 and too_many <= 0):
                     break
                 surplus.append(live)
-                too_much -= sizes[live.record.session_id]
+                too_much -= sizes.get(live.record.session_id, 0)
                 too_many -= 1
         return surplus
 

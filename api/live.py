@@ -1,7 +1,7 @@
 """One session in memory: its state, its journal, and the lock that calls take in turn."""
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
@@ -29,6 +29,7 @@ from data.recording import (
     CancelRecord,
     ForkRecord,
     OrderRecord,
+    Origin,
     Record,
     Recording,
     Start,
@@ -78,6 +79,7 @@ class Live:
         "record",
         "start_asked",
         "used_at",
+        "users",
     )
 
     def __init__(
@@ -97,6 +99,8 @@ class Live:
         self.start_asked = start_asked
         """The key that it was started with."""
         self.lock = asyncio.Lock()
+        self.users = 0
+        """How many have the lock or wait for it."""
         self.final: Final | None = None
         """How it ended, until it is saved."""
         self.used_at = 0
@@ -116,7 +120,7 @@ class Live:
 
     def step(self, steps: int, asked: Asked | None = None, *, fast: bool = False) -> Played:
         """Advance. If it has ended and is not saved, its last step is answered again."""
-        if self.final is not None and self.session.status == "completed":
+        if self.final is not None and self.session.status == "completed" and asked is None:
             return Played(_with_steps(*self.final) if fast else self.final.answer)
         journal = self._writable()
         session = self.player.session
@@ -182,7 +186,7 @@ class Live:
     def cancel(self, asked: Asked | None = None) -> Played:
         """End the session here; if it has ended and is not saved, say how it did."""
         answer = None
-        if self.final is None:
+        if self.final is None or asked is not None:
             self._writable()
             played = self.player.cancel()
             self._write(
@@ -211,6 +215,7 @@ class Live:
             forked_at=time,
             at=self.session.step_number,
             size=journal.size,
+            digest=self.player.digest.decode(),
             key=None if asked is None else asked.key,
             body=None if asked is None else asked.body,
         )
@@ -304,8 +309,19 @@ def rebuilt(recording: Recording, market: Market, keys: Keys) -> tuple[Player, "
         require_same_candles(start.candles, fingerprint(config, market))
     player = Player(Session(config, market))
     _compare(player, start.digest, start)
+    _replay_all(player, recording.records[: recording.shared], start, keys)
+    if start.forked_from is not None:
+        _require_fork_point(player, start, start.forked_from)
+    final = _replay_all(player, recording.records[recording.shared :], start, keys)
+    return player, final
+
+
+def _replay_all(
+    player: Player, records: Sequence[Record], start: Start, keys: Keys
+) -> "Final | None":
+    """Play records; how they ended the session, if they did."""
     final = None
-    for skipped, record in _runs(recording.records):
+    for skipped, record in _runs(records):
         if skipped is not None:
             steps, digest = skipped
             if not player.skip(steps, digest.encode()):
@@ -314,7 +330,16 @@ def rebuilt(recording: Recording, market: Market, keys: Keys) -> tuple[Player, "
         played = _replay(player, record, start, keys)
         if played is not None and player.session.status != "running":
             final = Final(played.answer, player.session.step_number - before)
-    return player, final
+    return final
+
+
+def _require_fork_point(player: Player, start: Start, origin: Origin) -> None:
+    """Raise ``Diverged`` unless the past that a fork shares is what it was when it was forked."""
+    if (player.digest.decode(), player.session.step_number) != (origin.digest, start.at):
+        raise Diverged(
+            f"the past that it shares with session {origin.session_id} is not what it was",
+            step=player.session.step_number,
+        )
 
 
 def _replay(player: Player, record: Record, start: Start, keys: Keys) -> Played | None:

@@ -203,4 +203,6 @@ def recorded_config(config: dict[str, Any], risk_profile: dict[str, Any]) -> Ses
     try:
         return SessionConfig(**config, risk=RiskProfile(**risk_profile))
     except TypeError as error:
-        raise InvalidParameter("config", str(error).partition(" ")[2]) from None
+        raise InvalidParameter(
+            "config", str(error).removeprefix("SessionConfig.__init__() ")
+        ) from None

@@ -31,7 +31,7 @@ from data.recording import (
 )
 from data.store import Store
 from data.symbols import normalise_exchange, normalise_symbol
-from sandbox import Market, SandboxError, Session
+from sandbox import InvalidParameter, Market, SandboxError, Session
 from sandbox.errors import NoPrice
 
 _BUDGET = 4 << 30
@@ -188,6 +188,8 @@ def replay(recording: Recording, target: Target, tell: TellDone) -> Replayed:
     if start.digest not in (None, digest.decode()):
         return Replayed(0, 0, different, _start_divergence(target))
     lines = [(n, r) for n, r in enumerate(recording.records, 2) if isinstance(r, Command)]
+    if not lines and start.digest is None:
+        raise InvalidParameter("recording", "has no commands, and no digest of its start")
     compared = step = 0
     for done, (line, command) in enumerate(lines, 1):
         before = step
@@ -229,7 +231,10 @@ def _replies(target: Target, command: Command) -> Iterator[Reply]:
     if isinstance(command, StepRecord):
         once = msgspec.structs.replace(command, times=1)
         for _ in range(command.times):
-            yield target.play(once)
+            reply = target.play(once)
+            yield reply
+            if reply.status != 200:
+                return  # So is every other: the session has ended.
     else:
         yield target.play(command)
 

@@ -75,9 +75,21 @@ def configure_logs() -> None:
             structlog.processors.format_exc_info,
             renderer,
         ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(_UnfailingStderr()),  # type: ignore[arg-type]
     )
     logging.getLogger("uvicorn").handlers = [_Forward(logging.WARNING)]
+
+
+class _UnfailingStderr:
+    """A log that cannot be written, for a disk that is full say, must not stop what is logged."""
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.flush()
 
 
 class _Forward(logging.Handler):

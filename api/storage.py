@@ -18,17 +18,17 @@ from data.catalogue import effective_imports
 from data.errors import StorageUnavailable
 from data.importer import latest_import
 from data.journal import Journal, JournalDamaged, Journals
-from data.recording import AnswerRecord, ForkRecord, Origin, compacted, encoded
+from data.recording import ForkRecord, Origin, compacted, encoded, without_keys
 from data.results import save_results
 from data.sessions import (
     SessionRecord,
     fork_session,
     get_session,
     missing_sessions,
+    running_sessions,
     save_failure,
     save_progress,
     save_start,
-    unfinished_sessions,
 )
 from data.store import Store
 from sandbox import Market, RiskProfile, Session, SessionConfig
@@ -133,36 +133,41 @@ class SessionStorage:
         missing = missing_sessions(self._store, fork.sessions)
         start = msgspec.structs.replace(
             start_record(live.record, live.session, LOOK_BACK, None),
-            forked_from=Origin(live.record.session_id, fork.size),
+            forked_from=Origin(live.record.session_id, fork.size, fork.digest),
             at=fork.at,
         )
         journals = [
             self._journals.create(msgspec.structs.replace(start, session_id=session_id))
             for session_id in missing
         ]
-        records = fork_session(
-            self._store,
-            live.record,
-            missing,
-            strategy_label=fork.strategy_label,
-            step=fork.at,
-            time=fork.forked_at,
-        )
+        try:
+            records = fork_session(
+                self._store,
+                live.record,
+                missing,
+                strategy_label=fork.strategy_label,
+                step=fork.at,
+                time=fork.forked_at,
+            )
+        except StorageUnavailable:
+            for session_id in missing:
+                self._journals.remove(session_id)
+            raise
         return list(zip(records, journals, strict=True))
 
-    def recording(self, session_id: str) -> bytes:
+    def recording(self, session_id: str, size: int | None) -> bytes:
         """A session's recording, whole and by itself, whatever past it shares.
 
-        Raises as ``load`` does.
+        Of a session in memory ``size`` is that of its journal. Raises as ``load`` does.
         """
-        found = self._journals.read(session_id)
-        commands = (r for r in found.records if not isinstance(r, ForkRecord | AnswerRecord))
+        found = self._journals.read(session_id, size)
         start = msgspec.structs.replace(found.start, forked_from=None, at=0, key=None, body=None)
-        return encoded(start) + b"".join(map(encoded, compacted(commands, ())))
+        commands = compacted(without_keys(found.records), ())
+        return encoded(start) + b"".join(map(encoded, commands))
 
     def unfinished(self) -> Unfinished:
         """Find out, from their journals, how far the sessions are that were left running."""
-        running = [r for r in unfinished_sessions(self._store) if r.status == "running"]
+        running = running_sessions(self._store)
         steps: dict[str, int] = {}
         to_save = []
         for record in running:
@@ -200,6 +205,7 @@ def compact(journal: Journal | None, keys: Keys) -> None:
         journal.compact(keys)
     except (JournalDamaged, StorageUnavailable, OSError) as error:
         log.warning("journal_not_compacted", path=str(journal.path), error=str(error))
+        journal.compacted_size = journal.size  # Tried again when it has grown again.
     journal.close()
 
 

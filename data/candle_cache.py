@@ -55,6 +55,7 @@ class CandleCache:
         self._store = store
         self._budget = self._whole_budget = budget_bytes
         self._lock = threading.Lock()
+        self._counting = threading.Lock()
         self._kept: OrderedDict[_Key, Candles] = OrderedDict()
         self._alive: weakref.WeakValueDictionary[_Key, Candles] = weakref.WeakValueDictionary()
 
@@ -90,7 +91,8 @@ class CandleCache:
             for key in keys:
                 if sizes[key]:
                     candles = found.get(key) or self._load(key)
-                    self._alive[key] = self._kept[key] = found[key] = candles
+                    with self._counting:
+                        self._alive[key] = self._kept[key] = found[key] = candles
                     self._kept.move_to_end(key)
             return {key.symbol: found[key] for key in keys if key in found}
 
@@ -102,8 +104,9 @@ class CandleCache:
                 self._kept.popitem(last=False)
 
     def bytes_in_memory(self) -> int:
-        """Of all time lines that are kept or in use, about."""
-        return sum(len(candles) for candles in self._alive.values()) * BYTES_PER_CANDLE
+        """Of all time lines that are kept or in use, about. Does not wait for a load."""
+        with self._counting:
+            return sum(map(len, self._alive.values())) * BYTES_PER_CANDLE
 
     def _make_room(self, wanted: int, missing: int) -> None:
         if wanted > self._whole_budget:

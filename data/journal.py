@@ -15,6 +15,7 @@ from data.errors import StorageUnavailable
 from data.recording import (
     CancelRecord,
     InvalidRecording,
+    Record,
     Recording,
     Start,
     collapsed,
@@ -23,6 +24,7 @@ from data.recording import (
     recording_of,
     records_of,
     whole_lines,
+    without_keys,
 )
 from sandbox import SandboxError
 
@@ -50,6 +52,8 @@ class Journals:
         self._synced = synced
         with _unavailable("the directory of journals cannot be made"):
             self._directory.mkdir(parents=True, exist_ok=True)
+            for unfinished in self._directory.glob("*.new"):
+                unfinished.unlink()
             if synced:
                 _sync(home)
 
@@ -64,6 +68,11 @@ class Journals:
         journal.replace(encoded(start))
         return journal
 
+    def remove(self, session_id: str) -> None:
+        """Forget a session whose journal was begun and that was never told of."""
+        with suppress(OSError):
+            self.path(session_id).unlink()
+
     def open(self, session_id: str) -> "Journal":
         """The journal to write on in, without a last line that was never finished. Blocks."""
         journal = Journal(self.path(session_id), synced=self._synced)
@@ -76,19 +85,26 @@ class Journals:
             journal.shared_size = _shared_size(whole)
         return journal
 
-    def read(self, session_id: str) -> Recording:
-        """A session's recording, with the past that it shares with others. Blocks; linear.
+    def read(self, session_id: str, size: int | None = None) -> Recording:
+        """A session's recording, with the past that it shares; or of its first ``size`` bytes.
 
-        Raises ``JournalDamaged``, ``FileNotFoundError`` and ``StorageUnavailable``.
+        Blocks; linear. Raises ``JournalDamaged``, ``FileNotFoundError`` and
+        ``StorageUnavailable``.
         """
-        own = self._read(session_id)
-        parts = [own.records]
+        own = self._read(session_id, size)
+        past: list[Record] = []
         origin = own.start.forked_from
         while origin is not None:
-            past = self._read(origin.session_id, origin.size)
-            parts.append(past.records)
-            origin = past.start.forked_from
-        return Recording(own.start, [record for part in reversed(parts) for record in part])
+            try:
+                part = self._read(origin.session_id, origin.size)
+            except FileNotFoundError as error:
+                raise JournalDamaged(
+                    f"the journal {error.filename}, whose past it shares, is missing"
+                ) from None
+            # A key was of that session, not of this one.
+            past[:0] = without_keys(part.records)
+            origin = part.start.forked_from
+        return Recording(own.start, [*past, *own.records], len(past))
 
     def last_step(self, session_id: str) -> tuple[int, bool]:
         """How many steps a session has made, and whether it was cancelled. Quick; blocks."""

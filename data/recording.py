@@ -14,17 +14,19 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from zlib import crc32
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
 from data.errors import UnreadableFile
 from sandbox import SandboxError
+from sandbox.clock import DAY
 
 FORMAT = 1
 DIGEST_LENGTH = 16
+_LONGEST_LOOK_BACK = 3660 * DAY
 
 _CRC = re.compile(rb',"crc":"([0-9a-f]{8})"\}')
 _QUIET = rb'\{"do":"step","steps":%s,"at": *[0-9]+,"digest":"[0-9a-f]{16}","crc":"[0-9a-f]{8}"\}\n'
@@ -59,6 +61,8 @@ class Origin(msgspec.Struct, frozen=True):
 
     session_id: str
     size: int
+    digest: str
+    """Of all answers up to there."""
 
 
 class Start(_Record, frozen=True, tag="start"):
@@ -75,7 +79,7 @@ class Start(_Record, frozen=True, tag="start"):
     session_id: str | None = None
     import_number: int | None = None
     """In the store that it ran on, the market is as of this import."""
-    look_back: int | None = None
+    look_back: Annotated[int, Meta(ge=0, le=_LONGEST_LOOK_BACK)] | None = None
     """Of candles before its start, in milliseconds."""
     candles: dict[str, dict[str, str]] | None = None
     """Of each symbol and UTC month, a digest of the candles that the session can read."""
@@ -93,7 +97,7 @@ class StepRecord(_Record, frozen=True, tag="step"):
     """
 
     steps: int
-    times: int = 1
+    times: Annotated[int, Meta(ge=1, le=10**9)] = 1
     fast: bool = False
     """Whether it was asked for as ``step/batch/fast``; noted where the answer may be repeated."""
     at: int | None = None
@@ -150,6 +154,8 @@ class ForkRecord(_Record, frozen=True, tag="fork"):
     at: int
     size: int
     """Of this journal up to here, in bytes: what is shared."""
+    digest: str
+    """Of all answers up to here."""
     key: str | None = None
     body: str | None = None
 
@@ -178,7 +184,6 @@ class Read(msgspec.Struct, frozen=True):
     record: Line
     line: int
     byte: int
-    has_crc: bool
 
 
 class Recording(msgspec.Struct, frozen=True):
@@ -186,6 +191,8 @@ class Recording(msgspec.Struct, frozen=True):
 
     start: Start
     records: Sequence[Record]
+    shared: int = 0
+    """How many of the records, the first ones, are those of the past of a fork."""
 
 
 def chained(digest: bytes, answer: bytes) -> bytes:
@@ -333,6 +340,14 @@ def compacted(records: Iterable[Record], keys: Iterable[str]) -> Iterator[Record
     yield from both()
 
 
+def without_keys(records: Iterable[Record]) -> Iterator[Record]:
+    """The commands among records, without what was noted of their requests' keys."""
+    for each in records:
+        record = _without_key(each, frozenset())
+        if record is not None and not isinstance(record, ForkRecord):
+            yield record
+
+
 def _without_key(record: Record, kept: frozenset[str]) -> Record | None:
     if isinstance(record, CancelOrderRecord) or record.key is None or record.key in kept:
         return record
@@ -360,6 +375,16 @@ def _read(text: bytes, line: int, byte: int, needs_crc: bool) -> Read:
     elif needs_crc:
         raise InvalidRecording("it is damaged: it has no checksum", line=line, byte=byte)
     try:
-        return Read(_decoder.decode(content), line, byte, found is not None)
+        record = _decoder.decode(content)
+        if not needs_crc:
+            _check_answer(record)
+        return Read(record, line, byte)
     except (msgspec.MsgspecError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise InvalidRecording(f"it is no record: {error}", line=line, byte=byte) from None
+
+
+def _check_answer(record: Line) -> None:
+    """Raise what decoding raises if the answer, written by hand, is none."""
+    answer = getattr(record, "answer", UNSET)
+    if answer is not UNSET:
+        msgspec.json.decode(answer)

@@ -207,11 +207,10 @@ def list_sessions(
     return [_record(row) for row in page], total
 
 
-def unfinished_sessions(store: Store) -> list[SessionRecord]:
-    """The sessions of all accounts that are created or running, oldest first."""
+def running_sessions(store: Store) -> list[SessionRecord]:
+    """The sessions of all accounts that are running, oldest first."""
     found = store.rows(
-        f"SELECT {_COLUMNS} FROM sessions WHERE status IN ('created', 'running')"
-        " ORDER BY created_at, session_id"
+        f"SELECT {_COLUMNS} FROM sessions WHERE status = 'running' ORDER BY created_at, session_id"
     )
     return [_record(row) for row in found]
 

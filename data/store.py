@@ -40,6 +40,12 @@ def now() -> int:
     return time.time_ns() // 1_000_000
 
 
+class _Cursors(threading.local):
+    """The cursor of each thread."""
+
+    cursor: duckdb.DuckDBPyConnection | None = None
+
+
 class Store:
     """The open store. Any thread may use it; each reads through a cursor of its own.
 
@@ -58,6 +64,7 @@ class Store:
         self._connecting = threading.RLock()
         self._writing = threading.RLock()
         self._local = threading.local()
+        self._cursor_of = _Cursors()
 
     @classmethod
     def open(cls, home: str | Path) -> "Store":
@@ -130,10 +137,10 @@ class Store:
                 self._begin()
                 try:
                     yield
-                    self._local.cursor.execute("COMMIT")
+                    self._transaction_cursor().execute("COMMIT")
                 except BaseException:
                     with suppress(duckdb.Error):
-                        self._local.cursor.execute("ROLLBACK")
+                        self._transaction_cursor().execute("ROLLBACK")
                     raise
                 finally:
                     self._local.writes = False
@@ -168,7 +175,7 @@ class Store:
 
     def _read(self, fetch: Callable[[duckdb.DuckDBPyConnection], Fetched]) -> Fetched:
         if self._in_transaction():
-            return fetch(self._local.cursor)
+            return fetch(self._transaction_cursor())
         generation = self._generation
         try:
             try:
@@ -187,7 +194,9 @@ class Store:
     def _transaction_cursor(self) -> duckdb.DuckDBPyConnection:
         if not self._in_transaction():
             raise RuntimeError("writes belong inside `with store.transaction():`")
-        cursor: duckdb.DuckDBPyConnection = self._local.cursor
+        cursor = self._cursor_of.cursor
+        if cursor is None:
+            raise duckdb.ConnectionException("the connection was lost")
         return cursor
 
     def _begin(self) -> None:
@@ -202,16 +211,15 @@ class Store:
 
     def _cursor(self) -> duckdb.DuckDBPyConnection:
         """This thread's cursor of the present connection."""
-        if getattr(self._local, "generation", None) != self._generation:
+        cursor = self._cursor_of.cursor
+        if cursor is None:
             with self._connecting:
                 if self._closed:
                     raise StorageUnavailable("the store is closed")
                 if self._connection is None:
                     self._connection = _connect(self.path)
-                self._local.cursor = self._connection.cursor()
-                self._local.generation = self._generation
-                self._cursors.add(self._local.cursor)
-        cursor: duckdb.DuckDBPyConnection = self._local.cursor
+                cursor = self._cursor_of.cursor = self._connection.cursor()
+                self._cursors.add(cursor)
         return cursor
 
     def _is_alive(self, generation: int) -> bool:
@@ -247,6 +255,9 @@ class Store:
             with suppress(duckdb.Error):
                 cursor.close()
         self._cursors.clear()
+        # Not only closed but let go of: DuckDB gives a dead database to whoever opens its file,
+        # as long as anything of it is left.
+        self._cursor_of = _Cursors()
         if self._connection is not None:
             with suppress(duckdb.Error):
                 self._connection.close()

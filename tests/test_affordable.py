@@ -31,6 +31,7 @@ from tests.strategies import (
     market_of,
     start_session,
 )
+from tests.test_runs import FEWER
 
 UNIT = Decimal("1e-8")
 MINUTE = 60_000
@@ -75,6 +76,7 @@ def test_what_cannot_be_read_is_refused_by_name() -> None:
         made.affordable(symbol="AAAUSDT", cash=1, type="limit")
 
 
+@FEWER
 @given(cases(), st.sampled_from(["1", "0.5", "0.001", "0.0000001"]))
 def test_an_order_of_what_is_affordable_costs_all_of_the_cash_and_no_more(
     case: Case, share: str

@@ -9,6 +9,7 @@ from hypothesis import given
 
 from sandbox import ClosedTrade, Session, SessionConfig, closed_trades
 from tests.strategies import Bar, Case, Series, apply, cases, market_of, start_session
+from tests.test_runs import FEWER
 
 MINUTE = 60_000
 UNIT = Decimal("1e-8")
@@ -70,6 +71,7 @@ def figures(trade: ClosedTrade) -> tuple[Any, ...]:
     )
 
 
+@FEWER
 @given(cases())
 def test_trades_add_up_to_the_account(case: Case) -> None:
     session = start_session(case)

@@ -30,10 +30,10 @@ from data.sessions import (
     get_session,
     list_sessions,
     pinned_imports,
+    running_sessions,
     save_failure,
     save_progress,
     save_start,
-    unfinished_sessions,
 )
 from data.store import Store
 from sandbox import (
@@ -173,7 +173,7 @@ def test_life_of_a_session(store: Store, ann: str) -> None:
     assert (started.status, started.import_number) == ("running", 7)
     assert started.started_at is not None
     assert pinned_imports(store) == [7]
-    assert unfinished_sessions(store) == [started]
+    assert running_sessions(store) == [started]
     save_progress(store, {record.session_id: 500, "bt_unknown": 7})
     assert get_session(store, ann, record.session_id).current_step == 500
     save_failure(store, ann, record.session_id, "the engine is newer")
@@ -181,7 +181,7 @@ def test_life_of_a_session(store: Store, ann: str) -> None:
     assert (failed.status, failed.error) == ("failed", "the engine is newer")
     save_progress(store, {record.session_id: 600})
     assert get_session(store, ann, record.session_id).current_step == 500, "it has ended"
-    assert unfinished_sessions(store) == []
+    assert running_sessions(store) == []
 
 
 def test_results_are_read_back_exactly(store: Store, ann: str) -> None:

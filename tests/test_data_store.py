@@ -311,6 +311,49 @@ def test_a_full_disk_changes_nothing_and_can_be_mended(tmp_path: Path) -> None:
     assert done.stdout == (failed + good) * 2 + "[(0,)]\n"
 
 
+FULL_DISK_AND_THREADS = """
+import resource, signal, sys, threading
+from data.store import Store
+from data.errors import StorageUnavailable
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+store = Store.open(sys.argv[2])
+turns = [threading.Barrier(5) for _ in range(12)]
+done = [0] * len(turns)
+
+def work(number):
+    for turn, barrier in enumerate(turns):
+        barrier.wait()
+        for _ in range(20):
+            try:
+                if number % 2:
+                    store.rows("SELECT count(*) FROM sessions")
+                else:
+                    with store.transaction():
+                        store.execute("UPDATE schema_version SET migrated_at = now()::TIMESTAMP")
+                done[turn] += 1
+            except StorageUnavailable:
+                pass
+        barrier.wait()
+
+threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+for thread in threads:
+    thread.start()
+for turn, barrier in enumerate(turns):
+    size = (700, 4096, resource.RLIM_INFINITY)[turn % 3]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+    barrier.wait()
+    barrier.wait()
+print([done[turn] for turn in range(2, 12, 3)])
+"""
+
+
+def test_threads_that_live_through_a_full_disk_go_on_after_it(tmp_path: Path) -> None:
+    """Whatever a thread still has of a database that has failed, nobody is given it again."""
+    done = run(FULL_DISK_AND_THREADS, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [int(count) for count in done.stdout.strip("[]\n").split(",")] == [80] * 4
+
+
 def test_readers_go_on_while_a_failed_write_is_mended(store: Store) -> None:
     add(store, "ann")
     seen: list[list[str]] = []

@@ -126,7 +126,7 @@ class Disturbed:
         start = msgspec.structs.replace(
             start,
             session_id=session_id,
-            forked_from=Origin(origin.record.session_id, fork.size),
+            forked_from=Origin(origin.record.session_id, fork.size, fork.digest),
             at=fork.at,
         )
         forked_record = session_record(self.case, session_id)

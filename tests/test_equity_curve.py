@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from sandbox import InvalidParameter
 from tests.strategies import Case, apply, cases, start_session
 from tests.test_conservation import one_candle_at_a_time
+from tests.test_runs import FEWER
 
 
+@FEWER
 @given(cases(), st.integers(1, 7))
 def test_it_is_what_the_portfolio_was_at_each_step(case: Case, every: int) -> None:
     session = start_session(one_candle_at_a_time(case))
@@ -29,6 +31,7 @@ def test_it_is_what_the_portfolio_was_at_each_step(case: Case, every: int) -> No
             assert getattr(each, name) == getattr(seen[each.time], name)
 
 
+@FEWER
 @given(cases())
 def test_how_many_steps_is_a_whole_number(case: Case) -> None:
     session = start_session(case)

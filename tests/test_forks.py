@@ -9,7 +9,7 @@ import pytest
 from tests.command_line import candlestep
 from tests.over_http import BACKTEST, Api, sample_home
 from tests.server import RunningServer, running
-from tests.test_recovery import everything, traded
+from tests.test_recovery import everything, journal, traded
 
 
 @pytest.fixture(scope="module")
@@ -101,3 +101,48 @@ def test_what_cannot_be_forked(api: Api) -> None:
         error = api.post(f"{BACKTEST}/{running_id}/fork", {"count": wrong}, expect=422)
         assert error["details"]["field"] == "count"
     assert api.read(running_id, "status")["status"] == "running"
+
+
+def test_a_key_is_of_its_session_and_not_of_its_forks(tmp_path: Path) -> None:
+    """Neither in memory nor when the fork is rebuilt from the journals of both."""
+    home = sample_home(tmp_path)
+    server = RunningServer(home)
+    key = {"Idempotency-Key": "k"}
+    with server.client() as client:
+        api = Api(client)
+        session_id = api.started()
+        assert client.post(f"{BACKTEST}/{session_id}/step", headers=key).json()["step"] == 1
+        first, second = fork(api, session_id, count=2)
+        assert client.post(f"{BACKTEST}/{first}/step", headers=key).json()["step"] == 2
+        server.kill()
+    with running(home) as server, server.client() as client:
+        for each, step in ((session_id, 1), (first, 2), (second, 2)):
+            answer = client.post(f"{BACKTEST}/{each}/step", headers=key)
+            assert (answer.status_code, answer.json()["step"]) == (200, step)
+            assert Api(client).read(each, "status")["current_step"] == step
+
+
+def test_a_fork_whose_past_has_changed_fails(tmp_path: Path) -> None:
+    """Its origin's journal was cut, and then the origin went on: other commands, as many bytes."""
+    home = sample_home(tmp_path)
+    server = RunningServer(home)
+    with server.client() as client:
+        api = Api(client)
+        session_id = api.started()
+        for _ in range(20):
+            api.post(f"{BACKTEST}/{session_id}/step")
+        [forked] = fork(api, session_id)
+        gone = fork(api, session_id)[0]
+        server.kill()
+    file = journal(home, session_id)
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join(lines[:11]))
+    with running(home) as server, server.client() as client:
+        api = Api(client)
+        for _ in range(30):
+            api.step(session_id, 2)
+        error = api.post(f"{BACKTEST}/{forked}/step", expect=409)
+        assert f"the past that it shares with session {session_id}" in error["message"]
+        file.unlink()
+        error = api.post(f"{BACKTEST}/{gone}/step", expect=409)
+        assert f"{session_id}.jsonl, whose past it shares, is missing" in error["message"]

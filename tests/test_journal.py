@@ -58,7 +58,15 @@ def records(draw: st.DrawFn) -> Record:
     others: list[Record] = [
         CancelOrderRecord(order_id=1, at=at, answer=kept, digest=digest),
         CancelRecord(at=at, answer=kept, digest=digest, **asked),
-        ForkRecord(sessions=["bt_2"], strategy_label="x", forked_at=1, at=at, size=9, **asked),
+        ForkRecord(
+            sessions=["bt_2"],
+            strategy_label="x",
+            forked_at=1,
+            at=at,
+            size=9,
+            digest=digest,
+            **asked,
+        ),
         AnswerRecord(key=key or "k", body="1", status=422, answer=kept, at=at),
     ]
     if kind == "quiet":
@@ -82,6 +90,7 @@ def read(data: bytes) -> list[Record]:
     return list(recording_of(records_of(whole_lines(data), needs_crc=True)).records)
 
 
+@settings(max_examples=200)
 @given(many_records)
 def test_what_is_written_is_read(found: list[Record]) -> None:
     assert read(file_of(found)) == found
@@ -109,6 +118,7 @@ def test_a_digest_is_of_all_answers_so_far() -> None:
     assert chained(DIGEST.encode(), b"answer") == b"b67f55bd37331c8c"
 
 
+@settings(max_examples=200)
 @given(many_records, st.data())
 def test_a_file_cut_anywhere_is_read_up_to_its_last_whole_line(
     found: list[Record], data: st.DataObject
@@ -121,6 +131,7 @@ def test_a_file_cut_anywhere_is_read_up_to_its_last_whole_line(
     assert read(content[:cut] + zeros) == found[:whole]
 
 
+@settings(max_examples=200)
 @given(many_records, st.data())
 def test_a_byte_changed_anywhere_is_found(found: list[Record], data: st.DataObject) -> None:
     """It may be taken for a line that was never finished if it is the very last, and the end of
@@ -148,6 +159,7 @@ def damage_of(data: bytes) -> InvalidRecording | None:
     return None
 
 
+@settings(max_examples=200)
 @given(many_records, st.data())
 def test_runs_of_quiet_steps_are_compacted_and_nothing_else_is(
     found: list[Record], data: st.DataObject
@@ -167,6 +179,7 @@ def test_runs_of_quiet_steps_are_compacted_and_nothing_else_is(
             assert len(lengths) > 1
 
 
+@settings(max_examples=200)
 @given(many_records)
 def test_runs_are_collapsed_without_being_read(found: list[Record]) -> None:
     """What is collapsed first is compacted to the same."""
@@ -231,7 +244,9 @@ def test_what_a_fork_shares_stays_as_it_is(tmp_path: Path) -> None:
     for at in range(1, 100):
         journal.append(quiet_step(1, at, DIGEST.encode()))
     shared = journal.size
-    fork = ForkRecord(sessions=["bt_2"], strategy_label="", forked_at=1, at=99, size=shared)
+    fork = ForkRecord(
+        sessions=["bt_2"], strategy_label="", forked_at=1, at=99, size=shared, digest=DIGEST
+    )
     journal.share(encoded(fork))
     before = journal.path.read_bytes().rstrip(b"\0")
     for at in range(100, 200):
@@ -247,7 +262,9 @@ def test_what_a_fork_shares_stays_as_it_is(tmp_path: Path) -> None:
     again.compact(())
     assert journal.path.read_bytes().startswith(before)
     journals.create(
-        msgspec.structs.replace(START, session_id="bt_2", forked_from=Origin(ID, shared), at=99)
+        msgspec.structs.replace(
+            START, session_id="bt_2", forked_from=Origin(ID, shared, DIGEST), at=99
+        )
     )
     assert journals.last_step("bt_2") == (99, False)
     assert [r.at for r in journals.read("bt_2").records] == list(range(1, 100))

@@ -92,7 +92,7 @@ def finest_of_all(case: Case) -> str:
         symbol: min(series.interval for series in case.market if series.symbol == symbol)
         for symbol in case.symbols
     }
-    return {60: "1m", 300: "5m", 3600: "1h"}[max(by_symbol.values()) // 1000]
+    return {60: "1m", 300: "5m", 3600: "1h", 86400: "1d"}[max(by_symbol.values()) // 1000]
 
 
 def make_by_hand(session: Session, symbol: str) -> None:

@@ -1,6 +1,7 @@
 """Replay: the golden recording, recordings by hand, and divergences that are seen at once."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -237,3 +238,41 @@ def test_a_server_with_keys_takes_one(tmp_path: Path) -> None:
             assert [each["strategy_label"] for each in listed] == ["replay"]
             assert listed[0]["status"] == "completed"
             assert len(client.get("/api/v1/agents").json()["agents"]) == 1, "it leaves no agent"
+
+
+START = '{"do":"start","pairs":["BTCUSDT"],"config":{"start_time":"2025-01-05","end_time":"2025-01-06","starting_balance":"1"}'
+
+
+@pytest.mark.parametrize(
+    ("lines", "problem"),
+    [
+        (START + '}\n{"do":"step","steps":1,"times":0}', "line 2 .*times"),
+        (START + '}\n{"do":"step","steps":1,"times":10000000000}', "line 2 .*times"),
+        (START + ',"look_back":1000000000000000000}', "line 1 .*look_back"),
+        (START + '}\n{"do":"step","steps":1,"answer":1e999}', "line 2"),
+        (START + '}\n{"do":"step","steps":1,"answer":' + "9" * 5000 + "}", "line 2"),
+        (START + "}", "has no commands"),
+        (START + ',"risk_profile":{"max":1}}\n{"do":"cancel"}', "config: .*max"),
+        (START + ',"pears":[]}', "pears"),
+    ],
+)
+def test_a_hostile_recording_is_refused_in_words(
+    home: Path, tmp_path: Path, lines: str, problem: str
+) -> None:
+    file = tmp_path / "hostile.jsonl"
+    file.write_text(lines)
+    for arguments in ((file,), ("--record", file)):
+        done = candlestep("replay", *arguments, "--home", home)
+        if "--record" not in arguments or "has no" not in problem:
+            assert done.code == 1
+            assert re.search(problem, done.err)
+            assert file.read_text() == lines
+
+
+def test_a_run_of_steps_ends_with_the_session(home: Path, tmp_path: Path) -> None:
+    file = tmp_path / "long.jsonl"
+    file.write_text(START + '}\n{"do":"step","steps":1,"times":1000000000}')
+    assert candlestep("replay", "--record", file, "--home", home).code == 0
+    steps = [line for line in lines_of(file) if line["do"] == "step"]
+    assert sum(line.get("times", 1) for line in steps if "answer" not in line) == 1440
+    assert candlestep("replay", file, "--home", home).code == 0

@@ -12,7 +12,7 @@ from sandbox.errors import (
     InvalidState,
     RiskLimitExceeded,
 )
-from sandbox.money import PRICE_PLACES, ZERO, add, multiply, rounded, rounded_share
+from sandbox.money import MAXIMUM, PRICE_PLACES, ZERO, add, multiply, rounded, rounded_share
 from sandbox.orders import Order
 from sandbox.session import Session
 from sandbox.strategies.card import Guard, Size
@@ -74,6 +74,8 @@ class Desk:
     def spend(self, symbol: str, cash: Decimal, **order: Any) -> Order | None:
         """Buy for at most ``cash``; None if that buys nothing, or is refused."""
         prices = {name: order[name] for name in _PRICING if name in order}
+        # An account may have grown beyond the largest amount that can be asked for at once.
+        cash = min(cash, MAXIMUM)
         quantity = self.session.affordable(symbol=symbol, cash=cash, **prices) if cash else ZERO
         if not quantity:
             self.refuse(symbol, "buy", InsufficientBalance.code)
