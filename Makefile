@@ -1,6 +1,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Many tests wait for servers: more of them at a time than there are processors.
+TEST_PROCESSES ?= 4
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c .ci/constraints.txt
 
 .PHONY: demo install setup test lint bench torture clean help
@@ -37,7 +39,7 @@ lint: setup
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/pytest -n auto
+	$(BIN)/pytest -n $(TEST_PROCESSES)
 
 torture: setup
 	@$(BIN)/python -m tests.torture $(KILLS)

@@ -3,13 +3,17 @@
 import hmac
 import ipaddress
 import secrets
+import time
 from collections.abc import Mapping
 from functools import lru_cache
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from api.problems import Forbidden, Unauthorized
+from api.problems import Forbidden, InvalidApiKey, Unauthorized
 from api.routing import Access
-from data.accounts import Key, default_agent, ensure_account, hash_key, list_keys
+from api.tokens import Claims, new_token, read_token
+from data.accounts import default_agent, ensure_account, hash_key, list_keys
+from data.signing import signing_key
 from data.store import Store
 
 DEFAULT_ACCOUNT = "default"
@@ -17,18 +21,32 @@ TOKEN_HEADER = b"x-candlestep-token"
 HEADERS = frozenset((b"x-api-key", b"authorization", b"host", b"origin", TOKEN_HEADER))
 """The headers that decide; in lower case."""
 
+_TOKENS_KEPT = 1024
+
+
+class Caller(NamedTuple):
+    """Whom a request acts for."""
+
+    account_id: str
+    agent_id: str
+    api_key_id: str | None
+    """None where there are no keys."""
+
 
 class Gate:
     """Decides whose a request is. Reads the keys once, and again when told that they changed."""
 
     def __init__(self, store: Store) -> None:
         """The gate of the store's accounts, with a new token for the command line."""
-        self.token = secrets.token_urlsafe(32)
+        self.command_token = secrets.token_urlsafe(32)
         self._store = store
         account = ensure_account(store, DEFAULT_ACCOUNT)
         agent = default_agent(store, account.account_id)
-        self._anyone = (account.account_id, agent.agent_id)
-        self._keys: dict[str, Key] = {}
+        self._anyone = Caller(account.account_id, agent.agent_id, None)
+        self._signing_key = signing_key(store)
+        self._keys: dict[str, Caller] = {}
+        self._tokens: dict[str, Claims] = {}
+        """Tokens whose signatures have been checked."""
         self.reload()
 
     @property
@@ -40,13 +58,19 @@ class Gate:
         """Read the keys again. Blocks."""
         keys = list_keys(self._store)
         self._ever_closed = bool(keys)
-        self._keys = {key.hash: key for key in keys if key.revoked_at is None}
+        valid = [key for key in keys if key.revoked_at is None]
+        self._keys = {key.hash: Caller(key.account_id, key.agent_id, key.key_id) for key in valid}
+        self._by_id = {caller.api_key_id: caller for caller in self._keys.values()}
 
-    def caller(self, access: Access, headers: Mapping[bytes, bytes]) -> tuple[str, str]:
+    def token(self, account_id: str, api_key_id: str | None) -> str:
+        """A token that opens what the key does, for a short time and as long as the key does."""
+        return new_token(self._signing_key, account_id, api_key_id, int(time.time()))
+
+    def caller(self, access: Access, headers: Mapping[bytes, bytes]) -> Caller:
         """The account and the agent that a request acts for; raises if it may not be made.
 
-        ``headers`` has those of ``HEADERS`` that were sent. Raises ``Unauthorized`` and
-        ``Forbidden``.
+        ``headers`` has those of ``HEADERS`` that were sent. Raises ``Unauthorized``,
+        ``InvalidApiKey`` and ``Forbidden``.
         """
         if access == "admin":
             self._require_token(headers.get(TOKEN_HEADER, b""))
@@ -57,15 +81,36 @@ class Gate:
         if access == "public":
             return self._anyone
         secret = _sent_key(headers)
+        caller = None if secret is None else self._keys.get(hash_key(secret))
+        if caller is None and access == "key":
+            raise InvalidApiKey(
+                "send an API key that is not revoked in the header X-API-Key;"
+                " `candlestep keys create` makes one"
+            )
         if secret is None:
             raise Unauthorized("send an API key in the header X-API-Key; `candlestep keys create`")
-        key = self._keys.get(hash_key(secret))
-        if key is None:
+        return caller or self._of_token(secret)
+
+    def _of_token(self, token: str) -> Caller:
+        claims = self._tokens.get(token) or read_token(self._signing_key, token)
+        if claims is None:
             raise Unauthorized("the API key is unknown or revoked; `candlestep keys create`")
-        return key.account_id, key.agent_id
+        if claims.expires_at <= time.time():
+            self._tokens.pop(token, None)
+            raise Unauthorized(
+                "the token has expired; POST /api/v1/auth/token with the API key makes another"
+            )
+        if token not in self._tokens:
+            if len(self._tokens) >= _TOKENS_KEPT:
+                self._tokens.clear()
+            self._tokens[token] = claims
+        caller = self._by_id.get(claims.api_key_id)
+        if caller is None:
+            raise Unauthorized("the API key of the token is revoked; `candlestep keys create`")
+        return caller
 
     def _require_token(self, token: bytes) -> None:
-        if not hmac.compare_digest(token, self.token.encode()):
+        if not hmac.compare_digest(token, self.command_token.encode()):
             raise Unauthorized("this path is for the candlestep command on the server's machine")
 
 

@@ -18,7 +18,25 @@ from starlette.routing import Route as StarletteRoute
 from starlette.routing import Router
 from starlette.types import Message, Receive, Scope, Send
 
-from api import agents, forking, openapi, reading, results, stepping, system, trading
+from api import (
+    agents,
+    backtest_results,
+    backtests,
+    exchanges,
+    forking,
+    jobs,
+    openapi,
+    prepare_execute,
+    reading,
+    results,
+    runs,
+    stepping,
+    strategies,
+    sweeps,
+    system,
+    tokens,
+    trading,
+)
 from api.access import HEADERS
 from api.admin import ROUTES as ADMIN_ROUTES
 from api.bodies import NoBody
@@ -33,14 +51,35 @@ from api.problems import (
     UnsupportedMediaType,
     error_body,
 )
-from api.routing import Call, Encoded, Page, Route, Stream, decode_body, decode_query
+from api.routing import (
+    Call,
+    Empty,
+    Encoded,
+    Page,
+    Route,
+    Stream,
+    Text,
+    decode_body,
+    decode_headers,
+    decode_query,
+    header_names,
+)
 from sandbox import InvalidParameter, SandboxError
 from sandbox.errors import shown
 
 ROUTES: tuple[Route, ...] = (
     *system.ROUTES,
     *openapi.ROUTES,
+    *tokens.ROUTES,
     *agents.ROUTES,
+    *exchanges.ROUTES,
+    *prepare_execute.ROUTES,
+    *runs.ROUTES,
+    *jobs.ROUTES,
+    *strategies.ROUTES,
+    *sweeps.ROUTES,
+    *backtest_results.ROUTES,
+    *backtests.ROUTES,
     *stepping.ROUTES,
     *results.ROUTES,
     *trading.ROUTES,
@@ -51,6 +90,8 @@ ROUTES: tuple[Route, ...] = (
 """Every route of the server."""
 
 _SESSION = "/api/v1/backtest/"
+_NO_SESSIONS = ("", "jobs")
+"""What may stand in a path where the id of a session does, and is none."""
 _SESSION_ROUTE = _SESSION + "{session_id}/"
 _READ_HEADERS = HEADERS | {
     b"content-type",
@@ -58,6 +99,12 @@ _READ_HEADERS = HEADERS | {
     b"idempotency-key",
     b"transfer-encoding",
     b"x-request-id",
+    *(
+        name.lower().encode()
+        for route in ROUTES
+        if route.headers is not None
+        for name in header_names(route.headers)
+    ),
 }
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,64}")
 _KEY = re.compile(rb"[!-~]{0,255}")
@@ -104,7 +151,7 @@ class App:
         if path.startswith(_SESSION):
             session_id, _, rest = path[len(_SESSION) :].partition("/")
             routes = self._in_session.get(rest)
-            if routes is not None and session_id:
+            if routes is not None and session_id not in _NO_SESSIONS:
                 await self.answer(routes, {"session_id": session_id}, scope, receive, send)
                 return
         await self._router(scope, receive, send)
@@ -127,10 +174,10 @@ class App:
         try:
             if route is None:
                 raise _method_not_allowed(method, routes)
-            account_id, agent_id = self._gate.caller(route.access, headers)
+            account_id, agent_id, api_key_id = self._gate.caller(route.access, headers)
             raw = b""
             if route.body is not None and _has_body(headers):
-                raw = await self._read_body(headers, receive)
+                raw = await self._read_body(headers, receive, is_json=route.body is not Text)
             call = Call(
                 account_id,
                 agent_id,
@@ -139,13 +186,15 @@ class App:
                 _query(route, scope["query_string"]),
                 request_id,
                 _key(headers) if b"idempotency-key" in headers and route.takes_key else None,
+                None if route.headers is None else decode_headers(route.headers, headers),
+                api_key_id,
             )
             answer = await route.handler(self._server, call)
             status = answer.status if type(answer) is Encoded else route.status
         except _Disconnected:
             return
         except SandboxError as error:
-            status = STATUS.get(error.code, 500)
+            status = STATUS[error.code] if route is None else route.status_of(error.code)
             answer = error_body(error, request_id)
             extra = _error_headers(status, routes)
         except Exception:
@@ -184,7 +233,9 @@ class App:
                 request_id=request_id,
             )
 
-    async def _read_body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
+    async def _read_body(
+        self, headers: Mapping[bytes, bytes], receive: Receive, *, is_json: bool
+    ) -> bytes:
         most = self._server.settings.max_body_bytes
         length = headers.get(b"content-length", b"")
         if length.isdigit() and int(length[:20]) > most:
@@ -198,7 +249,7 @@ class App:
             raise _too_large(most)
         if message["type"] == "http.disconnect":
             raise _Disconnected
-        if body and not _JSON_TYPE.fullmatch(headers.get(b"content-type", b"")):
+        if is_json and body and not _JSON_TYPE.fullmatch(headers.get(b"content-type", b"")):
             raise UnsupportedMediaType(
                 "send the body as JSON, with the header Content-Type: application/json"
             )
@@ -289,13 +340,19 @@ def _error_headers(status: int, routes: Mapping[str, Route]) -> list[tuple[bytes
 async def _send_whole(
     send: Send, status: int, request_id: str, answer: Any, extra: list[tuple[bytes, bytes]]
 ) -> None:
+    if type(answer) is Empty:
+        headers = [(b"x-request-id", request_id.encode()), *extra]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+        return
     content_type = b"application/json"
     if type(answer) is Encoded:
         body = answer.body
     elif isinstance(answer, Page):
         body, content_type = answer.text, answer.content_type.encode()
         if answer.file_name is not None:
-            disposition = f'attachment; filename="{answer.file_name}"'.encode()
+            name = f'"{answer.file_name}"' if answer.quotes_name else answer.file_name
+            disposition = f"attachment; filename={name}".encode()
             extra = [*extra, (b"content-disposition", disposition)]
     else:
         body = _encode(answer)

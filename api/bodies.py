@@ -1,6 +1,6 @@
 """What requests carry. A number may be a JSON number or a string; an unknown field is refused."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -26,6 +26,9 @@ MOST_FORKS = 100
 
 class Body(msgspec.Struct, forbid_unknown_fields=True):
     """Base of what is received: an unknown field is refused by name."""
+
+    has_strategy: ClassVar[bool] = False
+    """Whether a field holds a strategy, whose numbers ``with_numbers`` gives back."""
 
 
 class VolumeSlippage(Body, tag_field="model", tag="volume"):

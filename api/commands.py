@@ -28,6 +28,7 @@ from data.accounts import (
 from data.catalogue import Catalogue, Series
 from data.errors import AgentNotFound, UnreadableFile
 from data.importer import DEFAULT_EXCHANGE, ImportSummary, import_file, prune
+from data.jobs import job_imports
 from data.recording import read_recording, write_recording
 from data.sample import SOURCE, drop_sample, load_sample
 from data.sessions import pinned_imports
@@ -226,7 +227,7 @@ def _export(store: Store, request: ExportTo, tell: Tell) -> Exported:
 
 def _prune(store: Store, request: Nothing, tell: Tell) -> Pruned:
     with store.transaction():
-        return Pruned(prune(store, pinned_imports(store)))
+        return Pruned(prune(store, [*pinned_imports(store), *job_imports(store)]))
 
 
 def _replay(store: Store, request: RunRecording, tell: Tell) -> Replayed:

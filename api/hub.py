@@ -17,6 +17,7 @@ import structlog
 
 from api.access import Gate
 from api.counters import Counters
+from api.executors import job_queue
 from api.fingerprints import CandlesDiffer
 from api.live import Diverged, Live, has_ended
 from api.playing import Played
@@ -586,7 +587,10 @@ class Server:
         self.gate = gate
         self.catalogue = Catalogue(store)
         self.hub = Hub(settings, store, most_files)
+        self.jobs = job_queue(settings, store, self.hub.cache, self.hub.in_thread)
         self.counters = Counters()
+        self.executing: set[str] = set()
+        """The ids of backtests whose execution is being queued right now."""
 
     async def live(self, call: Call) -> Live:
         """The session that the call's path names; raises as ``Hub.find`` does."""

@@ -9,17 +9,19 @@ import msgspec
 
 from api.fields import SYMBOL_PATTERN
 from api.hub import Server
-from api.problems import STATUS, ErrorBody
-from api.routing import Access, Call, Page, Route, Stream
+from api.problems import ErrorBody
+from api.routing import Access, Call, Empty, Page, Route, Stream, Text
 from api.system import version
 
 _ALWAYS = ("INTERNAL_ERROR",)
 _BY_ACCESS: dict[Access, tuple[str, ...]] = {
     "public": ("FORBIDDEN",),
     "account": ("UNAUTHORIZED", "FORBIDDEN", "STORAGE_UNAVAILABLE"),
+    "key": ("invalid_apikey", "FORBIDDEN", "STORAGE_UNAVAILABLE"),
     "admin": ("UNAUTHORIZED",),
 }
 _WITH_BODY = ("INVALID_JSON", "PAYLOAD_TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE")
+_WITH_TEXT = ("PAYLOAD_TOO_LARGE",)
 _RETRIED = ("429", "503")
 """Statuses that come with ``Retry-After``."""
 
@@ -37,11 +39,22 @@ _KEY_PARAMETER = {
 _KINDS = {
     "/docs": "text/html",
     "/api/v1/backtest/{session_id}/recording": "application/x-ndjson",
+    "/api/v1/backtests/{backtest_id}/equity-curve/parquet": "application/vnd.apache.parquet",
+    "/api/v1/backtests/{backtest_id}/trades/parquet": "application/vnd.apache.parquet",
 }
 _TAGS = {
     "system": "server",
     "openapi": "server",
+    "tokens": "server",
     "agents": "agents",
+    "exchanges": "exchanges",
+    "prepare_execute": "prepare and execute",
+    "runs": "runs",
+    "jobs": "jobs",
+    "strategies": "strategies",
+    "backtests": "backtests",
+    "backtest_results": "backtests",
+    "sweeps": "backtests",
     "stepping": "sessions",
     "forking": "sessions",
     "trading": "orders and trades",
@@ -67,6 +80,8 @@ _PATH_SCHEMAS: dict[str, dict[str, Any]] = {
         "description": "Such as `BTCUSDT`; `btc-usdt` and `BTC/USDT` are the same.",
         "examples": ["BTCUSDT"],
     },
+    "segment": {"enum": ["spot", "futures"]},
+    "type": {"enum": ["ticker", "kline"]},
     "order_id": {"type": "integer", "minimum": 1, "maximum": 999_999_999_999},
 }
 
@@ -90,9 +105,8 @@ async def browse(server: Server, call: Call) -> Page:
 @cache
 def openapi(routes: tuple[Route, ...]) -> dict[str, Any]:
     """An OpenAPI 3.1 document of ``routes``."""
-    described = [each for each in routes if each.answer not in (Stream, Page, Json)]
-    types = {each.answer for each in described} | {ErrorBody}
-    types |= {each.body for each in routes if each.body is not None}
+    types = {answer for route in routes for answer in _answers(route)} | {ErrorBody}
+    types |= {each.body for each in routes if each.body not in (None, Text)}
     ordered = sorted(types, key=lambda each: each.__name__)
     schemas, components = msgspec.json.schema_components(
         ordered, ref_template="#/components/schemas/{name}"
@@ -120,11 +134,21 @@ def openapi(routes: tuple[Route, ...]) -> dict[str, Any]:
             "headers": _HEADERS,
             "securitySchemes": {
                 "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
-                "bearer": {"type": "http", "scheme": "bearer"},
+                "bearer": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "An API key, or a token of `POST /api/v1/auth/token`.",
+                },
                 "command_line": {"type": "apiKey", "in": "header", "name": "X-Candlestep-Token"},
             },
         },
     }
+
+
+def _answers(route: Route) -> tuple[Any, ...]:
+    """The types that a route may answer with, which are described; none of what is no JSON."""
+    answers = route.answer if isinstance(route.answer, tuple) else (route.answer,)
+    return tuple(each for each in answers if each not in (Stream, Page, Empty, Json))
 
 
 def _operation(route: Route, references: dict[Any, dict[str, Any]]) -> dict[str, Any]:
@@ -135,13 +159,17 @@ def _operation(route: Route, references: dict[Any, dict[str, Any]]) -> dict[str,
         "tags": [_TAGS[route.handler.__module__.rpartition(".")[2]]],
         "parameters": [
             *_path_parameters(route),
-            *_query_parameters(route),
+            *_parameters(route.query, "query"),
+            *_parameters(route.headers, "header"),
             *([_KEY_PARAMETER] if route.takes_key else []),
         ],
         "responses": _responses(route, references),
         "security": _security(route),
     }
-    if route.body is not None:
+    if route.body is Text:
+        content = {"text/plain": {"schema": {"type": "string"}}}
+        operation["requestBody"] = {"required": True, "content": content}
+    elif route.body is not None:
         fields = msgspec.structs.fields(route.body)
         operation["requestBody"] = {
             "required": any(field.required for field in fields),
@@ -162,11 +190,12 @@ def _path_parameters(route: Route) -> list[dict[str, Any]]:
     ]
 
 
-def _query_parameters(route: Route) -> list[dict[str, Any]]:
-    if route.query is None:
+def _parameters(given: type[msgspec.Struct] | None, place: str) -> list[dict[str, Any]]:
+    """Those of a query, or of the headers."""
+    if given is None:
         return []
     parameters = []
-    for field in msgspec.structs.fields(route.query):
+    for field in msgspec.structs.fields(given):
         schema = msgspec.json.schema(field.type)
         if "anyOf" in schema:
             # A parameter that is absent is None; there is no way to write it.
@@ -174,7 +203,7 @@ def _query_parameters(route: Route) -> list[dict[str, Any]]:
         if not field.required and field.default is not None:
             schema = schema | {"default": field.default}
         parameters.append(
-            {"name": field.name, "in": "query", "required": field.required, "schema": schema}
+            {"name": field.encode_name, "in": place, "required": field.required, "schema": schema}
         )
     return parameters
 
@@ -182,13 +211,12 @@ def _query_parameters(route: Route) -> list[dict[str, Any]]:
 def _responses(route: Route, references: dict[Any, dict[str, Any]]) -> dict[str, Any]:
     responses: dict[str, Any] = {}
     for status in (route.status, *route.also):
-        responses[str(status)] = {
-            "description": route.summary,
-            "content": _content(route, references),
-        }
+        responses[str(status)] = {"description": route.summary}
+        if route.answer is not Empty:
+            responses[str(status)]["content"] = _content(route, references)
     codes: dict[int, list[str]] = {}
     for code in _codes(route):
-        codes.setdefault(STATUS[code], []).append(code)
+        codes.setdefault(route.status_of(code), []).append(code)
     for status, names in sorted(codes.items()):
         responses[str(status)] = _refusal(references[ErrorBody], names)
     for number, response in responses.items():
@@ -215,13 +243,15 @@ def _content(route: Route, references: dict[Any, dict[str, Any]]) -> dict[str, A
         return {kind: {"schema": {"type": "string"}}}
     if route.answer is Json:
         return {"application/json": {"schema": {"type": "object"}}}
-    return {"application/json": {"schema": references[route.answer]}}
+    schemas = [references[each] for each in _answers(route)]
+    schema = schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
+    return {"application/json": {"schema": schema}}
 
 
 def _codes(route: Route) -> tuple[str, ...]:
     codes = [*_ALWAYS, *_BY_ACCESS[route.access], *route.errors]
     if route.body is not None:
-        codes += _WITH_BODY
+        codes += _WITH_TEXT if route.body is Text else _WITH_BODY
     if route.access != "public" or route.body is not None:
         codes.append("INVALID_PARAMETER")
     return tuple(dict.fromkeys(codes))
@@ -230,6 +260,8 @@ def _codes(route: Route) -> tuple[str, ...]:
 def _security(route: Route) -> list[dict[str, list[str]]]:
     if route.access == "admin":
         return [{"command_line": []}]
+    if route.access == "key":
+        return [{"key": []}, {}]
     return [] if route.access == "public" else [{"key": []}, {"bearer": []}, {}]
 
 

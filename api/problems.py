@@ -1,24 +1,29 @@
 """Errors as HTTP tells them: one shape, and one status for each code."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
-from sandbox import SandboxError
+from sandbox import InvalidParameter, SandboxError
 
 STATUS = {
     "INVALID_JSON": 400,
     "INVALID_REQUEST": 400,
     "UNAUTHORIZED": 401,
+    "invalid_apikey": 401,
     "FORBIDDEN": 403,
     "NOT_FOUND": 404,
     "ACCOUNT_NOT_FOUND": 404,
     "AGENT_NOT_FOUND": 404,
+    "BACKTEST_NOT_FOUND": 404,
+    "EXCHANGE_NOT_FOUND": 404,
     "KEY_NOT_FOUND": 404,
     "ORDER_NOT_FOUND": 404,
     "SESSION_NOT_FOUND": 404,
+    "STRATEGY_NOT_FOUND": 404,
     "SYMBOL_NOT_FOUND": 404,
     "METHOD_NOT_ALLOWED": 405,
     "INVALID_STATE": 409,
@@ -69,6 +74,12 @@ class Unauthorized(SandboxError):
     code = "UNAUTHORIZED"
 
 
+class InvalidApiKey(SandboxError):
+    """No key, or not a valid one, where a token was to be made of it."""
+
+    code = "invalid_apikey"
+
+
 class Forbidden(SandboxError):
     """A request that a web page of another origin may have caused."""
 
@@ -99,10 +110,27 @@ class UnsupportedMediaType(SandboxError):
     code = "UNSUPPORTED_MEDIA_TYPE"
 
 
+class RateLimited(SandboxError):
+    """More than is allowed at a time; it may be tried again later."""
+
+    code = "RATE_LIMITED"
+
+
 class InternalError(SandboxError):
     """A fault of the server."""
 
     code = "INTERNAL_ERROR"
+
+
+def renamed(
+    refusal: InvalidParameter, names: Mapping[str, str], within: str = ""
+) -> InvalidParameter:
+    """The refusal, of the field as the request names it: by ``names``, and ``within`` another."""
+    field = str(refusal.details["field"])
+    first, dot, rest = field.partition(".")
+    details = {key: value for key, value in refusal.details.items() if key != "field"}
+    message = refusal.message.removeprefix(f"{field}: ")
+    return InvalidParameter(within + names.get(first, first) + dot + rest, message, **details)
 
 
 def wall_time() -> str:

@@ -3,7 +3,7 @@
 from decimal import Decimal
 from typing import Annotated, Any
 
-from msgspec import Meta, structs
+from msgspec import Meta
 
 from api.answers import (
     BestAnswer,
@@ -172,8 +172,8 @@ def _summary(record: SessionRecord) -> ResultsSummary:
 
 def metrics_answer(metrics: Metrics) -> MetricsAnswer:
     """The metrics as they are answered: amounts of money as text."""
-    values: dict[str, Any] = structs.asdict(metrics)
-    del values["total_trades"]
+    names = MetricsAnswer.__struct_fields__
+    values: dict[str, Any] = {name: getattr(metrics, name) for name in names}
     for name in _MONEY_METRICS:
         values[name] = optional_money(values[name])
     return MetricsAnswer(**values)

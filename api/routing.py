@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import msgspec
 
-from api.problems import InvalidJson
+from api.problems import STATUS, InvalidJson
 from sandbox import InvalidParameter
 from sandbox.errors import shown
+from sandbox.strategies.plain import DEEPEST
 
 if TYPE_CHECKING:
     from api.hub import Server
 
-Access = Literal["public", "account", "admin"]
+Access = Literal["public", "account", "key", "admin"]
+"""``key``: as ``account``, but with an API key itself and no token that was made with one."""
 
 
 class Stream(msgspec.Struct, frozen=True):
@@ -32,6 +34,23 @@ class Page(msgspec.Struct, frozen=True):
     text: bytes
     file_name: str | None = None
     """As what a browser is to save it."""
+    quotes_name: bool = True
+
+
+class Empty(msgspec.Struct, frozen=True):
+    """An answer of status 204, without a body."""
+
+
+class Text(msgspec.Struct, frozen=True):
+    """Marks a body that is text as it stands, of whatever content type, and holds it."""
+
+    text: str
+
+
+class NumberText(str):
+    """The text of a JSON number with a point or an exponent; see ``with_numbers``."""
+
+    __slots__ = ()
 
 
 class Call(msgspec.Struct):
@@ -46,6 +65,10 @@ class Call(msgspec.Struct):
     request_id: str
     key: str | None = None
     """The Idempotency-Key that it was sent with."""
+    headers: Any = None
+    """Those that the route takes."""
+    api_key_id: str | None = None
+    """Of the API key that it was sent with, or that its token was made with."""
 
 
 class Encoded(NamedTuple):
@@ -67,6 +90,7 @@ class Route(msgspec.Struct, frozen=True):
     handler: Handler
     summary: str
     answer: Any
+    """Its type; a tuple of types where it is one of several."""
     body: type[msgspec.Struct] | None = None
     query: type[msgspec.Struct] | None = None
     status: int = 200
@@ -77,6 +101,15 @@ class Route(msgspec.Struct, frozen=True):
     access: Access = "account"
     takes_key: bool = False
     """Whether an Idempotency-Key makes it safe to send again."""
+    headers: type[msgspec.Struct] | None = None
+    """The headers that it takes, each a field; unknown ones are of no account."""
+    refused_with: int = 422
+    """The status of what is understood and refused."""
+
+    def status_of(self, code: str) -> int:
+        """The HTTP status that an error of this code has here."""
+        status = STATUS.get(code, 500)
+        return self.refused_with if status == 422 else status
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -100,9 +133,14 @@ def decode_body(body_type: type[msgspec.Struct], raw: bytes) -> Any:
     A number with a point or an exponent is kept as its text, so that no digit is lost before it
     is checked. Raises ``InvalidJson``, or ``InvalidParameter`` naming the field.
     """
+    if body_type is Text:
+        return _text(raw)
     decoder = _decoders.get(body_type)
     if decoder is None:
-        decoder = _decoders[body_type] = msgspec.json.Decoder(body_type, float_hook=str)
+        has_strategy = getattr(body_type, "has_strategy", False)
+        decoder = _decoders[body_type] = msgspec.json.Decoder(
+            body_type, float_hook=NumberText if has_strategy else str
+        )
     try:
         return decoder.decode(raw or b"{}")
     except msgspec.ValidationError as error:
@@ -117,13 +155,55 @@ def decode_query(query_type: type[msgspec.Struct], query: Mapping[str, str]) -> 
         decoded = msgspec.convert(query, query_type, strict=False)
     except msgspec.ValidationError as error:
         raise _invalid(error, query_type) from None
+    fields = {field.encode_name: field.name for field in msgspec.structs.fields(query_type)}
     for name, text in query.items():
-        if getattr(decoded, name) is None:  # msgspec reads "null" as None, which is no filter
+        value = getattr(decoded, fields[name])
+        if value is None:  # msgspec reads "null" as None, which is no filter
             raise InvalidParameter(name, f"{shown(text)!r} is no value of it")
         # msgspec reads numbers as Python does: 1_000, digits of other scripts.
-        if isinstance(getattr(decoded, name), int) and not _WHOLE_NUMBER.fullmatch(text):
+        if type(value) is int and not _WHOLE_NUMBER.fullmatch(text):
             raise InvalidParameter(name, f"{shown(text)!r} is not a whole number such as 100")
     return decoded
+
+
+def decode_headers(header_type: type[msgspec.Struct], headers: Mapping[bytes, bytes]) -> Any:
+    """What a ``header_type`` names of the headers, an empty one counting as absent.
+
+    Raises ``InvalidParameter`` naming the header.
+    """
+    sent = {
+        name: headers[name.lower().encode()].strip().decode("latin-1")
+        for name in header_names(header_type)
+        if headers.get(name.lower().encode(), b"").strip()
+    }
+    return decode_query(header_type, sent)
+
+
+def header_names(header_type: type[msgspec.Struct]) -> list[str]:
+    """The names of the headers that a route takes, as they are usually written."""
+    return [field.encode_name for field in msgspec.structs.fields(header_type)]
+
+
+def with_numbers(value: Any, depth: int = 0) -> Any:
+    """Decoded JSON with its numbers as numbers again: for what is no money, such as a strategy.
+
+    What is nested deeper than any strategy may be stays as it is.
+    """
+    match value:
+        case NumberText():
+            return float(value)
+        case list() if depth <= DEEPEST:
+            return [with_numbers(each, depth + 1) for each in value]
+        case dict() if depth <= DEEPEST:
+            return {name: with_numbers(each, depth + 1) for name, each in value.items()}
+    return value
+
+
+def _text(raw: bytes) -> Text:
+    try:
+        return Text(raw.decode())
+    except UnicodeDecodeError as error:
+        raise InvalidParameter("body", f"is not UTF-8 from byte {error.start} on") from None
 
 
 def _invalid(
@@ -152,7 +232,7 @@ def _invalid(
 def _about_field(what: str, name: str, decoded_type: type[msgspec.Struct] | None) -> str:
     if "missing" in what:
         return f"is required: {what} `{shown(name)}`"
-    known = () if decoded_type is None else decoded_type.__struct_fields__
+    known = () if decoded_type is None else decoded_type.__struct_encode_fields__
     near = get_close_matches(name[:100], known, n=1)
     meant = f"; did you mean `{near[0]}`?" if near else ""
     return f"{what} `{shown(name)}`{meant}"

@@ -29,6 +29,8 @@ from sandbox import InvalidState, SandboxError
 _MOST_FILES = 65_536
 _SECONDS_TO_FINISH = 5
 """What a request that is being made or answered gets when the server is told to stop."""
+_SECONDS_TO_WARM_UP = 1
+"""After which workers are started if there was no job before: the server's own start is not held up."""
 
 _log = structlog.get_logger()
 
@@ -110,6 +112,7 @@ class _Uvicorn(uvicorn.Server):
 async def _run(settings: Settings, store: Store, gate: Gate, listener: socket.socket) -> None:
     server = Server(settings, store, gate, _most_files())
     await server.hub.recover()
+    await server.jobs.recover()
     url = _url(listener)
     config = uvicorn.Config(
         App(server),
@@ -127,13 +130,16 @@ async def _run(settings: Settings, store: Store, gate: Gate, listener: socket.so
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, lambda: setattr(uvicorn_server, "should_exit", True))
     serving = asyncio.create_task(uvicorn_server.serve(sockets=[listener]))
-    with _announced(settings.home, url, gate.token):
+    with _announced(settings.home, url, gate.command_token):
         while not uvicorn_server.started and not serving.done():
             await asyncio.sleep(0.005)
         _greet(url, gate)
+        warming = loop.call_later(_SECONDS_TO_WARM_UP, server.jobs.warm_up)
         try:
             await serving
         finally:
+            warming.cancel()
+            await server.jobs.close()
             await server.hub.close()
 
 

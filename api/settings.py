@@ -15,6 +15,7 @@ from sandbox.errors import shown
 DEFAULT_HOME = "~/.candlestep"
 _NO_HOME = ("home", DEFAULT_HOME)
 
+EXECUTORS = ("local", "ray")
 _MOST = 10**15
 _SIZE = re.compile(r"([0-9]{1,15})\s*([kmgt]?i?b)?", re.ASCII | re.IGNORECASE)
 _UNITS = {
@@ -51,6 +52,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Between the start and the end of one session."""
     max_pending_orders: int = 1000
     """Of one session, at a time."""
+    executor: str = "local"
+    """Where the runs of jobs are done: ``local``, by processes on this machine, or ``ray``."""
+    ray_address: str = ""
+    """Of a Ray cluster; empty: one that is started on this machine."""
+    workers: int = 0
+    """How many runs are done at a time; 0: as many as there are cores."""
+    run_seconds: int = 600
+    """What one run of a job may take."""
+    run_memory: int = 2 << 30
+    """Bytes that one run of a job may take, candles not counted."""
+    result_days: int = 90
+    """How long the equity curve and the trades of a job are kept after its end."""
 
     @classmethod
     def from_environment(cls, **flags: str | None) -> "Settings":
@@ -132,6 +145,18 @@ def _port(text: str) -> int:
     return number
 
 
+def _executor(text: str) -> str:
+    if text not in EXECUTORS:
+        raise ValueError(f"is none of {', '.join(EXECUTORS)}")
+    return text
+
+
+def _address(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9.:/_\[\]-]{1,255}", text):
+        raise ValueError("is no address; give one such as 10.0.0.5:6379 or ray://10.0.0.5:10001")
+    return text
+
+
 def _count(text: str) -> int:
     number = _whole(text)
     if not number:
@@ -169,6 +194,12 @@ _READERS: dict[str, Callable[[str], object]] = {
     "max_pairs": _count,
     "max_span_days": _count,
     "max_pending_orders": _count,
+    "executor": _executor,
+    "ray_address": _address,
+    "workers": _count,
+    "run_seconds": _count,
+    "run_memory": _size,
+    "result_days": _count,
 }
 
 DESCRIPTIONS = {
@@ -183,5 +214,11 @@ DESCRIPTIONS = {
     "max_pairs": "most pairs of one session (default 1000)",
     "max_span_days": "longest session, in days (default 3660)",
     "max_pending_orders": "most pending orders of one session (default 1000)",
+    "executor": "where jobs run: local (processes on this machine) or ray (default local)",
+    "ray_address": "address of a Ray cluster (default: Ray is started on this machine)",
+    "workers": "how many runs of jobs are done at a time (default: as many as there are cores)",
+    "run_seconds": "longest run of a job, in seconds (default 600)",
+    "run_memory": "memory that one run of a job may take, such as 500MB (default 2GiB)",
+    "result_days": "days that equity and trades of a job are kept after its end (default 90)",
 }
 """What each setting is, in words for a person, in the order of ``Settings``."""

@@ -29,7 +29,7 @@ _AS_OF = (
 )
 
 
-class _Key(NamedTuple):
+class TimeLineKey(NamedTuple):
     """A time line: the symbol's candles as of an import that changed them, of whole months."""
 
     exchange: str
@@ -56,8 +56,10 @@ class CandleCache:
         self._budget = self._whole_budget = budget_bytes
         self._lock = threading.Lock()
         self._counting = threading.Lock()
-        self._kept: OrderedDict[_Key, Candles] = OrderedDict()
-        self._alive: weakref.WeakValueDictionary[_Key, Candles] = weakref.WeakValueDictionary()
+        self._kept: OrderedDict[TimeLineKey, Candles] = OrderedDict()
+        self._alive: weakref.WeakValueDictionary[TimeLineKey, Candles] = (
+            weakref.WeakValueDictionary()
+        )
 
     def candles(
         self,
@@ -73,15 +75,8 @@ class CandleCache:
         Raises ``OverBudget`` if they are more than the budget, ``BudgetInUse`` if they do not
         fit beside what sessions hold now, ``MarketPruned`` if that market is gone.
         """
-        first, last = month_start(start - look_back), next_month_start(end - 1)
         with self._lock:
-            asked = list(dict.fromkeys(symbols))
-            numbers = effective_imports(self._store, exchange, asked, as_of)
-            keys = [
-                _Key(exchange, symbol, numbers[symbol], first, last)
-                for symbol in asked
-                if symbol in numbers
-            ]
+            keys = self.keys(exchange, symbols, as_of, start, end, look_back)
             found = {key: self._alive[key] for key in keys if key in self._alive}
             sizes = {key: len(found[key]) if key in found else self._count(key) for key in keys}
             self._make_room(
@@ -102,6 +97,28 @@ class CandleCache:
             self._budget = max(0, self._whole_budget - size)
             while self._kept and self.bytes_in_memory() > self._budget:
                 self._kept.popitem(last=False)
+
+    def keys(
+        self,
+        exchange: str,
+        symbols: Iterable[str],
+        as_of: int,
+        start: int,
+        end: int,
+        look_back: int = LOOK_BACK,
+    ) -> list[TimeLineKey]:
+        """What ``candles`` would give, by name; time lines of equal keys are equal.
+
+        Raises ``MarketPruned``. A symbol that has candles at another time only has a key too.
+        """
+        first, last = month_start(start - look_back), next_month_start(end - 1)
+        asked = list(dict.fromkeys(symbols))
+        numbers = effective_imports(self._store, exchange, asked, as_of)
+        return [
+            TimeLineKey(exchange, symbol, numbers[symbol], first, last)
+            for symbol in asked
+            if symbol in numbers
+        ]
 
     def bytes_in_memory(self) -> int:
         """Of all time lines that are kept or in use, about. Does not wait for a load."""
@@ -128,11 +145,11 @@ class CandleCache:
                 )
             self._kept.popitem(last=False)
 
-    def _count(self, key: _Key) -> int:
+    def _count(self, key: TimeLineKey) -> int:
         count: int = self._store.rows("SELECT count(*)" + _AS_OF, *_parameters(key))[0][0]
         return count
 
-    def _load(self, key: _Key) -> Candles:
+    def _load(self, key: TimeLineKey) -> Candles:
         columns = self._store.arrays(
             "SELECT interval_seconds, epoch_ms(open_time) AS open_time, open, high, low, close,"
             f" volume{_AS_OF} ORDER BY interval_seconds, c.open_time",
@@ -169,7 +186,7 @@ def _month(time: int, later: int) -> int:
     return int(month.astype("datetime64[ms]").astype(np.int64))
 
 
-def _parameters(key: _Key) -> tuple[str | int, ...]:
+def _parameters(key: TimeLineKey) -> tuple[str | int, ...]:
     return (key.exchange, key.symbol, key.import_number, key.import_number, key.start, key.end)
 
 

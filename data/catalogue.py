@@ -1,7 +1,7 @@
 """What candles there are: per series, and over all what a session may be run on."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -158,6 +158,21 @@ def holes(series: list[Series]) -> list[Span]:
         time_line = _union(time_line + _common(spans, [(a, b) for a, b in aligned if a < b]))
         candles = _union(candles + spans)
     return _between(start, end, time_line)
+
+
+def covered(series: Iterable[Series], interval: int) -> list[Span]:
+    """The times of which one symbol's series have candles of ``interval`` ms, sorted.
+
+    Finer candles are aggregated, where there is one at least; the last one is whole.
+    """
+    finer = [each for each in series if each.interval <= interval]
+    end = max((each.end for each in finer), default=0) // interval * interval
+    spans = [
+        (a // interval * interval, min(-(-b // interval) * interval, end))
+        for each in finer
+        for a, b in _between(each.start, each.end, each.gaps)
+    ]
+    return _union([(a, b) for a, b in spans if a < b])
 
 
 def _read_series(store: Store, as_of: int) -> tuple[Series, ...]:

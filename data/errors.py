@@ -106,6 +106,12 @@ class AgentNotFound(SandboxError):
     code = "AGENT_NOT_FOUND"
 
 
+class ExchangeNotFound(SandboxError):
+    """There are no candles of an exchange of this name."""
+
+    code = "EXCHANGE_NOT_FOUND"
+
+
 class KeyNotFound(SandboxError):
     """There is no API key of this id."""
 
@@ -116,3 +122,21 @@ class SessionNotFound(SandboxError):
     """The account has no session of this id."""
 
     code = "SESSION_NOT_FOUND"
+
+
+class JobNotFound(SandboxError):
+    """The account has no job of this id."""
+
+    code = "NOT_FOUND"
+
+
+class StrategyNotFound(SandboxError):
+    """The account has no stored strategy of this id."""
+
+    code = "STRATEGY_NOT_FOUND"
+
+
+class BacktestNotFound(SandboxError):
+    """The account has no backtest of this id."""
+
+    code = "BACKTEST_NOT_FOUND"

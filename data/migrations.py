@@ -228,4 +228,126 @@ MIGRATIONS = (
     COMMENT ON COLUMN sessions.create_key IS 'the Idempotency-Key that it was created with';
     COMMENT ON COLUMN sessions.create_body IS 'a digest of what was asked for with that key';
     """,
+    """
+    CREATE TABLE jobs (
+        job_id VARCHAR PRIMARY KEY,
+        account_id VARCHAR NOT NULL,
+        number BIGINT NOT NULL,
+        origin VARCHAR NOT NULL,
+        status VARCHAR NOT NULL,
+        progress DOUBLE NOT NULL,
+        attempts INTEGER NOT NULL,
+        request JSON NOT NULL,
+        submitted_at TIMESTAMP NOT NULL,
+        started_at TIMESTAMP,
+        finished_at TIMESTAMP,
+        error_code VARCHAR,
+        error_message VARCHAR,
+        payload_deleted_at TIMESTAMP
+    );
+    COMMENT ON TABLE jobs IS 'what is queued, runs or ran in a worker: one run, or those of a sweep';
+    COMMENT ON COLUMN jobs.number IS 'the order in which an account submitted its jobs';
+    COMMENT ON COLUMN jobs.origin IS 'the API that it came by';
+    COMMENT ON COLUMN jobs.request IS 'what was asked for, as that API resolved it';
+    COMMENT ON COLUMN jobs.payload_deleted_at IS 'when its files were deleted; NULL: they were not';
+
+    CREATE TABLE job_runs (
+        job_id VARCHAR NOT NULL,
+        run_number INTEGER NOT NULL,
+        import_number INTEGER NOT NULL,
+        spec JSON NOT NULL,
+        outcome JSON
+    );
+    COMMENT ON TABLE job_runs IS 'the runs of each job, from 0, and what came of them';
+    COMMENT ON COLUMN job_runs.import_number IS 'the market it runs on is as of this import';
+
+    CREATE TABLE strategies (
+        strategy_id VARCHAR PRIMARY KEY,
+        account_id VARCHAR NOT NULL,
+        name VARCHAR NOT NULL,
+        description VARCHAR NOT NULL,
+        universe JSON NOT NULL,
+        timeframe VARCHAR NOT NULL,
+        content JSON NOT NULL,
+        status VARCHAR NOT NULL,
+        version INTEGER NOT NULL,
+        created_at TIMESTAMP NOT NULL,
+        updated_at TIMESTAMP NOT NULL
+    );
+    COMMENT ON TABLE strategies IS 'strategies that accounts keep under a name';
+    COMMENT ON COLUMN strategies.universe IS 'the symbols that it is meant for';
+    COMMENT ON COLUMN strategies.content IS 'a card, a template with parameters, or a program';
+    """,
+    """
+    CREATE TABLE backtests (
+        backtest_id VARCHAR PRIMARY KEY,
+        account_id VARCHAR NOT NULL,
+        number BIGINT NOT NULL,
+        strategy_id VARCHAR NOT NULL,
+        engine VARCHAR NOT NULL,
+        initial_capital DECIMAL(38, 8) NOT NULL,
+        commission DECIMAL(38, 16) NOT NULL,
+        slippage DECIMAL(38, 16) NOT NULL,
+        config JSON NOT NULL,
+        job_id VARCHAR,
+        run_number INTEGER,
+        set_status VARCHAR,
+        set_metrics JSON,
+        hides_trades BOOLEAN NOT NULL,
+        hides_equity BOOLEAN NOT NULL,
+        created_at TIMESTAMP NOT NULL,
+        updated_at TIMESTAMP NOT NULL
+    );
+    COMMENT ON TABLE backtests IS 'what a stored strategy is to be run with, and the run of it';
+    COMMENT ON COLUMN backtests.number IS 'the order in which an account created them';
+    COMMENT ON COLUMN backtests.commission IS 'as a fraction of the notional';
+    COMMENT ON COLUMN backtests.slippage IS 'as a fraction of the price';
+    COMMENT ON COLUMN backtests.job_id IS 'the job of its last execution; NULL: it has had none';
+    COMMENT ON COLUMN backtests.run_number IS 'its run among those of the job';
+    COMMENT ON COLUMN backtests.set_status IS 'set by hand; NULL: the status is what its run says';
+    COMMENT ON COLUMN backtests.set_metrics IS 'set by hand; NULL: they are those of its run';
+    COMMENT ON COLUMN backtests.hides_trades IS 'its file of trades was taken out by hand';
+    COMMENT ON COLUMN backtests.hides_equity IS 'its file of equity was taken out by hand';
+    """,
+    """
+    CREATE TABLE signing_keys (
+        secret VARCHAR NOT NULL,
+        created_at TIMESTAMP NOT NULL
+    );
+    COMMENT ON TABLE signing_keys IS 'what tokens are signed with; exports have none';
+    """,
+    """
+    ALTER TABLE metrics ADD COLUMN max_drawdown_amount DECIMAL(38, 8);
+    ALTER TABLE metrics ADD COLUMN returns_count BIGINT;
+    ALTER TABLE metrics ADD COLUMN returns_skewness DOUBLE;
+    ALTER TABLE metrics ADD COLUMN returns_kurtosis DOUBLE;
+
+    CREATE TABLE programs (
+        strategy_id VARCHAR PRIMARY KEY,
+        account_id VARCHAR NOT NULL,
+        source VARCHAR NOT NULL,
+        error VARCHAR,
+        created_at TIMESTAMP NOT NULL
+    );
+    COMMENT ON TABLE programs IS 'programs known by what they say; never changed';
+    COMMENT ON COLUMN programs.error IS 'why it does not compile; NULL: it does';
+
+    CREATE TABLE preparations (
+        job_id VARCHAR PRIMARY KEY,
+        account_id VARCHAR NOT NULL,
+        source_type VARCHAR NOT NULL,
+        exchange VARCHAR NOT NULL,
+        symbol VARCHAR NOT NULL,
+        base VARCHAR NOT NULL,
+        quote VARCHAR NOT NULL,
+        start_time TIMESTAMP NOT NULL,
+        end_time TIMESTAMP NOT NULL,
+        interval_seconds INTEGER NOT NULL,
+        import_number INTEGER NOT NULL,
+        started_at TIMESTAMP NOT NULL,
+        finished_at TIMESTAMP NOT NULL
+    );
+    COMMENT ON TABLE preparations IS 'markets and times that programs are executed on';
+    COMMENT ON COLUMN preparations.import_number IS 'the market is as of this import';
+    """,
 )

@@ -23,15 +23,16 @@ from sandbox.money import EXACT
 
 LOWER_IS_BETTER = frozenset(
     ("max_drawdown_pct", "max_drawdown_duration_days", "volatility", "total_fees", "var_95",
-     "var_99", "cvar_95", "cvar_99")
+     "var_99", "cvar_95", "cvar_99", "max_drawdown_amount")
 )  # fmt: skip
 """Of the figures by which sessions are compared; of the others, higher is better."""
 
 _SUMMARY = ("final_equity", "total_pnl", "roi_pct", "total_trades", "total_fees")
 _METRICS = Metrics.__struct_fields__
-_TEXT_METRICS = ("returns_grid",)
+_UNRANKED = ("returns_grid", "returns_count", "returns_skewness", "returns_kurtosis")
+"""Metrics of which none is better than another."""
 
-RANKED = (*_SUMMARY, *(m for m in _METRICS if m not in (*_SUMMARY, *_TEXT_METRICS)))
+RANKED = (*_SUMMARY, *(m for m in _METRICS if m not in (*_SUMMARY, *_UNRANKED)))
 """The figures by which the best session can be asked for."""
 
 _AMOUNT_COLUMNS = Snapshot.__struct_fields__[1:]
@@ -68,7 +69,7 @@ def save_results(
     Raises ``SessionNotFound``, or ``StorageUnavailable`` with nothing changed: save it again.
     """
     trades = _trade_columns(fills)
-    amounts = {name: _amounts(getattr(equity, name)) for name in _AMOUNT_COLUMNS}
+    amounts = {name: amount_column(getattr(equity, name)) for name in _AMOUNT_COLUMNS}
     with store.transaction():
         get_session(store, account_id, session_id)
         for table in ("trades", "equity", "metrics", "by_pair"):
@@ -164,15 +165,16 @@ def _save_summary(store: Store, session_id: str, results: Results, current_step:
         " total_pnl = ?::DECIMAL(38, 8), roi_pct = ?::DECIMAL(38, 8), total_trades = ?,"
         " total_fees = ?::DECIMAL(38, 8), sharpe_ratio = ?, max_drawdown_pct = ?,"
         " completed_at = coalesce(completed_at, epoch_ms(?::BIGINT)) WHERE session_id = ?",
-        results.status, current_step, _text(results.final_equity, 8), _text(results.total_pnl, 8),
-        _text(results.roi_pct, 8), results.total_trades, _text(results.total_fees, 8),
+        results.status, current_step, exact_text(results.final_equity, 8),
+        exact_text(results.total_pnl, 8), exact_text(results.roi_pct, 8), results.total_trades,
+        exact_text(results.total_fees, 8),
         results.metrics.sharpe_ratio, results.metrics.max_drawdown_pct, now(), session_id,
     )  # fmt: skip
 
 
 def _save_metrics(store: Store, session_id: str, results: Results) -> None:
     values = [
-        _text(value, 8) if isinstance(value, Decimal) else value
+        exact_text(value, 8) if isinstance(value, Decimal) else value
         for value in msgspec.structs.astuple(results.metrics)
     ]
     store.execute(
@@ -183,7 +185,7 @@ def _save_metrics(store: Store, session_id: str, results: Results) -> None:
     for pair in results.by_pair:
         store.execute(
             "INSERT INTO by_pair VALUES (?, ?, ?, ?, ?::DECIMAL(38, 8))",
-            session_id, pair.symbol, pair.trades, pair.win_rate, _text(pair.net_pnl, 8),
+            session_id, pair.symbol, pair.trades, pair.win_rate, exact_text(pair.net_pnl, 8),
         )  # fmt: skip
 
 
@@ -195,11 +197,11 @@ def _trade_columns(fills: Sequence[Fill]) -> dict[str, NDArray[Any]]:
     for name in ("symbol", "side", "type"):
         columns[name] = text_column([getattr(fill, name) for fill in fills])
     for name, places in _TRADE_DECIMALS.items():
-        columns[name] = text_column([_text(getattr(fill, name), places) for fill in fills])
+        columns[name] = text_column([exact_text(getattr(fill, name), places) for fill in fills])
     return columns
 
 
-def _text(value: Decimal | None, places: int) -> str | None:
+def exact_text(value: Decimal | None, places: int) -> str | None:
     """The digits of a decimal, for the store to keep as they are: it would round silently."""
     if value is None:
         return None
@@ -215,12 +217,12 @@ def _text(value: Decimal | None, places: int) -> str | None:
     return f"{value:f}"
 
 
-def _amounts(units: NDArray[Any]) -> tuple[NDArray[Any], str]:
+def amount_column(units: NDArray[Any]) -> tuple[NDArray[Any], str]:
     """A column of hundred-millionths, as the store takes it, and the SQL of its exact value."""
     if units.dtype != object:
         return units, "{0}::DECIMAL(30, 0) * 0.00000001::DECIMAL(8, 8)"
     amounts = [EXACT.scaleb(Decimal(unit), -8) for unit in units.tolist()]
-    return text_column([_text(amount, 8) for amount in amounts]), "{0}::DECIMAL(38, 8)"
+    return text_column([exact_text(amount, 8) for amount in amounts]), "{0}::DECIMAL(38, 8)"
 
 
 def _quoted(text: str) -> str:

@@ -22,6 +22,7 @@ from sandbox import InvalidParameter
 FILE_NAME = "candlestep.duckdb"
 
 _PID = re.compile(r"PID (\d+)")
+_READ_TRIES = 5
 _BROKEN = (
     duckdb.IOException,
     duckdb.FatalException,
@@ -133,8 +134,10 @@ class Store:
             if self._in_transaction():
                 yield
                 return
+            generation = self._generation
             try:
                 self._begin()
+                generation = self._generation
                 try:
                     yield
                     self._transaction_cursor().execute("COMMIT")
@@ -144,7 +147,9 @@ class Store:
                     raise
                 finally:
                     self._local.writes = False
-            except _BROKEN as error:
+            except duckdb.Error as error:
+                if not isinstance(error, _BROKEN) and generation == self._generation:
+                    raise
                 self._recover()
                 raise _unavailable(error) from error
 
@@ -176,17 +181,19 @@ class Store:
     def _read(self, fetch: Callable[[duckdb.DuckDBPyConnection], Fetched]) -> Fetched:
         if self._in_transaction():
             return fetch(self._transaction_cursor())
-        generation = self._generation
-        try:
+        for left in reversed(range(_READ_TRIES)):
+            generation = self._generation
             try:
                 return fetch(self._cursor())
-            except duckdb.Error:
-                # A failed write of another thread invalidates every cursor: once more, anew.
-                if self._is_alive(generation):
+            except duckdb.Error as error:
+                # The error is not kept: its frames hold a cursor, and that a dead database.
+                is_alive = self._is_alive(generation)
+                if is_alive and not isinstance(error, _BROKEN):
                     raise
-                return fetch(self._cursor())
-        except _BROKEN as error:
-            raise _unavailable(error) from error
+                if is_alive or not left:
+                    raise _unavailable(error) from error
+                # A failed write of another thread invalidates every cursor: once more, anew.
+        raise AssertionError("the last try raises")
 
     def _in_transaction(self) -> bool:
         return getattr(self._local, "writes", False)
@@ -250,14 +257,14 @@ class Store:
                 self._disconnect()
 
     def _disconnect(self) -> None:
+        # Let go of first, not only closed: DuckDB gives a dead database to whoever opens its
+        # file as long as anything of it is left. Whoever sees the new generation has a new cursor.
+        self._cursor_of = _Cursors()
         self._generation += 1
         for cursor in list(self._cursors):
             with suppress(duckdb.Error):
                 cursor.close()
         self._cursors.clear()
-        # Not only closed but let go of: DuckDB gives a dead database to whoever opens its file,
-        # as long as anything of it is left.
-        self._cursor_of = _Cursors()
         if self._connection is not None:
             with suppress(duckdb.Error):
                 self._connection.close()
@@ -329,7 +336,15 @@ def _copy_database(cursor: duckdb.DuckDBPyConnection, source: str, path: Path, n
     quoted = str(path).replace("'", "''")
     cursor.execute(f"ATTACH '{quoted}' AS {name}")
     try:
+        # Together, so that what is secret is not even for a moment in the file.
+        cursor.execute("BEGIN TRANSACTION")
         cursor.execute(f'COPY FROM DATABASE "{source}" TO {name}')
+        cursor.execute(f"DELETE FROM {name}.signing_keys")
+        cursor.execute("COMMIT")
+    except BaseException:
+        with suppress(duckdb.Error):
+            cursor.execute("ROLLBACK")
+        raise
     finally:
         cursor.execute(f"DETACH {name}")
 

@@ -43,10 +43,12 @@ def normalise_symbol(text: str) -> str:
 
 
 def normalise_exchange(text: str) -> str:
-    """The one spelling of an exchange: in lower case."""
+    """The one spelling of an exchange: in lower case, and never as the id of a session is."""
     exchange = text.strip().lower()
-    if not _EXCHANGE.fullmatch(exchange):
-        raise InvalidParameter("exchange", f"{text[:40]!r} is no name such as 'binance'")
+    if not _EXCHANGE.fullmatch(exchange) or exchange.startswith("bt_"):
+        raise InvalidParameter(
+            "exchange", f"{text[:40]!r} is no name such as 'binance', which begins with no bt_"
+        )
     return exchange
 
 

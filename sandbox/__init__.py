@@ -23,8 +23,9 @@ from sandbox.history import EquityCurve, Snapshot
 from sandbox.market import Market, Ticker
 from sandbox.metrics import Metrics
 from sandbox.orders import Fill, Order
+from sandbox.results import PairResult, Results
 from sandbox.risk import RiskProfile
-from sandbox.session import PairResult, Results, Session, Step
+from sandbox.session import Session, Step
 from sandbox.trades import ClosedTrade, closed_trades
 
 __all__ = [

@@ -58,6 +58,28 @@ class FirstOpen(NamedTuple):
     price: float
 
 
+class TimeLine(NamedTuple):
+    """What a ``Candles`` is made of: plain values, and columns that are read-only."""
+
+    symbol: str
+    intervals: tuple[int, ...]
+    first_open: FirstOpen
+    columns: dict[str, NDArray[Any]]
+    """Of one length, by the names in ``COLUMNS``."""
+
+
+COLUMNS = {
+    "open_time": np.dtype(np.int64),
+    "complete_time": np.dtype(np.int64),
+    "open": np.dtype(np.float64),
+    "high": np.dtype(np.float64),
+    "low": np.dtype(np.float64),
+    "close": np.dtype(np.float64),
+    "volume": np.dtype(np.float64),
+}
+"""The columns of a time line, and what each is of."""
+
+
 class Candles:
     """The time line of one symbol: candles in order, that do not overlap, holes allowed.
 
@@ -135,6 +157,27 @@ class Candles:
         # A coarse candle may open first and yet not be kept, for finer ones that open later.
         merged.first_open = min((s.first_open for s in by_interval), key=lambda first: first.time)
         return merged
+
+    @classmethod
+    def restore(cls, time_line: TimeLine) -> "Candles":
+        """The candles that ``time_line`` was taken of; not checked again, arrays are shared."""
+        columns = dict(time_line.columns)
+        restored = cls.__new__(cls)
+        restored._keep(
+            time_line.symbol,
+            columns.pop("open_time"),
+            columns.pop("complete_time"),
+            columns,
+            time_line.intervals,
+        )
+        restored.first_open = time_line.first_open
+        return restored
+
+    @property
+    def time_line(self) -> TimeLine:
+        """What ``restore`` makes the same candles of, in another process for example."""
+        columns = {name: getattr(self, name) for name in COLUMNS}
+        return TimeLine(self.symbol, self.intervals, self.first_open, columns)
 
     def _keep(
         self,

@@ -14,8 +14,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from sandbox.clock import DAY, HOUR, interval_name
-from sandbox.money import AMOUNT_PLACES, PRICE_PLACES, ZERO, add, rounded_ratio
+from sandbox.clock import DAY, HOUR, interval_name, parse_interval
+from sandbox.money import AMOUNT_PLACES, PRICE_PLACES, ZERO, add, rounded, rounded_ratio
 from sandbox.orders import Fill
 
 YEAR = 365 * DAY
@@ -74,6 +74,15 @@ class Metrics(msgspec.Struct, frozen=True):
     """Steps at whose time a position was held."""
     returns_grid: str
     """Interval of the returns behind the ratios: ``1d`` from 14 days on, else ``1h`` or coarser."""
+    max_drawdown_amount: Decimal | None = None
+    """Largest fall from a peak in quote currency, at every candle; that of ``max_drawdown_pct`` may
+    be another. None, as the next three, in results of before they were computed."""
+    returns_count: int | None = None
+    """How many returns the ratios are of."""
+    returns_skewness: float | None = None
+    """Third central moment of the returns over the cube of their standard deviation."""
+    returns_kurtosis: float | None = None
+    """Fourth central moment over the fourth power of the standard deviation: 3 if normal."""
 
 
 class TradeFigures(msgspec.Struct, frozen=True):
@@ -90,10 +99,12 @@ class TradeFigures(msgspec.Struct, frozen=True):
 
 
 class Drawdown(NamedTuple):
-    """``depth`` as a fraction of the peak, ``duration`` in milliseconds under water."""
+    """``depth`` as a fraction of the peak, ``duration`` in milliseconds under water; ``amount``,
+    the largest fall in currency, which need not be the deepest."""
 
     depth: float
     duration: int
+    amount: float
 
 
 def compute_metrics(
@@ -142,6 +153,30 @@ def compute_metrics(
         turnover=_turnover(series, fills, span),
         candles_in_market=candles_in_market,
         returns_grid=interval_name(grid),
+        max_drawdown_amount=rounded(Decimal(repr(drawdown.amount)), AMOUNT_PLACES),
+        returns_count=len(returns),
+        returns_skewness=_standardised_moment(returns, 3),
+        returns_kurtosis=_standardised_moment(returns, 4),
+    )
+
+
+def with_risk_free_rate(
+    metrics: Metrics, series: EquitySeries, starting_balance: float, rate: float
+) -> Metrics:
+    """``metrics`` with the ratios that compare returns with a risk-free rate, of ``series``.
+
+    ``rate`` is a yearly fraction above -1; each return is compared with what it yields in as long
+    a time, ``(1 + rate) ** (grid / 365 days) - 1``. The equity at the instants of the grid, which
+    the metrics name, must be in the series.
+    """
+    grid = parse_interval(metrics.returns_grid)
+    target = math.pow(1 + rate, grid / YEAR) - 1
+    excess = returns_on_grid(series, grid, starting_balance) - target
+    annual = math.sqrt(YEAR / grid)
+    return msgspec.structs.replace(
+        metrics,
+        sharpe_ratio=sharpe_ratio(excess, annual),
+        sortino_ratio=sortino_ratio(excess, annual),
     )
 
 
@@ -213,7 +248,8 @@ def max_drawdown(series: EquitySeries, starting_balance: float) -> Drawdown:
     np.maximum(peaks, starting_balance, out=peaks)
     below = series.equity < peaks
     if not below.any():
-        return Drawdown(0.0, 0)
+        return Drawdown(0.0, 0, 0.0)
+    amount = float(np.subtract(peaks, series.equity).max())
     deepest = int(np.divide(series.equity, peaks, out=peaks).argmin())
     peak = max(starting_balance, float(series.equity[: deepest + 1].max()))
     depth = (peak - float(series.equity[deepest])) / peak
@@ -221,7 +257,7 @@ def max_drawdown(series: EquitySeries, starting_balance: float) -> Drawdown:
     turns = np.flatnonzero(below[1:] != below[:-1]) + 1
     first, last = ([0] if below[0] else []), ([len(below) - 1] if below[-1] else [])
     times = series.time[np.concatenate([first, turns, last]).astype(np.intp)]
-    return Drawdown(depth, int((times[1::2] - times[::2]).max()))
+    return Drawdown(depth, int((times[1::2] - times[::2]).max()), amount)
 
 
 def trade_figures(fills: Sequence[Fill]) -> TradeFigures:
@@ -248,6 +284,14 @@ def _turnover(series: EquitySeries, fills: Sequence[Fill], span: int) -> float |
     if not span or not weighted:
         return None
     return float(_sum([fill.quote_amount for fill in fills])) / (weighted / span) * (YEAR / span)
+
+
+def _standardised_moment(returns: NDArray[np.float64], order: int) -> float | None:
+    """The central moment of this order over that power of the standard deviation (of all)."""
+    if len(returns) < 2 or _is_constant(returns):
+        return None
+    around = returns - returns.mean()
+    return float(np.mean(around**order) / np.mean(around**2) ** (order / 2))
 
 
 def _is_constant(returns: NDArray[np.float64]) -> bool:

@@ -2,39 +2,26 @@
 
 from copy import copy
 from decimal import Decimal
-from typing import Literal
 
 import msgspec
 import numpy as np
 
 from sandbox.account import Account, Portfolio
+from sandbox.candles import Integers
 from sandbox.clock import format_time
 from sandbox.config import Number, SessionConfig, Time
 from sandbox.errors import InvalidParameter, InvalidState, shown
 from sandbox.exchange import Exchange
-from sandbox.fixed_point import as_floats
+from sandbox.fixed_point import Units
 from sandbox.history import EquityCurve
 from sandbox.market import Market
-from sandbox.metrics import EquitySeries, Metrics, compute_metrics, trade_figures
-from sandbox.money import (
-    AMOUNT_PLACES,
-    ZERO,
-    add,
-    multiply,
-    parse_positive,
-    rounded,
-    rounded_ratio,
-    subtract,
-)
+from sandbox.money import AMOUNT_PLACES, parse_positive, rounded_ratio
 from sandbox.orders import Fill, Order, parse_name, parse_request
 from sandbox.reads import SessionReads
+from sandbox.results import Results, SessionStatus, compute_results
 
 SNAPSHOT_STEPS = 60
 """A snapshot of equity is taken every so many steps."""
-
-SessionStatus = Literal["running", "completed", "cancelled"]
-
-_HUNDRED = Decimal(100)
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -63,30 +50,6 @@ class Step(msgspec.Struct, frozen=True):
     def progress_pct(self) -> Decimal:
         """Share of the steps done, in percent at 2 places."""
         return rounded_ratio(Decimal(self.step * 100), Decimal(self.total_steps), 2)
-
-
-class PairResult(msgspec.Struct, frozen=True):
-    """What one symbol contributed: fills, percent of winning ones, realized plus unrealized."""
-
-    symbol: str
-    trades: int
-    win_rate: float | None
-    net_pnl: Decimal
-
-
-class Results(msgspec.Struct, frozen=True):
-    """Outcome of a session so far, or as it ended; amounts in quote currency."""
-
-    status: SessionStatus
-    final_equity: Decimal
-    total_pnl: Decimal
-    roi_pct: Decimal
-    """``total_pnl`` in percent of the starting balance, at 8 places."""
-    total_trades: int
-    total_fees: Decimal
-    metrics: Metrics
-    by_pair: tuple[PairResult, ...]
-    """Symbols with fills, sorted."""
 
 
 class Session(SessionReads):
@@ -288,13 +251,12 @@ class Session(SessionReads):
 
     def equity_curve(self, steps: int = 1) -> EquityCurve:
         """Equity at the start, at every ``steps`` steps since, and now. Linear in their number."""
-        if type(steps) is not int or steps < 1:
-            raise InvalidParameter("steps", f"must be a whole number from 1 on, got {shown(steps)}")
-        clock = self._clock
-        times = np.arange(clock.start, self.time + 1, steps * clock.interval)
-        if times[-1] != self.time:
-            times = np.append(times, self.time)
-        return self._exchange.history.equity_curve(self.market, times)
+        return self._exchange.history.equity_curve(self.market, self._times(steps))
+
+    def total_equity(self, steps: int = 1) -> tuple[Integers, Units]:
+        """The times of ``equity_curve`` and total equity alone, in whole numbers of 1e-8: cheaper."""
+        times = self._times(steps)
+        return times, self._exchange.history.total_equity(self.market, times)
 
     def fork(self) -> "Session":
         """A session that shares this one's past and is independent from now on.
@@ -310,10 +272,26 @@ class Session(SessionReads):
         """The outcome so far, or as the session ended; computed once after the end."""
         if self._final_results is not None:
             return self._final_results
-        results = self._compute_results()
+        results = compute_results(
+            self.config,
+            self.market,
+            status=self.status,
+            time=self.time,
+            account=self._exchange.account,
+            history=self._exchange.history,
+            fills=self._exchange.fills,
+        )
         if self.status != "running":
             self._final_results = results
         return results
+
+    def _times(self, steps: int) -> Integers:
+        """The start, every so many steps since, and now."""
+        if type(steps) is not int or steps < 1:
+            raise InvalidParameter("steps", f"must be a whole number from 1 on, got {shown(steps)}")
+        clock = self._clock
+        times = np.arange(clock.start, self.time + 1, steps * clock.interval)
+        return times if times[-1] == self.time else np.append(times, self.time)
 
     def _step_after(self, steps: int) -> int:
         """The step that is ``steps`` after this one, at most the last."""
@@ -360,49 +338,3 @@ class Session(SessionReads):
                 " create a new one",
                 status=self.status,
             )
-
-    def _compute_results(self) -> Results:
-        exchange, config = self._exchange, self.config
-        history = exchange.history
-        instants = history.instants(self.market, self._clock.start, self.time)
-        equity = history.total_equity(self.market, instants)
-        series = EquitySeries(instants, as_floats(equity, AMOUNT_PLACES))
-        final_equity = exchange.equity()
-        total_pnl = subtract(final_equity, config.starting_balance)
-        fees = ZERO
-        for fill in exchange.fills:
-            fees = add(fees, fill.fee)
-        return Results(
-            status=self.status,
-            final_equity=rounded(final_equity, AMOUNT_PLACES),
-            total_pnl=rounded(total_pnl, AMOUNT_PLACES),
-            roi_pct=rounded_ratio(
-                multiply(total_pnl, _HUNDRED), config.starting_balance, AMOUNT_PLACES
-            ),
-            total_trades=len(exchange.fills),
-            total_fees=rounded(fees, AMOUNT_PLACES),
-            metrics=compute_metrics(
-                series,
-                exchange.fills,
-                starting_balance=float(config.starting_balance),
-                interval=self._clock.interval,
-                candles_in_market=history.steps_in_market(self._clock, self.time),
-            ),
-            by_pair=self._by_pair(),
-        )
-
-    def _by_pair(self) -> tuple[PairResult, ...]:
-        fills: dict[str, list[Fill]] = {}
-        for fill in self._exchange.fills:
-            fills.setdefault(fill.symbol, []).append(fill)
-        unrealized = {each.symbol: each.unrealized_pnl for each in self.positions()}
-        account = self._exchange.account
-        return tuple(
-            PairResult(
-                symbol,
-                len(fills[symbol]),
-                trade_figures(fills[symbol]).win_rate,
-                add(account.holding(symbol).realized_pnl, unrealized.get(symbol, ZERO)),
-            )
-            for symbol in sorted(fills)
-        )

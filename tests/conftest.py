@@ -8,7 +8,7 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
-DEFAULT_EXAMPLES = 1000
+DEFAULT_EXAMPLES = 500
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,6 +1,7 @@
 """What tests say to a server: homes with the sample market, and calls that must succeed."""
 
 import tempfile
+import time
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -93,6 +94,17 @@ class Api:
 
     def read(self, session_id: str, what: str, expect: int = 200, **query: Any) -> Any:
         return self.get(f"{BACKTEST}/{session_id}/{what}", expect, **query)
+
+
+def finished(api: Api, job_id: str, seconds: float = 30) -> Any:
+    """The job when it has ended, asked for again and again, at most for so long."""
+    until = time.monotonic() + seconds
+    while True:
+        job = api.get(f"{BACKTEST}/jobs/{job_id}")
+        if job["status"] not in ("queued", "running"):
+            return job
+        assert time.monotonic() < until, job
+        time.sleep(0.02)
 
 
 def check_error(answer: httpx.Response) -> dict[str, Any]:

@@ -25,7 +25,7 @@ class RunningServer:
             stdout=subprocess.PIPE,
             stderr=self.log,
             text=True,
-            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            env={"CANDLESTEP_WORKERS": "1"} | os.environ | {"PYTHONUNBUFFERED": "1"},
         )
         output: IO[str] | None = self.process.stdout
         assert output is not None

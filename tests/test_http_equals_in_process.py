@@ -20,6 +20,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from api.answers import MetricsAnswer
 from data.fee_schedules import FILE_NAME
 from sandbox import Order, Portfolio, Session, Ticker, format_time
 from sandbox import Step as StepMade
@@ -119,8 +120,8 @@ def shown_step(step: StepMade) -> dict[str, Any]:
 def shown_results(session: Session) -> dict[str, Any]:
     results = session.results()
     summary = {"final_equity", "total_pnl", "roi_pct", "total_trades", "total_fees"}
-    metrics = msgspec.structs.asdict(results.metrics)
-    del metrics["total_trades"]
+    shown_here = MetricsAnswer.__struct_fields__
+    metrics = {name: getattr(results.metrics, name) for name in shown_here}
     return {
         "status": results.status,
         "summary": {name: getattr(results, name) for name in summary},

@@ -64,6 +64,17 @@ def test_the_exchange_knows_nothing_of_strategies() -> None:
     assert found.stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize("engine", ["backtrader", "vectorbt"])
+def test_an_engine_is_loaded_by_the_run_that_asks_for_it(engine: str) -> None:
+    """Both are optional, and the one takes seconds."""
+    users = [path.stem for path in (ROOT / "api").rglob("*.py") if engine in imported(path)]
+    assert users == [f"engine_{engine}"]
+    loaded = "import sys, api.engines, api.app; print(sys.argv[1] in sys.modules)"
+    command = [sys.executable, "-c", loaded, engine]
+    found = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert found.stdout.strip() == "False"
+
+
 def test_top_level_is_as_agreed() -> None:
     agreed = {"pyproject.toml", "README.md", "Makefile"} | OURS
     found = {path.name for path in ROOT.iterdir()}

@@ -7,6 +7,7 @@ import empyrical
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from sandbox import Candles, Market, Session, SessionConfig
 from sandbox.clock import DAY, HOUR, MINUTE
@@ -16,6 +17,7 @@ from sandbox.metrics import (
     compute_metrics,
     max_drawdown,
     returns_on_grid,
+    with_risk_free_rate,
 )
 from tests.real_candles import eurusd, minutes
 
@@ -80,8 +82,15 @@ def test_figures_are_those_of_empyrical(case: str) -> None:
         (metrics.cvar_99, -empyrical.conditional_value_at_risk(returns, 0.01)),
         (metrics.total_return, equity.iloc[-1] / 10_000 - 1),
         (metrics.max_drawdown_pct, -empyrical.max_drawdown(from_start(equity)) * 100),
+        (metrics.returns_skewness, stats.skew(returns)),
+        (metrics.returns_kurtosis, stats.kurtosis(returns, fisher=False)),
     ):
         assert ours == pytest.approx(theirs, rel=1e-9)
+    assert metrics.returns_count == len(returns)
+    peaks = np.maximum(equity.cummax(), 10_000)
+    assert metrics.max_drawdown_amount == pytest.approx(
+        Decimal((peaks - equity).max()), abs=Decimal("1e-6")
+    )
     years = (equity.index[-1] - equity.index[0]) / pd.Timedelta(days=365)
     growth = (equity.iloc[-1] / 10_000) ** (1 / years) - 1
     assert metrics.cagr == pytest.approx(growth, rel=1e-9)
@@ -94,6 +103,23 @@ def test_figures_are_those_of_empyrical(case: str) -> None:
     assert metrics.expectancy == pytest.approx(Decimal(sum(pnl) / len(pnl)), abs=Decimal("1e-7"))
 
 
+@pytest.mark.parametrize("rate", [0.05, -0.3, 1.0])
+def test_over_a_risk_free_rate_the_ratios_are_those_of_empyrical(rate: float) -> None:
+    growth = np.random.default_rng(5).normal(0.001, 0.02, 90)
+    equity = 100 * np.cumprod(np.concatenate([[1.0], 1 + growth]))
+    daily = EquitySeries(np.arange(91) * DAY, equity)
+    plain = compute_metrics(daily, [], starting_balance=100.0, interval=DAY, candles_in_market=0)
+    over = with_risk_free_rate(plain, daily, 100.0, rate)
+
+    of_a_day = (1 + rate) ** (1 / 365) - 1
+    returns = pd.Series(equity).pct_change().dropna()
+    sharpe = empyrical.sharpe_ratio(returns, risk_free=of_a_day, annualization=365)
+    sortino = empyrical.sortino_ratio(returns, required_return=of_a_day, annualization=365)
+    assert over.sharpe_ratio == pytest.approx(sharpe, rel=1e-9)
+    assert over.sortino_ratio == pytest.approx(sortino, rel=1e-9)
+    assert with_risk_free_rate(plain, daily, 100.0, 0) == plain
+
+
 def from_start(equity: pd.Series) -> pd.Series:
     return pd.concat([pd.Series([10_000.0]), equity]).pct_change().dropna()
 
@@ -104,12 +130,17 @@ def series(*points: tuple[int, float]) -> EquitySeries:
 
 
 def test_drawdown_counts_from_the_starting_balance() -> None:
-    assert max_drawdown(series((0, 90.0), (DAY, 95.0)), 100.0) == (0.1, DAY)
+    assert max_drawdown(series((0, 90.0), (DAY, 95.0)), 100.0) == (0.1, DAY, 10.0)
 
 
 def test_drawdown_lasts_from_the_first_instant_below_to_the_first_back_at_the_peak() -> None:
     equity = series((0, 100.0), (DAY, 80.0), (3 * DAY, 100.0), (4 * DAY, 99.0), (5 * DAY, 98.0))
-    assert max_drawdown(equity, 100.0) == (0.2, 2 * DAY)
+    assert max_drawdown(equity, 100.0) == (0.2, 2 * DAY, 20.0)
+
+
+def test_the_largest_fall_in_currency_need_not_be_the_deepest() -> None:
+    equity = series((0, 100.0), (DAY, 80.0), (2 * DAY, 300.0), (3 * DAY, 270.0))
+    assert max_drawdown(equity, 100.0) == (0.2, DAY, 30.0)
 
 
 def test_drawdown_that_never_recovers_lasts_to_the_end_in_days_rounded_up() -> None:

@@ -24,9 +24,9 @@ from api.app import ROUTES
 from api.beside import FILE_NAME
 from api.bodies import CreateBody
 from api.openapi import openapi
-from api.problems import STATUS
-from api.routing import Route, decode_body
+from api.routing import Route, decode_body, header_names
 from sandbox import InvalidParameter
+from tests.backtests import BACKTESTS, CONFIG, CROSS, STRATEGIES
 from tests.server import RunningServer, running
 
 EXAMPLES = 40
@@ -53,11 +53,39 @@ SESSION = {
 }
 BUY = {"symbol": "BTCUSDT", "side": "buy", "type": "market", "quantity": "0.01"}
 BID = {"symbol": "ETHUSDT", "side": "buy", "type": "limit", "quantity": 1, "price": 100}
+JOB = {
+    "template_id": "tpl_sma_cross",
+    "params": {},
+    "symbols": ["BTCUSDT"],
+    "timeframe": "1h",
+    "start": "2025-01-02T00:00:00Z",
+    "end": "2025-01-03T00:00:00Z",
+    "capital": "10000",
+}
+SHORT = CONFIG | {"start_date": "2025-01-02T00:00:00Z", "end_date": "2025-01-03T00:00:00Z"}
+EXECUTE = f"{BACKTEST}/{{exchangeId}}/{{type}}"
+RUNS = "/api/v2/backtest/runs"
+RUN = {
+    "dataset_id": "btcusdt-1d-2025",
+    "strategy": {"template": "tpl_sma_cross"},
+    "fees": 5,
+    "slippage": 3,
+    "funding": True,
+}
+PREPARE = {"instrument": "BTC/USDT", "from": "2025-01-02", "to": "2025-01-03", "cadence": "1h"}
+SOURCE = "def on_candle(ctx):\n    pass\n"
 BODIES: Mapping[str, dict[str, Any]] = {
+    f"{BACKTEST}/jobs": JOB,
+    f"{EXECUTE}/prepare": PREPARE,
+    RUNS: RUN,
     f"{BACKTEST}/create": SESSION,
     f"{BACKTEST}/{{session_id}}/trade/order": BUY | {"client_order_id": "sent again"},
     f"{BACKTEST}/{{session_id}}/step/batch": {"steps": 7},
     "/api/v1/agents": {"name": "drawn"},
+    STRATEGIES: {"name": "drawn", "pipeline_config": CROSS},
+    BACKTESTS: {"strategy_id": "", "config": SHORT},
+    f"{BACKTESTS}/sweep": {"strategy_id": "", "base_config": SHORT, "param_grid": [{"fast": 3}]},
+    f"{BACKTESTS}/compare": {"backtest_ids": []},
 }
 """Bodies that are accepted; random ones take some of their fields, to get further."""
 
@@ -67,6 +95,17 @@ LEFT_ALONE = (
     "/admin/keys/create",
 )
 """Paths that are called without the token: they would write files, or take the market away."""
+
+REFUSE_MORE = (f"{BACKTEST}/compare", f"{BACKTEST}/jobs")
+"""Paths whose queries may be refused though the document allows them: a time such as 0000-00-00."""
+
+LEAVE_OUT = (
+    "SlippageAnswer",
+    "InstrumentAnswer",
+    "LinkedInstrumentAnswer",
+    "CompileAnswer",
+)
+"""Answers that leave out what has no value."""
 
 OF_ROUTE = pytest.mark.parametrize(
     "route", ROUTES, ids=[f"{route.method} {route.path}" for route in ROUTES]
@@ -84,6 +123,7 @@ class World:
         self.token = json.loads((server.home / FILE_NAME).read_bytes())["token"]
         self.client = server.client()
         self._sessions: dict[str, str] = {}
+        self._strategy = self._executed = ""
         self.post("/admin/data/sample", {}, {"X-Candlestep-Token": self.token})
 
     def session(self, status: str) -> str:
@@ -97,12 +137,70 @@ class World:
         """The id of a new agent."""
         return str(self.post("/api/v1/agents", {"name": "probe"}).json()["agent_id"])
 
+    def job(self) -> str:
+        """The id of a job; a new one unless there are too many that have not ended."""
+        made = self.client.post(f"{BACKTEST}/jobs", json=JOB)
+        if made.is_success:
+            return str(made.json()["id"])
+        assert made.status_code == 429, made.text
+        return str(self.client.get(f"{BACKTEST}/jobs").json()["data"][0]["id"])
+
+    def strategy(self) -> str:
+        """The id of a strategy; a new one if requests have deleted the last."""
+        if not self._is_there(STRATEGIES, self._strategy):
+            body = {"name": "probe", "pipeline_config": CROSS}
+            self._strategy = str(self.post(STRATEGIES, body).json()["id"])
+        return self._strategy
+
+    def backtest(self) -> str:
+        """The id of a new backtest."""
+        body = {"strategy_id": self.strategy(), "config": SHORT}
+        return str(self.post(BACKTESTS, body).json()["id"])
+
+    def executed(self) -> str:
+        """The id of a backtest that was executed, unless too many jobs have not ended."""
+        if not self._is_there(BACKTESTS, self._executed):
+            self._executed = self.backtest()
+            answer = self.client.post(f"{BACKTESTS}/{self._executed}/execute")
+            assert answer.status_code in (200, 429), answer.text
+        return self._executed
+
+    def task(self) -> str:
+        """The id of the task of an execution; one that there is not, if there are too many."""
+        answer = self.client.post(f"{BACKTESTS}/{self.backtest()}/execute/async")
+        assert answer.status_code in (200, 429), answer.text
+        return str(answer.json().get("task_id", "none"))
+
+    def program(self) -> str:
+        """The id of a program."""
+        return str(self.client.post("/api/v1/strategy", content=SOURCE).json()["strategyId"])
+
+    def preparation(self) -> str:
+        """The id of a preparation."""
+        path = EXECUTE.format(exchangeId="binance", type="ticker")
+        return str(self.post(f"{path}/prepare", PREPARE).json()["jobId"])
+
+    def execution(self) -> str:
+        """The id of an execution, or of none while there are too many."""
+        path = EXECUTE.format(exchangeId="binance", type="ticker")
+        body = {"prepareJobId": self.preparation(), "strategyId": self.program()}
+        made = self.client.post(f"{path}/execute", json=body)
+        return str(made.json()["jobId"]) if made.is_success else "none"
+
+    def run(self) -> str:
+        """The id of a run, or of none while there are too many."""
+        made = self.client.post(RUNS, json=RUN)
+        return str(made.json()["data"]["run_id"]) if made.is_success else "none"
+
     def post(
         self, path: str, body: object, headers: Mapping[str, str] | None = None
     ) -> httpx.Response:
         answer = self.client.post(path, json=body, headers=headers)
         assert answer.is_success, answer.text
         return answer
+
+    def _is_there(self, path: str, name: str) -> bool:
+        return bool(name) and self.client.get(f"{path}/{name}").is_success
 
     def _status(self, session_id: str) -> str:
         return str(self.client.get(f"{BACKTEST}/{session_id}/status").json()["status"])
@@ -139,6 +237,16 @@ KNOWN: Mapping[str, tuple[Callable[[World], object] | None, ...]] = {
     "order_id": (lambda world: 1, lambda world: 2, lambda world: 3, None),
     "symbol": (lambda world: "BTCUSDT", lambda world: "eth/usdt", None),
     "agent_id": (World.agent, None),
+    "job_id": (World.job, None),
+    "strategy_id": (World.strategy, None),
+    "backtest_id": (World.backtest, World.executed, None),
+    "task_id": (World.task, None),
+    "run_id": (World.run, None),
+    "strategyId": (World.program, None),
+    "jobId": (World.preparation, World.execution, None),
+    "type": (lambda world: "ticker", lambda world: "ticker", None),
+    "exchangeId": (lambda world: "binance", None),
+    "segment": (lambda world: "spot", lambda world: "futures", None),
 }
 """Of each parameter of a path, what exists; None leaves what was drawn."""
 
@@ -170,11 +278,20 @@ def make_sensible(case: Case[Any], route: Route, world: World, data: st.DataObje
         if known is not None:
             case.path_parameters[name] = known(world)
     if route.path in BODIES and isinstance(case.body, dict):
-        accepted = BODIES[route.path]
+        accepted = {
+            name: _with_ids(name, value, world) for name, value in BODIES[route.path].items()
+        }
         kept = data.draw(st.sets(st.sampled_from(sorted(accepted))))
         case.body.update({name: accepted[name] for name in kept})
     if route.path == f"{BACKTEST}/compare" and data.draw(st.booleans()):
         case.query["sessions"] = f"{world.session('completed')},{world.session('cancelled')}"
+
+
+def _with_ids(name: str, value: Any, world: World) -> Any:
+    """A field of ``BODIES``; where that is to name something, an id of what there is."""
+    if name == "strategy_id":
+        return world.strategy()
+    return [world.backtest(), world.executed()] if name == "backtest_ids" else value
 
 
 @OF_ROUTE
@@ -194,9 +311,9 @@ def test_whatever_is_sent_the_answer_is_as_described(
         if is_allowed:
             make_sensible(case, route, world, data)
         answer = case.call_and_validate(base_url=world.url, headers=headers, checks=CHECKS)
-        if is_allowed and route.method == "GET" and route.path != f"{BACKTEST}/compare":
+        if is_allowed and route.method == "GET" and route.path not in REFUSE_MORE:
             # Of a request without a body, the document says all that is refused.
-            assert answer.status_code != 422, answer.text
+            assert answer.status_code != route.refused_with, answer.text
 
     fuzz(answers_as_described)
 
@@ -225,10 +342,15 @@ def test_a_route_says_what_it_takes_and_every_code_that_it_may_answer(route: Rou
 
     in_path = [each["name"] for each in operation["parameters"] if each["in"] == "path"]
     assert in_path == re.findall("{(.*?)}", route.path)
+    headers = route.headers is not None and header_names(route.headers)
+    assert [each["name"] for each in operation["parameters"] if each["in"] == "header"] == [
+        *(headers or []),
+        *(["Idempotency-Key"] if route.takes_key else []),
+    ]
     assert ("requestBody" in operation) == (route.body is not None)
     assert {str(status) for status in (route.status, *route.also)} <= responses.keys()
     for code in route.errors:
-        schema = responses[str(STATUS[code])]["content"]["application/json"]["schema"]
+        schema = responses[str(route.status_of(code))]["content"]["application/json"]["schema"]
         assert code in schema["properties"]["code"]["enum"]
     if route.access == "admin":
         assert operation["security"] == [{"command_line": []}]
@@ -241,7 +363,7 @@ def test_objects_have_no_fields_but_those_described() -> None:
     assert objects
     for name, schema in objects.items():
         assert schema["additionalProperties"] is False, name
-        if name.endswith("Answer") and name != "SlippageAnswer":
+        if name.endswith("Answer") and name not in LEAVE_OUT:
             assert schema["required"] == list(schema["properties"]), name
 
 

@@ -6,6 +6,7 @@ cannot be forgotten.
 
 import json
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -16,27 +17,95 @@ import httpx
 import pytest
 
 from api.app import ROUTES
-from api.routing import Route
+from api.routing import Route, Text
+from tests.backtests import BACKTESTS, CONFIG, CROSS, STRATEGIES, TASKS, create, keep, task_ended
 from tests.command_line import candlestep
-from tests.over_http import BACKTEST, UNKNOWN_SESSION, Api, check_error, make_key, sample_home
+from tests.over_http import (
+    BACKTEST,
+    UNKNOWN_SESSION,
+    Api,
+    check_error,
+    finished,
+    make_key,
+    sample_home,
+)
 from tests.server import RunningServer, running
 
+UNKNOWN_ID = "0123456789ABCDEFabcdef"
+UNKNOWN_JOB = "bt_00000000000040008000000000000000"
 UNKNOWN_AGENT = "00000000-0000-4000-8000-000000000000"
 DAY = {"start_time": "2025-01-15T00:00:00Z", "end_time": "2025-01-16T00:00:00Z"}
 ORDER = {"symbol": "BTCUSDT", "side": "buy", "type": "market", "quantity": "0.01"}
 
+JOB = {
+    "template_id": "tpl_breakout",
+    "params": {"lookback": 20},
+    "symbols": ["BTCUSDT"],
+    "timeframe": "1h",
+    "start": "2025-01-10T00:00:00Z",
+    "end": "2025-01-20T00:00:00Z",
+    "capital": "10000",
+}
+
 ACCOUNT_ROUTES = [route for route in ROUTES if route.access == "account"]
+KEY_ROUTES = [route for route in ROUTES if route.access == "key"]
 ADMIN_ROUTES = [route for route in ROUTES if route.access == "admin"]
 PUBLIC_ROUTES = [route for route in ROUTES if route.access == "public"]
 
-SAMPLES = {"symbol": "BTCUSDT", "order_id": "1"}
+SAMPLES = {
+    "symbol": "BTCUSDT",
+    "order_id": "1",
+    "exchangeId": "binance",
+    "segment": "spot",
+    "type": "ticker",
+}
 """Values of parameters that do not belong to anyone by themselves."""
-OWNED = ("session_id", "agent_id")
+OWNED = (
+    "session_id",
+    "agent_id",
+    "job_id",
+    "strategy_id",
+    "backtest_id",
+    "task_id",
+    "jobId",
+    "strategyId",
+    "run_id",
+)
 """Parameters that name what belongs to an account."""
+
+EXECUTE = f"{BACKTEST}/{{exchangeId}}/{{type}}"
+SOURCE = "def on_candle(ctx):\n    pass\n"
+RUNS = "/api/v2/backtest/runs"
+RUN = {
+    "dataset_id": "btcusdt-1h-2025",
+    "strategy": {"template": "tpl_breakout"},
+    "fees": 5,
+    "slippage": 3,
+    "funding": False,
+}
+PREPARE = {"instrument": "BTC/USDT", "from": "2025-01-10", "to": "2025-01-11"}
 
 BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/api/v1/agents"): {"name": "second"},
     ("PATCH", "/api/v1/agents/{agent_id}"): {"name": "renamed"},
+    ("POST", f"{BACKTEST}/jobs"): JOB,
+    ("POST", f"{BACKTEST}/jobs/{{job_id}}/cancel"): None,
+    ("POST", STRATEGIES): {"name": "second", "pipeline_config": CROSS},
+    ("PATCH", f"{STRATEGIES}/{{strategy_id}}"): {"name": "renamed"},
+    ("POST", BACKTESTS): {"strategy_id": UNKNOWN_AGENT, "config": CONFIG},
+    ("PATCH", f"{BACKTESTS}/{{backtest_id}}"): {"metrics": {"total_return": 1}},
+    ("POST", f"{BACKTESTS}/{{backtest_id}}/execute"): None,
+    ("POST", f"{BACKTESTS}/{{backtest_id}}/execute/async"): None,
+    ("POST", f"{BACKTESTS}/compare"): {"backtest_ids": [UNKNOWN_AGENT, UNKNOWN_JOB]},
+    ("POST", f"{BACKTESTS}/sweep"): {
+        "strategy_id": UNKNOWN_AGENT,
+        "base_config": CONFIG,
+        "param_grid": [{}],
+    },
+    ("POST", "/api/v1/strategy"): SOURCE,
+    ("POST", f"{EXECUTE}/prepare"): PREPARE,
+    ("POST", f"{EXECUTE}/execute"): {"prepareJobId": UNKNOWN_ID, "strategyId": UNKNOWN_ID},
+    ("POST", RUNS): RUN,
     ("POST", f"{BACKTEST}/create"): DAY,
     ("POST", f"{BACKTEST}/{{session_id}}/start"): None,
     ("POST", f"{BACKTEST}/{{session_id}}/step"): None,
@@ -94,6 +163,8 @@ def send(api: Api, route: Route, parameters: dict[str, str]) -> httpx.Response:
     """Call a route with its usual body and these path parameters."""
     path = route.path.format(**(SAMPLES | parameters))
     body = BODIES[route.method, route.path] if route.body is not None else None
+    if route.body is Text:
+        return api.client.request(route.method, path, content=body)
     return api.client.request(route.method, path, json=body)
 
 
@@ -131,7 +202,8 @@ def test_every_route_has_a_case() -> None:
         if not set(OWNED) & set(route.parameters)
     }
     assert without == set(OF_ALL)
-    assert {route.access for route in ROUTES} == {"account", "admin", "public"}
+    assert {route.access for route in ROUTES} == {"account", "key", "admin", "public"}
+    assert [route.path for route in KEY_ROUTES] == ["/api/v1/auth/token"]
     assert {route.path for route in PUBLIC_ROUTES} == {
         "/health",
         "/metrics",
@@ -169,6 +241,197 @@ def test_anothers_agent_does_not_exist(world: World, owned: Owned, route: Route)
     assert words(refused, owned.agent_id) == unknown
     assert everything(world.ann, owned) == before
     assert send(world.ann, route, {"agent_id": owned.agent_id}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "route", [route for route in ACCOUNT_ROUTES if "job_id" in route.parameters], ids=name_of
+)
+def test_anothers_job_does_not_exist(world: World, route: Route) -> None:
+    ann = world.ann
+    hers = ann.post(f"{BACKTEST}/jobs", JOB)["id"]
+    unknown = words(send(world.bob, route, {"job_id": UNKNOWN_JOB}), UNKNOWN_JOB)
+    assert unknown[0] == 404
+    assert unknown[1]["code"] == "NOT_FOUND"
+    assert words(send(world.bob, route, {"job_id": hers}), hers) == unknown
+    ended = finished(ann, hers)
+    assert ended["status"] == "done"
+    assert words(send(world.bob, route, {"job_id": hers}), hers) == unknown
+    assert send(ann, route, {"job_id": hers}).status_code in (200, 409)
+    assert ann.get(f"{BACKTEST}/jobs/{hers}") == ended
+
+
+@pytest.mark.parametrize(
+    ("parameter", "code"),
+    [
+        ("strategy_id", "STRATEGY_NOT_FOUND"),
+        ("backtest_id", "BACKTEST_NOT_FOUND"),
+        ("task_id", "NOT_FOUND"),
+    ],
+)
+def test_anothers_backtests_do_not_exist(world: World, parameter: str, code: str) -> None:
+    """Nor their strategies and tasks, whatever state they are in."""
+    ann, bob = world.ann, world.bob
+    strategy_id = keep(ann, CROSS)
+    backtest_id = create(ann, strategy_id)
+    task_id = ann.post(f"{BACKTESTS}/{backtest_id}/execute/async")["task_id"]
+    hers = {"strategy_id": strategy_id, "backtest_id": backtest_id, "task_id": task_id}[parameter]
+    routes = [route for route in ACCOUNT_ROUTES if parameter in route.parameters]
+
+    def nothing_is_there() -> None:
+        for route in routes:
+            unknown = words(send(bob, route, {parameter: UNKNOWN_AGENT}), UNKNOWN_AGENT)
+            assert unknown[0] == 404, route
+            assert unknown[1]["code"] == code
+            assert words(send(bob, route, {parameter: hers}), hers) == unknown, route
+
+    nothing_is_there()
+    task = task_ended(ann, task_id)
+    nothing_is_there()
+    assert ann.get(f"{TASKS}/{task_id}") == task
+    assert ann.get(f"{BACKTESTS}/{backtest_id}") == task["result"]
+    assert ann.get(f"{STRATEGIES}/{strategy_id}")["version"] == 1
+    for route in sorted(routes, key=lambda route: route.method == "DELETE"):
+        assert send(ann, route, {parameter: hers}).is_success, route
+
+
+def _strategies_are_listed_apart(bob: Api, owned: Owned) -> None:
+    assert bob.get(STRATEGIES) == []
+
+
+def _strategies_are_kept_apart(bob: Api, owned: Owned) -> None:
+    made = keep(bob, CROSS)
+    assert bob.client.delete(f"{STRATEGIES}/{made}").status_code == 204
+
+
+def _backtests_are_listed_apart(bob: Api, owned: Owned) -> None:
+    assert bob.get(BACKTESTS) == []
+
+
+def _backtests_are_of_ones_own_strategies(bob: Api, owned: Owned) -> None:
+    body = {"strategy_id": UNKNOWN_AGENT, "config": CONFIG}
+    assert bob.post(BACKTESTS, body, 404)["code"] == "STRATEGY_NOT_FOUND"
+
+
+def _sweeps_are_of_ones_own_strategies(bob: Api, owned: Owned) -> None:
+    body = {"strategy_id": UNKNOWN_AGENT, "base_config": CONFIG, "param_grid": [{}]}
+    assert bob.post(f"{BACKTESTS}/sweep", body, 404)["code"] == "STRATEGY_NOT_FOUND"
+
+
+def _backtests_are_compared_apart(bob: Api, owned: Owned) -> None:
+    body = {"backtest_ids": [UNKNOWN_AGENT, UNKNOWN_JOB]}
+    assert bob.post(f"{BACKTESTS}/compare", body, 404)["code"] == "BACKTEST_NOT_FOUND"
+
+
+def _engines_are_everybodys(bob: Api, owned: Owned) -> None:
+    assert "sandbox" in bob.get(f"{BACKTESTS}/engines/available")["engines"]
+
+
+def _executed(ann: Api) -> dict[str, str]:
+    """What ann has of a program, a preparation and an execution, by the part of a path."""
+    strategy_id = send(ann, _route("POST", "/api/v1/strategy"), {}).json()["strategyId"]
+    here = EXECUTE.format(**SAMPLES)
+    prepared = ann.post(f"{here}/prepare", PREPARE, 202)["jobId"]
+    body = {"prepareJobId": prepared, "strategyId": strategy_id}
+    executed = ann.post(f"{here}/execute", body, 202)["jobId"]
+    return {"strategyId": strategy_id, "prepare": prepared, "execute": executed}
+
+
+def _route(method: str, path: str) -> Route:
+    return next(each for each in ROUTES if (each.method, each.path) == (method, path))
+
+
+@pytest.mark.parametrize(
+    "route",
+    [route for route in ACCOUNT_ROUTES if {"jobId", "strategyId"} & set(route.parameters)],
+    ids=name_of,
+)
+def test_anothers_program_preparation_and_execution_do_not_exist(
+    world: World, route: Route
+) -> None:
+    ids = _executed(world.ann)
+    (name,) = {"jobId", "strategyId"} & set(route.parameters)
+    hers = ids[name] if name == "strategyId" else ids[route.path.split("/")[-2]]
+    unknown = words(send(world.bob, route, {name: UNKNOWN_ID}), UNKNOWN_ID)
+    assert unknown[0] == 404
+    assert words(send(world.bob, route, {name: hers}), hers) == unknown
+    assert send(world.ann, route, {name: hers}).status_code in (200, 409)
+
+
+def _programs_are_compiled_apart(bob: Api, owned: Owned) -> None:
+    """The same source has another id for another account; see also above."""
+    mine = send(bob, _route("POST", "/api/v1/strategy"), {}).json()["strategyId"]
+    assert bob.get(f"/api/v1/strategy/{mine}")["status"] == "Completed"
+
+
+def _candles_are_prepared_apart(bob: Api, owned: Owned) -> None:
+    here = EXECUTE.format(**SAMPLES)
+    mine = bob.post(f"{here}/prepare", PREPARE, 202)["jobId"]
+    assert bob.get(f"{here}/prepare/{mine}")["status"] == "Completed"
+
+
+def _executions_are_of_ones_own(bob: Api, owned: Owned) -> None:
+    here = EXECUTE.format(**SAMPLES)
+    strategy_id = send(bob, _route("POST", "/api/v1/strategy"), {}).json()["strategyId"]
+    prepared = bob.post(f"{here}/prepare", PREPARE, 202)["jobId"]
+    for body in (
+        {"prepareJobId": UNKNOWN_ID, "strategyId": strategy_id},
+        {"prepareJobId": prepared, "strategyId": UNKNOWN_ID},
+    ):
+        assert bob.post(f"{here}/execute", body, 404)["code"].endswith("NOT_FOUND")
+
+
+def test_what_one_has_compiled_and_prepared_is_not_for_another(world: World) -> None:
+    """Nor is there one's id to be guessed: it is of the account."""
+    ids = _executed(world.ann)
+    here = EXECUTE.format(**SAMPLES)
+    compiled = send(world.bob, _route("POST", "/api/v1/strategy"), {}).json()["strategyId"]
+    prepared = world.bob.post(f"{here}/prepare", PREPARE, 202)["jobId"]
+    assert compiled != ids["strategyId"]
+    assert prepared != ids["prepare"]
+    for body in (
+        {"prepareJobId": ids["prepare"], "strategyId": compiled},
+        {"prepareJobId": prepared, "strategyId": ids["strategyId"]},
+    ):
+        assert world.bob.post(f"{here}/execute", body, 404)["code"].endswith("NOT_FOUND")
+
+
+def test_anothers_run_does_not_exist(world: World) -> None:
+    route = _route("GET", f"{RUNS}/{{run_id}}")
+    hers = world.ann.post(RUNS, RUN, 202)["data"]["run_id"]
+    unknown = words(send(world.bob, route, {"run_id": UNKNOWN_ID}), UNKNOWN_ID)
+    assert unknown[0] == 404
+    assert words(send(world.bob, route, {"run_id": hers}), hers) == unknown
+    assert send(world.ann, route, {"run_id": hers}).status_code == 200
+
+
+def _runs_are_counted_apart(bob: Api, owned: Owned) -> None:
+    """What ann has tried does not make bob's result any likelier to be luck."""
+    made = bob.post(RUNS, RUN, 202)["data"]["run_id"]
+    for _ in range(500):
+        found = bob.get(f"{RUNS}/{made}")["data"]
+        if found["status"] not in ("queued", "running"):
+            break
+        time.sleep(0.02)
+    assert found["metrics"]["trials"] == 1
+
+
+def _datasets_are_shared(bob: Api, owned: Owned) -> None:
+    assert bob.get("/api/v2/backtest/datasets")["data"][0]["symbols"] == ["BTCUSDT"]
+
+
+def _jobs_are_listed_apart(bob: Api, owned: Owned) -> None:
+    assert bob.get(f"{BACKTEST}/jobs") == {"data": [], "next_cursor": None}
+
+
+def _jobs_are_made_apart(bob: Api, owned: Owned) -> None:
+    """Of one's own strategies: what there is of others is as what there is not."""
+    refused = bob.client.post(f"{BACKTEST}/jobs", json=JOB | {"strategy_id": UNKNOWN_AGENT})
+    assert refused.status_code == 404
+    assert check_error(refused)["code"] == "STRATEGY_NOT_FOUND"
+
+
+def _templates_are_everybodys(bob: Api, owned: Owned) -> None:
+    assert "tpl_grid" in [each["id"] for each in bob.get("/api/v1/strategy-templates")["data"]]
 
 
 def _agents_are_listed_apart(bob: Api, owned: Owned) -> None:
@@ -222,7 +485,26 @@ def _data_is_shared(bob: Api, owned: Owned) -> None:
     assert bob.get("/api/v1/market/data-range")["pairs"] == ["BTCUSDT", "ETHUSDT"]
 
 
+def _exchanges_are_shared(bob: Api, owned: Owned) -> None:
+    assert [each["id"] for each in bob.get("/api/v1/exchanges")] == ["binance"]
+    path = "/api/v1/exchange/binance"
+    every = ["BTC/USDT", "ETH/USDT"]
+    assert [each["id"] for each in bob.get(f"{path}/instruments")] == every
+    assert [each["id"] for each in bob.get(f"{path}/spot/instruments")["data"]] == every
+    assert bob.get(f"{path}/spot/instruments/BTCUSDT")["id"] == "BTC/USDT"
+
+
 OF_ALL: dict[tuple[str, str], Callable[[Api, Owned], None]] = {
+    ("GET", f"{BACKTEST}/jobs"): _jobs_are_listed_apart,
+    ("POST", f"{BACKTEST}/jobs"): _jobs_are_made_apart,
+    ("GET", "/api/v1/strategy-templates"): _templates_are_everybodys,
+    ("GET", STRATEGIES): _strategies_are_listed_apart,
+    ("POST", STRATEGIES): _strategies_are_kept_apart,
+    ("GET", BACKTESTS): _backtests_are_listed_apart,
+    ("POST", BACKTESTS): _backtests_are_of_ones_own_strategies,
+    ("POST", f"{BACKTESTS}/sweep"): _sweeps_are_of_ones_own_strategies,
+    ("POST", f"{BACKTESTS}/compare"): _backtests_are_compared_apart,
+    ("GET", f"{BACKTESTS}/engines/available"): _engines_are_everybodys,
     ("GET", "/api/v1/agents"): _agents_are_listed_apart,
     ("POST", "/api/v1/agents"): _agents_are_made_apart,
     ("POST", f"{BACKTEST}/create"): _sessions_are_created_with_ones_own_agents,
@@ -230,8 +512,17 @@ OF_ALL: dict[tuple[str, str], Callable[[Api, Owned], None]] = {
     ("GET", f"{BACKTEST}/compare"): _sessions_are_compared_apart,
     ("GET", f"{BACKTEST}/best"): _the_best_is_ones_own,
     ("GET", "/api/v1/market/data-range"): _data_is_shared,
+    ("POST", RUNS): _runs_are_counted_apart,
+    ("GET", "/api/v2/backtest/datasets"): _datasets_are_shared,
+    ("POST", "/api/v1/strategy"): _programs_are_compiled_apart,
+    ("POST", f"{EXECUTE}/prepare"): _candles_are_prepared_apart,
+    ("POST", f"{EXECUTE}/execute"): _executions_are_of_ones_own,
+    ("GET", "/api/v1/exchanges"): _exchanges_are_shared,
+    ("GET", "/api/v1/exchange/{exchangeId}/instruments"): _exchanges_are_shared,
+    ("GET", "/api/v1/exchange/{exchangeId}/{segment}/instruments"): _exchanges_are_shared,
+    ("GET", "/api/v1/exchange/{exchangeId}/{segment}/instruments/{symbol}"): _exchanges_are_shared,
 }
-"""The routes that name nothing in their path, and how each keeps accounts apart."""
+"""The routes that name nobody's in their path, and how each keeps accounts apart."""
 
 
 @pytest.mark.parametrize("path", OF_ALL, ids=" ".join)
@@ -241,7 +532,12 @@ def test_what_is_of_all_is_of_ones_own(world: World, owned: Owned, path: tuple[s
 
 @pytest.mark.parametrize("route", ACCOUNT_ROUTES, ids=name_of)
 def test_no_route_is_open_without_a_key(world: World, route: Route) -> None:
-    path = route.path.format(**SAMPLES, session_id=UNKNOWN_SESSION, agent_id=UNKNOWN_AGENT)
+    unknown = dict.fromkeys(OWNED, UNKNOWN_ID) | {
+        "session_id": UNKNOWN_SESSION,
+        "agent_id": UNKNOWN_AGENT,
+        "job_id": UNKNOWN_JOB,
+    }
+    path = route.path.format(**SAMPLES, **unknown)
     headers: list[dict[str, str]] = [
         {},
         {"X-API-Key": ""},

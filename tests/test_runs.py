@@ -27,7 +27,7 @@ from tests.strategies import (
     session_config,
 )
 
-FEWER = settings(max_examples=max(1, settings().max_examples // 20))
+FEWER = settings(max_examples=max(1, settings().max_examples // 10))
 MINUTE = 60_000
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import signal
 import socket
@@ -106,7 +107,9 @@ def test_a_wrong_method_names_the_right_ones(client: httpx.Client, session_id: s
     for route in ROUTES:
         by_path.setdefault(route.path, set()).add(route.method)
     for path, methods in by_path.items():
-        filled = path.format(session_id=session_id, agent_id="x", order_id="1", symbol="BTCUSDT")
+        names = re.findall(r"{(\w+)}", path)
+        known = {"session_id": session_id, "order_id": "1", "symbol": "BTCUSDT"}
+        filled = path.format(**dict.fromkeys(names, "x") | known)
         for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} - methods:
             answer = client.request(method, filled)
             if answer.status_code == 404 and "/backtest/" in path:

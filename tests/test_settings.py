@@ -18,7 +18,13 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_every_setting_has_a_description_a_flag_and_a_variable() -> None:
     assert tuple(DESCRIPTIONS) == Settings.__struct_fields__
-    texts = {"home": "/h", "host": "::1", "durability": "power"}
+    texts = {
+        "home": "/h",
+        "host": "::1",
+        "durability": "power",
+        "executor": "ray",
+        "ray_address": "::1",
+    }
     numbers = dict.fromkeys(Settings.__struct_fields__, "7") | texts
     settings = Settings.from_environment(**numbers)
     assert msgspec.structs.asdict(settings) == {
@@ -56,6 +62,8 @@ def test_sizes(text: str, size: int) -> None:
 @pytest.mark.parametrize(
     ("setting", "value"),
     [
+        ("executor", "kubernetes"),
+        ("ray_address", "10.0.0.5 6379"),
         ("port", "65536"),
         ("port", "-1"),
         ("port", "8e3"),

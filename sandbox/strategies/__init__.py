@@ -8,6 +8,7 @@ Needs TA-Lib and starlark-pyo3, which the exchange itself does not.
 """
 
 from sandbox.strategies.card import Card
+from sandbox.strategies.decisions import DecisionPlan, Decisions, decision_plan
 from sandbox.strategies.desk import Signal
 from sandbox.strategies.driver import ProgramFailed
 from sandbox.strategies.indicators import KINDS as INDICATOR_KINDS
@@ -21,11 +22,14 @@ __all__ = [
     "TEMPLATES",
     "Cancelled",
     "Card",
+    "DecisionPlan",
+    "Decisions",
     "ProgramFailed",
     "Run",
     "Signal",
     "Strategy",
     "Template",
     "compile_strategy",
+    "decision_plan",
     "run",
 ]

@@ -1,15 +1,15 @@
-"""A card's entries and exits on one symbol: where they are true, known before the session runs."""
+"""A card's entries and exits on one symbol: what they decide, as orders of a session."""
 
 from bisect import bisect_left
 from collections.abc import Sequence
 
 import numpy as np
 
-from sandbox.strategies.card import Entry, ParsedCard
-from sandbox.strategies.conditions import Booleans, truth
+from sandbox.strategies.card import ParsedCard
+from sandbox.strategies.conditions import Booleans
+from sandbox.strategies.decisions import decisions
 from sandbox.strategies.desk import Desk
 from sandbox.strategies.frame import Frame, Window
-from sandbox.strategies.indicators import Values
 
 
 class RulesLane:
@@ -24,20 +24,11 @@ class RulesLane:
         """Compute the indicators and conditions over the whole frame. Linear."""
         self.symbol = frame.symbol
         self._desk = desk
+        self._entries = parsed.card.entries
+        self._decisions = decisions(parsed, frame, window)
         self._steps: Sequence[int] = window.steps.data
-        self._card = parsed.card
-        values = Values(frame, parsed.indicators)
-        self._entries = [_where(entry, values, window) for entry in parsed.card.entries]
-        length = window.stop - window.first
-        leaves, adds = np.zeros(length, dtype=bool), np.zeros(length, dtype=bool)
-        for rule in parsed.card.exits:
-            leaves |= truth(rule.when, values).true[window.first : window.stop]
-        for entry, where in zip(parsed.card.entries, self._entries, strict=True):
-            if entry.add:
-                adds |= where
-        self._exits = leaves
-        self._while_flat = _rows(np.logical_or.reduce(self._entries))
-        self._while_held = _rows(leaves | adds)
+        self._while_flat = _rows(self._decisions.buys >= 0)
+        self._while_held = _rows(self._decisions.sells | (self._decisions.adds >= 0))
         self._next = 0
 
     def next_step(self, now: int) -> int | None:
@@ -51,26 +42,18 @@ class RulesLane:
         """Do what the rules say at the row that is complete at step ``now``."""
         row = bisect_left(self._steps, now)
         self._next = row + 1
-        desk = self._desk
+        desk, decided = self._desk, self._decisions
         held = desk.held(self.symbol)
-        if held and self._exits[row]:
+        if held and decided.sells[row]:
             desk.place(self.symbol, "sell", held)
             return
-        for entry, where in zip(self._card.entries, self._entries, strict=True):
-            if where[row] and (entry.add or not held):
-                bought = desk.buy(self.symbol, entry.size)
-                if bought is not None:
-                    desk.guard(bought, entry.stop_loss, entry.take_profit)
-                return
-
-
-def _where(entry: Entry, values: Values, window: Window) -> Booleans:
-    """At which rows of the window ``entry`` is true."""
-    if entry.when is not None:
-        return truth(entry.when, values).true[window.first : window.stop]
-    assert entry.every is not None
-    places = np.arange(window.stop - window.first)
-    return np.asarray(places % entry.every == 0)
+        place = (decided.adds if held else decided.buys)[row]
+        if place < 0:
+            return
+        entry = self._entries[place]
+        bought = desk.buy(self.symbol, entry.size)
+        if bought is not None:
+            desk.guard(bought, entry.stop_loss, entry.take_profit)
 
 
 def _rows(where: Booleans) -> Sequence[int]:

@@ -1,21 +1,20 @@
 """Running a strategy: a session driven through its public face, from its first step to its last."""
 
 from collections.abc import Callable
-from copy import copy
 from typing import Protocol
 
 import msgspec
 
-from sandbox.clock import Clock, parse_interval
 from sandbox.config import SessionConfig
 from sandbox.market import Market
 from sandbox.session import Session
 from sandbox.strategies.card import ParsedCard
 from sandbox.strategies.desk import Desk, Signal
 from sandbox.strategies.driver import run_program
-from sandbox.strategies.frame import Frame, Window, frame, window
+from sandbox.strategies.frame import Frame, Window
 from sandbox.strategies.grid import GridLane
 from sandbox.strategies.rules import RulesLane
+from sandbox.strategies.scope import Scope
 from sandbox.strategies.strategy import Strategy
 from sandbox.strategies.watch import Watch
 
@@ -59,20 +58,12 @@ def run(
     Raises ``SymbolNotFound`` and ``InvalidParameter`` for what the market does not have,
     ``Cancelled``, and ``ProgramFailed`` with the line and the candle's time.
     """
-    timeframe = config.clock.interval
-    if strategy.timeframe is not None:
-        timeframe = parse_interval(strategy.timeframe)
-        config = _in_steps_of(config, min(timeframe, config.clock.interval))
-    watch = Watch(config.clock.total_steps, on_progress, cancelled)
-    symbols = strategy.symbols or market.symbols
-    frames = []
-    for symbol in symbols:
-        watch.poll_now()
-        frames.append(frame(market.time_line(symbol), timeframe))
-    windows = [window(each, config.clock) for each in frames]
-    session = Session(config, market)
+    scope = Scope.of(strategy, config)
+    watch = Watch(scope.config.clock.total_steps, on_progress, cancelled)
+    frames, windows = scope.shown(strategy, market, watch.poll_now)
+    session = Session(scope.config, market)
     body = strategy.body
-    desk = Desk(session, len(symbols), is_lenient=isinstance(body, ParsedCard))
+    desk = Desk(session, len(frames), is_lenient=isinstance(body, ParsedCard))
     if isinstance(body, ParsedCard):
         lanes = []
         for rows, seen in zip(frames, windows, strict=True):
@@ -84,12 +75,6 @@ def run(
     watch.at(session.step_number)
     candles = sum(seen.stop - seen.first for seen in windows)
     return Run(session, tuple(desk.signals), candles)
-
-
-def _in_steps_of(config: SessionConfig, interval: int) -> SessionConfig:
-    changed = copy(config)
-    changed.clock = Clock.between(config.start_time, config.end_time, interval)
-    return changed
 
 
 def _lane(parsed: ParsedCard, rows: Frame, seen: Window, desk: Desk) -> Lane:

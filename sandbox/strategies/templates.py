@@ -56,6 +56,8 @@ class Template(msgspec.Struct, frozen=True):
     """The card, given every parameter."""
     rules: tuple[tuple[str, str], ...] = ()
     """Pairs of parameters of which the first must be less than the second."""
+    is_of_one_symbol: bool = False
+    """Whether its parameters are prices, which fit one symbol only."""
 
     def schema(self) -> dict[str, Any]:
         """The parameters as a JSON schema."""
@@ -375,6 +377,7 @@ TEMPLATES: dict[str, Template] = {
             ),
             _grid,
             (("lower_price", "upper_price"),),
+            is_of_one_symbol=True,
         ),
     )
 }

@@ -1,0 +1,352 @@
+"""What a backtest is to be run with: read from a request, checked, and made a run of a job."""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from api.bodies import Body
+from api.engines import engines
+from api.fields import (
+    INTERVAL_SECONDS,
+    INTERVAL_TEXTS,
+    NUMBER_PATTERN,
+    Symbol,
+    TimeGiven,
+)
+from api.hub import Server
+from api.plain_json import JsonObject, empty_object, json_object
+from api.problems import renamed
+from data.backtests import BacktestSetup
+from data.errors import InvalidSymbol
+from data.importer import DEFAULT_EXCHANGE
+from data.jobs import RunSpec
+from data.store import now
+from data.strategies import StoredStrategy
+from data.symbols import normalise_symbol
+from sandbox import InvalidParameter, SessionConfig, interval_name, parse_time
+from sandbox.clock import DAY, parse_interval
+from sandbox.errors import shown
+from sandbox.money import (
+    AMOUNT_PLACES,
+    PRICE_PLACES,
+    multiply,
+    parse_number,
+    parse_positive,
+    plain,
+    rounded,
+)
+from sandbox.strategies import Strategy, compile_strategy
+from sandbox.strategies.card import ParsedCard
+
+SizeType = Literal["percent", "shares", "signal_weight"]
+
+_MOST_SLIPPAGE = Decimal("0.5")
+_BPS = Decimal(10_000)
+_MOST_BARS = 10**7
+_NO_FEATURES = "must be empty: there is no feature store here, a strategy's indicators are its own"
+_SIZES: dict[SizeType, str] = {
+    "percent": "equity_share",
+    "shares": "quantity",
+}
+"""In what unit an entry is sized, in the words of a card."""
+
+
+def _number(example: Any, **bounds: Any) -> Meta:
+    schema = {"type": ["number", "string"], "pattern": NUMBER_PATTERN, "examples": [example]}
+    return Meta(extra_json_schema=schema | bounds)
+
+
+class BacktestConfig(Body):
+    """Over what a strategy is run, and how its results are read."""
+
+    symbol: Symbol
+    start_date: Annotated[
+        TimeGiven, Meta(description="The first candle is the one that opens at or after it.")
+    ]
+    end_date: Annotated[
+        TimeGiven, Meta(description="The last candle is the one that opens at or before it.")
+    ]
+    timeframe: Annotated[
+        str | int, Meta(extra_json_schema={"enum": [*INTERVAL_TEXTS, *INTERVAL_SECONDS]})
+    ] = "1d"
+    bars_per_year: Annotated[
+        Any,
+        Meta(
+            description="Kept with the backtest. Metrics are annualised by the calendar, of 365"
+            " days, whatever it says."
+        ),
+        _number(252, exclusiveMinimum=0, maximum=_MOST_BARS),
+    ] = 252
+    risk_free_rate: Annotated[
+        Any,
+        Meta(description="A yearly rate, as a fraction, for the Sharpe and Sortino ratios."),
+        _number(0.02, minimum=-0.5, maximum=1),
+    ] = 0
+    size_type: Annotated[
+        SizeType | None,
+        Meta(
+            description="In what the strategy's entries are sized: `percent`, shares of equity;"
+            " `shares`, quantities; `signal_weight`, as each entry says. The strategy says how"
+            " much; what does not fit it is refused. Left out: what fits it."
+        ),
+    ] = None
+    signal_plugin_key: Annotated[
+        str | None,
+        Meta(
+            description="A template that is run in place of what the strategy has; see"
+            " `GET /api/v1/strategy-templates`."
+        ),
+    ] = None
+    signal_plugin_params: Annotated[
+        JsonObject, Meta(description="Parameters of the template, over those that it has.")
+    ] = msgspec.field(default_factory=empty_object)
+    feature_ids: Annotated[
+        list[str] | None, Meta(description="Empty.", extra_json_schema={"maxItems": 0})
+    ] = None
+    model_id: Annotated[
+        str | None, Meta(description="Empty.", extra_json_schema={"maxLength": 0})
+    ] = None
+    signal_logic_id: Annotated[
+        str | None, Meta(description="Empty.", extra_json_schema={"maxLength": 0})
+    ] = None
+
+
+class BacktestRunConfig(msgspec.Struct, frozen=True):
+    """The configuration as it is kept: dates as they were sent, and all defaults."""
+
+    symbol: str
+    timeframe: Annotated[str, Meta(examples=["1d"])]
+    start_date: str
+    end_date: str
+    bars_per_year: float | int
+    risk_free_rate: float | int
+    size_type: SizeType
+    signal_plugin_key: str | None
+    signal_plugin_params: dict[str, Any]
+    feature_ids: list[str]
+    model_id: str | None
+    signal_logic_id: str | None
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """A backtest that has been checked, and the run that it is."""
+
+    setup: BacktestSetup
+    spec: RunSpec
+
+
+def plan(
+    server: Server,
+    stored: StoredStrategy,
+    *,
+    engine: str,
+    initial_capital: Any,
+    commission: Any,
+    slippage: Any,
+    config: BacktestConfig,
+) -> Plan:
+    """A backtest of a stored strategy, checked. Whether there is data for it, its run finds out.
+
+    Raises ``InvalidParameter``, which names ``config.…`` or what else is refused.
+    """
+    require_engine(engine)
+    capital = parse_positive("initial_capital", initial_capital, AMOUNT_PLACES)
+    fee_rate = _fraction("commission", commission, Decimal(1))
+    slipped = _fraction("slippage", slippage, _MOST_SLIPPAGE)
+    _require_no_features(config)
+    interval = parse_interval(config.timeframe, "config.timeframe")
+    symbol = _symbol(config.symbol)
+    first, last = _span(server, config, interval)
+    bars = parse_number("config.bars_per_year", config.bars_per_year)
+    if not 0 < bars <= _MOST_BARS:
+        raise InvalidParameter("config.bars_per_year", f"must be above 0, at most {_MOST_BARS}")
+    risk_free = parse_number("config.risk_free_rate", config.risk_free_rate)
+    if not Decimal("-0.5") <= risk_free <= 1:
+        raise InvalidParameter(
+            "config.risk_free_rate", "is a yearly rate, a fraction from -0.5 to 1"
+        )
+    parameters = json_object(config.signal_plugin_params, "config.signal_plugin_params")
+    strategy = _compiled(
+        stored,
+        config.signal_plugin_key,
+        parameters,
+        {"timeframe": interval_name(interval), "symbols": [symbol]},
+    )
+    kept = BacktestRunConfig(
+        symbol=config.symbol,
+        timeframe=interval_name(interval),
+        start_date=config.start_date,
+        end_date=config.end_date,
+        bars_per_year=_json_number(bars),
+        risk_free_rate=_json_number(risk_free),
+        size_type=_size_type(strategy, config.size_type),
+        signal_plugin_key=config.signal_plugin_key,
+        signal_plugin_params=parameters,
+        feature_ids=[],
+        model_id=None,
+        signal_logic_id=None,
+    )
+    setup = BacktestSetup(
+        strategy_id=stored.strategy_id,
+        engine=engine,
+        initial_capital=capital,
+        commission=fee_rate,
+        slippage=slipped,
+        config=msgspec.to_builtins(kept),
+    )
+    spec = RunSpec(
+        strategy=strategy.content,
+        engine=engine,
+        exchange=DEFAULT_EXCHANGE,
+        pairs=[symbol],
+        start_time=first,
+        end_time=last,
+        interval=interval,
+        starting_balance=plain(capital),
+        config=_session_config(server, symbol, fee_rate, slipped),
+        risk_free_rate=float(risk_free),
+    )
+    _check_session(spec)
+    return Plan(setup, spec)
+
+
+def planned_again(server: Server, stored: StoredStrategy, setup: BacktestSetup) -> Plan:
+    """The plan of a backtest that is kept, with the strategy as it is now; raises as ``plan``."""
+    config = msgspec.convert(setup.config, BacktestRunConfig)
+    values = {name: getattr(config, name) for name in BacktestConfig.__struct_fields__}
+    raw = msgspec.Raw(msgspec.json.encode(config.signal_plugin_params))
+    return plan(
+        server,
+        stored,
+        engine=setup.engine,
+        initial_capital=setup.initial_capital,
+        commission=setup.commission,
+        slippage=setup.slippage,
+        config=BacktestConfig(**(values | {"signal_plugin_params": raw})),
+    )
+
+
+def require_engine(name: str) -> None:
+    """Raise ``InvalidParameter`` unless there is an engine of this name."""
+    there = engines()
+    if name not in there:
+        raise InvalidParameter(
+            "engine", f"{shown(name)!r} is not installed here; there is {', '.join(there)}"
+        )
+
+
+def _fraction(field: str, value: Any, most: Decimal) -> Decimal:
+    number = parse_number(field, value)
+    if not 0 <= number <= most:
+        raise InvalidParameter(field, f"is a fraction, from 0 to {most}; got {shown(value)}")
+    return rounded(number, PRICE_PLACES).copy_abs()
+
+
+def _require_no_features(config: BacktestConfig) -> None:
+    for name in ("feature_ids", "model_id", "signal_logic_id"):
+        if getattr(config, name):
+            raise InvalidParameter(f"config.{name}", _NO_FEATURES)
+
+
+def _symbol(text: str) -> str:
+    try:
+        return normalise_symbol(text)
+    except InvalidSymbol as refusal:
+        raise InvalidParameter("config.symbol", refusal.message) from None
+
+
+def _span(server: Server, config: BacktestConfig, interval: int) -> tuple[int, int]:
+    """From the open of the first candle to the completion of the last, in milliseconds."""
+    start = parse_time(config.start_date, "config.start_date")
+    end = parse_time(config.end_date, "config.end_date")
+    if start >= end:
+        raise InvalidParameter("config.end_date", "must be after start_date")
+    if end > now():
+        raise InvalidParameter("config.end_date", "must not be in the future")
+    most = server.settings.max_span_days
+    if end - start > most * DAY:
+        raise InvalidParameter("config.end_date", f"may be at most {most} days after start_date")
+    first, last = -(-start // interval) * interval, end // interval * interval + interval
+    if first >= last:
+        raise InvalidParameter("config.end_date", "no candle opens from start_date to end_date")
+    return first, last
+
+
+def _compiled(
+    stored: StoredStrategy, key: str | None, parameters: dict[str, Any], scope: Mapping[str, Any]
+) -> Strategy:
+    """The strategy that is run: the stored one, or a template in its place."""
+    base = dict(stored.content)
+    if key is not None:
+        base = base if base.get("template") == key else {"template": key}
+    elif not base:
+        raise InvalidParameter(
+            "config.signal_plugin_key",
+            "is required, for the strategy's pipeline_config is empty: what is to be run?",
+        )
+    if parameters:
+        if "template" not in base:
+            raise InvalidParameter(
+                "config.signal_plugin_params",
+                "are those of a template, and the strategy is none; leave them out, or name one by"
+                " signal_plugin_key",
+            )
+        base["parameters"] = base.get("parameters", {}) | parameters
+    try:
+        return compile_strategy({**base, **scope})
+    except InvalidParameter as refusal:
+        names = {"template": "signal_plugin_key", "parameters": "signal_plugin_params"}
+        raise renamed(refusal, names, within="config.") from None
+
+
+def _size_type(strategy: Strategy, given: SizeType | None) -> SizeType:
+    """In what unit the strategy sizes its entries, which is ``given`` where that is said."""
+    if not isinstance(strategy.body, ParsedCard):
+        # What a program will order is not known before it runs.
+        return given or "signal_weight"
+    card = strategy.body.card
+    sizes = [card.grid.size] if card.grid is not None else [each.size for each in card.entries]
+    units = {name for size in sizes for name in size.__struct_fields__ if getattr(size, name)}
+    fits: SizeType = "signal_weight"
+    for size_type, unit in _SIZES.items():
+        if units == {unit}:
+            fits = size_type
+    if given not in (None, fits, "signal_weight"):
+        raise InvalidParameter(
+            "config.size_type",
+            f"the strategy sizes its entries by {' and '.join(sorted(units))}: leave it out, or"
+            f" say {fits}",
+        )
+    return given or fits
+
+
+def _session_config(
+    server: Server, symbol: str, commission: Decimal, slippage: Decimal
+) -> dict[str, Any]:
+    config: dict[str, Any] = {
+        "fee_rate": plain(commission),
+        "slippage": {"model": "fixed_bps", "bps": plain(multiply(slippage, _BPS))},
+    }
+    quotes = [
+        each.quote
+        for each in server.catalogue.series()
+        if each.exchange == DEFAULT_EXCHANGE and each.symbol == symbol
+    ]
+    return config | ({"currency": quotes[0]} if quotes else {})
+
+
+def _check_session(spec: RunSpec) -> None:
+    SessionConfig(
+        start_time=spec.start_time,
+        end_time=spec.end_time,
+        starting_balance=spec.starting_balance,
+        candle_interval=spec.interval // 1000,
+        **spec.config,
+    )
+
+
+def _json_number(number: Decimal) -> float | int:
+    return int(number) if number == int(number) else float(number)

@@ -1,0 +1,38 @@
+"""Where jobs run, as the settings say."""
+
+import os
+
+from api.queue import InThread, JobQueue
+from api.settings import Settings
+from api.workers import Executor, WorkerPool
+from data.candle_cache import CandleCache
+from data.mapped_candles import MappedCandles
+from data.store import Store
+from sandbox import InvalidParameter
+
+
+def job_queue(
+    settings: Settings, store: Store, cache: CandleCache, in_thread: InThread
+) -> JobQueue:
+    """The queue of a server's jobs, over candles of ``cache`` that are mapped in files."""
+    return JobQueue(
+        store,
+        MappedCandles(cache, settings.home, settings.memory_budget),
+        _executor(settings),
+        in_thread,
+        home=settings.home,
+        result_days=settings.result_days,
+    )
+
+
+def _executor(settings: Settings) -> Executor:
+    bounds = {"run_seconds": settings.run_seconds, "run_memory": settings.run_memory}
+    if settings.executor == "local":
+        return WorkerPool(settings.workers or os.cpu_count() or 1, **bounds)
+    try:
+        from api.ray_workers import RayExecutor
+    except ImportError as error:
+        raise InvalidParameter(
+            "--executor", f"ray cannot be used ({error}); pip install 'candlestep[ray]'"
+        ) from None
+    return RayExecutor.connect(settings.ray_address, settings.workers, **bounds)

@@ -1,0 +1,302 @@
+"""Sweeps: a strategy run with many configurations as one job; and tasks, which follow jobs."""
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from api.backtest_answers import (
+    BASE,
+    BacktestResultAnswer,
+    TaskStartedAnswer,
+    executed,
+    result_of,
+)
+from api.backtest_metrics import HIGHER_IS_BETTER, RANKABLE, Flat, flat_metrics
+from api.backtest_setup import BacktestConfig, Plan, plan, require_engine
+from api.backtests import EngineName, StrategyId
+from api.bodies import Body
+from api.hub import Server
+from api.plain_json import JsonObject, json_object
+from api.routing import Call, Route, decode_body
+from data.backtests import create_backtests, new_backtest_id
+from data.errors import JobNotFound
+from data.jobs import JobRecord, RunOutcome
+from data.strategies import StoredStrategy, get_strategy
+from sandbox import InvalidParameter
+from sandbox.errors import shown
+from sandbox.strategies import TEMPLATES
+
+MOST_CONFIGS = 50
+"""Of one sweep."""
+
+_CAPITAL = {"initial_capital": 100_000, "commission": 0.0005, "slippage": 0.0005}
+"""What entries may set beside the configuration, with its defaults."""
+_CONFIG = BacktestConfig.__struct_fields__
+_PARAMETERS = "signal_plugin_params"
+_SUMMARY = (
+    "total_return", "perf_cagr", "perf_sharpe_ratio", "perf_sortino_ratio", "perf_calmar_ratio",
+    "risk_max_drawdown", "trade_total_trades", "trade_win_rate", "trade_profit_factor",
+)  # fmt: skip
+
+TaskStatus = Literal["PENDING", "STARTED", "PROGRESS", "SUCCESS", "FAILURE"]
+Progress = Annotated[float, Meta(ge=0, le=1)]
+TaskError = Annotated[str, Meta(description="Of a task of status `FAILURE`: why, in words.")]
+
+
+class SweepBody(Body):
+    strategy_id: StrategyId
+    base_config: Annotated[
+        JsonObject,
+        Meta(
+            description="What entries leave out: the fields of a backtest's `config`,"
+            " `initial_capital`, `commission`, `slippage`, and parameters of the template."
+        ),
+    ]
+    param_grid: Annotated[
+        list[JsonObject],
+        Meta(
+            min_length=1,
+            max_length=MOST_CONFIGS,
+            description="Each is one run: its keys replace those of `base_config`.",
+        ),
+    ]
+    engine: EngineName = "sandbox"
+    rank_metric: Annotated[
+        str,
+        Meta(
+            description="The flat key that runs are ranked by, the best first.",
+            extra_json_schema={"enum": RANKABLE},
+        ),
+    ] = "perf_sharpe_ratio"
+
+
+class SweepAnswer(TaskStartedAnswer, frozen=True):
+    n_configs: Annotated[int, Meta(ge=1, description="How many entries the grid has.")]
+
+
+class RankedRun(msgspec.Struct, frozen=True):
+    """A run of a sweep; its backtest has equity curve, trades and all metrics."""
+
+    rank: int
+    backtest_id: str
+    overrides: Annotated[dict[str, Any], Meta(description="Its entry of the grid.")]
+    status: Literal["completed", "failed"]
+    score: float | int | None
+    rank_metric: str
+    metrics_summary: Flat
+    error: Annotated[str | None, Meta(description="Why it failed.")]
+
+
+class Leaderboard(msgspec.Struct, frozen=True):
+    """The best run first; then those whose metric is undefined, then those that failed."""
+
+    leaderboard: list[RankedRun]
+    total_runs: int
+
+
+class BacktestTaskAnswer(msgspec.Struct, frozen=True):
+    """How far the execution of a backtest is."""
+
+    task_id: str
+    status: TaskStatus
+    progress: Progress
+    result: BacktestResultAnswer | None
+    error: TaskError | None
+
+
+class SweepTaskAnswer(msgspec.Struct, frozen=True):
+    """How far a sweep is."""
+
+    task_id: str
+    status: TaskStatus
+    progress: Progress
+    result: Leaderboard | None
+    error: TaskError | None
+
+
+async def sweep(server: Server, call: Call) -> SweepAnswer:
+    """Run a strategy with every entry of a grid, as one job; the task has the leaderboard.
+
+    Each run is a backtest, which stays. One that fails does not fail the others.
+    """
+    body: SweepBody = call.body
+    if body.rank_metric not in RANKABLE:
+        raise InvalidParameter(
+            "rank_metric", f"{shown(body.rank_metric)!r} is none of {', '.join(RANKABLE)}"
+        )
+    entries = [
+        json_object(raw, f"param_grid[{place}]") for place, raw in enumerate(body.param_grid)
+    ]
+    plans = await server.in_thread(_plans, server, call.account_id, body, entries)
+    ids = [new_backtest_id() for _ in plans]
+    specs = [
+        msgspec.structs.replace(each.spec, overrides=entry)
+        for each, entry in zip(plans, entries, strict=True)
+    ]
+    request = {"sweep": {"rank_metric": body.rank_metric, "backtest_ids": ids}}
+    job = await server.jobs.submit(call.account_id, "backtests", specs, request)
+    setups = {id: each.setup for id, each in zip(ids, plans, strict=True)}
+    try:
+        await server.in_thread(create_backtests, server.store, call.account_id, setups, job.job_id)
+    except BaseException:
+        await server.jobs.cancel(call.account_id, job.job_id)
+        raise
+    return SweepAnswer(job.job_id, "PENDING", len(plans))
+
+
+async def task(server: Server, call: Call) -> BacktestTaskAnswer | SweepTaskAnswer:
+    """How far an execution or a sweep is, and what came of it."""
+    task_id = call.path["task_id"]
+    try:
+        job = await server.jobs.get(call.account_id, task_id)
+    except JobNotFound:
+        job = None
+    if job is None or job.origin != "backtests":
+        raise JobNotFound(f"there is no task {shown(task_id)!r}", task_id=shown(task_id))
+    status = _status(job)
+    error = None
+    if status == "FAILURE":
+        error = job.error_message or "it was cancelled"
+    if "sweep" in job.request:
+        board = _leaderboard(job) if status == "SUCCESS" else None
+        return SweepTaskAnswer(task_id, status, job.progress, board, error)
+    result = result_of(executed(job)) if status == "SUCCESS" else None
+    return BacktestTaskAnswer(task_id, status, job.progress, result, error)
+
+
+def _status(job: JobRecord) -> TaskStatus:
+    if job.status == "running":
+        return "PROGRESS" if job.progress else "STARTED"
+    ended: dict[str, TaskStatus] = {"queued": "PENDING", "done": "SUCCESS"}
+    return ended.get(job.status, "FAILURE")
+
+
+def _plans(
+    server: Server, account_id: str, body: SweepBody, entries: list[dict[str, Any]]
+) -> list[Plan]:
+    require_engine(body.engine)
+    stored = get_strategy(server.store, account_id, body.strategy_id)
+    base = json_object(body.base_config, "base_config")
+    return [
+        _planned(server, stored, body.engine, base, entry, place)
+        for place, entry in enumerate(entries)
+    ]
+
+
+def _planned(
+    server: Server,
+    stored: StoredStrategy,
+    engine: str,
+    base: Mapping[str, Any],
+    entry: Mapping[str, Any],
+    place: int,
+) -> Plan:
+    """The backtest of an entry over the base; what is refused is named where it was said."""
+
+    def said(key: str) -> str:
+        return f"param_grid[{place}].{key}" if key in entry else f"base_config.{key}"
+
+    merged = {**base, **entry}
+    config = {key: merged[key] for key in _CONFIG if key in merged}
+    capital = {key: merged.get(key, default) for key, default in _CAPITAL.items()}
+    parameters = {key: merged[key] for key in merged if key not in (*_CONFIG, *_CAPITAL)}
+    known = _parameters_of(stored, config.get("signal_plugin_key"))
+    for key in parameters:
+        if key not in known:
+            raise InvalidParameter(
+                said(shown(key)), _unknown_key((*_CONFIG, *_CAPITAL), sorted(known))
+            )
+    if parameters:
+        given = config.get(_PARAMETERS, {})
+        if not isinstance(given, dict):
+            raise InvalidParameter(said(_PARAMETERS), "must be an object, {…}")
+        config[_PARAMETERS] = given | parameters
+    try:
+        decoded = decode_body(BacktestConfig, msgspec.json.encode(config))
+        return plan(server, stored, engine=engine, **capital, config=decoded)
+    except InvalidParameter as refusal:
+        raise _of_entry(refusal, said, parameters) from None
+
+
+def _of_entry(
+    refusal: InvalidParameter, said: Any, parameters: Mapping[str, Any]
+) -> InvalidParameter:
+    """The refusal, of the field where the sweep has it."""
+    field = str(refusal.details["field"]).removeprefix("config.")
+    bare = field.removeprefix(f"{_PARAMETERS}.")
+    first = field.partition(".")[0]
+    named = said(bare) if bare in parameters else said(first) + field.removeprefix(first)
+    message = refusal.message.partition(": ")[2]
+    details = {key: value for key, value in refusal.details.items() if key != "field"}
+    return InvalidParameter(named, message, **details)
+
+
+def _parameters_of(stored: StoredStrategy, key: Any) -> set[str]:
+    """The names of the parameters of the template that is run; none if it is no template."""
+    template = TEMPLATES.get(key if isinstance(key, str) else stored.content.get("template", ""))
+    return set() if template is None else {each.name for each in template.parameters}
+
+
+def _unknown_key(fields: Iterable[str], parameters: Iterable[str]) -> str:
+    own = ", ".join(parameters)
+    return f"there is no such field; there is {', '.join(fields)}" + (
+        f", and of the strategy {own}" if own else "; the strategy has no parameters"
+    )
+
+
+def _leaderboard(job: JobRecord) -> Leaderboard:
+    sweep = job.request["sweep"]
+    metric: str = sweep["rank_metric"]
+    runs = zip(sweep["backtest_ids"], job.specs, job.outcomes, strict=True)
+    found = [
+        (backtest_id, spec.overrides, outcome, _figures(outcome))
+        for backtest_id, spec, outcome in runs
+    ]
+
+    def place(run: tuple[str, dict[str, Any], RunOutcome | None, Flat]) -> tuple[int, float]:
+        figures = run[3]
+        score = figures.get(metric)
+        if not isinstance(score, float | int):
+            return (1 if figures else 2), 0.0
+        return 0, -score if HIGHER_IS_BETTER[metric] else score
+
+    ranked = []
+    for rank, (backtest_id, overrides, outcome, figures) in enumerate(sorted(found, key=place), 1):
+        score = figures.get(metric)
+        ranked.append(
+            RankedRun(
+                rank,
+                backtest_id,
+                overrides,
+                "completed" if figures else "failed",
+                score if isinstance(score, float | int) else None,
+                metric,
+                {key: figures[key] for key in dict.fromkeys((*_SUMMARY, metric)) if figures},
+                None if figures else _error(outcome),
+            )
+        )
+    return Leaderboard(ranked, len(ranked))
+
+
+def _figures(outcome: RunOutcome | None) -> Flat:
+    """The flat metrics of a run; of one that failed, none."""
+    return flat_metrics(outcome.summary) if outcome is not None and outcome.summary else {}
+
+
+def _error(outcome: RunOutcome | None) -> str:
+    error = outcome.error if outcome is not None else None
+    return "the run was cancelled" if error is None else error.message
+
+
+ROUTES = [
+    Route(
+        "POST", f"{BASE}/sweep", sweep, "Run a parameter sweep", SweepAnswer, body=SweepBody,
+        errors=("STRATEGY_NOT_FOUND", "RATE_LIMITED"),
+    ),
+    Route(
+        "GET", "/api/v1/tasks/{task_id}", task, "A task",
+        (BacktestTaskAnswer, SweepTaskAnswer), errors=("NOT_FOUND",),
+    ),
+]  # fmt: skip

@@ -1,0 +1,268 @@
+"""The queue of jobs over real worker processes: turns, bounds, crashes, cancels and restarts."""
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from api.messages import CANCELLED
+from api.problems import RateLimited
+from data.errors import JobNotFound
+from data.jobs import JobRecord, unfinished_jobs
+from data.payloads import read_rows, run_directory
+from sandbox import InvalidState
+from tests.job_queue import (
+    GREEDY,
+    HUGE,
+    SLOW,
+    STUCK,
+    WRONG,
+    Jobs,
+    jobs,
+    kill_workers,
+    spec,
+)
+from tests.over_http import sample_home
+
+MINUTE = 60_000
+SLOW_RUN = spec(SLOW, interval=MINUTE)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return sample_home(tmp_path / "home")
+
+
+def with_jobs(home: Path, check: Callable[[Jobs], Awaitable[None]], **bounds: Any) -> None:
+    """Run a check on a queue of its own."""
+
+    async def run() -> None:
+        async with jobs(home, **bounds) as made:
+            await check(made)
+
+    asyncio.run(run())
+
+
+async def submitted(made: Jobs, *specs: Any, account: str = "", **more: Any) -> JobRecord:
+    return await made.queue.submit(account or made.ann, "backtests", specs, {}, **more)
+
+
+async def ended(made: Jobs, job: JobRecord, seconds: float = 30) -> JobRecord:
+    record = await made.queue.wait(job.account_id, job.job_id, seconds)
+    assert record.has_ended, record.status
+    return record
+
+
+async def begun(made: Jobs, job: JobRecord) -> JobRecord:
+    """The job when something of it is done, in the middle of its run."""
+    for _ in range(1000):
+        record = await made.queue.get(job.account_id, job.job_id)
+        assert not record.has_ended
+        if record.progress:
+            return record
+        await asyncio.sleep(0.01)
+    raise AssertionError("it does not get on")
+
+
+def test_a_job_goes_from_queued_to_done(home: Path) -> None:
+    async def check(made: Jobs) -> None:
+        job = await submitted(made, spec())
+        assert (job.status, job.progress, job.started_at) == ("queued", 0, None)
+        record = await ended(made, job)
+        assert (record.status, record.progress, record.attempts) == ("done", 1, 1)
+        assert record.started_at is not None
+        assert record.finished_at is not None
+        assert record.submitted_at <= record.started_at <= record.finished_at
+        (outcome,) = record.outcomes
+        assert outcome is not None
+        assert outcome.summary is not None
+        assert outcome.summary.fills == outcome.summary.metrics.total_trades
+        assert outcome.files == ["equity", "trades"]
+        rows = read_rows(run_directory(home, job.job_id, 0), "equity")
+        assert rows is not None
+        assert len(rows) == 31 * 24 + 1
+        assert rows[-1]["equity"] == outcome.summary.final_equity
+        with pytest.raises(JobNotFound):
+            await made.queue.get(made.bob, job.job_id)
+
+    with_jobs(home, check)
+
+
+def test_a_sweep_is_one_job_whose_runs_each_have_their_own_outcome(home: Path) -> None:
+    async def check(made: Jobs) -> None:
+        good, bad = spec(store_signals=True), spec(WRONG)
+        record = await ended(made, await submitted(made, good, bad, good, spec(pairs=["NOPE"])))
+        assert record.status == "done"
+        first, second, third, fourth = record.outcomes
+        assert first
+        assert second
+        assert third
+        assert fourth
+        assert first.summary == third.summary
+        assert first.files == ["equity", "trades", "signals"]
+        assert second.error is not None
+        assert second.error.code == "PROGRAM_FAILED"
+        assert fourth.error is not None
+        assert fourth.error.code == "NO_DATA"
+        failed = await ended(made, await submitted(made, bad, bad))
+        assert (failed.status, failed.error_code) == ("failed", "PROGRAM_FAILED")
+        assert failed.progress < 1
+
+    with_jobs(home, check)
+
+
+def test_the_same_id_is_the_same_job_until_it_fails(home: Path) -> None:
+    async def check(made: Jobs) -> None:
+        job = await ended(made, await submitted(made, spec(), job_id="same"))
+        again = await submitted(made, spec(), job_id="same")
+        assert again == job
+        wrong = await ended(made, await submitted(made, spec(WRONG), job_id="wrong"))
+        assert wrong.status == "failed"
+        anew = await submitted(made, spec(), job_id="wrong")
+        assert (anew.status, anew.error_code) == ("queued", None)
+        assert (await ended(made, anew)).status == "done"
+
+    with_jobs(home, check)
+
+
+def test_an_account_has_five_jobs_at_most_and_others_are_not_held_up(home: Path) -> None:
+    async def check(made: Jobs) -> None:
+        hers = [await submitted(made, SLOW_RUN) for _ in range(5)]
+        with pytest.raises(RateLimited):
+            await submitted(made, spec())
+        at_once = [submitted(made, spec(), account=made.bob) for _ in range(7)]
+        made_or_not = await asyncio.gather(*at_once, return_exceptions=True)
+        his = [job for job in made_or_not if isinstance(job, JobRecord)]
+        assert len(his) == 5
+        await made.queue.cancel(made.ann, hers[0].job_id)
+        assert (await ended(made, his[0])).status == "done"
+        another = await submitted(made, spec())
+        for job in (*hers[1:], another):
+            await made.queue.cancel(made.ann, job.job_id)
+
+    with_jobs(home, check, workers=1)
+
+
+def test_first_in_is_first_out_and_accounts_take_turns(home: Path) -> None:
+    async def check(made: Jobs) -> None:
+        first = await submitted(made, SLOW_RUN)
+        hers = [await submitted(made, spec()) for _ in range(4)]
+        his = [await submitted(made, spec(), account=made.bob) for _ in range(3)]
+        await made.queue.cancel(made.ann, first.job_id)
+        records = [await ended(made, job) for job in (*hers, *his)]
+        order = sorted(records, key=lambda record: record.started_at or 0)
+        names = [(record.account_id == made.ann, record.number) for record in order]
+        assert names == [
+            (False, 1), (True, 2), (False, 2), (True, 3), (False, 3), (True, 4), (True, 5),
+        ]  # fmt: skip
+
+    with_jobs(home, check, workers=1)
+
+
+@pytest.mark.parametrize("program", [SLOW, STUCK], ids=["slow", "stuck"])
+def test_a_cancelled_job_ends_within_a_second(home: Path, program: dict[str, Any]) -> None:
+    async def check(made: Jobs) -> None:
+        await ended(made, await submitted(made, spec()))
+        job = await submitted(made, spec(program, interval=MINUTE))
+        waiting = await submitted(made, spec())
+        while (await made.queue.get(made.ann, job.job_id)).status != "running":
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.3)
+        began = time.perf_counter()
+        record = await made.queue.cancel(made.ann, job.job_id, "no longer wanted")
+        assert time.perf_counter() - began < 1
+        assert record.status == "cancelled"
+        assert (record.error_code, record.error_message) == (CANCELLED.code, "no longer wanted")
+        assert (await made.queue.get(made.ann, job.job_id)) == record
+        assert (await ended(made, waiting)).status == "done"
+        with pytest.raises(InvalidState):
+            await made.queue.cancel(made.ann, job.job_id)
+
+    with_jobs(home, check, workers=1)
+
+
+def test_a_queued_job_is_cancelled_without_having_run(home: Path) -> None:
+    async def check(made: Jobs) -> None:
+        first, second = await submitted(made, SLOW_RUN), await submitted(made, spec())
+        record = await made.queue.cancel(made.ann, second.job_id)
+        assert (record.status, record.started_at, record.error_code) == ("cancelled", None, None)
+        await made.queue.cancel(made.ann, first.job_id)
+
+    with_jobs(home, check, workers=1)
+
+
+def test_a_worker_that_is_killed_is_replaced_and_the_run_tried_again(home: Path) -> None:
+    async def check(made: Jobs) -> None:
+        job = await submitted(made, spec(SLOW, end_time=spec().start_time + 400 * 60 * MINUTE))
+        await begun(made, job)
+        assert kill_workers(os.getpid()) == 1
+        record = await ended(made, job)
+        assert (record.status, record.attempts) == ("done", 2)
+
+    with_jobs(home, check, workers=1)
+
+
+def test_a_run_that_kills_its_worker_twice_fails_and_no_other_does(home: Path) -> None:
+    async def check(made: Jobs) -> None:
+        job = await submitted(made, SLOW_RUN)
+        waiting = await submitted(made, spec())
+        for attempt in (1, 2):
+            while (await begun(made, job)).attempts < attempt:
+                await asyncio.sleep(0.01)
+            kill_workers(os.getpid())
+        failed = await ended(made, job)
+        assert (failed.status, failed.error_code, failed.attempts) == ("failed", "WORKER_FAILED", 2)
+        assert "ended unexpectedly, 2 times" in (failed.error_message or "")
+        record = await ended(made, waiting)
+        assert (record.status, record.attempts) == ("done", 1)
+
+    with_jobs(home, check, workers=1)
+
+
+def test_a_run_that_takes_too_long_is_ended(home: Path) -> None:
+    async def check(made: Jobs) -> None:
+        stuck, other = await submitted(made, spec(STUCK)), await submitted(made, spec())
+        record = await ended(made, stuck)
+        assert (record.status, record.error_code, record.attempts) == ("failed", "RUN_TIMEOUT", 1)
+        assert "2 seconds" in (record.error_message or "")
+        assert (await ended(made, other)).status == "done"
+
+    with_jobs(home, check, workers=1, run_seconds=2)
+
+
+@pytest.mark.parametrize("program", [GREEDY, HUGE], ids=["bit by bit", "at once"])
+def test_a_run_that_takes_too_much_memory_is_ended(home: Path, program: dict[str, Any]) -> None:
+    async def check(made: Jobs) -> None:
+        greedy, other = await submitted(made, spec(program)), await submitted(made, spec())
+        record = await ended(made, greedy)
+        assert (record.status, record.error_code, record.attempts) == ("failed", "OUT_OF_MEMORY", 1)
+        assert (await ended(made, other)).status == "done"
+
+    with_jobs(home, check, workers=1, run_memory=300 << 20)
+
+
+def test_jobs_that_have_not_ended_are_taken_up_again(home: Path) -> None:
+    """And what has been run of a sweep is not run again."""
+
+    async def leave(made: Jobs) -> None:
+        await submitted(made, spec(), SLOW_RUN, job_id="running")
+        await submitted(made, spec(), job_id="queued")
+        while unfinished_jobs(made.store)[0].outcomes[0] is None:
+            await asyncio.sleep(0.01)
+
+    async def take_up(made: Jobs) -> None:
+        running, queued = unfinished_jobs(made.store)
+        assert (running.job_id, running.status) == ("running", "running")
+        assert (queued.job_id, queued.status) == ("queued", "queued")
+        assert running.outcomes[0] is not None
+        record = await begun(made, running)
+        assert record.outcomes == running.outcomes
+        await made.queue.cancel(made.ann, "running")
+        assert (await ended(made, queued)).status == "done"
+
+    with_jobs(home, leave, workers=1)
+    with_jobs(home, take_up, workers=1)
