@@ -32,9 +32,9 @@ DIRECTORY = "journals"
 """In the home: one file a session."""
 
 _SUFFIX = ".jsonl"
-_WORTH_COMPACTING = 64 * 1024
-_TAIL = 64 * 1024
-_ZEROS = bytes(16 * 1024)
+_WORTH_COMPACTING = 1024 * 1024
+_TAIL = 256 * 1024
+_ZEROS = bytes(64 * 1024)
 
 
 class JournalDamaged(SandboxError):
