@@ -152,11 +152,21 @@ class Hub:
         record = await self.record(account_id, session_id)
         if record.status == "created":
             _require_started(record)
-        try:
+        # Nobody loads the session, writes to its journal or compacts it while that is read.
+        async with self._loading_lock(session_id):
             live = self._running.get(session_id)
-            # Beyond that size, a line may be half-written while it is read.
-            size = None if live is None or live.journal is None else live.journal.size
-            return await self.in_thread(self._storage.recording, session_id, size)
+            if live is None:
+                return await self._recording(record, None)
+            await self._hold(live)
+            try:
+                journal = None if live.is_dropped else live.journal
+                return await self._recording(record, None if journal is None else journal.size)
+            finally:
+                self._release(live)
+
+    async def _recording(self, record: SessionRecord, size: int | None) -> bytes:
+        try:
+            return await self.in_thread(self._storage.recording, record.session_id, size)
         except FileNotFoundError:
             raise InvalidState("the session's journal is missing", status=record.status) from None
 
@@ -297,15 +307,19 @@ class Hub:
         """The session of the call's path, with its lock taken."""
         while True:
             live = await self.find(call.account_id, call.path["session_id"], load_ended=load_ended)
-            live.users += 1
-            try:
-                await live.lock.acquire()
-            except BaseException:
-                live.users -= 1
-                raise
+            await self._hold(live)
             if not live.is_dropped:
                 return live
             self._release(live)
+
+    async def _hold(self, live: Live) -> None:
+        """Take a session's lock, after those who wait for it already; ``_release`` gives it back."""
+        live.users += 1
+        try:
+            await live.lock.acquire()
+        except BaseException:
+            live.users -= 1
+            raise
 
     def _release(self, live: Live) -> None:
         live.lock.release()
@@ -318,8 +332,7 @@ class Hub:
         """
         taken = [live for live in lives if not live.users and not live.is_dropped]
         for live in taken:
-            live.users += 1
-            await live.lock.acquire()
+            await self._hold(live)
         return taken
 
     async def _act(self, live: Live, act: Callable[[], Result], request: Asked | None) -> Result:

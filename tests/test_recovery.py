@@ -2,12 +2,14 @@
 
 import json
 import resource
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import httpx
 import pytest
 
 from data.journal import DIRECTORY
@@ -143,6 +145,29 @@ def test_a_full_disk_refuses_commands_and_loses_none(tmp_path: Path, durability:
         assert Api(client).post(f"{BACKTEST}/{session_id}/step")["step"] == step + 2
 
 
+def test_housekeeping_goes_on_when_neither_store_nor_log_can_be_written(tmp_path: Path) -> None:
+    home = sample_home(tmp_path)
+    (home / "server.log").write_bytes(b" " * 8192)
+    with running(home, "--idle-seconds", "1") as server, server.client() as client:
+        api = Api(client)
+        session_id = traded(api)
+        before = everything(api, session_id)
+        limit_files(server, 4096)
+        wait_for_empty_memory(client)
+        assert everything(api, session_id) == before
+        wait_for_empty_memory(client)
+        limit_files(server, resource.RLIM_INFINITY)
+        assert api.post(f"{BACKTEST}/{session_id}/step")["step"] == 1003
+        wait_for_empty_memory(client)
+
+
+def wait_for_empty_memory(client: httpx.Client) -> None:
+    """Until housekeeping has put all sessions aside, as idle."""
+    deadline = time.monotonic() + 30
+    while "candlestep_sessions_in_memory 0" not in client.get("/metrics").text:
+        assert time.monotonic() < deadline, "sessions stay in memory"
+
+
 def test_a_damaged_journal_fails_its_session_and_says_where(tmp_path: Path) -> None:
     home = sample_home(tmp_path)
     server = RunningServer(home)
@@ -239,8 +264,7 @@ def test_idle_sessions_leave_memory_and_come_back(tmp_path: Path) -> None:
         api = Api(client)
         ids = [traded(api) for _ in range(5)]
         before = [everything(api, session_id) for session_id in ids]
-        while "candlestep_sessions_in_memory 0" not in client.get("/metrics").text:
-            pass
+        wait_for_empty_memory(client)
         assert api.get("/health")["open_sessions"] == 5
         for session_id in ids:
             records = [

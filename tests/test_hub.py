@@ -1,0 +1,210 @@
+"""Sessions come and go between memory and disk while many calls ask for them at once."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+import api.hub
+from api.hub import Hub
+from api.live import Live
+from api.playing import Played
+from api.retries import Asked
+from api.routing import Call, Encoded
+from api.settings import Settings
+from data.accounts import default_agent, ensure_account
+from data.errors import BudgetInUse
+from data.recording import records_of
+from data.sessions import create_session
+from data.store import Store
+from sandbox import SandboxError, parse_time
+from sandbox.clock import MINUTE
+from tests.over_http import sample_home
+
+ROOM_FOR_ONE = 12_000_000
+"""Bytes: two months of one symbol's minutes are 9.7 MB."""
+
+Result = TypeVar("Result")
+
+
+def with_hub(
+    home: Path, test: Callable[[Hub], Awaitable[Result]], memory_budget: int = ROOM_FOR_ONE
+) -> Result:
+    """Run a test of a hub over the sample market; it must come to its end."""
+    store = Store.open(sample_home(home))
+
+    async def run() -> Result:
+        settings = Settings(home=home, memory_budget=memory_budget)
+        hub = Hub(settings, store)
+        try:
+            async with asyncio.timeout(60):
+                return await test(hub)
+        finally:
+            await hub.close()
+
+    try:
+        return asyncio.run(run())
+    finally:
+        store.close()
+
+
+def created(hub: Hub, symbol: str = "BTCUSDT") -> Call:
+    """A call that names a new session of some days of one symbol."""
+    account = ensure_account(hub.store, "ann").account_id
+    agent = default_agent(hub.store, account).agent_id
+    start, end = parse_time("2025-02-10T00:00:00Z"), parse_time("2025-02-13T00:00:00Z")
+    record = create_session(
+        hub.store,
+        account,
+        agent_id=agent,
+        exchange="binance",
+        strategy_label="",
+        pairs=[symbol],
+        start_time=start,
+        end_time=end,
+        interval=MINUTE,
+        starting_balance=Decimal(10_000),
+        total_steps=(end - start) // MINUTE,
+        config={},
+        risk_profile={},
+    )
+    return Call(account, agent, {"session_id": record.session_id}, None, None, "req")
+
+
+async def started(hub: Hub, symbol: str = "BTCUSDT") -> Call:
+    call = created(hub, symbol)
+    await hub.start(call)
+    return call
+
+
+def one_step(live: Live, request: Asked | None) -> Played:
+    return live.step(1, request)
+
+
+def stepping(hub: Hub, call: Call) -> Awaitable[Encoded]:
+    return hub.perform(call, "step", one_step)
+
+
+def finding(hub: Hub, call: Call) -> Awaitable[Live]:
+    return hub.find(call.account_id, call.path["session_id"])
+
+
+def test_a_session_is_loaded_once_however_many_ask_for_it(tmp_path: Path) -> None:
+    async def test(hub: Hub) -> None:
+        calls = [await started(hub) for _ in range(30)]
+        await hub._passivate(list(hub._running.values()))
+        assert hub.sessions_in_memory == 0
+        asked = [call for call in calls for _ in range(3)]
+        random.Random(1).shuffle(asked)
+        found = await asyncio.gather(*(finding(hub, call) for call in asked))
+        by_id: dict[str, set[int]] = {}
+        for live in found:
+            by_id.setdefault(live.record.session_id, set()).add(id(live))
+        assert [len(lives) for lives in by_id.values()] == [1] * 30
+
+    with_hub(tmp_path, test)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_calls_that_make_room_for_each_other_all_come_to_their_end(
+    tmp_path: Path, seed: int
+) -> None:
+    """There is room for the candles of one symbol, and those of both are asked for at once."""
+
+    async def test(hub: Hub) -> None:
+        symbols = ("BTCUSDT", "ETHUSDT")
+        calls = [await started(hub, symbol) for symbol in symbols * 3]
+        asked = calls * 10
+        random.Random(seed).shuffle(asked)
+        await asyncio.gather(*(stepping(hub, call) for call in asked))
+        records = [await hub.record(call.account_id, call.path["session_id"]) for call in calls]
+        assert [record.current_step for record in records] == [10] * len(calls)
+
+    with_hub(tmp_path, test)
+
+
+def test_who_finds_no_room_waits_for_those_in_use_but_not_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api.hub, "_ROOM_SECONDS", 0.01)
+
+    async def test(hub: Hub) -> None:
+        live = await finding(hub, await started(hub, "BTCUSDT"))
+        other = created(hub, "ETHUSDT")
+        tries = 0
+        load = hub.cache.candles
+
+        def counted(*args: object) -> object:
+            nonlocal tries
+            tries += 1
+            return load(*args)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(hub.cache, "candles", counted)
+        await hub._hold(live)
+        with pytest.raises(BudgetInUse):
+            await hub.start(other)
+        assert tries <= api.hub._ROOM_TRIES
+        monkeypatch.setattr(api.hub, "_ROOM_SECONDS", 30)
+        waiting = asyncio.create_task(hub.start(other))
+        while not hub._loads:
+            await asyncio.sleep(0)
+        hub._release(live)
+        del live  # And with it the candles.
+        assert (await waiting).session.step_number == 0
+        assert hub.sessions_in_memory == 1
+
+    with_hub(tmp_path, test)
+
+
+def test_a_recording_is_whole_while_the_session_steps_and_its_journal_is_compacted(
+    tmp_path: Path,
+) -> None:
+    async def test(hub: Hub) -> None:
+        call = await started(hub)
+        session_id = call.path["session_id"]
+        is_over = False
+
+        async def step() -> None:
+            for number in range(1000):
+                await stepping(hub, call)
+                if number % 50 == 49:
+                    await hub._passivate(list(hub._running.values()))
+
+        async def read() -> int:
+            count, last = 0, 0
+            while not is_over:
+                data = await hub.recording(call.account_id, session_id)
+                steps = [each.record.at for each in records_of(data, needs_crc=True)]
+                assert last <= (steps[-1] or 0)
+                last, count = steps[-1] or 0, count + 1
+            return count
+
+        reading = asyncio.create_task(read())
+        await step()
+        is_over = True
+        assert await reading > 10
+
+    with_hub(tmp_path, test)
+
+
+def test_a_command_that_breaks_leaves_the_session_as_its_journal_has_it(tmp_path: Path) -> None:
+    async def test(hub: Hub) -> None:
+        call = await started(hub)
+        await stepping(hub, call)
+
+        def broken(live: Live, request: Asked | None) -> Played:
+            live.session.step(5)
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            await hub.perform(call, "step", broken)
+        assert (await finding(hub, call)).session.step_number == 1
+        with pytest.raises(SandboxError):
+            await hub.perform(call, "step", lambda live, request: live.cancel_order(7))
+        assert (await finding(hub, call)).session.step_number == 1
+
+    with_hub(tmp_path, test)
