@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from api.bodies import Body
-from api.engines import engines
+from api.engines import check_engine
 from api.fields import (
     INTERVAL_SECONDS,
     INTERVAL_TEXTS,
@@ -19,6 +19,7 @@ from api.fields import (
 from api.hub import Server
 from api.plain_json import JsonObject, empty_object, json_object
 from api.problems import renamed
+from api.runner import session_config
 from data.backtests import BacktestSetup
 from data.errors import InvalidSymbol
 from data.importer import DEFAULT_EXCHANGE
@@ -26,7 +27,7 @@ from data.jobs import RunSpec
 from data.store import now
 from data.strategies import StoredStrategy
 from data.symbols import normalise_symbol
-from sandbox import InvalidParameter, SessionConfig, interval_name, parse_time
+from sandbox import InvalidParameter, interval_name, parse_time
 from sandbox.clock import DAY, parse_interval
 from sandbox.errors import shown
 from sandbox.money import (
@@ -152,7 +153,6 @@ def plan(
 
     Raises ``InvalidParameter``, which names ``config.…`` or what else is refused.
     """
-    require_engine(engine)
     capital = parse_positive("initial_capital", initial_capital, AMOUNT_PLACES)
     fee_rate = _fraction("commission", commission, Decimal(1))
     slipped = _fraction("slippage", slippage, _MOST_SLIPPAGE)
@@ -209,7 +209,7 @@ def plan(
         config=_session_config(server, symbol, fee_rate, slipped),
         risk_free_rate=float(risk_free),
     )
-    _check_session(spec)
+    check_engine(engine, strategy, session_config(spec))
     return Plan(setup, spec)
 
 
@@ -227,15 +227,6 @@ def planned_again(server: Server, stored: StoredStrategy, setup: BacktestSetup) 
         slippage=setup.slippage,
         config=BacktestConfig(**(values | {"signal_plugin_params": raw})),
     )
-
-
-def require_engine(name: str) -> None:
-    """Raise ``InvalidParameter`` unless there is an engine of this name."""
-    there = engines()
-    if name not in there:
-        raise InvalidParameter(
-            "engine", f"{shown(name)!r} is not installed here; there is {', '.join(there)}"
-        )
 
 
 def _fraction(field: str, value: Any, most: Decimal) -> Decimal:
@@ -336,16 +327,6 @@ def _session_config(
         if each.exchange == DEFAULT_EXCHANGE and each.symbol == symbol
     ]
     return config | ({"currency": quotes[0]} if quotes else {})
-
-
-def _check_session(spec: RunSpec) -> None:
-    SessionConfig(
-        start_time=spec.start_time,
-        end_time=spec.end_time,
-        starting_balance=spec.starting_balance,
-        candle_interval=spec.interval // 1000,
-        **spec.config,
-    )
 
 
 def _json_number(number: Decimal) -> float | int:

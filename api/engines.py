@@ -129,27 +129,30 @@ def check_engine(name: str, strategy: Strategy, config: SessionConfig) -> None:
 
     Engines other than the sandbox buy and sell at the market, at complete candles, by rules that
     are known beforehand, for one rate of fees and one of slippage. The error's ``details`` name
-    the ``engine`` and the ``feature``.
+    the ``feature``.
     """
-    if name not in engines():
-        there = ", ".join(engines())
-        if name not in _ADAPTERS:
-            raise InvalidParameter("engine", f"{shown(name)!r} is none of {there}")
-        raise InvalidParameter(
-            "engine",
-            f"{name} is not installed here: pip install 'candlestep[{name}]', or use one of {there}",
-        )
+    _require_installed(name)
     if name == _SANDBOX:
         return
     feature = _unsupported(strategy, config)
     if feature is not None:
-        field, remedy = feature
+        what, remedy = feature
         raise InvalidParameter(
-            field,
-            f"the engine {name} {remedy}, or use the engine {_SANDBOX}",
-            engine=name,
-            feature=field,
+            "engine", f"{name} {remedy}, or use the engine {_SANDBOX}", feature=what
         )
+
+
+def _require_installed(name: str) -> None:
+    there = engines()
+    if name in there:
+        return
+    if name not in _ADAPTERS:
+        raise InvalidParameter("engine", f"{shown(name)!r} is none of {', '.join(there)}")
+    raise InvalidParameter(
+        "engine",
+        f"{name} is not installed here: pip install 'candlestep[{name}]', or use one of"
+        f" {', '.join(there)}",
+    )
 
 
 def _unsupported(strategy: Strategy, config: SessionConfig) -> tuple[str, str] | None:
@@ -161,11 +164,20 @@ def _unsupported(strategy: Strategy, config: SessionConfig) -> tuple[str, str] |
         return "grid", "has no limit orders, of which a grid is made; use entries and exits"
     for guard in ("stop_loss", "take_profit"):
         if any(getattr(entry, guard) is not None for entry in body.card.entries):
-            return guard, "acts at complete candles, not within them; leave it out"
+            return (
+                guard,
+                f"acts at complete candles, not within them as a {guard} does; leave it out",
+            )
     if not isinstance(config.costs.fees, FlatFees):
-        return "fee_model", "takes one rate for every fill; choose none, fixed_bps or a fee_rate"
+        return (
+            "fee_model",
+            "takes one rate of fees for all fills; choose none, fixed_bps or a fee_rate",
+        )
     if config.costs.model == "volume":
-        return "slippage", "takes one rate for every fill; choose the model fixed_bps or none"
+        return (
+            "slippage",
+            "takes one rate of slippage for all fills; choose the model fixed_bps or none",
+        )
     if config.risk != RiskProfile():
         return "risk", "does not check a risk profile; leave its limits out"
     return None

@@ -14,7 +14,7 @@ from api.backtest_answers import (
     result_of,
 )
 from api.backtest_metrics import HIGHER_IS_BETTER, RANKABLE, Flat, flat_metrics
-from api.backtest_setup import BacktestConfig, Plan, plan, require_engine
+from api.backtest_setup import BacktestConfig, Plan, plan
 from api.backtests import EngineName, StrategyId
 from api.bodies import Body
 from api.hub import Server
@@ -176,7 +176,6 @@ def _status(job: JobRecord) -> TaskStatus:
 def _plans(
     server: Server, account_id: str, body: SweepBody, entries: list[dict[str, Any]]
 ) -> list[Plan]:
-    require_engine(body.engine)
     stored = get_strategy(server.store, account_id, body.strategy_id)
     base = json_object(body.base_config, "base_config")
     return [
@@ -225,6 +224,8 @@ def _of_entry(
 ) -> InvalidParameter:
     """The refusal, of the field where the sweep has it."""
     field = str(refusal.details["field"]).removeprefix("config.")
+    if field == "engine":
+        return refusal  # It is said once, for all entries.
     bare = field.removeprefix(f"{_PARAMETERS}.")
     first = field.partition(".")[0]
     named = said(bare) if bare in parameters else said(first) + field.removeprefix(first)

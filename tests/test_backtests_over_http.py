@@ -471,6 +471,24 @@ def test_engines_are_those_that_there_are(api: Api, cross: str) -> None:
     assert "sandbox" in error["message"]
 
 
+@pytest.mark.parametrize("engine", [name for name in engines() if name != "sandbox"])
+def test_what_an_engine_cannot_do_is_refused_before_anything_is_kept(api: Api, engine: str) -> None:
+    """At its creation; and at its execution, if the strategy has become another since."""
+    program = keep(api, FAILING)
+    before = len(api.get(BACKTESTS, limit=1000))
+    body = {"strategy_id": program, "config": CONFIG, "engine": engine}
+    error = api.post(BACKTESTS, body, 422)
+    assert field_of(error) == "engine"
+    assert error["details"]["feature"] == "source"
+    assert "as a card" in error["message"]
+    assert len(api.get(BACKTESTS, limit=1000)) == before
+    changed = keep(api, CROSS)
+    backtest_id = create(api, changed, engine=engine)
+    api.call("PATCH", f"{STRATEGIES}/{changed}", {"pipeline_config": FAILING})
+    assert field_of(api.post(f"{BACKTESTS}/{backtest_id}/execute", expect=422)) == "engine"
+    assert api.get(f"{BACKTESTS}/{backtest_id}")["status"] == "pending"
+
+
 def test_parquet_is_what_the_json_is(api: Api, completed: Any, tmp_path: Path) -> None:
     for part, name, uri in (
         ("equity-curve", "equity", "equity_curve_uri"),
