@@ -177,17 +177,7 @@ class StepAnswer(msgspec.Struct, frozen=True):
     remaining_steps: int
 
 
-class FastAnswer(msgspec.Struct, frozen=True):
-    virtual_time: Time
-    step: int
-    total_steps: int
-    progress_pct: Money
-    prices: dict[str, Money]
-    orders_filled: list[OrderAnswer]
-    orders_closed: list[OrderAnswer]
-    portfolio: PortfolioAnswer
-    is_complete: bool
-    remaining_steps: int
+class FastAnswer(StepAnswer, frozen=True):
     steps_executed: int
 
 

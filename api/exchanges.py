@@ -18,7 +18,7 @@ from sandbox.errors import shown
 VenueType = Literal["cex"]
 Segment = Literal["spot", "futures"]
 
-_SEGMENTS = ("spot", "futures")
+_SEGMENTS: dict[str, Segment] = {"spot": "spot", "futures": "futures"}
 _ONE = "/api/v1/exchange/{exchangeId}"
 
 LastPrice = Annotated[float, Meta(description="Close of the last candle.")]
@@ -149,12 +149,11 @@ def known_exchange(server: Server, text: str) -> str:
 
 def _segment(call: Call) -> Segment:
     name = call.path["segment"]
-    for each in _SEGMENTS:
-        if name == each:
-            return each  # type: ignore[return-value]
-    raise NotFound(
-        f"there is no segment {shown(name)!r}, but {' and '.join(_SEGMENTS)}", segment=shown(name)
-    )
+    segment = _SEGMENTS.get(name)
+    if segment is None:
+        there = " and ".join(_SEGMENTS)
+        raise NotFound(f"there is no segment {shown(name)!r}, but {there}", segment=shown(name))
+    return segment
 
 
 def _listings(server: Server, exchange: str) -> list[Listing]:

@@ -36,7 +36,7 @@ STARTING_BALANCE = "10000"
 _HELD_SECONDS = 4.0
 """How long the answer about an execution waits for its end: clients give up after five."""
 _OWN_CADENCE = "1s"
-_TYPES = ("ticker", "kline")
+_TYPES: dict[str, SourceType] = {"ticker": "ticker", "kline": "kline"}
 _ID_DIGITS = 22
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _BASE = "/api/v1/backtest/{exchangeId}/{type}"
@@ -378,10 +378,10 @@ def _no_candles(exchange: str, symbol: str, series: Sequence[Series]) -> NoPrice
 
 def _type(call: Call) -> SourceType:
     name = call.path["type"]
-    for each in _TYPES:
-        if name == each:
-            return each  # type: ignore[return-value]
-    raise InvalidParameter("type", f"{shown(name)!r} is none of {', '.join(_TYPES)}")
+    source_type = _TYPES.get(name)
+    if source_type is None:
+        raise InvalidParameter("type", f"{shown(name)!r} is none of {', '.join(_TYPES)}")
+    return source_type
 
 
 def _preparation(server: Server, call: Call, job_id: str) -> Preparation:

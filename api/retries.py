@@ -42,7 +42,7 @@ class RepeatedRefusal(SandboxError):
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.message, **refusal.details)
-        self.code = refusal.code  # type: ignore[misc]
+        self.code = refusal.code
 
 
 class Keys:

@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import msgspec
 
@@ -26,6 +26,7 @@ _UNITS = {
 
 
 Durability = Literal["process", "power"]
+_DURABILITIES: dict[str, Durability] = {"process": "process", "power": "power"}
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -165,10 +166,10 @@ def _count(text: str) -> int:
 
 
 def _durability(text: str) -> Durability:
-    for each in get_args(Durability):
-        if text == each:
-            return each  # type: ignore[no-any-return]
-    raise ValueError(f"is no durability; give {' or '.join(get_args(Durability))}")
+    durability = _DURABILITIES.get(text)
+    if durability is None:
+        raise ValueError(f"is no durability; give {' or '.join(_DURABILITIES)}")
+    return durability
 
 
 def _size(text: str) -> int:

@@ -37,10 +37,6 @@ from sandbox.errors import NoPrice
 log = structlog.get_logger()
 
 
-Kept = tuple[Journal | None, Keys]
-"""What a session leaves on disk, without the session."""
-
-
 class Unfinished(NamedTuple):
     """What an earlier process left: how many sessions run, and which have ended unsaved."""
 
@@ -98,7 +94,9 @@ class SessionStorage:
             live.final = final
         return live
 
-    def put_aside(self, journals: Sequence[Kept], steps: Mapping[str, int]) -> None:
+    def put_aside(
+        self, journals: Sequence[tuple[Journal | None, Keys]], steps: Mapping[str, int]
+    ) -> None:
         """Compact the journals of sessions that leave memory, and note how far they are."""
         for journal, keys in journals:
             compact(journal, keys)

@@ -178,9 +178,10 @@ class Journal:
         Raises ``StorageUnavailable`` with the file as it was.
         """
         end = self.size + len(line)
-        if end <= self._window_end:
+        window = self._window
+        if window is not None and end <= self._window_end:
             start = self._window_start
-            self._window[self.size - start : end - start] = line  # type: ignore[index]
+            window[self.size - start : end - start] = line
         else:
             self._write(line)
         self.size = end

@@ -136,7 +136,6 @@ class CancelOrderRecord(_Record, frozen=True, tag="cancel_order"):
 class CancelRecord(_Record, frozen=True, tag="cancel"):
     """The session ended early: the last record."""
 
-    error: str | None = None
     at: int | None = None
     key: str | None = None
     body: str | None = None

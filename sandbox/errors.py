@@ -6,7 +6,7 @@ layer passes the three on as they are. A command that raises has changed nothing
 exception of ``RiskLimitExceeded``, which leaves a *rejected* order behind.
 """
 
-from typing import Any, ClassVar
+from typing import Any
 
 _LONG_BITS = 1000
 
@@ -14,7 +14,7 @@ _LONG_BITS = 1000
 class SandboxError(Exception):
     """Base of all refusals; catch it to catch any of them."""
 
-    code: ClassVar[str] = "SANDBOX_ERROR"
+    code: str = "SANDBOX_ERROR"
 
     def __init__(self, message: str, **details: Any) -> None:
         super().__init__(message)
