@@ -18,7 +18,7 @@ from api.routing import Call, Handler, Lines, Route, Stream
 from sandbox import SandboxError
 
 if TYPE_CHECKING:
-    from api.hub import Server
+    from api.server import Server
 
 log = structlog.get_logger()
 

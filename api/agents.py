@@ -8,8 +8,8 @@ from msgspec import UNSET
 from api.answers import AgentAnswer, AgentsAnswer, RiskAnswer
 from api.bodies import AgentBody, AgentChange, RiskBody, RiskChange
 from api.fields import optional_money
-from api.hub import Server
 from api.routing import Call, Route
+from api.server import Server
 from data.accounts import (
     Agent,
     create_agent,

@@ -40,7 +40,6 @@ from api import (
 from api.access import HEADERS
 from api.admin import ROUTES as ADMIN_ROUTES
 from api.bodies import NoBody
-from api.hub import Server
 from api.problems import (
     RETRY_AFTER_SECONDS,
     STATUS,
@@ -64,6 +63,7 @@ from api.routing import (
     decode_query,
     header_names,
 )
+from api.server import Server
 from sandbox import InvalidParameter, SandboxError
 from sandbox.errors import shown
 

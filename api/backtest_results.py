@@ -10,8 +10,8 @@ from api.backtest_answers import BASE, metrics_of
 from api.backtest_metrics import HIGHER_IS_BETTER, Flat
 from api.bodies import Body
 from api.fields import Time
-from api.hub import Server
 from api.routing import Call, Encoded, Page, Route
+from api.server import Server
 from data.backtest_files import Export, read_json, read_parquet
 from data.backtests import BacktestRecord, BacktestStatus, get_backtest, get_backtests
 from data.payloads import run_directory

@@ -16,10 +16,10 @@ from api.fields import (
     Symbol,
     TimeGiven,
 )
-from api.hub import Server
 from api.plain_json import JsonObject, empty_object, json_object
 from api.problems import renamed
 from api.runner import session_config
+from api.server import Server
 from data.backtests import BacktestSetup
 from data.errors import InvalidSymbol
 from data.importer import DEFAULT_EXCHANGE

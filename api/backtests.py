@@ -23,9 +23,9 @@ from api.backtest_setup import BacktestConfig, Plan, plan, planned_again
 from api.bodies import Body, NoBody
 from api.engines import engines
 from api.fields import Fraction, Positive
-from api.hub import Server
 from api.plain_json import json_object
 from api.routing import Call, Empty, Route
+from api.server import Server
 from data.backtests import (
     BacktestRecord,
     BacktestStatus,

@@ -72,7 +72,7 @@ def _serve(options: argparse.Namespace) -> int:
         _fail(error.message)
         return MISUSED
     # Only this command needs the server, and what comes with it takes time to load.
-    from api.server import serve
+    from api.serve import serve
 
     serve(settings)
     return 0

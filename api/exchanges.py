@@ -6,9 +6,9 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from api.fields import Time
-from api.hub import Server
 from api.problems import NotFound
 from api.routing import Call, Route
+from api.server import Server
 from data.errors import ExchangeNotFound
 from data.quotes import Listing, listings, updated_at
 from data.symbols import normalise_symbol

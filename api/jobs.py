@@ -20,9 +20,9 @@ from api.fields import (
     money,
     optional_time,
 )
-from api.hub import Server
 from api.problems import renamed
 from api.routing import Call, Route, with_numbers
+from api.server import Server
 from data.catalogue import Series
 from data.fee_schedules import fee_schedule
 from data.importer import DEFAULT_EXCHANGE

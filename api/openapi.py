@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 
 from api.fields import SYMBOL_PATTERN
-from api.hub import Server
 from api.problems import ErrorBody
 from api.routing import Access, Call, Empty, Page, Route, Stream, Text
+from api.server import Server
 from api.system import version
 
 _ALWAYS = ("INTERNAL_ERROR",)

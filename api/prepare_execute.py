@@ -15,8 +15,8 @@ from msgspec import UNSET, Meta, UnsetType
 from api.bodies import Body
 from api.exchanges import known_exchange
 from api.fields import INTERVAL_SECONDS, INTERVAL_TEXTS, Symbol, Time, optional_time
-from api.hub import Server
 from api.routing import Call, Route, Text
+from api.server import Server
 from data.catalogue import Series, effective_imports
 from data.importer import latest_import
 from data.jobs import JobRecord, JobStatus, RunSpec, RunSummary, job_not_found

@@ -24,8 +24,8 @@ from api.answers import (
 )
 from api.bodies import Body
 from api.fields import money, optional_money
-from api.hub import Server
 from api.routing import Call, Route
+from api.server import Server
 from api.trading import TradesQuery
 from data.errors import SessionNotFound
 from data.results import (

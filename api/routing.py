@@ -17,7 +17,7 @@ from sandbox.errors import shown
 from sandbox.strategies.plain import DEEPEST
 
 if TYPE_CHECKING:
-    from api.hub import Server
+    from api.server import Server
 
 Access = Literal["public", "account", "key", "admin"]
 """``key``: as ``account``, but with an API key itself and no token that was made with one."""

@@ -11,8 +11,8 @@ from msgspec import Meta
 
 from api.bodies import Body
 from api.fields import BasisPoints, Time, optional_time
-from api.hub import Server
 from api.routing import Call, Route, with_numbers
+from api.server import Server
 from data.datasets import Dataset, find_dataset, list_datasets
 from data.jobs import (
     JobOrigin,

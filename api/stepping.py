@@ -26,11 +26,12 @@ from api.bodies import (
     StepBody,
     VolumeSlippage,
 )
-from api.hub import FIND_ERRORS, Server
+from api.hub import FIND_ERRORS
 from api.live import Live
 from api.playing import Played, started
 from api.retries import Asked, asked, require_same
 from api.routing import Call, Encoded, Route
+from api.server import Server
 from data.accounts import Agent, get_agent
 from data.catalogue import Series
 from data.fee_schedules import fee_schedule

@@ -7,10 +7,10 @@ from msgspec import UNSET, Meta, UnsetType
 
 from api.bodies import Body
 from api.fields import INTERVAL_SECONDS, INTERVAL_TEXTS, Symbol, Time
-from api.hub import Server
 from api.plain_json import JsonObject, empty_object, json_object
 from api.problems import renamed
 from api.routing import Call, Empty, Route
+from api.server import Server
 from data.strategies import (
     StoredStrategy,
     StrategyStatus,

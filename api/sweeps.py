@@ -17,9 +17,9 @@ from api.backtest_metrics import HIGHER_IS_BETTER, RANKABLE, Flat, flat_metrics
 from api.backtest_setup import BacktestConfig, Plan, plan
 from api.backtests import EngineName, StrategyId
 from api.bodies import Body
-from api.hub import Server
 from api.plain_json import JsonObject, json_object
 from api.routing import Call, Route, decode_body
+from api.server import Server
 from data.backtests import create_backtests, new_backtest_id
 from data.errors import JobNotFound
 from data.jobs import JobRecord, RunOutcome

@@ -4,8 +4,8 @@ from importlib import metadata
 
 from api.answers import DataRangeAnswer, Gap, HealthAnswer
 from api.fields import optional_time
-from api.hub import Server
 from api.routing import Call, Page, Route
+from api.server import Server
 from sandbox import format_time
 
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"

@@ -9,7 +9,7 @@ from msgspec import Meta
 from api.routing import Call, Route
 
 if TYPE_CHECKING:
-    from api.hub import Server
+    from api.server import Server
 
 TOKEN_SECONDS = 3600
 """How long a token is valid."""
