@@ -74,7 +74,7 @@ async def _lines(
             line = Line(error=ErrorLine(InternalError.code, message, {}))
         send(line)
 
-    working = asyncio.create_task(server.hub.in_command_thread(work))
+    working = asyncio.create_task(server.threads.run_long(work))
     is_last = False
     while not is_last:
         line = await lines.get()

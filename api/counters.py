@@ -1,10 +1,7 @@
 """Counters of what the server has done, in Prometheus's text format."""
 
 from collections import defaultdict
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from api.hub import Hub
+from collections.abc import Mapping
 
 
 class Counters:
@@ -19,8 +16,8 @@ class Counters:
         self._requests[method, path, status] += 1
         self._seconds[method, path] += seconds
 
-    def text(self, hub: "Hub") -> str:
-        """All counters, and the gauges of ``hub``."""
+    def text(self, steps: int, gauges: Mapping[str, int]) -> str:
+        """All counters, that of the steps made included, and gauges by their names."""
         lines = ["# TYPE candlestep_requests_total counter"]
         lines += [
             f'candlestep_requests_total{{method="{method}",path="{path}",status="{status}"}} {n}'
@@ -31,11 +28,7 @@ class Counters:
             f'candlestep_request_seconds_total{{method="{method}",path="{path}"}} {seconds:.6f}'
             for (method, path), seconds in sorted(self._seconds.items())
         ]
-        for name, kind, value in (
-            ("steps_total", "counter", hub.steps_made),
-            ("open_sessions", "gauge", hub.open_sessions),
-            ("sessions_in_memory", "gauge", hub.sessions_in_memory),
-            ("candle_bytes", "gauge", hub.cache.bytes_in_memory()),
-        ):
-            lines += [f"# TYPE candlestep_{name} {kind}", f"candlestep_{name} {value}"]
+        lines += ["# TYPE candlestep_steps_total counter", f"candlestep_steps_total {steps}"]
+        for name, value in gauges.items():
+            lines += [f"# TYPE candlestep_{name} gauge", f"candlestep_{name} {value}"]
         return "\n".join(lines) + "\n"

@@ -2,9 +2,9 @@
 
 from api.answers import ForkAnswer, Forked
 from api.bodies import ForkBody
-from api.hub import FIND_ERRORS
 from api.routing import Call, Page, Route
 from api.server import Server
+from api.session_memory import FIND_ERRORS
 from sandbox import format_time
 
 _BASE = "/api/v1/backtest/{session_id}"

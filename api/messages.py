@@ -4,18 +4,10 @@ import struct
 
 import msgspec
 
-from data.jobs import RunError, RunOutcome, RunSpec
+from data.jobs import RunOutcome, RunSpec
 
 HEAD = struct.Struct(">I")
 """The length of a message, in front of it."""
-
-
-OUT_OF_MEMORY = RunError(
-    "OUT_OF_MEMORY",
-    "the run needed more memory than a run may have; take fewer symbols, a shorter time or a coarser"
-    " timeframe, or have the strategy keep less",
-)
-CANCELLED = RunError("CANCELLED", "the run was cancelled")
 
 
 class Begin(msgspec.Struct, frozen=True, tag=True):

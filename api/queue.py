@@ -9,16 +9,17 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import msgspec
 import structlog
 
-from api.messages import CANCELLED
+from api.executor import Executor, RunCall, WorkerDied
 from api.problems import RateLimited
-from api.workers import Executor, RunCall, WorkerDied
+from api.run_errors import CANCELLED, FAULT, worker_failed
+from api.threads import InThread
 from data.candle_cache import LOOK_BACK
-from data.errors import StorageUnavailable
+from data.errors import JobNotFound, StorageUnavailable
 from data.importer import latest_import
 from data.jobs import (
     JobOrigin,
@@ -51,22 +52,13 @@ _RETENTION_SECONDS = 3600
 _LOOK_BACK_CANDLES = 250
 """Of a timeframe so coarse that a session's usual look-back would be too short for indicators."""
 
-Result = TypeVar("Result")
 log = structlog.get_logger()
-
-
-class InThread(Protocol):
-    """Does work that blocks off the event loop."""
-
-    def __call__(
-        self, work: Callable[..., Result], *args: Any, **kwargs: Any
-    ) -> Coroutine[Any, Any, Result]: ...
 
 
 class _Live:
     """A job that has not ended."""
 
-    __slots__ = ("attempts", "ended", "outcomes", "pending", "progress", "reason", "record",
+    __slots__ = ("attempts", "ended", "is_ending", "outcomes", "pending", "progress", "reason", "record",
                  "running", "started_at", "stop", "unsaved")  # fmt: skip
 
     def __init__(self, record: JobRecord) -> None:
@@ -80,6 +72,8 @@ class _Live:
         self.reason: str | None = None
         self.unsaved: dict[int, RunOutcome] = {}
         """Outcomes that are not stored yet, by run."""
+        self.is_ending = False
+        """Whether how it ended is being stored, and nothing can change that any more."""
         self.stop = asyncio.Event()
         self.ended = asyncio.Event()
 
@@ -132,14 +126,17 @@ class JobQueue:
         candles: MappedCandles,
         executor: Executor,
         in_thread: InThread,
+        load: InThread,
         *,
         home: Path,
         result_days: int,
     ) -> None:
+        """``load`` is as ``in_thread``, for candles, which take seconds and room in memory."""
         self._store = store
         self._candles = candles
         self._executor = executor
         self._in_thread = in_thread
+        self._load = load
         self._home = home
         self._result_days = result_days
         self._live: dict[str, _Live] = {}
@@ -210,6 +207,8 @@ class JobQueue:
 
     async def list(self, account_id: str, **filters: Any) -> Sequence[JobRecord]:
         """As ``data.jobs.list_jobs``, with the progress of now."""
+        if filters.get("status") is not None:
+            await self._store_changed()
         found = await self._in_thread(list_jobs, self._store, account_id, **filters)
         return [
             live.as_of_now() if (live := self._of(account_id, each.job_id)) else each
@@ -222,6 +221,9 @@ class JobQueue:
         Raises ``JobNotFound``, and ``InvalidState`` when it has ended already.
         """
         live = self._of(account_id, job_id)
+        if live is not None and live.is_ending and not live.stop.is_set():
+            await live.ended.wait()
+            live = None
         if live is None:
             record = await self._in_thread(get_job, self._store, account_id, job_id)
             raise InvalidState(f"the job is {record.status} already", status=record.status)
@@ -229,8 +231,7 @@ class JobQueue:
             live.reason = reason
             live.stop.set()
             live.pending.clear()
-            if live.has_run:
-                self._start(self._end(live))
+            self._end_if_it_has_run(live)
         await live.ended.wait()
         return live.record
 
@@ -258,7 +259,7 @@ class JobQueue:
     async def _existing(self, account_id: str, job_id: str) -> JobRecord | None:
         try:
             return await self.get(account_id, job_id)
-        except SandboxError:
+        except JobNotFound:
             return None
 
     def _put(
@@ -286,8 +287,7 @@ class JobQueue:
     def _add(self, record: JobRecord) -> None:
         live = self._live[record.job_id] = _Live(record)
         self._of_account.setdefault(record.account_id, {})[record.job_id] = live
-        if live.has_run:
-            self._start(self._end(live))
+        self._end_if_it_has_run(live)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -330,10 +330,9 @@ class JobQueue:
         live.outcomes[number] = live.unsaved[number] = outcome
         if outcome.error is None:
             live.progress[number] = 1.0
-        if live.has_run:
-            await self._end(live)
-        else:
+        if not live.has_run:
             self._note(live)
+        self._end_if_it_has_run(live)
 
     async def _outcome(
         self, live: _Live, number: int, on_progress: Callable[[float], object]
@@ -352,20 +351,20 @@ class JobQueue:
                     if live.stop.is_set():
                         return RunOutcome(error=CANCELLED)
                     if live.attempts[number] >= _ATTEMPTS:
-                        return RunOutcome(error=_worker_failed(death))
+                        return RunOutcome(error=worker_failed(str(death), _ATTEMPTS))
         except SandboxError as refusal:
             return RunOutcome(error=RunError(refusal.code, refusal.message))
         except Exception:
             log.exception("run_failed", job_id=live.record.job_id, run=number)
-            return RunOutcome(
-                error=RunError("INTERNAL_ERROR", "the server failed at this run; its log says how")
-            )
+            return RunOutcome(error=FAULT)
 
     async def _perform(
         self, live: _Live, number: int, on_progress: Callable[[float], object]
     ) -> RunOutcome:
         spec = live.record.specs[number]
-        paths = await self._hold(spec)
+        paths = await self._held(spec, live.stop)
+        if paths is None:
+            return RunOutcome(error=CANCELLED)
         try:
             directory = run_directory(self._home, live.record.job_id, number)
             call = RunCall(spec, paths, directory)
@@ -373,8 +372,25 @@ class JobQueue:
         finally:
             self._candles.release(paths)
 
+    async def _held(self, spec: RunSpec, stop: asyncio.Event) -> Sequence[Path] | None:
+        """The candles of a run, held; None if ``stop`` is set before they are there."""
+        holding = asyncio.create_task(self._hold(spec))
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait((holding, stopping), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+            if not holding.done():
+                holding.add_done_callback(self._give_back)
+        return await holding if holding.done() else None
+
+    def _give_back(self, holding: "asyncio.Task[Sequence[Path]]") -> None:
+        """Release what nobody waits for any more."""
+        if not holding.cancelled() and holding.exception() is None:
+            self._candles.release(holding.result())
+
     async def _hold(self, spec: RunSpec) -> Sequence[Path]:
-        return await self._in_thread(
+        return await self._load(
             self._candles.hold,
             spec.exchange,
             spec.pairs,
@@ -384,12 +400,21 @@ class JobQueue:
             max(LOOK_BACK, _LOOK_BACK_CANDLES * spec.interval),
         )
 
+    def _end_if_it_has_run(self, live: _Live) -> None:
+        if live.has_run and not live.is_ending:
+            live.is_ending = True
+            self._start(self._end(live))
+
     async def _end(self, live: _Live) -> None:
         """Store how a job ended, and only then let it be seen."""
         ended = live.as_ended()
         self._changed.pop(ended.job_id, None)
-        while not await self._stored(save_job_end, self._store, ended):
-            await asyncio.sleep(_PAUSE_SECONDS)
+        try:
+            while not await self._stored(save_job_end, self._store, ended):
+                await asyncio.sleep(_PAUSE_SECONDS)
+        except Exception:
+            # Nobody is to wait for ever; the next process runs it again.
+            log.exception("job_not_stored", job_id=ended.job_id)
         live.record = ended
         del self._live[ended.job_id]
         jobs = self._of_account[ended.account_id]
@@ -407,13 +432,16 @@ class JobQueue:
 
     async def _store_progress(self) -> None:
         while self._changed:
-            lives, self._changed = list(self._changed.values()), {}
-            for live in lives:
-                outcomes, live.unsaved = live.unsaved, {}
-                record = live.as_of_now()
-                if not await self._stored(self._save, record, outcomes):
-                    live.unsaved = outcomes | live.unsaved
+            await self._store_changed()
             await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def _store_changed(self) -> None:
+        lives, self._changed = list(self._changed.values()), {}
+        for live in lives:
+            outcomes, live.unsaved = live.unsaved, {}
+            record = live.as_of_now()
+            if not await self._stored(self._save, record, outcomes):
+                live.unsaved = outcomes | live.unsaved
 
     def _save(self, record: JobRecord, outcomes: Mapping[int, RunOutcome]) -> None:
         assert record.started_at is not None
@@ -450,11 +478,3 @@ class JobQueue:
             except (StorageUnavailable, OSError) as error:
                 log.warning("results_not_deleted", error=str(error))
             await asyncio.sleep(_RETENTION_SECONDS)
-
-
-def _worker_failed(death: WorkerDied) -> RunError:
-    return RunError(
-        "WORKER_FAILED",
-        f"the process that did the run ended unexpectedly, {_ATTEMPTS} times: {death}; submit it"
-        " again, and if it fails again, report it",
-    )

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections import OrderedDict
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,11 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from api.messages import CANCELLED
+from api.executor import SECONDS_TO_STOP, RunCall, WorkerDied
+from api.latest import Latest
+from api.run_errors import CANCELLED, too_slow, wears_out
 from api.runner import perform
 from api.worker import limit_memory
-from api.workers import SECONDS_TO_STOP, RunCall, WorkerDied, too_slow
 from data.jobs import RunOutcome, RunSpec
 from data.mapped_candles import open_mapped
 from data.payloads import write_payloads
@@ -42,7 +43,7 @@ class _Actor:
 
     def __init__(self, run_memory: int) -> None:
         limit_memory(run_memory)
-        self._time_lines: OrderedDict[str, Candles] = OrderedDict()
+        self._time_lines = Latest[Candles](_KEPT_TIME_LINES)
         self._progress = 0.0
         self._is_stopped = False
 
@@ -75,14 +76,11 @@ class _Actor:
         self._progress = fraction
 
     def _time_line(self, name: str, reference: Any) -> Candles:
-        candles = self._time_lines.get(name)
-        if candles is None:
+        def restored() -> Candles:
             line: TimeLine = ray.get(reference)
-            candles = self._time_lines[name] = Candles.restore(line)
-            while len(self._time_lines) > _KEPT_TIME_LINES:
-                self._time_lines.popitem(last=False)
-        self._time_lines.move_to_end(name)
-        return candles
+            return Candles.restore(line)
+
+        return self._time_lines.get(name, restored)
 
 
 class RayExecutor:
@@ -121,7 +119,8 @@ class RayExecutor:
         self._actor = remote(num_cpus=1, max_concurrency=2)(_Actor)
         self._idle: list[Any] = []
         self._is_started = False
-        self._references: OrderedDict[str, Any] = OrderedDict()
+        self._references = Latest[Any](_KEPT_TIME_LINES)
+        self._putting = threading.Lock()
 
     @property
     def slots(self) -> int:
@@ -138,14 +137,9 @@ class RayExecutor:
         actor = self._idle.pop() if self._idle else self._actor.remote(self._run_memory)
         is_usable = False
         try:
-            await actor.begin.remote()
-            names = [str(path) for path in call.candles]
-            references = [await asyncio.to_thread(self._put, path) for path in call.candles]
-            ending = asyncio.ensure_future(
-                _future(actor.perform.remote(call.spec, names, references))
-            )
+            ending = asyncio.create_task(self._performed(actor, call))
             outcome = await self._watched(actor, ending, on_progress, stop)
-            is_usable = ending.done()
+            is_usable = ending.done() and not wears_out(outcome)
             if not outcome.error:
                 _, files = await ending
                 await asyncio.to_thread(write_payloads, call.directory, files)
@@ -161,10 +155,18 @@ class RayExecutor:
     async def close(self) -> None:
         await asyncio.to_thread(ray.shutdown)
 
+    async def _performed(self, actor: Any, call: RunCall) -> tuple[RunOutcome, dict[str, bytes]]:
+        """What an actor makes of a run, as soon as the cluster has room for the actor."""
+        await actor.begin.remote()
+        names = [str(path) for path in call.candles]
+        references = [await asyncio.to_thread(self._put, path) for path in call.candles]
+        outcome, files = await _future(actor.perform.remote(call.spec, names, references))
+        return outcome, files
+
     async def _watched(
         self,
         actor: Any,
-        ending: "asyncio.Future[tuple[RunOutcome, dict[str, bytes]]]",
+        ending: "asyncio.Task[tuple[RunOutcome, dict[str, bytes]]]",
         on_progress: Callable[[float], object],
         stop: asyncio.Event,
     ) -> RunOutcome:
@@ -201,13 +203,8 @@ class RayExecutor:
 
     def _put(self, path: Path) -> Any:
         """The time line of a file in the object store, put there once."""
-        reference = self._references.get(str(path))
-        if reference is None:
-            reference = self._references[str(path)] = ray.put(open_mapped(path).time_line)
-            while len(self._references) > _KEPT_TIME_LINES:
-                self._references.popitem(last=False)
-        self._references.move_to_end(str(path))
-        return reference
+        with self._putting:
+            return self._references.get(str(path), lambda: ray.put(open_mapped(path).time_line))
 
 
 async def _future(reference: Any) -> Any:

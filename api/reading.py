@@ -18,9 +18,9 @@ from api.answers import (
 )
 from api.bodies import Body
 from api.fields import INTERVAL_TEXTS, money
-from api.hub import FIND_ERRORS
 from api.routing import Call, Route
 from api.server import Server
+from api.session_memory import FIND_ERRORS
 from data.symbols import normalise_symbol
 from sandbox import format_time, interval_name, parse_interval
 

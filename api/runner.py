@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from api.engines import EngineRun, run_engine
-from api.messages import OUT_OF_MEMORY
+from api.run_errors import FAULT, OUT_OF_MEMORY
 from data.jobs import RunError, RunOutcome, RunSpec, RunSummary
 from data.payloads import write_equity, write_signals, write_trades
 from sandbox import Candles, Market, Metrics, SandboxError, SessionConfig
@@ -61,7 +61,7 @@ def perform(
             error = OUT_OF_MEMORY
         else:
             traceback.print_exc(file=sys.stderr)
-            error = RunError("INTERNAL_ERROR", "the server failed at this run; its log says how")
+            error = FAULT
     return RunOutcome(
         summary=None if error else summary,
         error=error,

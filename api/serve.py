@@ -111,8 +111,7 @@ class _Uvicorn(uvicorn.Server):
 
 async def _run(settings: Settings, store: Store, gate: Gate, listener: socket.socket) -> None:
     server = Server(settings, store, gate, _most_files())
-    await server.hub.recover()
-    await server.jobs.recover()
+    await server.recover()
     url = _url(listener)
     config = uvicorn.Config(
         App(server),
@@ -139,8 +138,7 @@ async def _run(settings: Settings, store: Store, gate: Gate, listener: socket.so
             await serving
         finally:
             warming.cancel()
-            await server.jobs.close()
-            await server.hub.close()
+            await server.close()
 
 
 def _most_files() -> int:

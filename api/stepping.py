@@ -26,12 +26,12 @@ from api.bodies import (
     StepBody,
     VolumeSlippage,
 )
-from api.hub import FIND_ERRORS
 from api.live import Live
 from api.playing import Played, started
 from api.retries import Asked, asked, require_same
 from api.routing import Call, Encoded, Route
 from api.server import Server
+from api.session_memory import FIND_ERRORS
 from data.accounts import Agent, get_agent
 from data.catalogue import Series
 from data.fee_schedules import fee_schedule
@@ -96,7 +96,7 @@ async def step(server: Server, call: Call) -> Encoded:
     """Advance by one candle."""
     body: StepBody = call.body
     if call.key is None and body.from_step is None:
-        live = server.hub.in_memory(call.account_id, call.path["session_id"])
+        live = server.hub.memory.get(call.account_id, call.path["session_id"])
         answer = None if live is None else server.hub.step_at_once(live)
         if answer is not None:
             return answer

@@ -4,7 +4,7 @@ A session's journal is written first, then the store: of a session that the stor
 there is always a journal, and its journal knows how far it is.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import msgspec
@@ -52,6 +52,10 @@ class SessionStorage:
         self._cache = cache
         self._journals = journals
 
+    def record(self, account_id: str, session_id: str) -> SessionRecord:
+        """What is stored of the account's session; raises ``SessionNotFound``."""
+        return get_session(self._store, account_id, session_id)
+
     def start(self, record: SessionRecord, asked: Asked | None) -> Live:
         """Load the market as it is now, and begin the journal.
 
@@ -94,13 +98,10 @@ class SessionStorage:
             live.final = final
         return live
 
-    def put_aside(
-        self, journals: Sequence[tuple[Journal | None, Keys]], steps: Mapping[str, int]
-    ) -> None:
-        """Compact the journals of sessions that leave memory, and note how far they are."""
+    def put_aside(self, journals: Iterable[tuple[Journal | None, Keys]]) -> None:
+        """Compact the journals of sessions that leave memory."""
         for journal, keys in journals:
             compact(journal, keys)
-        save_progress(self._store, steps)
 
     def save(self, live: Live) -> None:
         """Save a session that has ended; it may be tried again.

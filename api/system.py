@@ -18,12 +18,12 @@ def version() -> str:
 
 async def health(server: Server, call: Call) -> HealthAnswer:
     """Whether the server answers."""
-    return HealthAnswer("ok", version(), server.hub.open_sessions)
+    return HealthAnswer("ok", version(), server.hub.memory.open_sessions)
 
 
 async def counters(server: Server, call: Call) -> Page:
     """Counters for Prometheus."""
-    return Page(_PROMETHEUS, server.counters.text(server.hub).encode())
+    return Page(_PROMETHEUS, server.counters.text(server.hub.steps_made, server.gauges).encode())
 
 
 async def data_range(server: Server, call: Call) -> DataRangeAnswer:

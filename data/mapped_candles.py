@@ -71,7 +71,9 @@ class MappedCandles:
         self._cache = cache
         self._directory = home / DIRECTORY
         self._most_bytes = most_bytes
-        self._lock = threading.Lock()
+        self._writing = threading.Lock()
+        self._counting = threading.Lock()
+        """Held for no longer than it takes to count: who releases never waits for a load."""
         self._sizes: OrderedDict[Path, int] = OrderedDict()
         self._held: Counter[Path] = Counter()
         try:
@@ -81,6 +83,11 @@ class MappedCandles:
             raise StorageUnavailable(
                 f"{self._directory} cannot be made: {error.strerror}"
             ) from None
+
+    @property
+    def held(self) -> list[Path]:
+        """The files that are held, of which none is dropped."""
+        return list(self._held)
 
     def hold(
         self,
@@ -97,34 +104,40 @@ class MappedCandles:
         ``StorageUnavailable``.
         """
         keys = self._cache.keys(exchange, symbols, as_of, start, end, look_back)
-        with self._lock:
+        with self._writing:
             missing = [key.symbol for key in keys if self._path(key) not in self._sizes]
             if missing:
                 found = self._cache.candles(exchange, missing, as_of, start, end, look_back)
                 for key in keys:
                     if key.symbol in found:
                         self._write(self._path(key), found[key.symbol])
-            paths = [path for key in keys if (path := self._path(key)) in self._sizes]
-            for path in paths:
-                self._sizes.move_to_end(path)
-            self._held.update(paths)
-            self._make_room()
+            with self._counting:
+                paths = [path for key in keys if (path := self._path(key)) in self._sizes]
+                for path in paths:
+                    self._sizes.move_to_end(path)
+                self._held.update(paths)
+                self._make_room()
         return paths
 
     def release(self, paths: Sequence[Path]) -> None:
-        """Give back what ``hold`` gave: the files may be dropped when there is no room."""
-        with self._lock:
+        """Give back what ``hold`` gave: the files may be dropped when there is no room.
+
+        Does not wait for those who hold or load.
+        """
+        with self._counting:
             self._held.subtract(paths)
             self._held += Counter()
 
     def _write(self, path: Path, candles: Candles) -> None:
         try:
             write_mapped(path, candles)
-            self._sizes[path] = path.stat().st_size
+            size = path.stat().st_size
         except OSError as error:
             raise StorageUnavailable(
                 f"{path} cannot be written: {error.strerror}; make room, and try again"
             ) from None
+        with self._counting:
+            self._sizes[path] = size
 
     def _make_room(self) -> None:
         total = sum(self._sizes.values())

@@ -10,8 +10,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from api.executor import Executor
 from api.queue import JobQueue
-from api.workers import Executor, WorkerPool
+from api.workers import WorkerPool
 from data.accounts import ensure_account
 from data.candle_cache import CandleCache
 from data.jobs import RunSpec
@@ -86,7 +87,13 @@ class Jobs:
         cache = CandleCache(self.store, 1 << 30)
         self.candles = MappedCandles(cache, home, 1 << 30)
         self.queue = JobQueue(
-            self.store, self.candles, executor, self._in_thread, home=home, result_days=90
+            self.store,
+            self.candles,
+            executor,
+            self._in_thread,
+            self._in_thread,
+            home=home,
+            result_days=90,
         )
 
     async def _in_thread(self, work: Any, *args: Any, **kwargs: Any) -> Any:

@@ -5,21 +5,23 @@ import random
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import pytest
 
-import api.hub
+from api import session_memory
 from api.hub import Hub
 from api.live import Live
 from api.playing import Played
 from api.retries import Asked
 from api.routing import Call, Encoded
 from api.settings import Settings
+from api.threads import Threads
 from data.accounts import default_agent, ensure_account
+from data.candle_cache import CandleCache
 from data.errors import BudgetInUse
 from data.recording import records_of
-from data.sessions import create_session
+from data.sessions import create_session, get_session
 from data.store import Store
 from sandbox import SandboxError, parse_time
 from sandbox.clock import MINUTE
@@ -31,20 +33,32 @@ ROOM_FOR_ONE = 12_000_000
 Result = TypeVar("Result")
 
 
+class Sessions(NamedTuple):
+    """A hub, and what it works with."""
+
+    hub: Hub
+    store: Store
+    cache: CandleCache
+    threads: Threads
+
+
 def with_hub(
-    home: Path, test: Callable[[Hub], Awaitable[Result]], memory_budget: int = ROOM_FOR_ONE
+    home: Path, test: Callable[[Sessions], Awaitable[Result]], memory_budget: int = ROOM_FOR_ONE
 ) -> Result:
     """Run a test of a hub over the sample market; it must come to its end."""
     store = Store.open(sample_home(home))
 
     async def run() -> Result:
         settings = Settings(home=home, memory_budget=memory_budget)
-        hub = Hub(settings, store)
+        threads = Threads()
+        cache = CandleCache(store, memory_budget)
+        hub = Hub(settings, store, cache, threads)
         try:
             async with asyncio.timeout(60):
-                return await test(hub)
+                return await test(Sessions(hub, store, cache, threads))
         finally:
             await hub.close()
+            threads.close()
 
     try:
         return asyncio.run(run())
@@ -52,13 +66,13 @@ def with_hub(
         store.close()
 
 
-def created(hub: Hub, symbol: str = "BTCUSDT") -> Call:
+def created(store: Store, symbol: str = "BTCUSDT") -> Call:
     """A call that names a new session of some days of one symbol."""
-    account = ensure_account(hub.store, "ann").account_id
-    agent = default_agent(hub.store, account).agent_id
+    account = ensure_account(store, "ann").account_id
+    agent = default_agent(store, account).agent_id
     start, end = parse_time("2025-02-10T00:00:00Z"), parse_time("2025-02-13T00:00:00Z")
     record = create_session(
-        hub.store,
+        store,
         account,
         agent_id=agent,
         exchange="binance",
@@ -75,8 +89,8 @@ def created(hub: Hub, symbol: str = "BTCUSDT") -> Call:
     return Call(account, agent, {"session_id": record.session_id}, None, None, "req")
 
 
-async def started(hub: Hub, symbol: str = "BTCUSDT") -> Call:
-    call = created(hub, symbol)
+async def started(hub: Hub, store: Store, symbol: str = "BTCUSDT") -> Call:
+    call = created(store, symbol)
     await hub.start(call)
     return call
 
@@ -90,14 +104,15 @@ def stepping(hub: Hub, call: Call) -> Awaitable[Encoded]:
 
 
 def finding(hub: Hub, call: Call) -> Awaitable[Live]:
-    return hub.find(call.account_id, call.path["session_id"])
+    return hub.memory.find(call.account_id, call.path["session_id"])
 
 
 def test_a_session_is_loaded_once_however_many_ask_for_it(tmp_path: Path) -> None:
-    async def test(hub: Hub) -> None:
-        calls = [await started(hub) for _ in range(30)]
-        await hub._passivate(list(hub._running.values()))
-        assert hub.sessions_in_memory == 0
+    async def test(sessions: Sessions) -> None:
+        hub, store = sessions.hub, sessions.store
+        calls = [await started(hub, store) for _ in range(30)]
+        await hub.memory.passivate(hub.memory.running)
+        assert not hub.memory.running
         asked = [call for call in calls for _ in range(3)]
         random.Random(1).shuffle(asked)
         found = await asyncio.gather(*(finding(hub, call) for call in asked))
@@ -115,9 +130,10 @@ def test_calls_that_make_room_for_each_other_all_come_to_their_end(
 ) -> None:
     """There is room for the candles of one symbol, and those of both are asked for at once."""
 
-    async def test(hub: Hub) -> None:
+    async def test(sessions: Sessions) -> None:
+        hub, store = sessions.hub, sessions.store
         symbols = ("BTCUSDT", "ETHUSDT")
-        calls = [await started(hub, symbol) for symbol in symbols * 3]
+        calls = [await started(hub, store, symbol) for symbol in symbols * 3]
         asked = calls * 10
         random.Random(seed).shuffle(asked)
         await asyncio.gather(*(stepping(hub, call) for call in asked))
@@ -127,35 +143,56 @@ def test_calls_that_make_room_for_each_other_all_come_to_their_end(
     with_hub(tmp_path, test)
 
 
+def test_sessions_make_room_for_the_candles_of_jobs(tmp_path: Path) -> None:
+    async def test(sessions: Sessions) -> None:
+        hub, store, cache, threads = sessions
+        call = await started(hub, store, "BTCUSDT")
+
+        def load() -> list[str]:
+            record = get_session(store, call.account_id, call.path["session_id"])
+            return list(
+                cache.candles("binance", ["ETHUSDT"], 2, record.start_time, record.end_time)
+            )
+
+        with pytest.raises(BudgetInUse):
+            load()
+        assert await hub.memory.with_room(threads.run_loading, load) == ["ETHUSDT"]
+        assert not hub.memory.running
+        assert (await finding(hub, call)).session.step_number == 0
+
+    with_hub(tmp_path, test)
+
+
 def test_who_finds_no_room_waits_for_those_in_use_but_not_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api.hub, "_ROOM_SECONDS", 0.01)
+    monkeypatch.setattr(session_memory, "_ROOM_SECONDS", 0.01)
 
-    async def test(hub: Hub) -> None:
-        live = await finding(hub, await started(hub, "BTCUSDT"))
-        other = created(hub, "ETHUSDT")
+    async def test(sessions: Sessions) -> None:
+        hub, store = sessions.hub, sessions.store
+        live = await finding(hub, await started(hub, store, "BTCUSDT"))
+        other = created(store, "ETHUSDT")
         tries = 0
-        load = hub.cache.candles
+        load = CandleCache.candles
 
-        def counted(*args: object) -> object:
+        def counted(*args: Any) -> Any:
             nonlocal tries
             tries += 1
-            return load(*args)  # type: ignore[arg-type]
+            return load(*args)
 
-        monkeypatch.setattr(hub.cache, "candles", counted)
-        await hub._hold(live)
+        monkeypatch.setattr(CandleCache, "candles", counted)
+        await hub.memory.hold(live)
         with pytest.raises(BudgetInUse):
             await hub.start(other)
-        assert tries <= api.hub._ROOM_TRIES
-        monkeypatch.setattr(api.hub, "_ROOM_SECONDS", 30)
+        assert tries <= session_memory._ROOM_TRIES
+        monkeypatch.setattr(session_memory, "_ROOM_SECONDS", 30)
         waiting = asyncio.create_task(hub.start(other))
-        while not hub._loads:
+        while not hub.memory._loads:
             await asyncio.sleep(0)
-        hub._release(live)
+        hub.memory.release(live)
         del live  # And with it the candles.
         assert (await waiting).session.step_number == 0
-        assert hub.sessions_in_memory == 1
+        assert len(hub.memory.running) == 1
 
     with_hub(tmp_path, test)
 
@@ -163,8 +200,9 @@ def test_who_finds_no_room_waits_for_those_in_use_but_not_for_ever(
 def test_a_recording_is_whole_while_the_session_steps_and_its_journal_is_compacted(
     tmp_path: Path,
 ) -> None:
-    async def test(hub: Hub) -> None:
-        call = await started(hub)
+    async def test(sessions: Sessions) -> None:
+        hub, store = sessions.hub, sessions.store
+        call = await started(hub, store)
         session_id = call.path["session_id"]
         is_over = False
 
@@ -172,7 +210,7 @@ def test_a_recording_is_whole_while_the_session_steps_and_its_journal_is_compact
             for number in range(1000):
                 await stepping(hub, call)
                 if number % 50 == 49:
-                    await hub._passivate(list(hub._running.values()))
+                    await hub.memory.passivate(hub.memory.running)
 
         async def read() -> int:
             count, last = 0, 0
@@ -192,8 +230,9 @@ def test_a_recording_is_whole_while_the_session_steps_and_its_journal_is_compact
 
 
 def test_a_command_that_breaks_leaves_the_session_as_its_journal_has_it(tmp_path: Path) -> None:
-    async def test(hub: Hub) -> None:
-        call = await started(hub)
+    async def test(sessions: Sessions) -> None:
+        hub, store = sessions.hub, sessions.store
+        call = await started(hub, store)
         await stepping(hub, call)
 
         def broken(live: Live, request: Asked | None) -> Played:

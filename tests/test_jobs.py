@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -9,16 +10,20 @@ from typing import Any
 
 import pytest
 
-from api.messages import CANCELLED
+import api.queue
 from api.problems import RateLimited
-from data.errors import JobNotFound
-from data.jobs import JobRecord, unfinished_jobs
+from api.run_errors import CANCELLED
+from data.candle_cache import CandleCache
+from data.errors import JobNotFound, StorageUnavailable
+from data.jobs import JobRecord, save_job_end, unfinished_jobs
 from data.payloads import read_rows, run_directory
 from sandbox import InvalidState
 from tests.job_queue import (
+    END,
     GREEDY,
     HUGE,
     SLOW,
+    START,
     STUCK,
     WRONG,
     Jobs,
@@ -266,3 +271,153 @@ def test_jobs_that_have_not_ended_are_taken_up_again(home: Path) -> None:
 
     with_jobs(home, leave, workers=1)
     with_jobs(home, take_up, workers=1)
+
+
+class Loads:
+    """Candles that are not there before a test says so."""
+
+    def __init__(self, made: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.wanted, self.go_on = threading.Event(), threading.Event()
+        load = CandleCache.candles
+
+        def candles(*args: Any) -> Any:
+            self.wanted.set()
+            assert self.go_on.wait(30)
+            return load(*args)
+
+        monkeypatch.setattr(CandleCache, "candles", candles)
+
+    async def begin(self) -> None:
+        while not self.wanted.is_set():
+            await asyncio.sleep(0)
+
+
+def test_a_job_is_cancelled_within_a_second_while_its_candles_are_loaded(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what nobody waits for any more does not stay held."""
+
+    async def check(made: Jobs) -> None:
+        loads = Loads(made, monkeypatch)
+        job = await submitted(made, spec())
+        await loads.begin()
+        began = time.perf_counter()
+        record = await made.queue.cancel(made.ann, job.job_id)
+        assert time.perf_counter() - began < 1
+        assert record.status == "cancelled"
+        loads.go_on.set()
+        assert (await ended(made, await submitted(made, spec()))).status == "done"
+        assert not made.candles.held
+
+    with_jobs(home, check, workers=1)
+
+
+def test_candles_are_released_while_others_are_loaded(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The event loop does that, and must not wait."""
+
+    async def check(made: Jobs) -> None:
+        paths = made.candles.hold("binance", ["BTCUSDT"], 1, START, END)
+        loads = Loads(made, monkeypatch)
+        job = await submitted(made, spec(pairs=["ETHUSDT"]))
+        await loads.begin()
+        began = time.perf_counter()
+        made.candles.release(paths)
+        assert time.perf_counter() - began < 1
+        assert not made.candles.held
+        loads.go_on.set()
+        assert (await ended(made, job)).status == "done"
+
+    with_jobs(home, check, workers=1)
+
+
+def test_a_job_that_is_being_stored_as_ended_cannot_be_cancelled(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def check(made: Jobs) -> None:
+        storing, go_on = threading.Event(), threading.Event()
+
+        def stored(*args: Any) -> None:
+            storing.set()
+            assert go_on.wait(30)
+            save_job_end(*args)
+
+        monkeypatch.setattr(api.queue, "save_job_end", stored)
+        job = await submitted(made, spec(WRONG))
+        while not storing.is_set():
+            await asyncio.sleep(0)
+        cancelling = asyncio.create_task(made.queue.cancel(made.ann, job.job_id))
+        await asyncio.sleep(0)
+        go_on.set()
+        with pytest.raises(InvalidState, match="failed already"):
+            await cancelling
+        assert (await ended(made, job)).status == "failed"
+
+    with_jobs(home, check, workers=1)
+
+
+def test_a_job_whose_end_cannot_be_stored_at_all_does_not_keep_its_place(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: Any) -> None:
+        raise ZeroDivisionError
+
+    async def check(made: Jobs) -> None:
+        monkeypatch.setattr(api.queue, "save_job_end", broken)
+        for _ in range(6):
+            job = await submitted(made, spec())
+            await made.queue.wait(made.ann, job.job_id, 30)
+        assert unfinished_jobs(made.store), "the next process runs them again"
+
+    with_jobs(home, check, workers=1)
+
+
+def test_a_store_that_cannot_be_read_is_no_sign_that_a_job_is_not_there(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(*args: Any) -> None:
+        raise StorageUnavailable("the disk is on fire")
+
+    async def check(made: Jobs) -> None:
+        job = await ended(made, await submitted(made, spec(), job_id="kept"))
+        monkeypatch.setattr(api.queue, "get_job", unreadable)
+        with pytest.raises(StorageUnavailable):
+            await submitted(made, spec(), job_id="kept")
+        monkeypatch.undo()
+        assert await made.queue.get(made.ann, "kept") == job
+        assert read_rows(run_directory(home, "kept", 0), "equity") is not None
+
+    with_jobs(home, check, workers=1)
+
+
+def test_a_worker_that_cannot_be_started_is_tried_again(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = asyncio.create_subprocess_exec
+    refusals = [OSError("no more processes")]
+
+    async def refused_once(*args: Any, **kwargs: Any) -> Any:
+        if refusals:
+            raise refusals.pop()
+        return await start(*args, **kwargs)
+
+    async def check(made: Jobs) -> None:
+        monkeypatch.setattr(asyncio, "create_subprocess_exec", refused_once)
+        assert (await ended(made, await submitted(made, spec()))).status == "done"
+        assert not refusals
+
+    with_jobs(home, check, workers=1)
+
+
+def test_jobs_are_listed_by_the_status_of_now(home: Path) -> None:
+    async def check(made: Jobs) -> None:
+        running = await submitted(made, SLOW_RUN)
+        queued = await submitted(made, spec())
+        await begun(made, running)
+        for status, job in (("running", running), ("queued", queued)):
+            listed = await made.queue.list(made.ann, status=status)
+            assert [(each.job_id, each.status) for each in listed] == [(job.job_id, status)]
+        await made.queue.cancel(made.ann, running.job_id)
+
+    with_jobs(home, check, workers=1)

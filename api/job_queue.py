@@ -2,9 +2,11 @@
 
 import os
 
-from api.queue import InThread, JobQueue
+from api.executor import Executor
+from api.queue import JobQueue
 from api.settings import Settings
-from api.workers import Executor, WorkerPool
+from api.threads import InThread
+from api.workers import WorkerPool
 from data.candle_cache import CandleCache
 from data.mapped_candles import MappedCandles
 from data.store import Store
@@ -12,14 +14,18 @@ from sandbox import InvalidParameter
 
 
 def job_queue(
-    settings: Settings, store: Store, cache: CandleCache, in_thread: InThread
+    settings: Settings, store: Store, cache: CandleCache, in_thread: InThread, load: InThread
 ) -> JobQueue:
-    """The queue of a server's jobs, over candles of ``cache`` that are mapped in files."""
+    """The queue of a server's jobs, over candles of ``cache`` that are mapped in files.
+
+    ``load`` is as ``in_thread``, for what may take seconds.
+    """
     return JobQueue(
         store,
         MappedCandles(cache, settings.home, settings.memory_budget),
         _executor(settings),
         in_thread,
+        load,
         home=settings.home,
         result_days=settings.result_days,
     )
