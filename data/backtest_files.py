@@ -5,19 +5,14 @@ run's are in percent; the times are those of ``data.payloads``.
 """
 
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
-import duckdb
 import msgspec
 
-from data.errors import StorageUnavailable
-from data.payloads import TIME_AS_TEXT, payload_file
+from data.payloads import TIME_AS_TEXT, connection, json_list, quoted, read_payload
 
 Export = Literal["equity", "trades"]
-
-Result = TypeVar("Result")
 
 _DATES = ("date", "entry_date", "exit_date")
 _TEXTS = ("side",)
@@ -57,17 +52,9 @@ def read_json(directory: Path, export: Export) -> bytes | None:
     )
 
     def read(path: Path) -> bytes:
-        with duckdb.connect() as connection:
-            found = connection.execute(
-                "SELECT '[' || coalesce(string_agg(item, ',' ORDER BY place), '') || ']' FROM"
-                f" (SELECT '{{' || {fields} || '}}' AS item, {_ORDER[export]} AS place"
-                f" FROM {_source(path, export)})"
-            ).fetchone()
-        assert found is not None
-        text: str = found[0]
-        return text.encode()
+        return json_list(f"'{{' || {fields} || '}}'", _ORDER[export], _source(path, export))
 
-    return _of_file(directory, export, read)
+    return read_payload(directory, export, read)
 
 
 def read_parquet(directory: Path, export: Export) -> bytes | None:
@@ -81,38 +68,26 @@ def read_parquet(directory: Path, export: Export) -> bytes | None:
     )
     options = "FORMAT parquet"
     if export == "equity":
-        options += f", KV_METADATA {{pandas: {_quoted(msgspec.json.encode(_DATE_INDEX).decode())}}}"
+        options += f", KV_METADATA {{pandas: {quoted(msgspec.json.encode(_DATE_INDEX).decode())}}}"
 
     def read(path: Path) -> bytes:
         with (
             tempfile.TemporaryDirectory(dir=path.parent) as made,
-            duckdb.connect() as connection,
+            connection().cursor() as cursor,
         ):
             copy = Path(made) / path.name
-            connection.execute(
+            cursor.execute(
                 f"COPY (SELECT {columns} FROM {_source(path, export)}"
-                f" ORDER BY {_ORDER[export]}) TO {_quoted(str(copy))} ({options})"
+                f" ORDER BY {_ORDER[export]}) TO {quoted(str(copy))} ({options})"
             )
             return copy.read_bytes()
 
-    return _of_file(directory, export, read)
-
-
-def _of_file(directory: Path, export: Export, read: Callable[[Path], Result]) -> Result | None:
-    path = payload_file(directory, export)
-    if not path.exists():
-        return None
-    try:
-        return read(path)
-    except (duckdb.Error, OSError) as error:
-        if not path.exists():  # It was deleted in the meantime.
-            return None
-        raise StorageUnavailable(f"the {export} of the run cannot be read: {error}") from None
+    return read_payload(directory, export, read)
 
 
 def _source(path: Path, export: Export) -> str:
     """The rows of a file in their order; of the equity without the first, that of the start."""
-    rows = f"SELECT * FROM read_parquet({_quoted(str(path))}) ORDER BY {_ORDER[export]}"
+    rows = f"SELECT * FROM read_parquet({quoted(str(path))}) ORDER BY {_ORDER[export]}"
     return f"({rows}{' OFFSET 1' if export == 'equity' else ''})"
 
 
@@ -122,7 +97,3 @@ def _json_text(name: str, sql: str) -> str:
     if name in _TEXTS:
         return f"""'"' || {sql} || '"'"""
     return _NUMBER.format(sql)
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

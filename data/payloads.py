@@ -5,16 +5,17 @@
 
 import shutil
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import duckdb
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from data.errors import StorageUnavailable
 from data.results import amount_column, exact_text
 from data.store import text_column
 from sandbox import ClosedTrade
@@ -25,6 +26,7 @@ DIRECTORY = "results"
 _FITS_18_DIGITS = 10**17
 _local = threading.local()
 
+Result = TypeVar("Result")
 Payload = Literal["equity", "trades", "signals"]
 
 _TRADES = {
@@ -104,11 +106,14 @@ def read_equity_json(directory: Path) -> msgspec.Raw | None:
 
     None if it is there no more. Made by the database, without holding up other threads.
     """
-    return _json_list(
-        payload_file(directory, "equity"),
-        f"""'["' || ({TIME_AS_TEXT.format("time")}) || '","' || {_MONEY.format("equity")} || '"]'""",
-        "time",
+    item = (
+        f"""'["' || ({TIME_AS_TEXT.format("time")}) || '","' || {_MONEY.format("equity")} || '"]'"""
     )
+
+    def read(path: Path) -> msgspec.Raw:
+        return msgspec.Raw(json_list(item, "time", f"read_parquet({quoted(str(path))})"))
+
+    return read_payload(directory, "equity", read)
 
 
 def read_trades_json(directory: Path) -> msgspec.Raw | None:
@@ -121,22 +126,42 @@ def read_trades_json(directory: Path) -> msgspec.Raw | None:
         "qty": _MONEY.format("quantity"), "pnl": _MONEY.format("pnl"), "fee": _MONEY.format("fee"),
     }  # fmt: skip
     fields = "".join(f""" || ',"{name}":"' || ({sql}) || '"'""" for name, sql in texts.items())
-    row = f"""'{{"id":' || row_number() OVER (ORDER BY fill_id){fields} || '}}'"""
-    return _json_list(payload_file(directory, "trades"), row, "fill_id")
+    item = f"""'{{"id":' || row_number() OVER (ORDER BY fill_id){fields} || '}}'"""
+
+    def read(path: Path) -> msgspec.Raw:
+        return msgspec.Raw(json_list(item, "fill_id", f"read_parquet({quoted(str(path))})"))
+
+    return read_payload(directory, "trades", read)
 
 
-def read_rows(directory: Path, payload: Payload) -> list[dict[str, Any]] | None:
-    """The rows of a file of a run, by column, in order; None if it is there no more.
+def read_payload(
+    directory: Path, payload: Payload, read: Callable[[Path], Result]
+) -> Result | None:
+    """What ``read`` makes of a file of a run; None if it is there no more.
 
-    Decimals come as ``Decimal`` and times as naive ``datetime`` in UTC.
+    Raises ``StorageUnavailable``.
     """
     path = payload_file(directory, payload)
     if not path.exists():
         return None
-    with _connection().cursor() as cursor:
-        cursor.execute("SELECT * FROM read_parquet(?)", [str(path)])
-        names = [column[0] for column in cursor.description or ()]
-        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    try:
+        return read(path)
+    except (duckdb.Error, OSError) as error:
+        if not path.exists():  # It was deleted in the meantime.
+            return None
+        raise StorageUnavailable(f"the {payload} of the run cannot be read: {error}") from None
+
+
+def json_list(item: str, order: str, source: str) -> bytes:
+    """A list of JSON whose items SQL makes of the rows of ``source``, in an order."""
+    with connection().cursor() as cursor:
+        found = cursor.execute(
+            "SELECT '[' || coalesce(string_agg(item, ',' ORDER BY place), '') || ']' FROM"
+            f" (SELECT {item} AS item, {order} AS place FROM {source})"
+        ).fetchone()
+    assert found is not None
+    text: str = found[0]
+    return text.encode()
 
 
 def delete_job_files(home: Path, job_id: str) -> None:
@@ -154,19 +179,6 @@ _MONEY = r"regexp_replace({0}::VARCHAR, '(\.\d\d\d*?)0+$', '\1')"
 """An amount with all its digits, and at least two decimals."""
 
 
-def _json_list(path: Path, item: str, order: str) -> msgspec.Raw | None:
-    if not path.exists():
-        return None
-    with _connection().cursor() as cursor:
-        found = cursor.execute(
-            f"SELECT '[' || coalesce(string_agg(item, ',' ORDER BY place), '') || ']' FROM"
-            f" (SELECT {item} AS item, {order} AS place FROM read_parquet(?))",
-            [str(path)],
-        ).fetchone()
-    assert found is not None
-    return msgspec.Raw(found[0].encode())
-
-
 def _selection(columns: Mapping[str, str]) -> str:
     return "SELECT " + ", ".join(f"{sql.format(name)} AS {name}" for name, sql in columns.items())
 
@@ -174,19 +186,25 @@ def _selection(columns: Mapping[str, str]) -> str:
 def _write(path: Path, selection: str, columns: Mapping[str, NDArray[Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    quoted = str(partial).replace("'", "''")
-    with _connection().cursor() as cursor:
+    with connection().cursor() as cursor:
         cursor.register("incoming", dict(columns))
-        cursor.execute(f"COPY ({selection} FROM incoming) TO '{quoted}' (FORMAT parquet)")
+        cursor.execute(
+            f"COPY ({selection} FROM incoming) TO {quoted(str(partial))} (FORMAT parquet)"
+        )
     partial.replace(path)
 
 
-def _connection() -> duckdb.DuckDBPyConnection:
+def connection() -> duckdb.DuckDBPyConnection:
     """A database of this thread's own, in memory: to make one takes as long as a file does."""
     if not hasattr(_local, "connection"):
         _local.connection = duckdb.connect(config={"threads": 1})
-    connection: duckdb.DuckDBPyConnection = _local.connection
-    return connection
+    found: duckdb.DuckDBPyConnection = _local.connection
+    return found
+
+
+def quoted(text: str) -> str:
+    """A text as SQL writes it."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _as_text(value: Any, name: str) -> str | None:

@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import duckdb
+
 from api.executor import Executor
 from api.queue import JobQueue
 from api.workers import WorkerPool
@@ -17,6 +19,7 @@ from data.accounts import ensure_account
 from data.candle_cache import CandleCache
 from data.jobs import RunSpec
 from data.mapped_candles import MappedCandles
+from data.payloads import Payload, payload_file
 from data.store import Store
 from sandbox import parse_time
 
@@ -118,6 +121,17 @@ async def jobs(
         yield made
     finally:
         await made.close()
+
+
+def read_rows(directory: Path, payload: Payload) -> list[dict[str, Any]] | None:
+    """The rows of a file of a run, by column, in order; None if it is not there."""
+    path = payload_file(directory, payload)
+    if not path.exists():
+        return None
+    with duckdb.connect() as connection:
+        connection.execute("SELECT * FROM read_parquet(?)", [str(path)])
+        names = [column[0] for column in connection.description or ()]
+        return [dict(zip(names, row, strict=True)) for row in connection.fetchall()]
 
 
 def workers_of(process: int) -> list[int]:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.candle_cache import CandleCache
-from data.errors import JobNotFound, StrategyNotFound
+from data.errors import JobNotFound, StorageUnavailable, StrategyNotFound
 from data.importer import latest_import
 from data.jobs import (
     JobRecord,
@@ -30,7 +30,7 @@ from data.mapped_candles import MappedCandles, open_mapped, write_mapped
 from data.payloads import (
     payload_file,
     read_equity_json,
-    read_rows,
+    read_payload,
     read_trades_json,
     run_directory,
     write_equity,
@@ -47,7 +47,7 @@ from data.strategies import (
 )
 from sandbox import Candles, ClosedTrade, InvalidParameter
 from sandbox.clock import DAY
-from tests.job_queue import END, START, spec
+from tests.job_queue import END, START, read_rows, spec
 from tests.over_http import sample_home
 
 PINNED = spec(import_number=2)
@@ -284,3 +284,21 @@ def test_files_of_candles_are_made_once_and_dropped_when_nobody_holds_them(home:
     assert mapped.hold(*asked) == [path]
     assert path.exists()
     store.close()
+
+
+def test_a_file_that_is_deleted_while_it_is_read_is_there_no_more(tmp_path: Path) -> None:
+    write_trades(tmp_path, [])
+    assert bytes(read_trades_json(tmp_path) or b"") == b"[]"
+
+    def broken(path: Path) -> None:
+        raise OSError("no such sector")
+
+    with pytest.raises(StorageUnavailable, match="trades of the run cannot be read: no such"):
+        read_payload(tmp_path, "trades", broken)
+
+    def deleted(path: Path) -> None:
+        path.unlink()
+        raise OSError("no such file")
+
+    assert read_payload(tmp_path, "trades", deleted) is None
+    assert read_payload(tmp_path, "equity", broken) is None

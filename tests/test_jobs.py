@@ -16,7 +16,7 @@ from api.run_errors import CANCELLED
 from data.candle_cache import CandleCache
 from data.errors import JobNotFound, StorageUnavailable
 from data.jobs import JobRecord, save_job_end, unfinished_jobs
-from data.payloads import read_rows, run_directory
+from data.payloads import run_directory
 from sandbox import InvalidState
 from tests.job_queue import (
     END,
@@ -29,6 +29,7 @@ from tests.job_queue import (
     Jobs,
     jobs,
     kill_workers,
+    read_rows,
     spec,
 )
 from tests.over_http import sample_home

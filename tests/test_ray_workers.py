@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from data.jobs import JobRecord, RunOutcome, RunSpec
-from data.payloads import Payload, read_rows, run_directory
-from tests.job_queue import SLOW, STUCK, WRONG, Jobs, jobs, spec
+from data.payloads import Payload, run_directory
+from tests.job_queue import SLOW, STUCK, WRONG, Jobs, jobs, read_rows, spec
 from tests.over_http import sample_home
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'candlestep[ray]'")
