@@ -5,7 +5,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from api.remote import Remote, remote_session
 from api.replaying import TellDone, record, replay
 from api.settings import DESCRIPTIONS, Settings, flag_name, home_directory
 from api.terminal import ProgressBar, table
+from api.version import VERSION
 from data.archive import DEFAULT_BASE_URL, fetch_month, months
 from data.catalogue import Series
 from data.importer import DEFAULT_EXCHANGE
@@ -378,7 +378,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="candlestep", description="A simulated exchange that an agent steps through."
     )
-    parser.add_argument("--version", action="version", version=metadata.version("candlestep"))
+    parser.add_argument("--version", action="version", version=VERSION)
     groups = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_serve(groups)
     _add_replay(groups)

@@ -11,7 +11,7 @@ from api.fields import SYMBOL_PATTERN
 from api.problems import ErrorBody
 from api.routing import Access, Call, Empty, Page, Route, Stream, Text
 from api.server import Server
-from api.system import version
+from api.version import VERSION
 
 _ALWAYS = ("INTERNAL_ERROR",)
 _BY_ACCESS: dict[Access, tuple[str, ...]] = {
@@ -124,7 +124,7 @@ def openapi(routes: tuple[Route, ...]) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {
             "title": "Candlestep",
-            "version": version(),
+            "version": VERSION,
             "description": _ABOUT,
         },
         "tags": [{"name": name} for name in dict.fromkeys(_TAGS.values())],

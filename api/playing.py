@@ -8,7 +8,14 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from api.answers import CancelOrderAnswer, EndAnswer, OrderAnswer, StartedAnswer, StepTexts
+from api.answers import (
+    CancelAnswer,
+    CancelOrderAnswer,
+    EndAnswer,
+    OrderAnswer,
+    StartedAnswer,
+    StepTexts,
+)
 from api.bodies import OrderBody
 from api.fields import money
 from api.routing import decode_body
@@ -170,6 +177,17 @@ def ended(session: Session) -> EndAnswer:
     results = session.results()
     assert results.status != "running"
     return EndAnswer(results.status, results.total_trades, money(results.roi_pct))
+
+
+def cancel_answer(session_id: str, session: Session) -> bytes:
+    """What ending the session early answers."""
+    end = ended(session)
+    return _encode(CancelAnswer(session_id, end.status, end.total_trades, end.roi_pct))
+
+
+def fast_answer(answer: bytes, steps: int) -> bytes:
+    """The answer of ``step/batch/fast``, made of that of ``step/batch``."""
+    return b'%s,"steps_executed":%d}' % (answer[:-1], steps)
 
 
 def refused(error: SandboxError) -> bytes:

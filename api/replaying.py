@@ -5,7 +5,6 @@ with these: each is of all answers since the start.
 """
 
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -15,6 +14,7 @@ from api.answers import PortfolioAnswer
 from api.fingerprints import Difference, Fingerprints, differences, fingerprint
 from api.playing import Player, digested, recorded_config, refused, start_digest
 from api.problems import STATUS
+from api.version import VERSION
 from data.candle_cache import LOOK_BACK, CandleCache
 from data.importer import latest_import
 from data.recording import (
@@ -210,7 +210,7 @@ def record(recording: Recording, target: Target, tell: TellDone) -> bytes:
     digest = target.start_digest()
     start = msgspec.structs.replace(
         recording.start,
-        engine=version("candlestep"),
+        engine=VERSION,
         candles=target.candles(),
         digest=digest.decode(),
     )

@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 from api.fingerprints import CandlesDiffer
-from api.live import Diverged, Live, has_ended
+from api.live import Live, ended_error
+from api.rebuilding import Diverged
 from api.retries import Asked
 from api.session_progress import SessionProgress
 from api.storage import SessionStorage
@@ -108,7 +109,7 @@ class SessionMemory:
                 record = await self._threads.run(self._storage.record, account_id, session_id)
                 require_started(record)
                 if record.status != "running" and not load_ended:
-                    raise has_ended(record.status)
+                    raise ended_error(record.status)
                 live = await self._load(record)
             return live
 

@@ -10,8 +10,9 @@ from typing import NamedTuple
 import msgspec
 import structlog
 
-from api.live import Live, rebuilt, start_record
+from api.live import Live
 from api.playing import Player
+from api.rebuilding import rebuilt, start_record
 from api.retries import Asked, Keys
 from data.candle_cache import LOOK_BACK, CandleCache
 from data.catalogue import effective_imports

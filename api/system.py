@@ -1,24 +1,18 @@
 """What the server is and has: health, counters, the range of the data, its own description."""
 
-from importlib import metadata
-
 from api.answers import DataRangeAnswer, Gap, HealthAnswer
 from api.fields import optional_time
 from api.routing import Call, Page, Route
 from api.server import Server
+from api.version import VERSION
 from sandbox import format_time
 
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def version() -> str:
-    """The version of candlestep."""
-    return metadata.version("candlestep")
-
-
 async def health(server: Server, call: Call) -> HealthAnswer:
     """Whether the server answers."""
-    return HealthAnswer("ok", version(), server.hub.memory.open_sessions)
+    return HealthAnswer("ok", VERSION, server.hub.memory.open_sessions)
 
 
 async def counters(server: Server, call: Call) -> Page:

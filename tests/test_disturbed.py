@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from api.bodies import OrderBody
 from api.fingerprints import CandlesDiffer
-from api.live import Diverged, Live, rebuilt, start_record
+from api.live import Live
 from api.playing import Player
+from api.rebuilding import Diverged, rebuilt, start_record
 from api.replaying import Library, record, replay
 from api.retries import KEYS_KEPT, Asked, Kept, Keys
 from data.journal import Journals

@@ -9,8 +9,9 @@ import httpx
 import msgspec
 
 from api.bodies import OrderBody
-from api.live import Live, rebuilt, start_record
+from api.live import Live
 from api.playing import Player
+from api.rebuilding import rebuilt, start_record
 from api.retries import Keys
 from data.journal import Journals
 from data.sessions import SessionRecord
