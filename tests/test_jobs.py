@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import subprocess
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 import api.queue
+import api.worker_process
 from api.problems import RateLimited
 from api.run_errors import CANCELLED
 from data.candle_cache import CandleCache
@@ -31,6 +33,7 @@ from tests.job_queue import (
     kill_workers,
     read_rows,
     spec,
+    workers_of,
 )
 from tests.over_http import sample_home
 
@@ -395,18 +398,32 @@ def test_a_store_that_cannot_be_read_is_no_sign_that_a_job_is_not_there(
 def test_a_worker_that_cannot_be_started_is_tried_again(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    start = asyncio.create_subprocess_exec
     refusals = [OSError("no more processes")]
 
-    async def refused_once(*args: Any, **kwargs: Any) -> Any:
+    def refused_once(*args: Any, **kwargs: Any) -> Any:
         if refusals:
             raise refusals.pop()
-        return await start(*args, **kwargs)
+        return subprocess.Popen(*args, **kwargs)
 
     async def check(made: Jobs) -> None:
-        monkeypatch.setattr(asyncio, "create_subprocess_exec", refused_once)
+        monkeypatch.setattr(api.worker_process, "Popen", refused_once)
         assert (await ended(made, await submitted(made, spec()))).status == "done"
         assert not refusals
+
+    with_jobs(home, check, workers=1)
+
+
+def test_an_idle_worker_that_is_killed_fails_no_run(home: Path) -> None:
+    """Whether the next run comes before it is missed, or after it has been replaced."""
+
+    async def check(made: Jobs) -> None:
+        await ended(made, await submitted(made, spec()))
+        for _ in range(5):
+            assert kill_workers(os.getpid()) == 1
+            assert (await ended(made, await submitted(made, spec()))).status == "done"
+        assert kill_workers(os.getpid()) == 1
+        while not workers_of(os.getpid()):
+            await asyncio.sleep(0.01)
 
     with_jobs(home, check, workers=1)
 
