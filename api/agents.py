@@ -3,25 +3,31 @@
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 from msgspec import UNSET
 
-from api.answers import AgentAnswer, AgentsAnswer, RiskAnswer
 from api.bodies import AgentBody, AgentChange, RiskBody, RiskChange
-from api.fields import optional_money
+from api.fields import Time, optional_money
+from api.result_answers import RiskAnswer
 from api.routing import Call, Route
 from api.server import Server
-from data.accounts import (
-    Agent,
-    create_agent,
-    delete_agent,
-    get_agent,
-    list_agents,
-    update_agent,
-)
+from data.accounts import Agent, create_agent, delete_agent, get_agent, list_agents, update_agent
 from sandbox import RiskProfile, format_time
 
 _BASE = "/api/v1/agents"
 _LIMITS = RiskProfile.__struct_fields__
+
+
+class AgentAnswer(msgspec.Struct, frozen=True):
+    agent_id: str
+    name: str
+    risk_profile: RiskAnswer
+    created_at: Time
+
+
+class AgentsAnswer(msgspec.Struct, frozen=True):
+    agents: list[AgentAnswer]
+    total: int
 
 
 async def create(server: Server, call: Call) -> AgentAnswer:

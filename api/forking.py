@@ -1,7 +1,11 @@
 """The recording of a session, and forks: sessions that share its past."""
 
-from api.answers import ForkAnswer, Forked
+from typing import Literal
+
+import msgspec
+
 from api.bodies import ForkBody
+from api.fields import Time
 from api.routing import Call, Page, Route
 from api.server import Server
 from api.session_memory import FIND_ERRORS
@@ -9,6 +13,21 @@ from sandbox import format_time
 
 _BASE = "/api/v1/backtest/{session_id}"
 RECORDING_TYPE = "application/x-ndjson"
+
+
+class Forked(msgspec.Struct, frozen=True):
+    session_id: str
+    status: Literal["running"]
+    strategy_label: str
+
+
+class ForkAnswer(msgspec.Struct, frozen=True):
+    session_id: str
+    """Of the session that was forked."""
+    current_step: int
+    virtual_time: Time
+    forks: list[Forked]
+    count: int
 
 
 async def fork(server: Server, call: Call) -> ForkAnswer:

@@ -165,8 +165,13 @@ class JobTrade(msgspec.Struct, frozen=True):
 EquityPoint = tuple[Time, Money]
 
 
-class JobResult(msgspec.Struct, frozen=True):
+class JobSummary(msgspec.Struct, frozen=True):
+    """A result without equity curve and trades."""
+
     metrics: JobMetrics
+
+
+class JobResult(JobSummary, frozen=True):
     equity_curve: Annotated[
         list[EquityPoint] | None,
         Meta(description="At the start and at the end of each candle; null once it is deleted."),
@@ -174,12 +179,6 @@ class JobResult(msgspec.Struct, frozen=True):
     trades: Annotated[
         list[JobTrade] | None, Meta(description="Closed trades; null once they are deleted.")
     ]
-
-
-class JobSummary(msgspec.Struct, frozen=True):
-    """A result without equity curve and trades."""
-
-    metrics: JobMetrics
 
 
 class JobError(msgspec.Struct, frozen=True):
@@ -198,22 +197,14 @@ class JobItem(msgspec.Struct, frozen=True):
     finished_at: Time | None
     progress: Annotated[float, Meta(ge=0, le=1)]
     result: JobSummary | None
-    error: JobError | None
-
-
-class JobAnswer(msgspec.Struct, frozen=True):
-    id: str
-    status: JobStatus
-    config: JobConfig
-    submitted_at: Time
-    started_at: Time | None
-    finished_at: Time | None
-    progress: Annotated[float, Meta(ge=0, le=1)]
-    result: Annotated[JobResult | None, Meta(description="Of a job that is done.")]
     error: Annotated[
         JobError | None,
         Meta(description="Of a job that failed, or was cancelled for a reason that was given."),
     ]
+
+
+class JobAnswer(JobItem, frozen=True):
+    result: Annotated[JobResult | None, Meta(description="Of a job that is done.")]
 
 
 class JobsAnswer(msgspec.Struct, frozen=True):

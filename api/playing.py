@@ -8,17 +8,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from api.answers import (
-    CancelAnswer,
-    CancelOrderAnswer,
-    EndAnswer,
-    OrderAnswer,
-    StartedAnswer,
-    StepTexts,
-)
 from api.bodies import OrderBody
 from api.fields import money
+from api.order_answers import CancelOrderAnswer, OrderAnswer
 from api.routing import decode_body
+from api.session_answers import CancelAnswer, EndAnswer, StartedAnswer
+from api.step_answers import StepTexts
 from data.recording import (
     CancelOrderRecord,
     CancelRecord,

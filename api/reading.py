@@ -2,27 +2,23 @@
 
 from typing import Annotated
 
+import msgspec
 from msgspec import Meta
 
-from api.answers import (
+from api.account_answers import (
     BalanceAnswer,
     BalancesAnswer,
-    CandleAnswer,
-    CandlesAnswer,
     PortfolioAnswer,
     PositionAnswer,
     PositionsAnswer,
-    PriceAnswer,
-    PricesAnswer,
-    TickerAnswer,
 )
 from api.bodies import Body
-from api.fields import INTERVAL_TEXTS, money
+from api.fields import INTERVAL_TEXTS, Money, Time, money
 from api.routing import Call, Route
 from api.server import Server
 from api.session_memory import FIND_ERRORS
 from data.symbols import normalise_symbol
-from sandbox import format_time, interval_name, parse_interval
+from sandbox import Candle, Ticker, format_time, interval_name, parse_interval
 
 _BASE = "/api/v1/backtest/{session_id}"
 
@@ -39,6 +35,66 @@ class CandlesQuery(Body):
         | None
     ) = None
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+
+
+class PricesAnswer(msgspec.Struct, frozen=True):
+    prices: dict[str, Money]
+    virtual_time: Time
+
+
+class PriceAnswer(msgspec.Struct, frozen=True):
+    symbol: str
+    price: Money
+    virtual_time: Time
+
+
+class TickerAnswer(msgspec.Struct, frozen=True):
+    symbol: str
+    open: Money
+    high: Money
+    low: Money
+    close: Money
+    volume: Money
+    price_change: Money
+    price_change_pct: Money
+    virtual_time: Time
+
+    @classmethod
+    def of(cls, ticker: Ticker) -> "TickerAnswer":
+        return cls(
+            ticker.symbol,
+            money(ticker.open),
+            money(ticker.high),
+            money(ticker.low),
+            money(ticker.close),
+            money(ticker.volume),
+            money(ticker.price_change),
+            money(ticker.price_change_pct),
+            format_time(ticker.time),
+        )
+
+
+class CandleAnswer(msgspec.Struct, frozen=True):
+    open_time: Time
+    bucket: Time
+    open: Money
+    high: Money
+    low: Money
+    close: Money
+    volume: Money
+
+    @classmethod
+    def of(cls, candle: Candle) -> "CandleAnswer":
+        open_time = format_time(candle.open_time)
+        prices = (candle.open, candle.high, candle.low, candle.close, candle.volume)
+        return cls(open_time, open_time, *map(money, prices))
+
+
+class CandlesAnswer(msgspec.Struct, frozen=True):
+    symbol: str
+    interval: str
+    candles: list[CandleAnswer]
+    count: int
 
 
 async def prices(server: Server, call: Call) -> PricesAnswer:

@@ -7,10 +7,10 @@ from typing import Any
 import httpx
 import msgspec
 
-from api.answers import CancelAnswer, EndAnswer, StartAnswer, StartedAnswer
 from api.fingerprints import Fingerprints
 from api.playing import Refusal
 from api.replaying import Reply
+from api.session_answers import CancelAnswer, EndAnswer, StartAnswer, StartedAnswer
 from data.errors import StorageUnavailable
 from data.recording import (
     CancelOrderRecord,

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 from msgspec import UNSET
 
-from api.answers import PortfolioAnswer
+from api.account_answers import PortfolioAnswer
 from api.fingerprints import Difference, Fingerprints, differences, fingerprint
 from api.playing import Player, digested, recorded_config, refused, start_digest
 from api.problems import STATUS

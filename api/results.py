@@ -5,7 +5,10 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
-from api.answers import (
+from api.bodies import Body
+from api.fields import money, optional_money
+from api.order_answers import TradeAnswer, TradesAnswer
+from api.result_answers import (
     BestAnswer,
     CompareAnswer,
     Comparison,
@@ -19,23 +22,12 @@ from api.answers import (
     RiskAnswer,
     SlippageAnswer,
     SnapshotAnswer,
-    TradeAnswer,
-    TradesAnswer,
 )
-from api.bodies import Body
-from api.fields import money, optional_money
 from api.routing import Call, Route
 from api.server import Server
 from api.trading import TradesQuery
 from data.errors import SessionNotFound
-from data.results import (
-    RANKED,
-    best_session,
-    load_by_pair,
-    load_equity,
-    load_metrics,
-    load_trades,
-)
+from data.results import RANKED, best_session, load_by_pair, load_equity, load_metrics, load_trades
 from data.sessions import SessionRecord, get_session
 from data.store import Store
 from sandbox import InvalidParameter, InvalidState, Metrics, format_time, interval_name

@@ -7,15 +7,6 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from api.answers import (
-    CancelAnswer,
-    CreateAnswer,
-    FastAnswer,
-    SessionAnswer,
-    SessionsAnswer,
-    StartAnswer,
-    StepAnswer,
-)
 from api.bodies import (
     BatchBody,
     Body,
@@ -31,17 +22,19 @@ from api.playing import Played, started
 from api.retries import Asked, asked, require_same
 from api.routing import Call, Encoded, Route
 from api.server import Server
+from api.session_answers import (
+    CancelAnswer,
+    CreateAnswer,
+    SessionAnswer,
+    SessionsAnswer,
+    StartAnswer,
+)
 from api.session_memory import FIND_ERRORS
+from api.step_answers import FastAnswer, StepAnswer
 from data.accounts import Agent, get_agent
 from data.catalogue import Series
 from data.fee_schedules import fee_schedule
-from data.sessions import (
-    SessionRecord,
-    SortBy,
-    create_session,
-    list_sessions,
-    session_of_key,
-)
+from data.sessions import SessionRecord, SortBy, create_session, list_sessions, session_of_key
 from data.symbols import normalise_exchange, normalise_symbol
 from sandbox import (
     InvalidParameter,

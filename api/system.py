@@ -1,13 +1,42 @@
 """What the server is and has: health, counters, the range of the data, its own description."""
 
-from api.answers import DataRangeAnswer, Gap, HealthAnswer
-from api.fields import optional_time
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from api.fields import Time, optional_time
 from api.routing import Call, Page, Route
 from api.server import Server
 from api.version import VERSION
 from sandbox import format_time
 
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Gap(msgspec.Struct, frozen=True):
+    exchange: str
+    symbol: str
+    start: Time
+    end: Time
+
+
+class DataRangeAnswer(msgspec.Struct, frozen=True):
+    earliest: Time | None
+    latest: Time | None
+    total_pairs: int
+    intervals_available: list[str]
+    data_gaps: list[Gap]
+    pairs: list[str]
+    synthetic: Annotated[
+        bool, Meta(description="Whether the data, or some of it, is the synthetic sample market.")
+    ]
+
+
+class HealthAnswer(msgspec.Struct, frozen=True):
+    status: Literal["ok"]
+    version: str
+    open_sessions: int
 
 
 async def health(server: Server, call: Call) -> HealthAnswer:

@@ -5,10 +5,16 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from api.answers import CancelOrderAnswer, OrderAnswer, OrdersAnswer, TradeAnswer, TradesAnswer
 from api.bodies import Body, OrderBody
 from api.fields import Symbol
 from api.live import Live
+from api.order_answers import (
+    CancelOrderAnswer,
+    OrderAnswer,
+    OrdersAnswer,
+    TradeAnswer,
+    TradesAnswer,
+)
 from api.playing import Played
 from api.retries import Asked
 from api.routing import Call, Encoded, Route

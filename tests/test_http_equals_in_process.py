@@ -20,7 +20,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from api.answers import MetricsAnswer
+from api.result_answers import MetricsAnswer
 from data.fee_schedules import FILE_NAME
 from sandbox import Order, Portfolio, Session, Ticker, format_time
 from sandbox import Step as StepMade

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 import httpx
 import msgspec
 
-from api.answers import OrderAnswer, PortfolioAnswer, TradeAnswer
+from api.account_answers import PortfolioAnswer
 from api.bodies import OrderBody
+from api.order_answers import OrderAnswer, TradeAnswer
 from api.playing import Player
 from data.sample import sample_market
 from data.validation import CandleColumns
