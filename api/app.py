@@ -36,6 +36,7 @@ from api import (
     strategies,
     sweeps,
     system,
+    templates,
     tokens,
     trading,
 )
@@ -80,6 +81,7 @@ ROUTES: tuple[Route, ...] = (
     *executions.ROUTES,
     *runs.ROUTES,
     *jobs.ROUTES,
+    *templates.ROUTES,
     *strategies.ROUTES,
     *sweeps.ROUTES,
     *backtest_results.ROUTES,

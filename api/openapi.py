@@ -53,6 +53,7 @@ _TAGS = {
     "executions": "prepare and execute",
     "runs": "runs",
     "jobs": "jobs",
+    "templates": "jobs",
     "strategies": "strategies",
     "backtests": "backtests",
     "backtest_results": "backtests",

@@ -1,0 +1,304 @@
+"""What a job is to run: read from a request, checked, and made a run."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from api.bodies import Body
+from api.fields import (
+    INTERVAL_SECONDS,
+    INTERVAL_TEXTS,
+    BasisPoints,
+    Money,
+    Positive,
+    Symbol,
+    Time,
+    TimeGiven,
+    money,
+)
+from api.problems import renamed
+from api.routing import with_numbers
+from api.server import Server
+from data.catalogue import Series
+from data.fee_schedules import fee_schedule
+from data.importer import DEFAULT_EXCHANGE
+from data.jobs import RunSpec
+from data.store import now
+from data.strategies import StoredStrategy, get_strategy
+from data.symbols import normalise_symbol
+from sandbox import InvalidParameter, SessionConfig, format_time, interval_name, parse_time
+from sandbox.clock import parse_interval
+from sandbox.errors import NoPrice, shown
+from sandbox.fees import FeeModel
+from sandbox.money import plain
+from sandbox.strategies import TEMPLATES, Strategy, compile_strategy
+
+MOST_YEARS = 5
+"""Between the start and the end of a job."""
+
+
+class JobBody(Body):
+    """What to run. One of ``template_id``, ``card`` and ``strategy_id`` says by which strategy."""
+
+    has_strategy = True
+
+    template_id: (
+        Annotated[str, Meta(description="See `GET /api/v1/strategy-templates`.")] | None
+    ) = None
+    params: Annotated[dict[str, Any] | None, Meta(description="Of the template.")] = None
+    card: Annotated[
+        dict[str, Any] | None,
+        Meta(description="A strategy card, instead of a template."),
+    ] = None
+    strategy_id: (
+        Annotated[
+            str,
+            Meta(
+                description="A stored strategy: it says what this request leaves out.",
+                max_length=100,
+            ),
+        ]
+        | None
+    ) = None
+    symbols: Annotated[list[Symbol], Meta(min_length=1, max_length=100)] | None = None
+    timeframe: (
+        Annotated[str | int, Meta(extra_json_schema={"enum": [*INTERVAL_TEXTS, *INTERVAL_SECONDS]})]
+        | None
+    ) = None
+    start: Annotated[
+        TimeGiven | None, Meta(description="The first candle is the one that opens at or after it.")
+    ] = None
+    end: Annotated[
+        TimeGiven | None, Meta(description="The last candle is the one that opens at or before it.")
+    ] = None
+    capital: Positive | None = None
+    leverage: Annotated[
+        Any,
+        Meta(
+            description="1: there are no perpetuals to be had with more.",
+            extra_json_schema={"enum": [1, "1"]},
+        ),
+    ] = 1
+    fee_model: FeeModel = "fixed_bps"
+    fee_bps: Annotated[
+        BasisPoints | None, Meta(description="Of `fixed_bps` only; left out: 5.")
+    ] = None
+
+
+class JobConfig(msgspec.Struct, frozen=True):
+    """What a job was asked for, resolved."""
+
+    template_id: str | None
+    params: dict[str, Any] | None
+    card: dict[str, Any] | None
+    strategy_id: str | None
+    symbols: list[str]
+    timeframe: Annotated[str, Meta(examples=["1h"])]
+    start: Time
+    end: Time
+    capital: Money
+    leverage: int
+    fee_model: FeeModel
+    fee_bps: Annotated[str | None, Meta(examples=["5"])]
+    """Of ``fixed_bps`` only."""
+
+
+def plan(server: Server, account_id: str, body: JobBody) -> tuple[JobConfig, RunSpec]:
+    """What a job is asked for, resolved and checked against the data, and the run that it is.
+
+    Raises ``InvalidParameter``, ``StrategyNotFound``, and ``NoPrice`` where there is no data.
+    """
+    stored = None
+    if body.strategy_id is not None:
+        stored = get_strategy(server.store, account_id, body.strategy_id)
+    content = _content(body, stored)
+    interval, pairs = _market(body, content, stored)
+    _require_no_leverage(body.leverage)
+    if body.capital is None:
+        raise _missing("capital", '"10000"')
+    start, end = _span(body)
+    first, last = -(-start // interval) * interval, end // interval * interval + interval
+    strategy = _compiled(content | {"timeframe": interval_name(interval), "symbols": pairs})
+    _require_one_price(strategy, pairs)
+    currency = _require_data(server, pairs, interval, first, last)
+    session = _session(
+        server,
+        body,
+        start_time=first,
+        end_time=last,
+        starting_balance=body.capital,
+        candle_interval=interval // 1000,
+        currency=currency,
+    )
+    spec = RunSpec(
+        strategy=strategy.content,
+        exchange=DEFAULT_EXCHANGE,
+        pairs=pairs,
+        start_time=first,
+        end_time=last,
+        interval=interval,
+        starting_balance=plain(session.starting_balance),
+        config={"currency": currency, **session.costs.fees.settings()},
+    )
+    return _config(body, strategy, spec, start, end), spec
+
+
+def _market(
+    body: JobBody, content: dict[str, Any], stored: StoredStrategy | None
+) -> tuple[int, list[str]]:
+    """The interval and the symbols: as the request says, or else the strategy."""
+    timeframe = body.timeframe or content.get("timeframe") or (stored and stored.timeframe)
+    symbols = body.symbols or content.get("symbols") or (stored and stored.universe)
+    if not timeframe:
+        raise _missing("timeframe", "1h")
+    if not symbols:
+        raise _missing("symbols", '["BTCUSDT"]')
+    interval = parse_interval(timeframe, "timeframe")
+    return interval, list(dict.fromkeys(normalise_symbol(symbol) for symbol in symbols))
+
+
+def _require_no_leverage(leverage: Any) -> None:
+    if leverage is True or leverage not in (1, "1"):
+        raise InvalidParameter(
+            "leverage", f"must be 1, got {shown(leverage)}: there are no perpetuals yet"
+        )
+
+
+def _require_one_price(strategy: Strategy, pairs: list[str]) -> None:
+    """Raise ``InvalidParameter`` for several symbols and a strategy that names prices of one."""
+    template = TEMPLATES.get(strategy.content.get("template", ""))
+    names_prices = strategy.content.get("grid") or (template and template.is_of_one_symbol)
+    if len(pairs) > 1 and names_prices:
+        raise InvalidParameter("symbols", "must be one, for its prices are those of one symbol")
+
+
+def _session(server: Server, body: JobBody, **settings: Any) -> SessionConfig:
+    """The session that the job's run is; what is wrong with it is named as the request does."""
+    fees: dict[str, Any] = {"fee_model": body.fee_model}
+    if body.fee_bps is not None:
+        fees["fee_bps"] = body.fee_bps
+    if body.fee_model == "match_exchange":
+        fees["fee_schedule"] = fee_schedule(DEFAULT_EXCHANGE, server.settings.home)
+    try:
+        return SessionConfig(**settings, **fees)
+    except InvalidParameter as refusal:
+        raise renamed(refusal, {"starting_balance": "capital", "end_time": "end"}) from None
+
+
+def _config(body: JobBody, strategy: Strategy, spec: RunSpec, start: int, end: int) -> JobConfig:
+    return JobConfig(
+        template_id=strategy.content.get("template"),
+        params=strategy.content.get("parameters"),
+        card=strategy.content if strategy.kind == "card" else None,
+        strategy_id=body.strategy_id,
+        symbols=spec.pairs,
+        timeframe=interval_name(spec.interval),
+        start=format_time(start),
+        end=format_time(end),
+        capital=money(Decimal(spec.starting_balance)),
+        leverage=1,
+        fee_model=body.fee_model,
+        fee_bps=spec.config.get("fee_bps"),
+    )
+
+
+def _content(body: JobBody, stored: StoredStrategy | None) -> dict[str, Any]:
+    """The strategy's content: what the request says, over what the stored strategy does."""
+    if body.card is not None and (body.template_id is not None or body.params is not None):
+        raise InvalidParameter("card", "goes without template_id and params; leave one of them out")
+    if body.card is not None:
+        if {"template", "source"} & body.card.keys():
+            raise InvalidParameter("card", "must be a card; a template is named by template_id")
+        return dict(with_numbers(body.card))
+    base = dict(stored.content) if stored is not None else {}
+    template_id = body.template_id or base.get("template")
+    if template_id is None:
+        if body.params is not None:
+            raise InvalidParameter("params", "go with a template; name it by template_id")
+        if not base:
+            raise InvalidParameter(
+                "template_id", "is required, or else card or strategy_id: what is to be run"
+            )
+        return base
+    params = base.get("parameters", {}) if template_id == base.get("template") else {}
+    if stored is None and body.params is None:
+        raise InvalidParameter("params", "is required: the parameters of the template, as {…}")
+    scope = {name: base[name] for name in ("timeframe", "symbols") if name in base}
+    return scope | {"template": template_id, "parameters": params | with_numbers(body.params or {})}
+
+
+def _compiled(content: dict[str, Any]) -> Strategy:
+    """The strategy; what is wrong with it is named as the request does."""
+    try:
+        return compile_strategy(content)
+    except InvalidParameter as refusal:
+        if "template" in content:
+            raise renamed(refusal, {"template": "template_id", "parameters": "params"}) from None
+        if "source" in content:
+            raise
+        raise renamed(refusal, {}, within="card.") from None
+
+
+def _span(body: JobBody) -> tuple[int, int]:
+    """The start and the end, both included, in milliseconds."""
+    if body.start is None:
+        raise _missing("start", '"2025-01-01T00:00:00Z"')
+    if body.end is None:
+        raise _missing("end", '"2025-06-01T00:00:00Z"')
+    start, end = parse_time(body.start, "start"), parse_time(body.end, "end")
+    if start >= end:
+        raise InvalidParameter("end", "must be after start")
+    if end > now():
+        raise InvalidParameter("end", "must not be in the future")
+    if end > _years_later(start):
+        raise InvalidParameter("end", f"may be at most {MOST_YEARS} years after start")
+    return start, end
+
+
+def _years_later(start: int) -> int:
+    """The same day and time 5 years later; 29 February becomes 1 March."""
+    day = datetime.fromtimestamp(start // 1000, UTC)
+    try:
+        later = day.replace(year=day.year + MOST_YEARS)
+    except ValueError:
+        later = day.replace(year=day.year + MOST_YEARS, month=3, day=1)
+    return int(later.timestamp()) * 1000 + start % 1000
+
+
+def _missing(field: str, example: str) -> InvalidParameter:
+    return InvalidParameter(field, f"is required, such as {example}")
+
+
+def _require_data(server: Server, pairs: list[str], interval: int, start: int, end: int) -> str:
+    """The currency of the pairs, all of which have candles in the time, fine enough."""
+    by_symbol: dict[str, list[Series]] = {}
+    for each in server.catalogue.series():
+        if each.exchange == DEFAULT_EXCHANGE and each.symbol in pairs:
+            by_symbol.setdefault(each.symbol, []).append(each)
+    for symbol in pairs:
+        series = by_symbol.get(symbol, [])
+        there = [each for each in series if each.start < end and each.end > start]
+        if not there:
+            has = "; ".join(
+                f"from {format_time(each.start)} to {format_time(each.end)}" for each in series
+            )
+            raise NoPrice(
+                f"there are no candles of {symbol} in the job's time"
+                + (
+                    f", but {has}" if has else "; GET /api/v1/market/data-range tells what there is"
+                ),
+                symbol=symbol,
+            )
+        finest = min(each.interval for each in there)
+        if finest > interval:
+            raise InvalidParameter(
+                "timeframe",
+                f"must be {interval_name(finest)} or more: {symbol} has no finer candles then",
+            )
+    quotes = sorted({each.quote for series in by_symbol.values() for each in series})
+    if len(quotes) > 1:
+        raise InvalidParameter("symbols", f"must be of one currency, not of {', '.join(quotes)}")
+    return quotes[0]
