@@ -9,25 +9,19 @@ from msgspec import Meta
 
 from api.bodies import Body
 from api.engines import check_engine
-from api.fields import (
-    INTERVAL_SECONDS,
-    INTERVAL_TEXTS,
-    NUMBER_PATTERN,
-    Symbol,
-    TimeGiven,
-)
+from api.fields import INTERVAL_SECONDS, INTERVAL_TEXTS, NUMBER_PATTERN, Symbol, TimeGiven
 from api.plain_json import JsonObject, empty_object, json_object
 from api.problems import renamed
 from api.runner import session_config
 from api.server import Server
+from api.spans import PastSpan, past_span
 from data.backtests import BacktestSetup
 from data.errors import InvalidSymbol
 from data.importer import DEFAULT_EXCHANGE
 from data.jobs import RunSpec
-from data.store import now
 from data.strategies import StoredStrategy
 from data.symbols import normalise_symbol
-from sandbox import InvalidParameter, interval_name, parse_time
+from sandbox import InvalidParameter, interval_name
 from sandbox.clock import DAY, parse_interval
 from sandbox.errors import shown
 from sandbox.money import (
@@ -159,7 +153,7 @@ def plan(
     _require_no_features(config)
     interval = parse_interval(config.timeframe, "config.timeframe")
     symbol = _symbol(config.symbol)
-    first, last = _span(server, config, interval)
+    span = _span(server, config, interval)
     bars = parse_number("config.bars_per_year", config.bars_per_year)
     if not 0 < bars <= _MOST_BARS:
         raise InvalidParameter("config.bars_per_year", f"must be above 0, at most {_MOST_BARS}")
@@ -202,8 +196,8 @@ def plan(
         engine=engine,
         exchange=DEFAULT_EXCHANGE,
         pairs=[symbol],
-        start_time=first,
-        end_time=last,
+        start_time=span.first,
+        end_time=span.last,
         interval=interval,
         starting_balance=plain(capital),
         config=_session_config(server, symbol, fee_rate, slipped),
@@ -249,21 +243,18 @@ def _symbol(text: str) -> str:
         raise InvalidParameter("config.symbol", refusal.message) from None
 
 
-def _span(server: Server, config: BacktestConfig, interval: int) -> tuple[int, int]:
-    """From the open of the first candle to the completion of the last, in milliseconds."""
-    start = parse_time(config.start_date, "config.start_date")
-    end = parse_time(config.end_date, "config.end_date")
-    if start >= end:
-        raise InvalidParameter("config.end_date", "must be after start_date")
-    if end > now():
-        raise InvalidParameter("config.end_date", "must not be in the future")
+def _span(server: Server, config: BacktestConfig, interval: int) -> PastSpan:
+    span = past_span(
+        config.start_date,
+        config.end_date,
+        interval,
+        start_field="config.start_date",
+        end_field="config.end_date",
+    )
     most = server.settings.max_span_days
-    if end - start > most * DAY:
+    if span.end - span.start > most * DAY:
         raise InvalidParameter("config.end_date", f"may be at most {most} days after start_date")
-    first, last = -(-start // interval) * interval, end // interval * interval + interval
-    if first >= last:
-        raise InvalidParameter("config.end_date", "no candle opens from start_date to end_date")
-    return first, last
+    return span
 
 
 def _compiled(

@@ -22,14 +22,14 @@ from api.fields import (
 from api.problems import renamed
 from api.routing import with_numbers
 from api.server import Server
+from api.spans import PastSpan, past_span
 from data.catalogue import Series
 from data.fee_schedules import fee_schedule
 from data.importer import DEFAULT_EXCHANGE
 from data.jobs import RunSpec
-from data.store import now
 from data.strategies import StoredStrategy, get_strategy
 from data.symbols import normalise_symbol
-from sandbox import InvalidParameter, SessionConfig, format_time, interval_name, parse_time
+from sandbox import InvalidParameter, SessionConfig, format_time, interval_name
 from sandbox.clock import parse_interval
 from sandbox.errors import NoPrice, shown
 from sandbox.fees import FeeModel
@@ -119,16 +119,15 @@ def plan(server: Server, account_id: str, body: JobBody) -> tuple[JobConfig, Run
     _require_no_leverage(body.leverage)
     if body.capital is None:
         raise _missing("capital", '"10000"')
-    start, end = _span(body)
-    first, last = -(-start // interval) * interval, end // interval * interval + interval
+    span = _span(body, interval)
     strategy = _compiled(content | {"timeframe": interval_name(interval), "symbols": pairs})
     _require_one_price(strategy, pairs)
-    currency = _require_data(server, pairs, interval, first, last)
+    currency = _require_data(server, pairs, interval, span)
     session = _session(
         server,
         body,
-        start_time=first,
-        end_time=last,
+        start_time=span.first,
+        end_time=span.last,
         starting_balance=body.capital,
         candle_interval=interval // 1000,
         currency=currency,
@@ -137,13 +136,13 @@ def plan(server: Server, account_id: str, body: JobBody) -> tuple[JobConfig, Run
         strategy=strategy.content,
         exchange=DEFAULT_EXCHANGE,
         pairs=pairs,
-        start_time=first,
-        end_time=last,
+        start_time=span.first,
+        end_time=span.last,
         interval=interval,
         starting_balance=plain(session.starting_balance),
         config={"currency": currency, **session.costs.fees.settings()},
     )
-    return _config(body, strategy, spec, start, end), spec
+    return _config(body, strategy, spec, span), spec
 
 
 def _market(
@@ -188,7 +187,7 @@ def _session(server: Server, body: JobBody, **settings: Any) -> SessionConfig:
         raise renamed(refusal, {"starting_balance": "capital", "end_time": "end"}) from None
 
 
-def _config(body: JobBody, strategy: Strategy, spec: RunSpec, start: int, end: int) -> JobConfig:
+def _config(body: JobBody, strategy: Strategy, spec: RunSpec, span: PastSpan) -> JobConfig:
     return JobConfig(
         template_id=strategy.content.get("template"),
         params=strategy.content.get("parameters"),
@@ -196,8 +195,8 @@ def _config(body: JobBody, strategy: Strategy, spec: RunSpec, start: int, end: i
         strategy_id=body.strategy_id,
         symbols=spec.pairs,
         timeframe=interval_name(spec.interval),
-        start=format_time(start),
-        end=format_time(end),
+        start=format_time(span.start),
+        end=format_time(span.end),
         capital=money(Decimal(spec.starting_balance)),
         leverage=1,
         fee_model=body.fee_model,
@@ -242,20 +241,15 @@ def _compiled(content: dict[str, Any]) -> Strategy:
         raise renamed(refusal, {}, within="card.") from None
 
 
-def _span(body: JobBody) -> tuple[int, int]:
-    """The start and the end, both included, in milliseconds."""
+def _span(body: JobBody, interval: int) -> PastSpan:
     if body.start is None:
         raise _missing("start", '"2025-01-01T00:00:00Z"')
     if body.end is None:
         raise _missing("end", '"2025-06-01T00:00:00Z"')
-    start, end = parse_time(body.start, "start"), parse_time(body.end, "end")
-    if start >= end:
-        raise InvalidParameter("end", "must be after start")
-    if end > now():
-        raise InvalidParameter("end", "must not be in the future")
-    if end > _years_later(start):
+    span = past_span(body.start, body.end, interval, start_field="start", end_field="end")
+    if span.end > _years_later(span.start):
         raise InvalidParameter("end", f"may be at most {MOST_YEARS} years after start")
-    return start, end
+    return span
 
 
 def _years_later(start: int) -> int:
@@ -272,7 +266,7 @@ def _missing(field: str, example: str) -> InvalidParameter:
     return InvalidParameter(field, f"is required, such as {example}")
 
 
-def _require_data(server: Server, pairs: list[str], interval: int, start: int, end: int) -> str:
+def _require_data(server: Server, pairs: list[str], interval: int, span: PastSpan) -> str:
     """The currency of the pairs, all of which have candles in the time, fine enough."""
     by_symbol: dict[str, list[Series]] = {}
     for each in server.catalogue.series():
@@ -280,7 +274,7 @@ def _require_data(server: Server, pairs: list[str], interval: int, start: int, e
             by_symbol.setdefault(each.symbol, []).append(each)
     for symbol in pairs:
         series = by_symbol.get(symbol, [])
-        there = [each for each in series if each.start < end and each.end > start]
+        there = [each for each in series if each.start < span.last and each.end > span.first]
         if not there:
             has = "; ".join(
                 f"from {format_time(each.start)} to {format_time(each.end)}" for each in series

@@ -15,14 +15,15 @@ from api.exchanges import known_exchange
 from api.fields import INTERVAL_SECONDS, INTERVAL_TEXTS, Symbol, Time
 from api.routing import Call, Route
 from api.server import Server
+from api.spans import given_span
 from data.catalogue import Series, effective_imports
 from data.importer import latest_import
 from data.jobs import RunSpec, job_not_found
 from data.preparations import Preparation, SourceType, get_preparation, put_preparation
 from data.store import now
 from data.symbols import normalise_symbol
-from sandbox import InvalidParameter, format_time, interval_name, parse_time
-from sandbox.clock import HOUR, parse_interval
+from sandbox import InvalidParameter, format_time, interval_name
+from sandbox.clock import HOUR, candle_span, parse_interval
 from sandbox.errors import NoPrice, shown
 
 BASE = "/api/v1/backtest/{exchangeId}/{type}"
@@ -155,9 +156,7 @@ def _plan_preparation(server: Server, call: Call) -> Preparation:
     source_type = _type(call)
     exchange = known_exchange(server, call.path["exchangeId"])
     symbol = normalise_symbol(body.instrument)
-    start, end = parse_time(body.start, "from"), parse_time(body.end, "to")
-    if start >= end:
-        raise InvalidParameter("to", "must be after from")
+    start, end = given_span(body.start, body.end, "from", "to")
     of_symbol = [
         each
         for each in server.catalogue.series()
@@ -174,9 +173,11 @@ def _plan_preparation(server: Server, call: Call) -> Preparation:
         raise InvalidParameter(
             "cadence", f"must be {interval_name(own)} or more: there are no finer candles then"
         )
-    first = max(start, min(each.start for each in there))
-    last = min(end, max(each.end for each in there))
-    first, last = -(-first // interval) * interval, last // interval * interval
+    first, last = candle_span(
+        max(start, min(each.start for each in there)),
+        min(end, max(each.end for each in there)),
+        interval,
+    )
     if first >= last:
         raise InvalidParameter("to", f"must be a candle of {interval_name(interval)} after from")
     number = effective_imports(server.store, exchange, [symbol], latest_import(server.store))[

@@ -8,7 +8,7 @@ from typing import Any
 from data.errors import MarketPruned
 from data.importer import latest_import
 from data.store import Store
-from sandbox.clock import INTERVALS, interval_name
+from sandbox.clock import INTERVALS, candle_span, interval_name
 
 Span = tuple[int, int]
 """From, and to but not including, in milliseconds since the epoch."""
@@ -153,8 +153,7 @@ def holes(series: list[Series]) -> list[Span]:
     for each in sorted(series, key=lambda one: one.interval):
         spans = _between(each.start, each.end, each.gaps)
         free = _between(start, end, candles)
-        aligned = [(-(-a // each.interval) * each.interval, b // each.interval * each.interval)
-                   for a, b in free]  # fmt: skip
+        aligned = [candle_span(a, b, each.interval) for a, b in free]
         time_line = _union(time_line + _common(spans, [(a, b) for a, b in aligned if a < b]))
         candles = _union(candles + spans)
     return _between(start, end, time_line)

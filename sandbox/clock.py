@@ -55,6 +55,17 @@ def interval_name(length: int) -> str:
     return _NAMES[length]
 
 
+def candle_span(start: int, end: int, interval: int) -> tuple[int, int]:
+    """From the open of the first to the completion of the last candle that lies between two times.
+
+    All in milliseconds. If there is no such candle, the one is not before the other.
+
+    >>> candle_span(10, 31, 10), candle_span(11, 19, 10)
+    ((10, 30), (20, 10))
+    """
+    return -(-start // interval) * interval, end // interval * interval
+
+
 def parse_time(value: object, field: str = "time") -> int:
     """Milliseconds since the epoch of an ISO 8601 string, a ``datetime``, or milliseconds.
 

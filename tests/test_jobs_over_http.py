@@ -269,6 +269,8 @@ def test_the_span_is_refused_where_the_document_says_so(api: Api) -> None:
     assert field(start="2025-01-11", end="2025-01-10") == "end"
     assert field(end=soon.isoformat()) == "end"
     assert field(start="2019-06-30T23:59:59Z", end="2024-07-01") == "end"
+    between = refused(api, start="2025-01-10T10:10", end="2025-01-10T10:50")
+    assert between["message"] == "end: no candle opens from start to end"
     exactly = refused(api, start="2019-07-01", end="2024-07-01")
     assert exactly["code"] == "NO_DATA", "5 years are allowed, there are only no candles"
     assert refused(api, start="2016-02-29", end="2021-03-01")["code"] == "NO_DATA"

@@ -19,7 +19,7 @@ from sandbox import (
     format_time,
     parse_time,
 )
-from sandbox.clock import DAY, EARLIEST, HOUR, LATEST, MINUTE
+from sandbox.clock import DAY, EARLIEST, HOUR, INTERVALS, LATEST, MINUTE, candle_span
 from sandbox.money import smallest_float_from
 
 
@@ -225,3 +225,26 @@ def test_many_cancelled_expiries_are_forgotten() -> None:
     assert len(made._exchange._events) < 200
     made.step(60)
     assert made.order(kept.id).status == "expired"
+
+
+@given(
+    start=st.integers(-3 * DAY, 3 * DAY),
+    length=st.integers(0, 3 * DAY),
+    interval=st.sampled_from([*INTERVALS.values()]),
+)
+def test_the_candles_of_a_time_are_those_that_lie_in_it(
+    start: int, length: int, interval: int
+) -> None:
+    end = start + length
+    opens = [
+        time
+        for time in range(-4 * DAY, 7 * DAY, interval)
+        if start <= time and time + interval <= end
+    ]
+
+    first, last = candle_span(start, end, interval)
+
+    if opens:
+        assert (first, last) == (opens[0], opens[-1] + interval)
+    else:
+        assert first >= last
