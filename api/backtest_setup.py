@@ -312,12 +312,8 @@ def _session_config(
         "fee_rate": plain(commission),
         "slippage": {"model": "fixed_bps", "bps": plain(multiply(slippage, _BPS))},
     }
-    quotes = [
-        each.quote
-        for each in server.catalogue.series()
-        if each.exchange == DEFAULT_EXCHANGE and each.symbol == symbol
-    ]
-    return config | ({"currency": quotes[0]} if quotes else {})
+    series = server.catalogue.of_symbol(DEFAULT_EXCHANGE, symbol)
+    return config | ({"currency": series[0].quote} if series else {})
 
 
 def _json_number(number: Decimal) -> float | int:

@@ -22,8 +22,8 @@ from api.fields import (
 from api.problems import renamed
 from api.routing import with_numbers
 from api.server import Server
-from api.spans import PastSpan, past_span
-from data.catalogue import Series
+from api.spans import PastSpan, no_candles, past_span
+from data.catalogue import by_symbol
 from data.fee_schedules import fee_schedule
 from data.importer import DEFAULT_EXCHANGE
 from data.jobs import RunSpec
@@ -31,7 +31,7 @@ from data.strategies import StoredStrategy, get_strategy
 from data.symbols import normalise_symbol
 from sandbox import InvalidParameter, SessionConfig, format_time, interval_name
 from sandbox.clock import parse_interval
-from sandbox.errors import NoPrice, shown
+from sandbox.errors import shown
 from sandbox.fees import FeeModel
 from sandbox.money import plain
 from sandbox.strategies import TEMPLATES, Strategy, compile_strategy
@@ -268,31 +268,23 @@ def _missing(field: str, example: str) -> InvalidParameter:
 
 def _require_data(server: Server, pairs: list[str], interval: int, span: PastSpan) -> str:
     """The currency of the pairs, all of which have candles in the time, fine enough."""
-    by_symbol: dict[str, list[Series]] = {}
-    for each in server.catalogue.series():
-        if each.exchange == DEFAULT_EXCHANGE and each.symbol in pairs:
-            by_symbol.setdefault(each.symbol, []).append(each)
+    groups = by_symbol(server.catalogue.series())
+    quotes = set()
     for symbol in pairs:
-        series = by_symbol.get(symbol, [])
+        series = groups.get((DEFAULT_EXCHANGE, symbol), [])
         there = [each for each in series if each.start < span.last and each.end > span.first]
         if not there:
-            has = "; ".join(
-                f"from {format_time(each.start)} to {format_time(each.end)}" for each in series
-            )
-            raise NoPrice(
-                f"there are no candles of {symbol} in the job's time"
-                + (
-                    f", but {has}" if has else "; GET /api/v1/market/data-range tells what there is"
-                ),
-                symbol=symbol,
-            )
+            told = "GET /api/v1/market/data-range tells what there is"
+            raise no_candles(symbol, "in the job's time", series, told, symbol=symbol)
         finest = min(each.interval for each in there)
         if finest > interval:
             raise InvalidParameter(
                 "timeframe",
                 f"must be {interval_name(finest)} or more: {symbol} has no finer candles then",
             )
-    quotes = sorted({each.quote for series in by_symbol.values() for each in series})
+        quotes.add(series[0].quote)
     if len(quotes) > 1:
-        raise InvalidParameter("symbols", f"must be of one currency, not of {', '.join(quotes)}")
-    return quotes[0]
+        raise InvalidParameter(
+            "symbols", f"must be of one currency, not of {', '.join(sorted(quotes))}"
+        )
+    return quotes.pop()

@@ -3,7 +3,6 @@
 The id is a digest of what was asked for and of the import that last changed the candles.
 """
 
-from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import msgspec
@@ -15,8 +14,8 @@ from api.exchanges import known_exchange
 from api.fields import INTERVAL_SECONDS, INTERVAL_TEXTS, Symbol, Time
 from api.routing import Call, Route
 from api.server import Server
-from api.spans import given_span
-from data.catalogue import Series, effective_imports
+from api.spans import given_span, no_candles
+from data.catalogue import effective_imports
 from data.importer import latest_import
 from data.jobs import RunSpec, job_not_found
 from data.preparations import Preparation, SourceType, get_preparation, put_preparation
@@ -24,7 +23,7 @@ from data.store import now
 from data.symbols import normalise_symbol
 from sandbox import InvalidParameter, format_time, interval_name
 from sandbox.clock import HOUR, candle_span, parse_interval
-from sandbox.errors import NoPrice, shown
+from sandbox.errors import shown
 
 BASE = "/api/v1/backtest/{exchangeId}/{type}"
 STARTING_BALANCE = "10000"
@@ -157,14 +156,11 @@ def _plan_preparation(server: Server, call: Call) -> Preparation:
     exchange = known_exchange(server, call.path["exchangeId"])
     symbol = normalise_symbol(body.instrument)
     start, end = given_span(body.start, body.end, "from", "to")
-    of_symbol = [
-        each
-        for each in server.catalogue.series()
-        if (each.exchange, each.symbol) == (exchange, symbol)
-    ]
-    there = [each for each in of_symbol if each.start < end and each.end > start]
+    series = server.catalogue.of_symbol(exchange, symbol)
+    there = [each for each in series if each.start < end and each.end > start]
     if not there:
-        raise _no_candles(exchange, symbol, of_symbol)
+        listed = f"GET /api/v1/exchange/{exchange}/instruments lists what there is"
+        raise no_candles(symbol, "then", series, listed, instrument=symbol)
     own = min(each.interval for each in there)
     interval = own
     if body.cadence not in (None, _OWN_CADENCE):
@@ -200,19 +196,6 @@ def _plan_preparation(server: Server, call: Call) -> Preparation:
         import_number=number,
         started_at=started_at,
         finished_at=started_at,
-    )
-
-
-def _no_candles(exchange: str, symbol: str, series: Sequence[Series]) -> NoPrice:
-    has = "; ".join(f"from {format_time(each.start)} to {format_time(each.end)}" for each in series)
-    return NoPrice(
-        f"there are no candles of {symbol} then"
-        + (
-            f", but {has}"
-            if has
-            else f"; GET /api/v1/exchange/{exchange}/instruments lists what there is"
-        ),
-        instrument=symbol,
     )
 
 

@@ -1,10 +1,13 @@
-"""The time that a run is of, as a request says it."""
+"""The time that a run is of, as a request says it, and what is said where it has no candles."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
+from data.catalogue import Series
 from data.store import now
-from sandbox import InvalidParameter, parse_time
+from sandbox import InvalidParameter, format_time, parse_time
 from sandbox.clock import candle_span
+from sandbox.errors import NoPrice
 
 
 class PastSpan(NamedTuple):
@@ -42,6 +45,15 @@ def past_span(start: str, end: str, interval: int, *, start_field: str, end_fiel
             end_field, f"no candle opens from {_bare(start_field)} to {_bare(end_field)}"
         )
     return PastSpan(start_time, end_time, first, last)
+
+
+def no_candles(
+    symbol: str, when: str, series: Iterable[Series], otherwise: str, /, **details: str
+) -> NoPrice:
+    """That a symbol has no candles in a time, and in which it has; or else, ``otherwise``."""
+    has = "; ".join(f"from {format_time(each.start)} to {format_time(each.end)}" for each in series)
+    rest = f", but {has}" if has else f"; {otherwise}"
+    return NoPrice(f"there are no candles of {symbol} {when}{rest}", **details)
 
 
 def _bare(field: str) -> str:

@@ -79,6 +79,12 @@ class Catalogue:
         with self._lock:
             return self._series(latest_import(self._store) if as_of is None else as_of)
 
+    def of_symbol(self, exchange: str, symbol: str) -> list[Series]:
+        """The series of one symbol as of the latest import, the finest first."""
+        return [
+            each for each in self.series() if (each.exchange, each.symbol) == (exchange, symbol)
+        ]
+
     def data_range(self, as_of: int | None = None) -> DataRange:
         """The times, symbols, intervals and holes of all series as of an import number."""
         with self._lock:
@@ -107,6 +113,14 @@ class Catalogue:
             _make_room(self._markets)
             self._markets[number] = _read_series(self._store, number)
         return self._markets[number]
+
+
+def by_symbol(series: Iterable[Series]) -> dict[tuple[str, str], list[Series]]:
+    """Series by exchange and symbol, in their order."""
+    groups: dict[tuple[str, str], list[Series]] = {}
+    for each in series:
+        groups.setdefault((each.exchange, each.symbol), []).append(each)
+    return groups
 
 
 def effective_imports(
@@ -212,14 +226,12 @@ def _read_series(store: Store, as_of: int) -> tuple[Series, ...]:
 
 
 def _range(series: tuple[Series, ...]) -> DataRange:
-    by_symbol: dict[tuple[str, str], list[Series]] = {}
-    for each in series:
-        by_symbol.setdefault((each.exchange, each.symbol), []).append(each)
+    groups = by_symbol(series)
     finest = min((each.interval for each in series), default=None)
     return DataRange(
         earliest=min((each.start for each in series), default=None),
         latest=max(each.end for each in series) - SECOND if series else None,
-        total_pairs=len(by_symbol),
+        total_pairs=len(groups),
         intervals_available=tuple(
             interval_name(length)
             for length in INTERVALS.values()
@@ -227,7 +239,7 @@ def _range(series: tuple[Series, ...]) -> DataRange:
         ),
         data_gaps=tuple(
             Hole(exchange, symbol, start, end)
-            for (exchange, symbol), group in by_symbol.items()
+            for (exchange, symbol), group in groups.items()
             for start, end in holes(group)
         ),
     )

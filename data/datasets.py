@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import NamedTuple
 
-from data.catalogue import Series, Span, covered
+from data.catalogue import Series, Span, by_symbol, covered
 from data.importer import DEFAULT_EXCHANGE
 from sandbox import InvalidParameter
 from sandbox.clock import DAY, INTERVALS, interval_name, parse_time
@@ -46,7 +46,7 @@ def list_datasets(series: Iterable[Series]) -> list[Dataset]:
     """Every year of every symbol at every interval that its candles make, and where there are
     several years, all of them. Linear in their number and in the holes."""
     found = []
-    for group in _by_symbol(series).values():
+    for group in by_symbol(series).values():
         for interval in INTERVALS.values():
             spans = covered(group, interval)
             if not spans:
@@ -71,7 +71,7 @@ def find_dataset(series: Sequence[Series], dataset_id: str) -> Dataset:
     exchange, symbol, interval, *times = match.groups()
     text = "-".join(time for time in times if time is not None)
     _span(text)
-    group = _by_symbol(series).get((exchange or DEFAULT_EXCHANGE, symbol.upper()), [])
+    group = by_symbol(series).get((exchange or DEFAULT_EXCHANGE, symbol.upper()), [])
     spans = covered(group, INTERVALS[interval])
     found = _dataset(group, INTERVALS[interval], text, spans) if spans else None
     if found is None:
@@ -84,13 +84,6 @@ def find_dataset(series: Sequence[Series], dataset_id: str) -> Dataset:
             dataset_id=match[0],
         )
     return found
-
-
-def _by_symbol(series: Iterable[Series]) -> dict[tuple[str, str], list[Series]]:
-    groups: dict[tuple[str, str], list[Series]] = {}
-    for each in series:
-        groups.setdefault((each.exchange, each.symbol), []).append(each)
-    return groups
 
 
 def _dataset(

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from data.catalogue import Series
+from data.catalogue import Series, by_symbol
 from data.store import Store
 from sandbox.clock import DAY
 
@@ -34,12 +34,9 @@ def listings(store: Store, exchange: str, series: Iterable[Series]) -> list[List
 
     Reads a day of candles of each.
     """
-    by_symbol: dict[str, list[Series]] = {}
-    for each in series:
-        if each.exchange == exchange:
-            by_symbol.setdefault(each.symbol, []).append(each)
+    groups = by_symbol(each for each in series if each.exchange == exchange)
     # The candles that go on the longest, and of these the finest.
-    latest = [min(group, key=lambda one: (-one.end, one.interval)) for group in by_symbol.values()]
+    latest = [min(group, key=lambda one: (-one.end, one.interval)) for group in groups.values()]
     quotes = _quotes(store, exchange, latest)
     return [
         Listing(
@@ -50,7 +47,7 @@ def listings(store: Store, exchange: str, series: Iterable[Series]) -> list[List
             max(each.end for each in group),
             quotes[symbol],
         )
-        for symbol, group in sorted(by_symbol.items())
+        for (_, symbol), group in sorted(groups.items())
         if symbol in quotes
     ]
 
