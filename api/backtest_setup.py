@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from api.bodies import Body
 from api.engines import check_engine
-from api.fields import INTERVAL_SECONDS, INTERVAL_TEXTS, NUMBER_PATTERN, Symbol, TimeGiven
+from api.fields import IntervalGiven, Symbol, TimeGiven, number_given
 from api.plain_json import JsonObject, empty_object, json_object
 from api.problems import renamed
 from api.runner import session_config
@@ -49,11 +49,6 @@ _SIZES: dict[SizeType, str] = {
 """In what unit an entry is sized, in the words of a card."""
 
 
-def _number(example: Any, **bounds: Any) -> Meta:
-    schema = {"type": ["number", "string"], "pattern": NUMBER_PATTERN, "examples": [example]}
-    return Meta(extra_json_schema=schema | bounds)
-
-
 class BacktestConfig(Body):
     """Over what a strategy is run, and how its results are read."""
 
@@ -64,21 +59,19 @@ class BacktestConfig(Body):
     end_date: Annotated[
         TimeGiven, Meta(description="The last candle is the one that opens at or before it.")
     ]
-    timeframe: Annotated[
-        str | int, Meta(extra_json_schema={"enum": [*INTERVAL_TEXTS, *INTERVAL_SECONDS]})
-    ] = "1d"
+    timeframe: IntervalGiven = "1d"
     bars_per_year: Annotated[
         Any,
+        number_given(252, exclusiveMinimum=0, maximum=_MOST_BARS),
         Meta(
             description="Kept with the backtest. Metrics are annualised by the calendar, of 365"
             " days, whatever it says."
         ),
-        _number(252, exclusiveMinimum=0, maximum=_MOST_BARS),
     ] = 252
     risk_free_rate: Annotated[
         Any,
+        number_given(0.02, minimum=-0.5, maximum=1),
         Meta(description="A yearly rate, as a fraction, for the Sharpe and Sortino ratios."),
-        _number(0.02, minimum=-0.5, maximum=1),
     ] = 0
     size_type: Annotated[
         SizeType | None,

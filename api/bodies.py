@@ -7,11 +7,10 @@ from msgspec import UNSET, Meta, UnsetType
 
 from api.fields import (
     EXCHANGE_PATTERN,
-    INTERVAL_SECONDS,
-    INTERVAL_TEXTS,
     NUMBER_PATTERN,
     BasisPoints,
     Fraction,
+    IntervalGiven,
     Name,
     Percent,
     Positive,
@@ -50,13 +49,7 @@ class CreateBody(Body):
     start_time: TimeGiven
     end_time: TimeGiven
     starting_balance: Positive = 10_000
-    candle_interval: Annotated[
-        str | int,
-        Meta(
-            description="A name, or seconds.",
-            extra_json_schema={"enum": [*INTERVAL_TEXTS, *INTERVAL_SECONDS]},
-        ),
-    ] = "1m"
+    candle_interval: Annotated[IntervalGiven, Meta(description="A name, or seconds.")] = "1m"
     strategy_label: Name = ""
     agent_id: (
         Annotated[str, Meta(max_length=100, description="Left out: the key's agent.")] | None

@@ -1,11 +1,11 @@
 """What can be traded where: exchanges and their instruments, with the data that there is."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from api.fields import Time
+from api.fields import Time, one_of
 from api.problems import NotFound
 from api.routing import Call, Route
 from api.server import Server
@@ -18,7 +18,7 @@ from sandbox.errors import shown
 VenueType = Literal["cex"]
 Segment = Literal["spot", "futures"]
 
-_SEGMENTS: dict[str, Segment] = {"spot": "spot", "futures": "futures"}
+_SEGMENTS: tuple[Segment, ...] = get_args(Segment)
 _ONE = "/api/v1/exchange/{exchangeId}"
 
 LastPrice = Annotated[float, Meta(description="Close of the last candle.")]
@@ -149,7 +149,7 @@ def known_exchange(server: Server, text: str) -> str:
 
 def _segment(call: Call) -> Segment:
     name = call.path["segment"]
-    segment = _SEGMENTS.get(name)
+    segment = one_of(_SEGMENTS, name)
     if segment is None:
         there = " and ".join(_SEGMENTS)
         raise NotFound(f"there is no segment {shown(name)!r}, but {there}", segment=shown(name))

@@ -1,13 +1,16 @@
 """Kinds of fields that requests and answers share, and how amounts and times are written."""
 
+from collections.abc import Iterable
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from msgspec import Meta
 
 from data.sessions import SessionStatus
 from sandbox import format_time
 from sandbox.clock import INTERVALS
+
+Choice = TypeVar("Choice")
 
 Money = Annotated[
     str, Meta(pattern=r"^-?\d+\.\d{2,}$", examples=["10000.00"], description="A decimal number.")
@@ -30,7 +33,7 @@ _TIME_PATTERN = (
 )
 
 
-def _number(example: Any, **bounds: Any) -> Meta:
+def number_given(example: Any, **bounds: Any) -> Meta:
     """How a number that is received is described; what it may be is checked by who uses it."""
     schema = {"type": ["string", "number"], "pattern": NUMBER_PATTERN, "examples": [example]}
     return Meta(
@@ -39,10 +42,10 @@ def _number(example: Any, **bounds: Any) -> Meta:
     )
 
 
-Positive = Annotated[Any, _number("0.1", exclusiveMinimum=0, maximum=10**16)]
-Fraction = Annotated[Any, _number("0.001", minimum=0, maximum=1)]
-Percent = Annotated[Any, _number(10, minimum=0, maximum=100)]
-BasisPoints = Annotated[Any, _number(5, minimum=0, maximum=5000)]
+Positive = Annotated[Any, number_given("0.1", exclusiveMinimum=0, maximum=10**16)]
+Fraction = Annotated[Any, number_given("0.001", minimum=0, maximum=1)]
+Percent = Annotated[Any, number_given(10, minimum=0, maximum=100)]
+BasisPoints = Annotated[Any, number_given(5, minimum=0, maximum=5000)]
 TimeGiven = Annotated[
     str,
     Meta(
@@ -63,8 +66,16 @@ Symbol = Annotated[
 INTERVAL_SECONDS = [length // 1000 for length in INTERVALS.values()]
 INTERVAL_TEXTS = [*INTERVALS, *map(str, INTERVAL_SECONDS)]
 """What an interval may be as text: its name, or seconds."""
+IntervalGiven = Annotated[
+    str | int, Meta(extra_json_schema={"enum": [*INTERVAL_TEXTS, *INTERVAL_SECONDS]})
+]
 Status = SessionStatus
 Name = Annotated[str, Meta(max_length=200)]
+
+
+def one_of(choices: Iterable[Choice], given: str) -> Choice | None:
+    """The one of ``choices`` that is ``given``; None if it is none of them."""
+    return next((each for each in choices if each == given), None)
 
 
 def money(amount: Decimal) -> str:

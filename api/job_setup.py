@@ -8,17 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from api.bodies import Body
-from api.fields import (
-    INTERVAL_SECONDS,
-    INTERVAL_TEXTS,
-    BasisPoints,
-    Money,
-    Positive,
-    Symbol,
-    Time,
-    TimeGiven,
-    money,
-)
+from api.fields import BasisPoints, IntervalGiven, Money, Positive, Symbol, Time, TimeGiven, money
 from api.problems import renamed
 from api.routing import with_numbers
 from api.server import Server
@@ -64,10 +54,7 @@ class JobBody(Body):
         | None
     ) = None
     symbols: Annotated[list[Symbol], Meta(min_length=1, max_length=100)] | None = None
-    timeframe: (
-        Annotated[str | int, Meta(extra_json_schema={"enum": [*INTERVAL_TEXTS, *INTERVAL_SECONDS]})]
-        | None
-    ) = None
+    timeframe: IntervalGiven | None = None
     start: Annotated[
         TimeGiven | None, Meta(description="The first candle is the one that opens at or after it.")
     ] = None

@@ -3,7 +3,7 @@
 The id is a digest of what was asked for and of the import that last changed the candles.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import msgspec
 from msgspec import Meta
@@ -11,7 +11,7 @@ from msgspec import Meta
 from api.bodies import Body
 from api.derived_ids import derived_id
 from api.exchanges import known_exchange
-from api.fields import INTERVAL_SECONDS, INTERVAL_TEXTS, Symbol, Time
+from api.fields import INTERVAL_SECONDS, INTERVAL_TEXTS, Symbol, Time, one_of
 from api.routing import Call, Route
 from api.server import Server
 from api.spans import given_span, no_candles
@@ -30,7 +30,7 @@ STARTING_BALANCE = "10000"
 """Of every execution, in the instrument's quote currency."""
 
 _OWN_CADENCE = "1s"
-_TYPES: dict[str, SourceType] = {"ticker": "ticker", "kline": "kline"}
+_TYPES: tuple[SourceType, ...] = get_args(SourceType)
 
 StateName = Literal["New", "Started", "Completed", "Aborted", "Failed"]
 TimeOrDate = Annotated[
@@ -201,7 +201,7 @@ def _plan_preparation(server: Server, call: Call) -> Preparation:
 
 def _type(call: Call) -> SourceType:
     name = call.path["type"]
-    source_type = _TYPES.get(name)
+    source_type = one_of(_TYPES, name)
     if source_type is None:
         raise InvalidParameter("type", f"{shown(name)!r} is none of {', '.join(_TYPES)}")
     return source_type

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from api.bodies import Body
-from api.fields import INTERVAL_SECONDS, INTERVAL_TEXTS, Symbol, Time
+from api.fields import IntervalGiven, Symbol, Time
 from api.plain_json import JsonObject, empty_object, json_object
 from api.problems import renamed
 from api.routing import Call, Empty, Route
@@ -32,9 +32,6 @@ Description = Annotated[str, Meta(max_length=10_000)]
 Universe = Annotated[
     list[Symbol], Meta(max_length=100, description="The symbols that it is meant for.")
 ]
-Timeframe = Annotated[
-    str | int, Meta(extra_json_schema={"enum": [*INTERVAL_TEXTS, *INTERVAL_SECONDS]})
-]
 Pipeline = Annotated[
     JsonObject,
     Meta(
@@ -48,7 +45,7 @@ class StrategyBody(Body):
     name: StrategyName
     description: Description = ""
     universe: Universe = msgspec.field(default_factory=list)
-    timeframe: Timeframe = "1d"
+    timeframe: IntervalGiven = "1d"
     pipeline_config: Pipeline = msgspec.field(default_factory=empty_object)
 
 
@@ -56,7 +53,7 @@ class StrategyChange(Body):
     name: StrategyName | UnsetType = UNSET
     description: Description | UnsetType = UNSET
     universe: Universe | UnsetType = UNSET
-    timeframe: Timeframe | UnsetType = UNSET
+    timeframe: IntervalGiven | UnsetType = UNSET
     pipeline_config: Pipeline | UnsetType = UNSET
 
 
