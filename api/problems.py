@@ -125,12 +125,21 @@ class InternalError(SandboxError):
 def renamed(
     refusal: InvalidParameter, names: Mapping[str, str], within: str = ""
 ) -> InvalidParameter:
-    """The refusal, of the field as the request names it: by ``names``, and ``within`` another."""
+    """The refusal, of the field as the request names it: by ``names``, and ``within`` another.
+
+    A name may be that of the field as a whole, or of its first part.
+    """
     field = str(refusal.details["field"])
     first, dot, rest = field.partition(".")
-    details = {key: value for key, value in refusal.details.items() if key != "field"}
-    message = refusal.message.removeprefix(f"{field}: ")
-    return InvalidParameter(within + names.get(first, first) + dot + rest, message, **details)
+    name = names.get(field) or names.get(first, first) + dot + rest
+    return named(refusal, within + name if name else within.removesuffix("."))
+
+
+def named(refusal: InvalidParameter, field: str) -> InvalidParameter:
+    """The refusal, of another field."""
+    message = refusal.message.removeprefix(f"{refusal.details['field']}: ")
+    others = {key: value for key, value in refusal.details.items() if key != "field"}
+    return InvalidParameter(field, message, **others)
 
 
 def wall_time() -> str:

@@ -11,6 +11,7 @@ from msgspec import Meta
 
 from api.bodies import Body
 from api.fields import BasisPoints, Time, optional_time
+from api.problems import renamed
 from api.routing import Call, Route, with_numbers
 from api.server import Server
 from data.datasets import Dataset, find_dataset, list_datasets
@@ -273,7 +274,7 @@ def _plan(server: Server, body: RunBody) -> tuple[_Request, RunSpec]:
             slippage={"model": "fixed_bps", "bps": body.slippage},
         )
     except InvalidParameter as refusal:
-        raise _renamed(refusal) from None
+        raise renamed(refusal, {"fee_bps": "fees", "slippage.bps": "slippage"}) from None
     fees = config.costs.fees.settings()
     slippage_bps = plain(multiply(config.costs.fixed, Decimal(10_000)))
     request = _Request(
@@ -307,7 +308,7 @@ def _compiled(body: RunBody, dataset: Dataset) -> Strategy:
     try:
         strategy = compile_strategy(content)
     except InvalidParameter as refusal:
-        raise _renamed(refusal, within="strategy.") from None
+        raise renamed(refusal, {}, within="strategy.") from None
     if any(normalise_symbol(each) != dataset.symbol for each in strategy.symbols or ()):
         raise InvalidParameter(
             "strategy.symbols", f"must be [{dataset.symbol!r}], the dataset's, or left out"
@@ -320,15 +321,6 @@ def _compiled(body: RunBody, dataset: Dataset) -> Strategy:
         )
     scope = {"timeframe": timeframe, "symbols": [dataset.symbol]}
     return compile_strategy(strategy.content | scope)
-
-
-def _renamed(refusal: InvalidParameter, within: str = "") -> InvalidParameter:
-    """The refusal, of the field as the request names it."""
-    field = str(refusal.details["field"])
-    names = {"fee_bps": "fees", "slippage.bps": "slippage", "strategy": "strategy"}
-    name = names.get(field) or (within + field).rstrip(".")
-    details = {key: value for key, value in refusal.details.items() if key != "field"}
-    return InvalidParameter(name, refusal.message.removeprefix(f"{field}: "), **details)
 
 
 def _state(record: JobRecord, request: _Request, metrics: RunMetrics | None) -> RunState:

@@ -6,18 +6,13 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from api.backtest_answers import (
-    BASE,
-    BacktestResultAnswer,
-    TaskStartedAnswer,
-    executed,
-    result_of,
-)
+from api.backtest_answers import BASE, BacktestResultAnswer, TaskStartedAnswer, executed, result_of
 from api.backtest_metrics import HIGHER_IS_BETTER, RANKABLE, Flat, flat_metrics
 from api.backtest_setup import BacktestConfig, Plan, plan
-from api.backtests import EngineName, StrategyId
+from api.backtests import BacktestBody, EngineName, StrategyId
 from api.bodies import Body
 from api.plain_json import JsonObject, json_object
+from api.problems import named
 from api.routing import Call, Route, decode_body
 from api.server import Server
 from data.backtests import create_backtests, new_backtest_id
@@ -31,7 +26,11 @@ from sandbox.strategies import TEMPLATES
 MOST_CONFIGS = 50
 """Of one sweep."""
 
-_CAPITAL = {"initial_capital": 100_000, "commission": 0.0005, "slippage": 0.0005}
+_CAPITAL = {
+    each.name: each.default
+    for each in msgspec.structs.fields(BacktestBody)
+    if each.name in ("initial_capital", "commission", "slippage")
+}
 """What entries may set beside the configuration, with its defaults."""
 _CONFIG = BacktestConfig.__struct_fields__
 _PARAMETERS = "signal_plugin_params"
@@ -228,10 +227,9 @@ def _of_entry(
         return refusal  # It is said once, for all entries.
     bare = field.removeprefix(f"{_PARAMETERS}.")
     first = field.partition(".")[0]
-    named = said(bare) if bare in parameters else said(first) + field.removeprefix(first)
-    message = refusal.message.partition(": ")[2]
-    details = {key: value for key, value in refusal.details.items() if key != "field"}
-    return InvalidParameter(named, message, **details)
+    return named(
+        refusal, said(bare) if bare in parameters else said(first) + field.removeprefix(first)
+    )
 
 
 def _parameters_of(stored: StoredStrategy, key: Any) -> set[str]:

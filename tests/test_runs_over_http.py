@@ -279,6 +279,8 @@ def test_a_program_that_fails_says_why(api: Api) -> None:
         ({"strategy": CARD | {"timeframe": "1m"}}, "strategy.timeframe"),
         ({"strategy": CARD | {"symbols": ["ETHUSDT"]}}, "strategy.symbols"),
         ({"strategy": CARD | {"entry": 5}}, "strategy.entry"),
+        ({"strategy": CARD | {"strategy": 5}}, "strategy.strategy"),
+        ({"strategy": CARD | {"fee_bps": 5}}, "strategy.fee_bps"),
         ({"leverage": 2}, "leverage"),
     ],
 )
