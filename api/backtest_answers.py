@@ -5,16 +5,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from api.backtest_metrics import (
-    Flat,
-    StructuredMetrics,
-    flat_metrics,
-    structured_metrics,
-)
+from api.backtest_metrics import Flat, StructuredMetrics, flat_metrics, structured_metrics
 from api.backtest_setup import BacktestRunConfig
 from api.fields import Time
 from data.backtests import BacktestRecord, BacktestStatus
-from data.jobs import JobRecord
 from sandbox import format_time
 
 BASE = "/api/v1/backtests"
@@ -65,28 +59,12 @@ def result_of(record: BacktestRecord) -> BacktestResultAnswer:
     return BacktestResultAnswer(**fields, structured_metrics=structured)
 
 
-def executed(job: JobRecord) -> BacktestRecord:
-    """The backtest that a job of one run was submitted for, as the job left it."""
-    asked = msgspec.convert(job.request["backtest"], BacktestRecord)
-    return msgspec.structs.replace(
-        asked,
-        job_id=job.job_id,
-        run_number=0,
-        changed_at=job.submitted_at,
-        job_status=job.status,
-        finished_at=job.finished_at,
-        job_error=job.error_message,
-        payload_is_deleted=job.payload_deleted_at is not None,
-        outcome=job.outcomes[0],
-    )
-
-
 def metrics_of(record: BacktestRecord) -> Flat:
     """The flat metrics of a backtest; those of one that has not run are none."""
     if record.set_metrics is not None:
         return record.set_metrics
-    if record.outcome is not None and record.outcome.summary is not None:
-        return flat_metrics(record.outcome.summary)
+    if record.run is not None and record.run.summary is not None:
+        return flat_metrics(record.run.summary)
     return {} if record.error is None else {"error": record.error}
 
 

@@ -115,10 +115,9 @@ async def _result(server: Server, call: Call, export: Export, read: Any) -> byte
         )
     hidden = record.hides_equity if export == "equity" else record.hides_trades
     content: bytes | None = None
-    if record.has_files and not hidden:
-        assert record.job_id is not None
-        assert record.run_number is not None
-        directory = run_directory(server.settings.home, record.job_id, record.run_number)
+    run = record.run
+    if run is not None and run.has_files and not hidden:
+        directory = run_directory(server.settings.home, run.job_id, run.run_number)
         content = await server.in_thread(read, directory, export)
     if content is None:
         raise InvalidState(

@@ -1,7 +1,6 @@
 """Backtests: a stored strategy with what it is to be run with, kept, changed and executed."""
 
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -14,10 +13,10 @@ from api.backtest_answers import (
     TaskStartedAnswer,
     answer_of,
     equity_curve_uri,
-    executed,
     result_of,
     trades_uri,
 )
+from api.backtest_jobs import backtest_request, cancel_if_running, executed, swept
 from api.backtest_metrics import SET_SCHEMA, set_metrics
 from api.backtest_setup import BacktestConfig, Plan, plan, planned_again
 from api.bodies import Body, NoBody
@@ -28,6 +27,7 @@ from api.routing import Call, Empty, Route
 from api.server import Server
 from data.backtests import (
     BacktestRecord,
+    BacktestRun,
     BacktestStatus,
     change_backtest,
     create_backtests,
@@ -141,8 +141,9 @@ async def change(server: Server, call: Call) -> BacktestAnswer:
         changes["hides_equity"] = body.equity_curve_uri is None
     if body.status is not UNSET:
         changes["status"] = body.status
-        if record.is_under_way and body.status != "running":
-            await _stop(server, record)
+        run = record.run
+        if run is not None and run.is_under_way and body.status != "running":
+            await _stop(server, call.account_id, run)
             if body.status == "pending":
                 await _on(server, forget_execution, call)
     return answer_of(await _on(server, change_backtest, call, **changes))
@@ -152,10 +153,11 @@ async def delete(server: Server, call: Call) -> Empty:
     """Delete a backtest. Its run is cancelled; of a sweep, when none of its backtests is left."""
     record = await _found(server, call)
     await _on(server, delete_backtest, call)
-    if record.is_under_way:
-        assert record.job_id is not None
-        if not await server.in_thread(has_backtests, server.store, record.job_id):
-            await _cancel(server, call.account_id, record.job_id)
+    run = record.run
+    if run is not None and run.is_under_way:
+        is_followed = await server.in_thread(has_backtests, server.store, run.job_id)
+        if not is_followed:
+            await cancel_if_running(server, call.account_id, run.job_id)
     return Empty()
 
 
@@ -202,19 +204,20 @@ async def _execute(server: Server, call: Call) -> JobRecord:
     account_id, backtest_id = call.account_id, call.path["backtest_id"]
     if backtest_id in server.executing:
         await _found(server, call)  # Of another account, it does not exist.
-        raise _is_running()
+        raise _running_error()
     server.executing.add(backtest_id)
     try:
         record = await _found(server, call)
         if record.status == "running" or record.is_under_way:
-            raise _is_running()
+            raise _running_error()
         planned = await server.in_thread(_plan_again, server, record)
-        request = {"backtest": msgspec.to_builtins(_without_run(record))}
-        job = await server.jobs.submit(account_id, "backtests", [planned.spec], request)
+        job = await server.jobs.submit(
+            account_id, "backtests", [planned.spec], backtest_request(record)
+        )
         try:
             await server.in_thread(save_execution, server.store, account_id, backtest_id, job)
         except BaseException:
-            await _cancel(server, account_id, job.job_id)
+            await cancel_if_running(server, account_id, job.job_id)
             raise
         return job
     finally:
@@ -224,24 +227,6 @@ async def _execute(server: Server, call: Call) -> JobRecord:
 def _plan_again(server: Server, record: BacktestRecord) -> Plan:
     stored = get_strategy(server.store, record.account_id, record.strategy_id)
     return planned_again(server, stored, record)
-
-
-def _without_run(record: BacktestRecord) -> BacktestRecord:
-    """What is kept of a backtest with its job: all but what an earlier run has made of it."""
-    return msgspec.structs.replace(
-        record,
-        job_id=None,
-        run_number=None,
-        set_status=None,
-        set_metrics=None,
-        hides_trades=False,
-        hides_equity=False,
-        job_status=None,
-        finished_at=None,
-        job_error=None,
-        payload_is_deleted=False,
-        outcome=None,
-    )
 
 
 async def _found(server: Server, call: Call) -> BacktestRecord:
@@ -263,25 +248,18 @@ def _require_own(field: str, given: str | None, own: str | None) -> None:
         )
 
 
-async def _stop(server: Server, record: BacktestRecord) -> None:
+async def _stop(server: Server, account_id: str, run: BacktestRun) -> None:
     """Cancel the run of a backtest, which is under way; raises ``InvalidState`` of a sweep's."""
-    assert record.job_id is not None
-    job = await server.jobs.get(record.account_id, record.job_id)
-    if "sweep" in job.request:
+    if swept(await server.jobs.get(account_id, run.job_id)) is not None:
         raise InvalidState(
             "the backtest is run as one of a sweep, which ends as a whole: wait for it, or delete"
             " all of its backtests",
             status="running",
         )
-    await _cancel(server, record.account_id, record.job_id)
+    await cancel_if_running(server, account_id, run.job_id)
 
 
-async def _cancel(server: Server, account_id: str, job_id: str) -> None:
-    with suppress(InvalidState):  # It may have ended in the meantime.
-        await server.jobs.cancel(account_id, job_id)
-
-
-def _is_running() -> InvalidState:
+def _running_error() -> InvalidState:
     return InvalidState(
         "the backtest is running already; wait until it has ended", status="running"
     )

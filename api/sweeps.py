@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from api.backtest_answers import BASE, BacktestResultAnswer, TaskStartedAnswer, executed, result_of
+from api.backtest_answers import BASE, BacktestResultAnswer, TaskStartedAnswer, result_of
+from api.backtest_jobs import SweepRequest, cancel_if_running, executed, sweep_request, swept
 from api.backtest_metrics import HIGHER_IS_BETTER, RANKABLE, Flat, flat_metrics
 from api.backtest_setup import BacktestConfig, Plan, plan
 from api.backtests import BacktestBody, EngineName, StrategyId
@@ -15,9 +16,9 @@ from api.plain_json import JsonObject, json_object
 from api.problems import named
 from api.routing import Call, Route, decode_body
 from api.server import Server
-from data.backtests import create_backtests, new_backtest_id
+from data.backtests import BacktestRun, create_backtests, new_backtest_id
 from data.errors import JobNotFound
-from data.jobs import JobRecord, RunOutcome
+from data.jobs import JobRecord, JobStatus
 from data.strategies import StoredStrategy, get_strategy
 from sandbox import InvalidParameter
 from sandbox.errors import shown
@@ -40,6 +41,14 @@ _SUMMARY = (
 )  # fmt: skip
 
 TaskStatus = Literal["PENDING", "STARTED", "PROGRESS", "SUCCESS", "FAILURE"]
+_STATUSES: dict[JobStatus, TaskStatus] = {
+    "queued": "PENDING",
+    "running": "STARTED",
+    "done": "SUCCESS",
+    "failed": "FAILURE",
+    "cancelled": "FAILURE",
+}
+
 Progress = Annotated[float, Meta(ge=0, le=1)]
 TaskError = Annotated[str, Meta(description="Of a task of status `FAILURE`: why, in words.")]
 
@@ -134,13 +143,13 @@ async def sweep(server: Server, call: Call) -> SweepAnswer:
         msgspec.structs.replace(each.spec, overrides=entry)
         for each, entry in zip(plans, entries, strict=True)
     ]
-    request = {"sweep": {"rank_metric": body.rank_metric, "backtest_ids": ids}}
+    request = sweep_request(SweepRequest(body.rank_metric, ids))
     job = await server.jobs.submit(call.account_id, "backtests", specs, request)
     setups = {id: each.setup for id, each in zip(ids, plans, strict=True)}
     try:
         await server.in_thread(create_backtests, server.store, call.account_id, setups, job.job_id)
     except BaseException:
-        await server.jobs.cancel(call.account_id, job.job_id)
+        await cancel_if_running(server, call.account_id, job.job_id)
         raise
     return SweepAnswer(job.job_id, "PENDING", len(plans))
 
@@ -158,18 +167,18 @@ async def task(server: Server, call: Call) -> BacktestTaskAnswer | SweepTaskAnsw
     error = None
     if status == "FAILURE":
         error = job.error_message or "it was cancelled"
-    if "sweep" in job.request:
-        board = _leaderboard(job) if status == "SUCCESS" else None
+    asked = swept(job)
+    if asked is not None:
+        board = _leaderboard(job, asked) if status == "SUCCESS" else None
         return SweepTaskAnswer(task_id, status, job.progress, board, error)
     result = result_of(executed(job)) if status == "SUCCESS" else None
     return BacktestTaskAnswer(task_id, status, job.progress, result, error)
 
 
 def _status(job: JobRecord) -> TaskStatus:
-    if job.status == "running":
-        return "PROGRESS" if job.progress else "STARTED"
-    ended: dict[str, TaskStatus] = {"queued": "PENDING", "done": "SUCCESS"}
-    return ended.get(job.status, "FAILURE")
+    if job.status == "running" and job.progress:
+        return "PROGRESS"
+    return _STATUSES[job.status]
 
 
 def _plans(
@@ -245,48 +254,40 @@ def _unknown_key(fields: Iterable[str], parameters: Iterable[str]) -> str:
     )
 
 
-def _leaderboard(job: JobRecord) -> Leaderboard:
-    sweep = job.request["sweep"]
-    metric: str = sweep["rank_metric"]
-    runs = zip(sweep["backtest_ids"], job.specs, job.outcomes, strict=True)
-    found = [
-        (backtest_id, spec.overrides, outcome, _figures(outcome))
-        for backtest_id, spec, outcome in runs
-    ]
-
-    def place(run: tuple[str, dict[str, Any], RunOutcome | None, Flat]) -> tuple[int, float]:
-        figures = run[3]
-        score = figures.get(metric)
-        if not isinstance(score, float | int):
-            return (1 if figures else 2), 0.0
-        return 0, -score if HIGHER_IS_BETTER[metric] else score
-
-    ranked = []
-    for rank, (backtest_id, overrides, outcome, figures) in enumerate(sorted(found, key=place), 1):
-        score = figures.get(metric)
-        ranked.append(
-            RankedRun(
-                rank,
-                backtest_id,
-                overrides,
-                "completed" if figures else "failed",
-                score if isinstance(score, float | int) else None,
-                metric,
-                {key: figures[key] for key in dict.fromkeys((*_SUMMARY, metric)) if figures},
-                None if figures else _error(outcome),
-            )
-        )
+def _leaderboard(job: JobRecord, asked: SweepRequest) -> Leaderboard:
+    metric = asked.rank_metric
+    runs = [BacktestRun.of(job, number) for number in range(len(job.specs))]
+    runs.sort(key=lambda run: _place(_figures(run).get(metric), metric, run))
+    ranked = [_ranked(rank, run, job, asked) for rank, run in enumerate(runs, 1)]
     return Leaderboard(ranked, len(ranked))
 
 
-def _figures(outcome: RunOutcome | None) -> Flat:
+def _place(score: object, metric: str, run: BacktestRun) -> tuple[int, float]:
+    """Sorts the best first; then those whose metric is undefined, then those that failed."""
+    if not isinstance(score, float | int):
+        return (2 if run.summary is None else 1), 0.0
+    return 0, -score if HIGHER_IS_BETTER[metric] else score
+
+
+def _ranked(rank: int, run: BacktestRun, job: JobRecord, asked: SweepRequest) -> RankedRun:
+    figures = _figures(run)
+    score = figures.get(asked.rank_metric)
+    keys = dict.fromkeys((*_SUMMARY, asked.rank_metric))
+    return RankedRun(
+        rank,
+        asked.backtest_ids[run.run_number],
+        job.specs[run.run_number].overrides,
+        "failed" if run.summary is None else "completed",
+        score if isinstance(score, float | int) else None,
+        asked.rank_metric,
+        {key: figures[key] for key in keys if figures},
+        run.error,
+    )
+
+
+def _figures(run: BacktestRun) -> Flat:
     """The flat metrics of a run; of one that failed, none."""
-    return flat_metrics(outcome.summary) if outcome is not None and outcome.summary else {}
-
-
-def _error(outcome: RunOutcome | None) -> str:
-    error = outcome.error if outcome is not None else None
-    return "the run was cancelled" if error is None else error.message
+    return {} if run.summary is None else flat_metrics(run.summary)
 
 
 ROUTES = [

@@ -11,20 +11,43 @@ from typing import Any, Literal
 import msgspec
 
 from data.errors import BacktestNotFound
-from data.jobs import UNFINISHED, JobRecord, JobStatus, RunOutcome
+from data.jobs import UNFINISHED, JobRecord, JobStatus, RunOutcome, RunSummary
 from data.store import Store, now
 from sandbox.errors import shown
 
 BacktestStatus = Literal["pending", "running", "completed", "failed"]
 
-_COLUMNS = (
-    "b.backtest_id, b.account_id, b.number, b.strategy_id, b.engine, b.initial_capital,"
-    " b.commission, b.slippage, b.config, b.job_id, b.run_number, b.set_status, b.set_metrics,"
-    " b.hides_trades, b.hides_equity, epoch_ms(b.created_at), epoch_ms(b.updated_at), j.status,"
-    " epoch_ms(j.finished_at), j.error_message, j.payload_deleted_at IS NOT NULL, r.outcome"
-)
-_JOINED = (
-    "backtests b LEFT JOIN jobs j ON j.job_id = b.job_id"
+_OWN_COLUMNS = {
+    "backtest_id": "b.backtest_id",
+    "account_id": "b.account_id",
+    "number": "b.number",
+    "strategy_id": "b.strategy_id",
+    "engine": "b.engine",
+    "initial_capital": "b.initial_capital",
+    "commission": "b.commission",
+    "slippage": "b.slippage",
+    "config": "b.config",
+    "set_status": "b.set_status",
+    "set_metrics": "b.set_metrics",
+    "hides_trades": "b.hides_trades",
+    "hides_equity": "b.hides_equity",
+    "created_at": "epoch_ms(b.created_at)",
+    "changed_at": "epoch_ms(b.updated_at)",
+}
+"""Of each field of a ``BacktestRecord``, but for its run."""
+_RUN_COLUMNS = {
+    "job_id": "j.job_id",
+    "run_number": "b.run_number",
+    "job_status": "j.status",
+    "finished_at": "epoch_ms(j.finished_at)",
+    "job_error": "j.error_message",
+    "payload_is_deleted": "j.payload_deleted_at IS NOT NULL",
+    "outcome": "r.outcome",
+}
+"""Of each field of a ``BacktestRun``."""
+_SELECT = (
+    f"SELECT {', '.join((*_OWN_COLUMNS.values(), *_RUN_COLUMNS.values()))}"
+    " FROM backtests b LEFT JOIN jobs j ON j.job_id = b.job_id"
     " LEFT JOIN job_runs r ON r.job_id = b.job_id AND r.run_number = b.run_number"
 )
 
@@ -43,6 +66,55 @@ class BacktestSetup(msgspec.Struct, frozen=True, kw_only=True):
     """As it was asked for, with its defaults."""
 
 
+class BacktestRun(msgspec.Struct, frozen=True, kw_only=True):
+    """One run of a job, as which a backtest was last executed."""
+
+    job_id: str
+    run_number: int
+    job_status: JobStatus
+    finished_at: int | None
+    """When the job ended, in milliseconds since the epoch."""
+    job_error: str | None
+    payload_is_deleted: bool
+    outcome: RunOutcome | None
+    """None until it has ended."""
+
+    @classmethod
+    def of(cls, job: JobRecord, run_number: int) -> "BacktestRun":
+        """A run of ``job``, as far as that is."""
+        return cls(
+            job_id=job.job_id,
+            run_number=run_number,
+            job_status=job.status,
+            finished_at=job.finished_at,
+            job_error=job.error_message,
+            payload_is_deleted=job.payload_deleted_at is not None,
+            outcome=job.outcomes[run_number],
+        )
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether it is queued or running."""
+        return self.job_status in UNFINISHED and self.outcome is None
+
+    @property
+    def summary(self) -> RunSummary | None:
+        """How it came out; None unless it was completed."""
+        return None if self.outcome is None else self.outcome.summary
+
+    @property
+    def error(self) -> str | None:
+        """Why it failed, in words."""
+        if self.outcome is not None:
+            return None if self.outcome.error is None else self.outcome.error.message
+        return None if self.is_under_way else self.job_error or "the run was cancelled"
+
+    @property
+    def has_files(self) -> bool:
+        """Whether it has left equity and trades, and they are still there."""
+        return self.summary is not None and not self.payload_is_deleted
+
+
 class BacktestRecord(BacktestSetup, frozen=True, kw_only=True):
     """A backtest as the store knows it, with its run; times in milliseconds since the epoch."""
 
@@ -50,9 +122,6 @@ class BacktestRecord(BacktestSetup, frozen=True, kw_only=True):
     account_id: str
     number: int
     """Counts the account's backtests in the order in which they were created."""
-    job_id: str | None = None
-    """Of its last execution."""
-    run_number: int | None = None
     set_status: BacktestStatus | None = None
     """By hand, in place of what the run says; so is ``set_metrics``."""
     set_metrics: dict[str, Any] | None = None
@@ -61,49 +130,40 @@ class BacktestRecord(BacktestSetup, frozen=True, kw_only=True):
     created_at: int
     changed_at: int
     """When something of it was last set, or its execution began."""
-    job_status: JobStatus | None = None
-    finished_at: int | None = None
-    """When its job ended."""
-    job_error: str | None = None
-    payload_is_deleted: bool = False
-    outcome: RunOutcome | None = None
-    """Of its run; None until it has ended."""
+    run: BacktestRun | None = None
+    """Of its last execution."""
 
     @property
     def is_under_way(self) -> bool:
         """Whether its run is queued or running."""
-        return self.job_status in UNFINISHED and self.outcome is None
+        return self.run is not None and self.run.is_under_way
 
     @property
     def status(self) -> BacktestStatus:
         """What was set by hand, else how far its run is."""
         if self.set_status is not None:
             return self.set_status
-        if self.job_status is None:
+        if self.run is None:
             return "pending"
-        if self.is_under_way:
+        if self.run.is_under_way:
             return "running"
-        return "completed" if self.outcome is not None and self.outcome.summary else "failed"
+        return "failed" if self.run.summary is None else "completed"
 
     @property
     def error(self) -> str | None:
         """Why its run failed, in words."""
-        if self.outcome is not None:
-            return None if self.outcome.error is None else self.outcome.error.message
-        if self.job_status is None or self.is_under_way:
-            return None
-        return self.job_error or "the run was cancelled"
+        return None if self.run is None else self.run.error
 
     @property
     def updated_at(self) -> int:
         """When it last changed: by hand, or because its run began or ended."""
-        return max(self.changed_at, self.finished_at or 0)
+        ended_at = None if self.run is None else self.run.finished_at
+        return max(self.changed_at, ended_at or 0)
 
     @property
     def has_files(self) -> bool:
         """Whether its run has left equity and trades, and they are still there."""
-        outcome = self.outcome
-        return outcome is not None and outcome.summary is not None and not self.payload_is_deleted
+        return self.run is not None and self.run.has_files
 
 
 def new_backtest_id() -> str:
@@ -139,8 +199,7 @@ def get_backtest(store: Store, account_id: str, backtest_id: str) -> BacktestRec
 def get_backtests(store: Store, account_id: str, ids: Sequence[str]) -> list[BacktestRecord]:
     """The account's backtests of these ids, in their order; raises ``BacktestNotFound``."""
     rows = store.rows(
-        f"SELECT {_COLUMNS} FROM {_JOINED}"
-        " WHERE b.account_id = ? AND list_contains(?::VARCHAR[], b.backtest_id)",
+        f"{_SELECT} WHERE b.account_id = ? AND list_contains(?::VARCHAR[], b.backtest_id)",
         account_id, list(ids),
     )  # fmt: skip
     found = {row[0]: _record(row) for row in rows}
@@ -155,8 +214,7 @@ def list_backtests(
 ) -> list[BacktestRecord]:
     """A page of the account's backtests, of one strategy if it is given, the newest first."""
     found = store.rows(
-        f"SELECT {_COLUMNS} FROM {_JOINED}"
-        " WHERE b.account_id = ? AND coalesce(b.strategy_id = ?, true)"
+        f"{_SELECT} WHERE b.account_id = ? AND coalesce(b.strategy_id = ?, true)"
         " ORDER BY b.number DESC LIMIT ? OFFSET ?",
         account_id, strategy_id, limit, skip,
     )  # fmt: skip
@@ -243,23 +301,22 @@ def _not_found(backtest_id: str) -> BacktestNotFound:
     )
 
 
-_NAMES = (
-    "backtest_id", "account_id", "number", "strategy_id", "engine", "initial_capital",
-    "commission", "slippage", "config", "job_id", "run_number", "set_status", "set_metrics",
-    "hides_trades", "hides_equity", "created_at", "changed_at", "job_status", "finished_at",
-    "job_error", "payload_is_deleted", "outcome",
-)  # fmt: skip
-"""Of the columns, in their order."""
-
-
-def _record(row: tuple[Any, ...]) -> BacktestRecord:
-    values = dict(zip(_NAMES, row, strict=True))
+def _record(row: Sequence[Any]) -> BacktestRecord:
+    own, run = row[: len(_OWN_COLUMNS)], row[len(_OWN_COLUMNS) :]
+    values = dict(zip(_OWN_COLUMNS, own, strict=True))
     for name in ("config", "set_metrics"):
         if values[name] is not None:
             values[name] = msgspec.json.decode(values[name])
+    return BacktestRecord(**values, run=_run(run))
+
+
+def _run(row: Sequence[Any]) -> BacktestRun | None:
+    values = dict(zip(_RUN_COLUMNS, row, strict=True))
+    if values["job_id"] is None:
+        return None
     if values["outcome"] is not None:
         values["outcome"] = _outcome(values["outcome"])
-    return BacktestRecord(**values)
+    return BacktestRun(**values)
 
 
 def _json(value: Any) -> str:

@@ -113,14 +113,16 @@ def test_a_backtest_follows_its_run(store: Store) -> None:
     end(store, first, "done", done())
     found = get_backtest(store, "ann", backtest_id)
     assert (found.status, found.is_under_way, found.has_files) == ("completed", False, True)
-    assert found.outcome == done()
+    assert found.run is not None
+    assert found.run.outcome == done()
     assert found.updated_at == 4_102_444_800_000
     save_payload_deleted(store, first.job_id, 5)
     assert not get_backtest(store, "ann", backtest_id).has_files
 
     second = job(store)
     again = save_execution(store, "ann", backtest_id, second)
-    assert (again.status, again.outcome) == ("running", None)
+    assert again.run is not None
+    assert (again.status, again.run.outcome) == ("running", None)
     end(store, second, "failed", FAILED)
     failed = get_backtest(store, "ann", backtest_id)
     assert (failed.status, failed.error, failed.has_files) == ("failed", "it broke", False)
@@ -141,7 +143,7 @@ def test_each_backtest_of_a_sweep_follows_its_own_run(store: Store) -> None:
     record = job(store, 3)
     ids = [new_backtest_id() for _ in range(3)]
     made = create_backtests(store, "ann", dict.fromkeys(ids, SETUP), record.job_id)
-    assert [each.run_number for each in made] == [0, 1, 2]
+    assert [each.run and each.run.run_number for each in made] == [0, 1, 2]
     save_outcomes(store, record.job_id, {1: FAILED, 2: done()})
     statuses = [each.status for each in get_backtests(store, "ann", ids)]
     assert statuses == ["running", "failed", "completed"]
