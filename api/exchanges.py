@@ -10,7 +10,7 @@ from api.problems import NotFound
 from api.routing import Call, Route
 from api.server import Server
 from data.errors import ExchangeNotFound
-from data.quotes import Listing, listings, updated_at
+from data.listings import Listing, listings, updated_at
 from data.symbols import normalise_symbol
 from sandbox import SymbolNotFound, format_time
 from sandbox.errors import shown

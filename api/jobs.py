@@ -11,7 +11,7 @@ from api.fields import Money, Time, TimeGiven, money, optional_time
 from api.job_setup import JobBody, JobConfig, plan
 from api.routing import Call, Route
 from api.server import Server
-from data.jobs import JobRecord, JobStatus, RunSummary, job_not_found
+from data.jobs import JobRecord, JobStatus, RunError, RunSummary, job_not_found
 from data.payloads import read_equity_json, read_trades_json, run_directory
 from sandbox import format_time, parse_time
 from sandbox.money import EXACT, plain
@@ -90,11 +90,6 @@ class JobResult(JobSummary, frozen=True):
     ]
 
 
-class JobError(msgspec.Struct, frozen=True):
-    code: str
-    message: str
-
-
 class JobItem(msgspec.Struct, frozen=True):
     """A job in a list."""
 
@@ -107,7 +102,7 @@ class JobItem(msgspec.Struct, frozen=True):
     progress: Annotated[float, Meta(ge=0, le=1)]
     result: JobSummary | None
     error: Annotated[
-        JobError | None,
+        RunError | None,
         Meta(description="Of a job that failed, or was cancelled for a reason that was given."),
     ]
 
@@ -189,7 +184,7 @@ def _item(record: JobRecord) -> JobItem:
     summary = outcome.summary if outcome is not None and record.status == "done" else None
     error = None
     if record.error_code is not None:
-        error = JobError(record.error_code, record.error_message or "")
+        error = RunError(record.error_code, record.error_message or "")
     return JobItem(
         record.job_id,
         record.status,

@@ -19,6 +19,7 @@ from data.jobs import (
     JobOrigin,
     JobRecord,
     JobStatus,
+    RunError,
     RunSpec,
     RunSummary,
     job_not_found,
@@ -40,8 +41,6 @@ _BASE = "/api/v2/backtest"
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?", re.ASCII)
 _NO_FUNDING = "funding: the dataset is of a spot market, which has none; it changes nothing"
 _WITHOUT_FUNDING = "funding: none is applied"
-
-Figure = float | None
 
 
 class RunBody(Body):
@@ -95,10 +94,10 @@ class RunMetrics(msgspec.Struct, frozen=True):
     total_pnl: float
     total_fees: float
     total_return: Annotated[float, Meta(description="A fraction.")]
-    cagr: Annotated[Figure, Meta(description="A fraction.")]
-    sharpe_ratio: Annotated[Figure, Meta(description="Annualised.")]
+    cagr: Annotated[float | None, Meta(description="A fraction.")]
+    sharpe_ratio: Annotated[float | None, Meta(description="Annualised.")]
     deflated_sharpe_ratio: Annotated[
-        Figure,
+        float | None,
         Meta(
             description="The probability that the true Sharpe ratio is above what the best of so"
             " many trials has by luck (Bailey and López de Prado, 2014). As of now: further trials"
@@ -112,34 +111,29 @@ class RunMetrics(msgspec.Struct, frozen=True):
             " this one included."
         ),
     ]
-    sortino_ratio: Figure
-    calmar_ratio: Figure
-    volatility: Annotated[Figure, Meta(description="Annualised; a fraction.")]
+    sortino_ratio: float | None
+    calmar_ratio: float | None
+    volatility: Annotated[float | None, Meta(description="Annualised; a fraction.")]
     max_drawdown_pct: float
-    max_drawdown_amount: Figure
+    max_drawdown_amount: float | None
     max_drawdown_duration_days: int
-    var_95: Figure
-    var_99: Figure
-    cvar_95: Figure
-    cvar_99: Figure
+    var_95: float | None
+    var_99: float | None
+    cvar_95: float | None
+    cvar_99: float | None
     total_trades: Annotated[int, Meta(description="Closed trades.")]
-    win_rate: Annotated[Figure, Meta(description="In percent.")]
-    profit_factor: Figure
-    expectancy: Annotated[Figure, Meta(description="Mean PnL of the closed trades.")]
-    avg_win: Figure
-    avg_loss: Figure
-    best_trade: Figure
-    worst_trade: Figure
-    turnover: Annotated[Figure, Meta(description="A year.")]
+    win_rate: Annotated[float | None, Meta(description="In percent.")]
+    profit_factor: float | None
+    expectancy: Annotated[float | None, Meta(description="Mean PnL of the closed trades.")]
+    avg_win: float | None
+    avg_loss: float | None
+    best_trade: float | None
+    worst_trade: float | None
+    turnover: Annotated[float | None, Meta(description="A year.")]
     returns_grid: Annotated[str, Meta(description="Interval of the returns behind the ratios.")]
     returns_count: int | None
-    returns_skewness: Figure
-    returns_kurtosis: Annotated[Figure, Meta(description="3 if normal.")]
-
-
-class RunFault(msgspec.Struct, frozen=True):
-    code: str
-    message: str
+    returns_skewness: float | None
+    returns_kurtosis: Annotated[float | None, Meta(description="3 if normal.")]
 
 
 class RunState(msgspec.Struct, frozen=True):
@@ -153,7 +147,7 @@ class RunState(msgspec.Struct, frozen=True):
     started_at: Time | None
     finished_at: Time | None
     metrics: Annotated[RunMetrics | None, Meta(description="Of a run that is done.")]
-    error: Annotated[RunFault | None, Meta(description="Of a run that failed.")]
+    error: Annotated[RunError | None, Meta(description="Of a run that failed.")]
 
 
 class RunAnswer(msgspec.Struct, frozen=True):
@@ -326,7 +320,7 @@ def _compiled(body: RunBody, dataset: Dataset) -> Strategy:
 def _state(record: JobRecord, request: _Request, metrics: RunMetrics | None) -> RunState:
     fault = None
     if record.error_code is not None:
-        fault = RunFault(record.error_code, record.error_message or "")
+        fault = RunError(record.error_code, record.error_message or "")
     return RunState(
         record.job_id,
         record.status,
@@ -349,7 +343,7 @@ def _state(record: JobRecord, request: _Request, metrics: RunMetrics | None) -> 
     )
 
 
-def _metrics(summary: RunSummary, trials: list[Figure]) -> RunMetrics:
+def _metrics(summary: RunSummary, trials: list[float | None]) -> RunMetrics:
     metrics = summary.metrics
     own = {
         "final_equity": summary.final_equity,
@@ -366,7 +360,7 @@ def _metrics(summary: RunSummary, trials: list[Figure]) -> RunMetrics:
     return RunMetrics(**{name: _as_number(value) for name, value in values.items()})
 
 
-def _deflated(metrics: Metrics, trials: list[Figure]) -> Figure:
+def _deflated(metrics: Metrics, trials: list[float | None]) -> float | None:
     """The deflated Sharpe ratio of a run among its trials, it being one of them."""
     sharpe, count = metrics.sharpe_ratio, metrics.returns_count
     skewness, kurtosis = metrics.returns_skewness, metrics.returns_kurtosis

@@ -11,7 +11,7 @@ from sandbox.money import EXACT, MAXIMUM, parse_number
 from sandbox.strategies.card import MOST_EVERY, MOST_LEVELS
 from sandbox.strategies.indicators import LONGEST_PERIOD
 
-Values = Mapping[str, Any]
+Parameters = Mapping[str, Any]
 
 
 class TemplateParameter(msgspec.Struct, frozen=True):
@@ -52,7 +52,7 @@ class Template(msgspec.Struct, frozen=True):
     name: str
     description: str
     parameters: tuple[TemplateParameter, ...]
-    card: Callable[[Values], dict[str, Any]]
+    card: Callable[[Parameters], dict[str, Any]]
     """The card, given every parameter."""
     rules: tuple[tuple[str, str], ...] = ()
     """Pairs of parameters of which the first must be less than the second."""
@@ -69,7 +69,7 @@ class Template(msgspec.Struct, frozen=True):
         }
 
 
-def expand(template: str, parameters: Values) -> tuple[dict[str, Any], dict[str, Any]]:
+def expand(template: str, parameters: Parameters) -> tuple[dict[str, Any], dict[str, Any]]:
     """All parameters of ``template``, defaults filled in, and the card they make.
 
     Raises ``InvalidParameter`` naming ``template`` or ``parameters.…``.
@@ -151,7 +151,7 @@ _GUARDS = (
 _COMMON = (_SHARE, *_GUARDS)
 
 
-def _entry(values: Values, **rule: Any) -> dict[str, Any]:
+def _entry(values: Parameters, **rule: Any) -> dict[str, Any]:
     """An entry with the size and the guards that ``values`` say."""
     entry = {**rule, "size": {"equity_share": values["equity_share"]}}
     for name in ("stop_loss", "take_profit"):
@@ -161,7 +161,7 @@ def _entry(values: Values, **rule: Any) -> dict[str, Any]:
 
 
 def _rules(
-    values: Values, indicators: dict[str, Any], entry: dict[str, Any], exit: dict[str, Any]
+    values: Parameters, indicators: dict[str, Any], entry: dict[str, Any], exit: dict[str, Any]
 ) -> dict[str, Any]:
     return {
         "indicators": indicators,
@@ -174,14 +174,14 @@ def _compare(left: Any, op: str, right: Any) -> dict[str, Any]:
     return {"left": left, "op": op, "right": right}
 
 
-def _buy_and_hold(values: Values) -> dict[str, Any]:
+def _buy_and_hold(values: Parameters) -> dict[str, Any]:
     return {
         "entries": [{"every": 1, "size": {"equity_share": values["equity_share"]}}],
     }
 
 
-def _average_cross(kind: str) -> Callable[[Values], dict[str, Any]]:
-    def card(values: Values) -> dict[str, Any]:
+def _average_cross(kind: str) -> Callable[[Parameters], dict[str, Any]]:
+    def card(values: Parameters) -> dict[str, Any]:
         return _rules(
             values,
             {name: {"kind": kind, "period": values[name]} for name in ("fast", "slow")},
@@ -192,7 +192,7 @@ def _average_cross(kind: str) -> Callable[[Values], dict[str, Any]]:
     return card
 
 
-def _rsi(values: Values) -> dict[str, Any]:
+def _rsi(values: Parameters) -> dict[str, Any]:
     return _rules(
         values,
         {"rsi": {"kind": "rsi", "period": values["period"]}},
@@ -201,7 +201,7 @@ def _rsi(values: Values) -> dict[str, Any]:
     )
 
 
-def _bollinger(values: Values) -> dict[str, Any]:
+def _bollinger(values: Parameters) -> dict[str, Any]:
     bands = {
         "kind": "bollinger",
         "period": values["period"],
@@ -215,7 +215,7 @@ def _bollinger(values: Values) -> dict[str, Any]:
     )
 
 
-def _breakout(values: Values) -> dict[str, Any]:
+def _breakout(values: Parameters) -> dict[str, Any]:
     return _rules(
         values,
         {
@@ -227,7 +227,7 @@ def _breakout(values: Values) -> dict[str, Any]:
     )
 
 
-def _macd(values: Values) -> dict[str, Any]:
+def _macd(values: Parameters) -> dict[str, Any]:
     lengths = {name: values[name] for name in ("fast", "slow", "signal")}
     return _rules(
         values,
@@ -237,12 +237,12 @@ def _macd(values: Values) -> dict[str, Any]:
     )
 
 
-def _dca(values: Values) -> dict[str, Any]:
+def _dca(values: Parameters) -> dict[str, Any]:
     size = {"quote": values["quote_amount"]}
     return {"entries": [{"every": values["every"], "add": True, "size": size}]}
 
 
-def _grid(values: Values) -> dict[str, Any]:
+def _grid(values: Parameters) -> dict[str, Any]:
     return {
         "grid": {
             "lower": values["lower_price"],

@@ -1,4 +1,4 @@
-"""The last price and the last day's volume of symbols, for those who choose one."""
+"""Symbols as they are listed: the last price and the last day's volume, for those who choose one."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -8,7 +8,7 @@ from data.store import Store
 from sandbox.clock import DAY
 
 
-class Quote(NamedTuple):
+class Latest(NamedTuple):
     """Of a symbol, as of its last candle."""
 
     last_price: float
@@ -26,7 +26,7 @@ class Listing(NamedTuple):
     """Open time of the first candle, of any interval, in ms."""
     end: int
     """Completion of the last one."""
-    last: Quote
+    last: Latest
 
 
 def listings(store: Store, exchange: str, series: Iterable[Series]) -> list[Listing]:
@@ -36,8 +36,8 @@ def listings(store: Store, exchange: str, series: Iterable[Series]) -> list[List
     """
     groups = by_symbol(each for each in series if each.exchange == exchange)
     # The candles that go on the longest, and of these the finest.
-    latest = [min(group, key=lambda one: (-one.end, one.interval)) for group in groups.values()]
-    quotes = _quotes(store, exchange, latest)
+    longest = [min(group, key=lambda one: (-one.end, one.interval)) for group in groups.values()]
+    found = _latest(store, exchange, longest)
     return [
         Listing(
             symbol,
@@ -45,10 +45,10 @@ def listings(store: Store, exchange: str, series: Iterable[Series]) -> list[List
             group[0].quote,
             min(each.start for each in group),
             max(each.end for each in group),
-            quotes[symbol],
+            found[symbol],
         )
         for (_, symbol), group in sorted(groups.items())
-        if symbol in quotes
+        if symbol in found
     ]
 
 
@@ -62,7 +62,7 @@ def updated_at(store: Store, exchange: str) -> int:
     return time
 
 
-def _quotes(store: Store, exchange: str, series: list[Series]) -> dict[str, Quote]:
+def _latest(store: Store, exchange: str, series: list[Series]) -> dict[str, Latest]:
     found = store.rows(
         "SELECT c.symbol, arg_max(close, c.open_time), sum(volume * close)"
         " FROM current_candles c JOIN (SELECT unnest(?::VARCHAR[]) AS symbol,"
@@ -76,4 +76,4 @@ def _quotes(store: Store, exchange: str, series: list[Series]) -> dict[str, Quot
         exchange,
         min((each.end for each in series), default=0) - DAY,
     )
-    return {symbol: Quote(price, volume) for symbol, price, volume in found}
+    return {symbol: Latest(price, volume) for symbol, price, volume in found}
