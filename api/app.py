@@ -37,7 +37,7 @@ from api import (
     sweeps,
     system,
     templates,
-    tokens,
+    token_exchange,
     trading,
 )
 from api.access import HEADERS
@@ -73,7 +73,7 @@ from sandbox.errors import shown
 ROUTES: tuple[Route, ...] = (
     *system.ROUTES,
     *openapi.ROUTES,
-    *tokens.ROUTES,
+    *token_exchange.ROUTES,
     *agents.ROUTES,
     *exchanges.ROUTES,
     *programs.ROUTES,

@@ -45,7 +45,7 @@ _KINDS = {
 _TAGS = {
     "system": "server",
     "openapi": "server",
-    "tokens": "server",
+    "token_exchange": "server",
     "agents": "agents",
     "exchanges": "exchanges",
     "programs": "prepare and execute",
