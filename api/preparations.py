@@ -161,14 +161,7 @@ def _plan_preparation(server: Server, call: Call) -> Preparation:
     if not there:
         listed = f"GET /api/v1/exchange/{exchange}/instruments lists what there is"
         raise no_candles(symbol, "then", series, listed, instrument=symbol)
-    own = min(each.interval for each in there)
-    interval = own
-    if body.cadence not in (None, _OWN_CADENCE):
-        interval = parse_interval(body.cadence, "cadence")
-    if interval < own:
-        raise InvalidParameter(
-            "cadence", f"must be {interval_name(own)} or more: there are no finer candles then"
-        )
+    interval = _interval(body.cadence, min(each.interval for each in there))
     first, last = candle_span(
         max(start, min(each.start for each in there)),
         min(end, max(each.end for each in there)),
@@ -197,6 +190,18 @@ def _plan_preparation(server: Server, call: Call) -> Preparation:
         started_at=started_at,
         finished_at=started_at,
     )
+
+
+def _interval(cadence: str | int | None, own: int) -> int:
+    """Of the candles that a program sees, in ms; ``own`` is that of the data."""
+    if cadence in (None, _OWN_CADENCE):
+        return own
+    interval = parse_interval(cadence, "cadence")
+    if interval < own:
+        raise InvalidParameter(
+            "cadence", f"must be {interval_name(own)} or more: there are no finer candles then"
+        )
+    return interval
 
 
 def _type(call: Call) -> SourceType:
