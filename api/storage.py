@@ -19,7 +19,15 @@ from data.catalogue import effective_imports
 from data.errors import StorageUnavailable
 from data.importer import latest_import
 from data.journal import Journal, JournalDamaged, Journals
-from data.recording import ForkRecord, Origin, compacted, encoded, without_keys
+from data.recording import (
+    ForkRecord,
+    Origin,
+    Recording,
+    Start,
+    compacted,
+    encoded,
+    without_keys,
+)
 from data.results import save_results
 from data.sessions import (
     SessionRecord,
@@ -85,18 +93,9 @@ class SessionStorage:
             path = self._journals.path(record.session_id)
             raise JournalDamaged(f"its journal {path.name} is missing") from None
         number = 0 if record.import_number is None else record.import_number
-        keys = Keys()
-        player, final = rebuilt(recording, self._market(record, number), keys)
-        journal = None
+        live = reloaded(record, recording, self._market(record, number))
         if record.status == "running":
-            journal = self._journals.open(record.session_id)
-        start = recording.start
-        asked = None
-        if start.key is not None and start.body is not None:
-            asked = Asked(start.key, start.body)
-        live = Live(record, player, journal, keys, asked)
-        if journal is not None:
-            live.final = final
+            live.journal = self._journals.open(record.session_id)
         return live
 
     def put_aside(self, journals: Iterable[tuple[Journal | None, Keys]]) -> None:
@@ -131,14 +130,9 @@ class SessionStorage:
     def fork(self, live: Live, fork: ForkRecord) -> list[tuple[SessionRecord, Journal]]:
         """Make the sessions of a fork, which is in the journal of ``live``; those there are, stay."""
         missing = missing_sessions(self._store, fork.sessions)
-        start = msgspec.structs.replace(
-            start_record(live.record, live.session, LOOK_BACK, None),
-            forked_from=Origin(live.record.session_id, fork.size, fork.digest),
-            at=fork.at,
-        )
+        start = start_record(live.record, live.session, LOOK_BACK, None)
         journals = [
-            self._journals.create(msgspec.structs.replace(start, session_id=session_id))
-            for session_id in missing
+            self._journals.create(forked_start(start, fork, session_id)) for session_id in missing
         ]
         try:
             records = fork_session(
@@ -160,10 +154,7 @@ class SessionStorage:
 
         Of a session in memory ``size`` is that of its journal. Raises as ``load`` does.
         """
-        found = self._journals.read(session_id, size)
-        start = msgspec.structs.replace(found.start, forked_from=None, at=0, key=None, body=None)
-        commands = compacted(without_keys(found.records), ())
-        return encoded(start) + b"".join(map(encoded, commands))
+        return whole_recording(self._journals.read(session_id, size))
 
     def unfinished(self) -> Unfinished:
         """Find out, from their journals, how far the sessions are that were left running."""
@@ -195,6 +186,34 @@ class SessionStorage:
                 pairs=record.pairs,
             )
         return Market(candles.values())
+
+
+def reloaded(record: SessionRecord, recording: Recording, market: Market) -> Live:
+    """The session that a journal records, without the journal; raises as ``rebuilt`` does."""
+    keys = Keys()
+    player, final = rebuilt(recording, market, keys)
+    start = recording.start
+    asked = None
+    if start.key is not None and start.body is not None:
+        asked = Asked(start.key, start.body)
+    live = Live(record, player, None, keys, asked)
+    if record.status == "running":
+        live.final = final
+    return live
+
+
+def forked_start(start: Start, fork: ForkRecord, session_id: str) -> Start:
+    """The first line of a fork's journal; ``start`` is its origin's, without a key."""
+    assert start.session_id is not None
+    origin = Origin(start.session_id, fork.size, fork.digest)
+    return msgspec.structs.replace(start, session_id=session_id, forked_from=origin, at=fork.at)
+
+
+def whole_recording(recording: Recording) -> bytes:
+    """A recording as it is downloaded: its past its own, and nothing of forks and keys."""
+    start = msgspec.structs.replace(recording.start, forked_from=None, at=0, key=None, body=None)
+    commands = compacted(without_keys(recording.records), ())
+    return encoded(start) + b"".join(map(encoded, commands))
 
 
 def compact(journal: Journal | None, keys: Keys) -> None:

@@ -21,13 +21,12 @@ from api.playing import Player
 from api.rebuilding import Diverged, rebuilt, start_record
 from api.replaying import Library, record, replay
 from api.retries import KEYS_KEPT, Asked, Kept, Keys
+from api.storage import forked_start, reloaded, whole_recording
 from data.journal import Journals
 from data.recording import (
     ForkRecord,
-    Origin,
     Recording,
     StepRecord,
-    encoded,
     recording_of,
     records_of,
 )
@@ -110,13 +109,13 @@ class Disturbed:
         assert old.journal is not None
         old.journal.close()
         session_id = old.record.session_id
-        keys = Keys()
-        player, final = rebuilt(self.journals.read(session_id), self.market, keys)
-        self.live = Live(old.record, player, self.journals.open(session_id), keys, None)
-        self.live.final = final
+        self.live = reloaded(old.record, self.journals.read(session_id), self.market)
+        self.live.journal = self.journals.open(session_id)
+        assert self.live.final == old.final
+        session = self.live.session
         at, is_cancelled = self.journals.last_step(session_id)
-        assert at == player.session.step_number
-        assert is_cancelled == (player.session.status == "cancelled")
+        assert at == session.step_number
+        assert is_cancelled == (session.status == "cancelled")
 
     def fork(self) -> None:
         """Go on with a fork, and leave its origin behind."""
@@ -124,14 +123,8 @@ class Disturbed:
         fork = self.live.fork([session_id], "", 0)
         origin = self.live
         start = start_record(origin.record, origin.session, 0, None)
-        start = msgspec.structs.replace(
-            start,
-            session_id=session_id,
-            forked_from=Origin(origin.record.session_id, fork.size, fork.digest),
-            at=fork.at,
-        )
         forked_record = session_record(self.case, session_id)
-        journal = self.journals.create(start)
+        journal = self.journals.create(forked_start(start, fork, session_id))
         self.live = Live(forked_record, origin.player.fork(), journal, Keys(), None)
         if origin.session.status == "running":
             origin.step(1)  # Of no concern to the fork.
@@ -179,13 +172,13 @@ def everything(session: Session) -> str:
 
 
 def downloaded(journals: Journals, session_id: str) -> Recording:
-    """A recording as it is downloaded: the past of its own, nothing of forks and keys."""
-    found = journals.read(session_id)
-    start = msgspec.structs.replace(found.start, forked_from=None)
-    lines = encoded(start) + b"".join(
-        encoded(each) for each in found.records if not isinstance(each, ForkRecord)
-    )
-    return recording_of(records_of(lines, needs_crc=True))
+    """A recording as it is downloaded, which is whole by itself."""
+    lines = whole_recording(journals.read(session_id))
+    found = recording_of(records_of(lines, needs_crc=True))
+    assert found.start.forked_from is None
+    assert not any(isinstance(each, ForkRecord) for each in found.records)
+    assert b'"key":' not in lines
+    return found
 
 
 @settings(max_examples=60)
