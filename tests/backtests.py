@@ -22,6 +22,17 @@ ENDLESS = {"source": "def on_candle(ctx):\n    for i in range(100000000):\n     
 """A program that runs until it is stopped."""
 FAILING = {"source": "def on_candle(ctx):\n    ctx.buy(quantity=1 // 0)\n"}
 
+HIGHER = {
+    "perf_cagr", "perf_sharpe_ratio", "perf_sortino_ratio", "perf_calmar_ratio", "total_return",
+    "trade_win_rate", "trade_profit_factor", "trade_expectancy", "bars_in_market",
+}  # fmt: skip
+"""The metrics of which more is better, as the document has them."""
+LOWER = {
+    "risk_max_drawdown", "risk_max_drawdown_duration", "risk_var_95", "risk_cvar_95",
+    "risk_var_99", "risk_cvar_99", "risk_volatility_annualised",
+}  # fmt: skip
+"""And those of which less is."""
+
 
 def keep(api: Api, content: dict[str, Any]) -> str:
     """The id of a new strategy."""

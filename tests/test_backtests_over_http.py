@@ -25,6 +25,8 @@ from tests.backtests import (
     CROSS,
     ENDLESS,
     FAILING,
+    HIGHER,
+    LOWER,
     STRATEGIES,
     TASKS,
     create,
@@ -64,14 +66,6 @@ STRUCTURED = {
     "trade_turnover_annualised": "trading.turnover_annualised",
 }
 """The table of the document."""
-HIGHER = {
-    "perf_cagr", "perf_sharpe_ratio", "perf_sortino_ratio", "perf_calmar_ratio", "total_return",
-    "trade_win_rate", "trade_profit_factor", "trade_expectancy", "bars_in_market",
-}  # fmt: skip
-LOWER = {
-    "risk_max_drawdown", "risk_max_drawdown_duration", "risk_var_95", "risk_cvar_95",
-    "risk_var_99", "risk_cvar_99", "risk_volatility_annualised",
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -319,11 +319,9 @@ def test_nothing_is_evaluated_when_a_program_is_compiled() -> None:
             4,
             "nothing",
         ),
-        ("def on_candle(ctx):\n    print('x')\n", 2, "`print` not found"),
-        ("def on_candle(ctx):\n    open('/etc/passwd')\n", 2, "`open` not found"),
         ("def on_candle(ctx):\n    on_candle(ctx)\n", 2, "stack overflow"),
         ("n = []\ndef on_candle(ctx):\n    n.append(1)\n", 3, "Immutable"),
-        ("def on_candle(ctx):\n    ctx.close = 1\n", 2, ""),
+        ("def on_candle(ctx):\n    ctx.close = 1\n", 2, "`.close=` not supported"),
         ("def on_candle(ctx):\n    ctx.buy()\n", 2, "one of equity_share, quote, quantity"),
         ("def on_candle(ctx):\n    ctx.buy(1, quote=1)\n", 2, "one of equity_share, quote"),
         ("def on_candle(ctx):\n    ctx.buy(-1)\n", 2, "quantity"),
@@ -349,6 +347,26 @@ def test_nothing_is_evaluated_when_a_program_is_compiled() -> None:
             "trigger_price: must be positive",
         ),
         ("def on_candle(ctx):\n    ctx.buy(1, stop_loss={'pct': 1})\n", 2, "stop_loss.p"),
+        ("def on_candle(ctx, more): pass\n", None, "Missing"),
+        ("on_candle = 1\n", None, "`call()` not supported on type `int`"),
+    ],
+)
+def test_a_program_that_fails_says_at_which_line_and_candle(
+    source: str, line: int | None, text: str
+) -> None:
+    with pytest.raises(ProgramFailed) as failed:
+        run(compile_strategy({"source": source}), config(4), market_of(minutes([1.0] * 8)))
+    message = failed.value.message
+    assert text in message
+    assert message.endswith("(candle complete at 1970-01-01T00:02:00Z)")
+    assert (failed.value.details["line"], failed.value.details["time"]) == (line, 2 * MINUTE)
+
+
+@pytest.mark.parametrize(
+    ("source", "line", "text"),
+    [
+        ("def on_candle(ctx):\n    print('x')\n", 2, "`print` not found"),
+        ("def on_candle(ctx):\n    open('/etc/passwd')\n", 2, "`open` not found"),
         ("fail('at once')\ndef on_candle(ctx): pass\n", 1, "at once"),
         ("indicators = {'close': {'kind': 'sma'}}\ndef on_candle(ctx): pass\n", None, "close"),
         ("indicators = {'cash': {'kind': 'sma'}}\ndef on_candle(ctx): pass\n", None, "cash"),
@@ -358,20 +376,17 @@ def test_nothing_is_evaluated_when_a_program_is_compiled() -> None:
             "indicators.a.kind",
         ),
         ("indicators = 1\ndef on_candle(ctx): pass\n", None, "indicators: must be an object"),
-        ("def on_candle(ctx, more): pass\n", None, "Missing"),
-        ("on_candle = 1\n", None, ""),
         ("x = '''\ndef on_candle(ctx): pass\n'''", None, "must define on_candle"),
     ],
 )
-def test_a_program_that_fails_says_at_which_line_and_candle(
+def test_a_program_that_fails_before_the_first_candle_names_none(
     source: str, line: int | None, text: str
 ) -> None:
     with pytest.raises(ProgramFailed) as failed:
         run(compile_strategy({"source": source}), config(4), market_of(minutes([1.0] * 8)))
     assert text in failed.value.message
-    assert failed.value.details["line"] == line
-    if "candle complete" in failed.value.message:
-        assert failed.value.details["time"] == 2 * MINUTE
+    assert "candle complete" not in failed.value.message
+    assert (failed.value.details["line"], failed.value.details["time"]) == (line, None)
 
 
 def test_a_refused_order_is_none_and_the_program_goes_on() -> None:

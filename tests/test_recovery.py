@@ -276,7 +276,7 @@ def test_idle_sessions_leave_memory_and_come_back(tmp_path: Path) -> None:
         assert [api.post(f"{BACKTEST}/{each}/step")["step"] for each in ids] == [1003] * 5
 
 
-def test_a_year_of_steps_is_a_small_recording(tmp_path: Path) -> None:
+def test_hundreds_of_quiet_steps_are_two_lines_of_a_recording(tmp_path: Path) -> None:
     with running(sample_home(tmp_path)) as server, server.client() as client:
         api = Api(client)
         session_id = api.started("01-15", "01-20")
