@@ -19,6 +19,7 @@ from sandbox import (
     SessionConfig,
     SymbolNotFound,
 )
+from tests.runs import FEWER
 from tests.strategies import (
     Bar,
     Case,
@@ -31,7 +32,6 @@ from tests.strategies import (
     market_of,
     start_session,
 )
-from tests.test_runs import FEWER
 
 UNIT = Decimal("1e-8")
 MINUTE = 60_000

@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import given
 
 from sandbox import ClosedTrade, Session, SessionConfig, closed_trades
+from tests.runs import FEWER
 from tests.strategies import Bar, Case, Series, apply, cases, market_of, start_session
-from tests.test_runs import FEWER
 
 MINUTE = 60_000
 UNIT = Decimal("1e-8")

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox import InvalidParameter
+from tests.runs import FEWER
 from tests.strategies import Case, apply, cases, start_session
 from tests.test_conservation import one_candle_at_a_time
-from tests.test_runs import FEWER
 
 
 @FEWER

@@ -18,6 +18,7 @@ from sandbox.clock import Clock
 from sandbox.strategies import Cancelled, ProgramFailed, compile_strategy, run
 from sandbox.strategies.driver import CHUNK
 from tests.by_hand import follow
+from tests.runs import FEWER, MINUTE, config, minutes, ordered, outcome, until
 from tests.strategies import (
     Case,
     answer_of,
@@ -26,7 +27,6 @@ from tests.strategies import (
     other_futures,
     session_config,
 )
-from tests.test_runs import FEWER, MINUTE, config, minutes, ordered, outcome, until
 
 CROSS_CARD: dict[str, Any] = {
     "indicators": {"fast": {"kind": "sma", "period": 2}, "slow": {"kind": "ema", "period": 4}},

@@ -8,14 +8,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, reject, settings
+from hypothesis import assume, given, reject
 from hypothesis import strategies as st
 
-from sandbox import INTERVALS, InvalidParameter, Market, Session, SessionConfig
+from sandbox import INTERVALS, InvalidParameter, Market, SessionConfig
 from sandbox.clock import Clock
 from sandbox.strategies import Cancelled, Run, compile_strategy, run
 from tests.by_hand import follow
 from tests.cards import cards
+from tests.runs import FEWER, MINUTE, config, minutes, ordered, outcome, until
 from tests.strategies import (
     Bar,
     Case,
@@ -23,21 +24,8 @@ from tests.strategies import (
     cases,
     market_of,
     other_futures,
-    serialised,
     session_config,
 )
-
-FEWER = settings(max_examples=max(1, settings().max_examples // 10))
-MINUTE = 60_000
-
-
-def outcome(session: Session) -> dict[str, str]:
-    return {
-        "orders": serialised(session.orders),
-        "fills": serialised(session.fills),
-        "snapshots": serialised(session.snapshots()),
-        "results": serialised(session.results()),
-    }
 
 
 def in_steps_of(config: SessionConfig, timeframe: str | None) -> SessionConfig:
@@ -93,71 +81,12 @@ def cut(market: tuple[Series, ...], now: int) -> tuple[Series, ...]:
     return tuple(series for series in found if series.bars)
 
 
-def until(done: Run, now: int) -> object:
-    """Orders, fills and signals up to the last step that is not after ``now``."""
-    clock = done.session.config.clock
-    last = clock.start + (now - clock.start) // clock.interval * clock.interval
-    if last == clock.end:
-        last -= 1  # What is pending at the end is cancelled there.
-    placed = [replace_end(order) for order in done.session.orders if order.created_at <= last]
-    fills = [fill for fill in done.session.fills if fill.time <= last]
-    signals = [signal for signal in done.signals if signal.time <= last]
-    return serialised((placed, fills, signals))
-
-
-def replace_end(order: Any) -> Any:
-    """What was ordered, without what became of it."""
-    return (
-        order.id,
-        order.symbol,
-        order.side,
-        order.type,
-        order.quantity,
-        order.price,
-        order.trigger_price,
-        order.oco_group,
-        order.created_at,
-    )
-
-
-def minutes(closes: list[float], symbol: str = "AAAUSDT") -> tuple[Series, ...]:
-    """Minutes from time 0 on, each opening at the close before, without wicks."""
-    opens = [closes[0], *closes]
-    bars = tuple(
-        Bar(k * MINUTE, o, max(o, c), min(o, c), c, 1.0)
-        for k, (o, c) in enumerate(zip(opens, closes, strict=False))
-    )
-    return (Series(symbol, MINUTE, bars),)
-
-
-def config(steps: int, start: int = MINUTE, **options: Any) -> SessionConfig:
-    return SessionConfig(
-        start_time=start,
-        end_time=start + steps * MINUTE,
-        starting_balance="1000",
-        **{"fee_rate": 0, "slippage": {"model": "none"}, **options},
-    )
-
-
 RISE = {"left": "close", "op": ">", "right": "open"}
 FALL = {"left": "close", "op": "<", "right": "open"}
 ON_RISES = {
     "entries": [{"when": RISE, "size": {"equity_share": 1}}],
     "exits": [{"when": FALL}],
 }
-
-
-def ordered(done: Run) -> list[tuple[int, str, str, str]]:
-    """Minute, side, quantity and price of every fill."""
-    return [
-        (
-            fill.time // MINUTE,
-            fill.side,
-            f"{fill.quantity.normalize():f}",
-            f"{fill.price.normalize():f}",
-        )
-        for fill in done.session.fills
-    ]
 
 
 def test_a_signal_is_acted_on_when_its_candle_is_complete_at_its_close() -> None:

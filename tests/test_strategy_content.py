@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from sandbox import InvalidParameter
 from sandbox.strategies import TEMPLATES, compile_strategy
 from tests.cards import cards
-from tests.test_runs import FEWER
+from tests.runs import FEWER
 
 ABOVE = {"left": "close", "op": ">", "right": "open"}
 ENTRY = {"when": ABOVE, "size": {"quote": 10}}
