@@ -1,9 +1,8 @@
 """What tests of the Backtests API ask for, on the sample market."""
 
-import time
 from typing import Any
 
-from tests.over_http import Api
+from tests.over_http import Api, wait_for
 
 STRATEGIES = "/api/v1/strategies"
 BACKTESTS = "/api/v1/backtests"
@@ -53,10 +52,8 @@ def execute(api: Api, backtest_id: str) -> Any:
 
 def task_ended(api: Api, task_id: str, seconds: float = 60) -> Any:
     """The task when it has ended, asked for again and again, at most for so long."""
-    until = time.monotonic() + seconds
-    while True:
-        task = api.get(f"{TASKS}/{task_id}")
-        if task["status"] in ("SUCCESS", "FAILURE"):
-            return task
-        assert time.monotonic() < until, task
-        time.sleep(0.02)
+    return wait_for(
+        lambda: api.get(f"{TASKS}/{task_id}"),
+        lambda task: task["status"] in ("SUCCESS", "FAILURE"),
+        seconds,
+    )

@@ -85,3 +85,16 @@ def cards(draw: st.DrawFn) -> dict[str, Any]:
     }
     timeframe = draw(st.sampled_from([None, None, None, None, "1m", "5m", "15m", "1h"]))
     return card if timeframe is None else {**card, "timeframe": timeframe}
+
+
+def crossing(period: int) -> dict[str, Any]:
+    """A card that buys where the close crosses above its average, and sells where below."""
+
+    def crosses(op: str) -> dict[str, str]:
+        return {"left": "close", "op": op, "right": "average"}
+
+    return {
+        "indicators": {"average": {"kind": "sma", "period": period}},
+        "entries": [{"when": crosses("crosses_above"), "size": {"equity_share": 0.5}}],
+        "exits": [{"when": crosses("crosses_below")}],
+    }

@@ -2,20 +2,25 @@
 
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
 from data.accounts import create_key, ensure_account, revoke_key
+from data.candle_cache import CandleCache
+from data.importer import latest_import
 from data.sample import load_sample
 from data.store import FILE_NAME, Store
+from sandbox import Market
 
 BACKTEST = "/api/v1/backtest"
 UNKNOWN_SESSION = "bt_00000000-0000-4000-8000-000000000000"
 ERROR_KEYS = {"success", "error", "code", "message", "details", "timestamp", "request_id"}
+
+T = TypeVar("T")
 
 
 @cache
@@ -32,6 +37,15 @@ def sample_home(home: Path) -> Path:
     home.mkdir(parents=True, exist_ok=True)
     (home / FILE_NAME).write_bytes(_sample_store())
     return home
+
+
+def sample_market_of(home: Path, symbol: str, span: tuple[int, int]) -> Market:
+    """One symbol's market as a session of that span on ``home`` has it; no server may run there."""
+    store = Store.open(home)
+    cache = CandleCache(store, 1 << 30)
+    candles = cache.candles("binance", [symbol], latest_import(store), *span)
+    store.close()
+    return Market(candles.values())
 
 
 def make_key(home: Path, account: str, *, revoked: bool = False) -> str:
@@ -98,13 +112,21 @@ class Api:
 
 def finished(api: Api, job_id: str, seconds: float = 30) -> Any:
     """The job when it has ended, asked for again and again, at most for so long."""
+    return wait_for(lambda: api.get(f"{BACKTEST}/jobs/{job_id}"), has_ended, seconds)
+
+
+def has_ended(job: Mapping[str, Any]) -> bool:
+    """Whether a job neither waits nor runs any more."""
+    return job["status"] not in ("queued", "running")
+
+
+def wait_for(ask: Callable[[], T], is_so: Callable[[T], object], seconds: float = 30) -> T:
+    """The first answer of which it is so, asked for again and again, at most for so long."""
     until = time.monotonic() + seconds
-    while True:
-        job = api.get(f"{BACKTEST}/jobs/{job_id}")
-        if job["status"] not in ("queued", "running"):
-            return job
-        assert time.monotonic() < until, job
+    while not is_so(found := ask()):
+        assert time.monotonic() < until, found
         time.sleep(0.02)
+    return found
 
 
 def check_error(answer: httpx.Response) -> dict[str, Any]:

@@ -13,9 +13,6 @@ import numpy as np
 import pytest
 
 from api.engines import engines
-from data.candle_cache import CandleCache
-from data.importer import latest_import
-from data.store import Store
 from sandbox import Market, Session, SessionConfig, closed_trades, format_time, parse_time
 from sandbox.metrics import EquitySeries, with_risk_free_rate
 from sandbox.strategies import compile_strategy, run
@@ -34,7 +31,7 @@ from tests.backtests import (
     keep,
     task_ended,
 )
-from tests.over_http import BACKTEST, Api, sample_home
+from tests.over_http import BACKTEST, Api, sample_home, sample_market_of
 from tests.server import RunningServer, running
 
 MONTH = (parse_time("2025-01-10"), parse_time("2025-02-10T01:00:00Z"))
@@ -75,11 +72,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def market(home: Path) -> Market:
-    store = Store.open(home)
-    cache = CandleCache(store, 1 << 30)
-    candles = cache.candles("binance", ["BTCUSDT"], latest_import(store), *MONTH)
-    store.close()
-    return Market(candles.values())
+    return sample_market_of(home, "BTCUSDT", MONTH)
 
 
 @pytest.fixture(scope="module")

@@ -47,10 +47,10 @@ def home(tmp_path: Path) -> Path:
 
 
 def with_jobs(home: Path, check: Callable[[Jobs], Awaitable[None]], **bounds: Any) -> None:
-    """Run a check on a queue of its own."""
+    """Run a check on a queue of its own, for two minutes at most."""
 
     async def run() -> None:
-        async with jobs(home, **bounds) as made:
+        async with jobs(home, **bounds) as made, asyncio.timeout(120):
             await check(made)
 
     asyncio.run(run())

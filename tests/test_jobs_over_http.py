@@ -10,14 +10,21 @@ from typing import Any
 import pytest
 
 from data.accounts import ensure_account
-from data.candle_cache import CandleCache
-from data.importer import latest_import
 from data.store import Store
 from data.strategies import create_strategy
 from sandbox import Market, SessionConfig, closed_trades, format_time, parse_time
 from sandbox.strategies import compile_strategy, run
+from tests.cards import crossing
 from tests.job_queue import SLOW, workers_of
-from tests.over_http import BACKTEST, Api, check_error, finished, sample_home
+from tests.over_http import (
+    BACKTEST,
+    Api,
+    check_error,
+    finished,
+    sample_home,
+    sample_market_of,
+    wait_for,
+)
 from tests.server import RunningServer, running
 
 JOBS = f"{BACKTEST}/jobs"
@@ -30,16 +37,7 @@ JOB: dict[str, Any] = {
     "end": "2025-02-10T00:00:00Z",
     "capital": "10000",
 }
-CARD: dict[str, Any] = {
-    "indicators": {"average": {"kind": "sma", "period": 5}},
-    "entries": [
-        {
-            "when": {"left": "close", "op": "crosses_above", "right": "average"},
-            "size": {"equity_share": 0.5},
-        }
-    ],
-    "exits": [{"when": {"left": "close", "op": "crosses_below", "right": "average"}}],
-}
+CARD = crossing(5)
 MONTH = (parse_time("2025-01-10"), parse_time("2025-02-10T01:00:00Z"))
 """Of JOB: the candle that opens at its end is part of it, and completes an hour later."""
 
@@ -51,11 +49,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def market(home: Path) -> Market:
-    store = Store.open(home)
-    cache = CandleCache(store, 1 << 30)
-    candles = cache.candles("binance", ["BTCUSDT"], latest_import(store), *MONTH)
-    store.close()
-    return Market(candles.values())
+    return sample_market_of(home, "BTCUSDT", MONTH)
 
 
 @pytest.fixture(scope="module")
@@ -377,16 +371,14 @@ def test_a_killed_server_takes_its_jobs_up_again(tmp_path: Path) -> None:
     with server.client() as client:
         api = Api(client)
         running_job, queued = api.post(JOBS, body)["id"], api.post(JOBS, JOB)["id"]
-        while not api.get(f"{JOBS}/{running_job}")["progress"]:
-            time.sleep(0.01)
+        wait_for(lambda: api.get(f"{JOBS}/{running_job}")["progress"], bool)
         workers = workers_of(server.process.pid)
         server.kill()
     assert workers
     with running(home, "--workers", "1") as server, server.client() as client:
         api = Api(client)
         assert [each["id"] for each in api.get(JOBS)["data"]] == [queued, running_job]
-        while not api.get(f"{JOBS}/{running_job}")["progress"]:
-            time.sleep(0.01)
+        wait_for(lambda: api.get(f"{JOBS}/{running_job}")["progress"], bool)
         assert api.get(f"{JOBS}/{queued}")["status"] == "queued"
         began = time.perf_counter()
         cancelled = api.post(f"{JOBS}/{running_job}/cancel", {"reason": "too slow"})
@@ -394,8 +386,8 @@ def test_a_killed_server_takes_its_jobs_up_again(tmp_path: Path) -> None:
         assert cancelled["status"] == "cancelled"
         assert cancelled["error"] == {"code": "CANCELLED", "message": "too slow"}
         assert finished(api, queued)["status"] == "done"
-        while any(map(is_alive, workers)):
-            time.sleep(0.01)  # They end as soon as they find that nobody listens.
+        # They end as soon as they find that nobody listens.
+        wait_for(lambda: [each for each in workers if is_alive(each)], lambda alive: not alive)
 
 
 def test_the_sixth_job_has_to_wait(api: Api) -> None:

@@ -6,7 +6,6 @@ cannot be forgotten.
 
 import json
 import socket
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -26,8 +25,10 @@ from tests.over_http import (
     Api,
     check_error,
     finished,
+    has_ended,
     make_key,
     sample_home,
+    wait_for,
 )
 from tests.server import RunningServer, running
 
@@ -407,11 +408,7 @@ def test_anothers_run_does_not_exist(world: World) -> None:
 def _runs_are_counted_apart(bob: Api, owned: Owned) -> None:
     """What ann has tried does not make bob's result any likelier to be luck."""
     made = bob.post(RUNS, RUN, 202)["data"]["run_id"]
-    for _ in range(500):
-        found = bob.get(f"{RUNS}/{made}")["data"]
-        if found["status"] not in ("queued", "running"):
-            break
-        time.sleep(0.02)
+    found = wait_for(lambda: bob.get(f"{RUNS}/{made}")["data"], has_ended)
     assert found["metrics"]["trials"] == 1
 
 

@@ -9,13 +9,19 @@ import duckdb
 import httpx
 import pytest
 
-from data.candle_cache import CandleCache
-from data.importer import import_file, latest_import
+from data.importer import import_file
 from data.sample import drop_sample
 from data.store import Store
 from sandbox import Market, SessionConfig, closed_trades, parse_time
 from sandbox.strategies import compile_strategy, run
-from tests.over_http import BACKTEST, Api, check_error, sample_home
+from tests.over_http import (
+    BACKTEST,
+    Api,
+    check_error,
+    sample_home,
+    sample_market_of,
+    wait_for,
+)
 from tests.server import RunningServer, running
 
 STRATEGY = "/api/v1/strategy"
@@ -53,12 +59,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def market(home: Path) -> Market:
-    store = Store.open(home)
-    cache = CandleCache(store, 1 << 30)
-    span = parse_time(SPAN["from"]), parse_time(SPAN["to"])
-    candles = cache.candles("binance", ["BTCUSDT"], latest_import(store), *span)
-    store.close()
-    return Market(candles.values())
+    return sample_market_of(home, "BTCUSDT", (parse_time(SPAN["from"]), parse_time(SPAN["to"])))
 
 
 @pytest.fixture(scope="module")
@@ -98,11 +99,10 @@ def executed(api: Api, source: str = CROSS, *, signals: bool = False, **changes:
 
 def ended(api: Api, job_id: str) -> Any:
     """The execution at its end: usually what the first answer says, which waits for it."""
-    for _ in range(10):
-        found = api.get(f"{BINANCE}/execute/{job_id}")
-        if found["state"]["status"] not in ("New", "Started"):
-            return found
-    raise AssertionError(found)
+    return wait_for(
+        lambda: api.get(f"{BINANCE}/execute/{job_id}"),
+        lambda found: found["state"]["status"] not in ("New", "Started"),
+    )
 
 
 def test_the_path_of_the_document(api: Api, home: Path, market: Market) -> None:

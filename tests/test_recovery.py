@@ -2,7 +2,6 @@
 
 import json
 import resource
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 from data.journal import DIRECTORY
 from data.recording import StepRecord, checked, encoded, records_of
 from data.store import FILE_NAME
-from tests.over_http import BACKTEST, Api, sample_home
+from tests.over_http import BACKTEST, Api, sample_home, wait_for
 from tests.server import RunningServer, running
 from tests.torture import torture
 
@@ -163,9 +162,9 @@ def test_housekeeping_goes_on_when_neither_store_nor_log_can_be_written(tmp_path
 
 def wait_for_empty_memory(client: httpx.Client) -> None:
     """Until housekeeping has put all sessions aside, as idle."""
-    deadline = time.monotonic() + 30
-    while "candlestep_sessions_in_memory 0" not in client.get("/metrics").text:
-        assert time.monotonic() < deadline, "sessions stay in memory"
+    wait_for(
+        lambda: client.get("/metrics").text, lambda text: "candlestep_sessions_in_memory 0" in text
+    )
 
 
 def test_a_damaged_journal_fails_its_session_and_says_where(tmp_path: Path) -> None:

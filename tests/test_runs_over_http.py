@@ -2,35 +2,23 @@
 
 import math
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from data.candle_cache import CandleCache
-from data.importer import latest_import
-from data.store import Store
 from sandbox import Market, SessionConfig, closed_trades, parse_time
 from sandbox.deflated_sharpe import deflated_sharpe_ratio
 from sandbox.strategies import compile_strategy, run
-from tests.over_http import Api, make_key, sample_home
+from tests.cards import crossing
+from tests.over_http import Api, has_ended, make_key, sample_home, sample_market_of, wait_for
 from tests.server import running
 
 RUNS = "/api/v2/backtest/runs"
 DATASETS = "/api/v2/backtest/datasets"
 SPAN = (parse_time("2025-01-01"), parse_time("2025-03-02"))
-CARD: dict[str, Any] = {
-    "indicators": {"average": {"kind": "sma", "period": 30}},
-    "entries": [
-        {
-            "when": {"left": "close", "op": "crosses_above", "right": "average"},
-            "size": {"equity_share": 0.5},
-        }
-    ],
-    "exits": [{"when": {"left": "close", "op": "crosses_below", "right": "average"}}],
-}
+CARD = crossing(30)
 RUN: dict[str, Any] = {
     "dataset_id": "btcusdt-1h-2025",
     "strategy": CARD,
@@ -47,12 +35,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def market(home: Path) -> Market:
-    store = Store.open(home)
-    candles = CandleCache(store, 1 << 30).candles(
-        "binance", ["BTCUSDT"], latest_import(store), *SPAN
-    )
-    store.close()
-    return Market(candles.values())
+    return sample_market_of(home, "BTCUSDT", SPAN)
 
 
 @pytest.fixture(scope="module")
@@ -71,13 +54,7 @@ def api(token_api: Api) -> Api:
 
 
 def ended(api: Api, run_id: str) -> Any:
-    until = time.monotonic() + 30
-    while True:
-        found = api.get(f"{RUNS}/{run_id}")["data"]
-        if found["status"] not in ("queued", "running"):
-            return found
-        assert time.monotonic() < until, found
-        time.sleep(0.02)
+    return wait_for(lambda: api.get(f"{RUNS}/{run_id}")["data"], has_ended)
 
 
 def done(api: Api, **changes: Any) -> Any:
