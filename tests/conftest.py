@@ -10,6 +10,8 @@ from hypothesis import HealthCheck, settings
 
 DEFAULT_EXAMPLES = 500
 
+pytest_plugins = ["tests.sample_server"]
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(

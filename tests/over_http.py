@@ -19,6 +19,9 @@ from sandbox import Market
 BACKTEST = "/api/v1/backtest"
 UNKNOWN_SESSION = "bt_00000000-0000-4000-8000-000000000000"
 ERROR_KEYS = {"success", "error", "code", "message", "details", "timestamp", "request_id"}
+DAY = {"start_time": "2025-01-15T00:00:00Z", "end_time": "2025-01-16T00:00:00Z"}
+ORDER = {"symbol": "BTCUSDT", "side": "buy", "type": "market", "quantity": "0.01"}
+JSON = {"Content-Type": "application/json"}
 
 T = TypeVar("T")
 
@@ -127,6 +130,13 @@ def wait_for(ask: Callable[[], T], is_so: Callable[[T], object], seconds: float 
         assert time.monotonic() < until, found
         time.sleep(0.02)
     return found
+
+
+def refused(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    """The details of an error that is as expected."""
+    assert (answer.status_code, answer.json().get("code")) == (status, code), answer.text
+    details: dict[str, Any] = check_error(answer)["details"]
+    return details
 
 
 def check_error(answer: httpx.Response) -> dict[str, Any]:

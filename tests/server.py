@@ -1,6 +1,7 @@
 """A real server for tests: its own process, home and port."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -47,6 +48,10 @@ class RunningServer:
         code = self.process.wait(timeout=30)
         self._close()
         return code
+
+    def limit_files(self, size: int) -> None:
+        """Make every write beyond ``size`` fail, as on a disk that is full."""
+        resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
     def kill(self) -> None:
         """End it as a crash would."""

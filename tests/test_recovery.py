@@ -112,11 +112,6 @@ def test_a_session_that_had_ended_unsaved_is_saved_by_itself(tmp_path: Path) -> 
         assert api.get("/health")["open_sessions"] == 0
 
 
-def limit_files(server: RunningServer, size: int) -> None:
-    """Make every write of the server beyond ``size`` fail, as on a disk that is full."""
-    resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-
-
 @pytest.mark.parametrize("durability", ["process", "power"])
 def test_a_full_disk_refuses_commands_and_loses_none(tmp_path: Path, durability: str) -> None:
     flags = ("--durability", durability)
@@ -124,7 +119,7 @@ def test_a_full_disk_refuses_commands_and_loses_none(tmp_path: Path, durability:
         api = Api(client)
         session_id = traded(api)
         path = f"{BACKTEST}/{session_id}"
-        limit_files(server, 4096)
+        server.limit_files(4096)
         while client.post(f"{path}/step").is_success:
             pass  # There is some room in the file.
         before = everything(api, session_id)
@@ -137,7 +132,7 @@ def test_a_full_disk_refuses_commands_and_loses_none(tmp_path: Path, durability:
             api.post(f"{path}/fork", expect=503)
             api.post(f"{path}/cancel", expect=503)
             assert everything(api, session_id) == before
-        limit_files(server, resource.RLIM_INFINITY)
+        server.limit_files(resource.RLIM_INFINITY)
         assert api.post(f"{path}/step")["step"] == step + 1
         server.kill()
     with running(tmp_path) as server, server.client() as client:
@@ -151,11 +146,11 @@ def test_housekeeping_goes_on_when_neither_store_nor_log_can_be_written(tmp_path
         api = Api(client)
         session_id = traded(api)
         before = everything(api, session_id)
-        limit_files(server, 4096)
+        server.limit_files(4096)
         wait_for_empty_memory(client)
         assert everything(api, session_id) == before
         wait_for_empty_memory(client)
-        limit_files(server, resource.RLIM_INFINITY)
+        server.limit_files(resource.RLIM_INFINITY)
         assert api.post(f"{BACKTEST}/{session_id}/step")["step"] == 1003
         wait_for_empty_memory(client)
 
