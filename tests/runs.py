@@ -8,11 +8,7 @@ from hypothesis import settings
 
 from sandbox import Session, SessionConfig
 from sandbox.strategies import Run
-from tests.strategies import (
-    Bar,
-    Series,
-    serialised,
-)
+from tests.cases import Bar, Series, serialised
 
 FEWER = settings(max_examples=max(1, settings().max_examples // 10))
 """Of the examples that a property of sessions is tried with, a tenth."""

@@ -19,19 +19,9 @@ from sandbox import (
     SessionConfig,
     SymbolNotFound,
 )
+from tests.cases import Bar, Case, Place, Refusal, Series, Step, answer_of, market_of, start_session
 from tests.runs import FEWER
-from tests.strategies import (
-    Bar,
-    Case,
-    Place,
-    Refusal,
-    Series,
-    Step,
-    answer_of,
-    cases,
-    market_of,
-    start_session,
-)
+from tests.strategies import cases
 
 UNIT = Decimal("1e-8")
 MINUTE = 60_000

@@ -11,17 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox import InvalidParameter, InvalidState, Session
-from tests.strategies import (
-    Case,
-    Command,
-    End,
-    Refusal,
-    Step,
-    apply,
-    cases,
-    serialised,
-    start_session,
-)
+from tests.cases import Case, Command, End, Refusal, Step, apply, serialised, start_session
+from tests.strategies import cases
 
 
 @st.composite

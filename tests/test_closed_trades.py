@@ -8,8 +8,9 @@ from typing import Any
 from hypothesis import given
 
 from sandbox import ClosedTrade, Session, SessionConfig, closed_trades
+from tests.cases import Bar, Case, Series, apply, market_of, start_session
 from tests.runs import FEWER
-from tests.strategies import Bar, Case, Series, apply, cases, market_of, start_session
+from tests.strategies import cases
 
 MINUTE = 60_000
 UNIT = Decimal("1e-8")

@@ -8,7 +8,8 @@ from decimal import Context, Decimal, Inexact, localcontext
 from hypothesis import given
 
 from sandbox import Session
-from tests.strategies import Case, Command, Step, apply, cases, start_session
+from tests.cases import Case, Command, Step, apply, start_session
+from tests.strategies import cases
 
 ZERO = Decimal(0)
 CURRENCY = "USDT"

@@ -32,7 +32,7 @@ from data.recording import (
 )
 from data.sessions import SessionRecord
 from sandbox import InvalidParameter, Market, SandboxError, Session, format_time
-from tests.strategies import (
+from tests.cases import (
     Cancel,
     Case,
     Command,
@@ -40,12 +40,11 @@ from tests.strategies import (
     Place,
     Refusal,
     Step,
-    cases,
     market_of,
-    other_futures,
     serialised,
     session_config,
 )
+from tests.strategies import cases, other_futures
 
 DISTURBANCES = ("none", "none", "passivated", "lost", "forked")
 

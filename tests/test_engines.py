@@ -44,8 +44,9 @@ from sandbox import (
 )
 from sandbox.strategies import Cancelled, compile_strategy, decision_plan
 from tests.cards import cards
+from tests.cases import Case, market_of, session_config
 from tests.real_candles import eurusd, minutes
-from tests.strategies import Case, cases, market_of, session_config
+from tests.strategies import cases
 
 OTHERS = ["backtrader", "vectorbt"]
 EIGHT = Decimal("1e-8")

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from sandbox import Candles, Fill, InvalidParameter, Market, Order, Session, SessionConfig
 from sandbox.clock import DAY, INTERVALS, MINUTE, format_time
 from sandbox.fees import TIERS, TradedVolume, parse_fees
-from tests.strategies import Fees, fees
+from tests.cases import Fees
+from tests.strategies import fees
 
 MINUTES = 60
 

@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox import Session
-from tests.strategies import Case, Command, apply, cases, serialised, start_session
+from tests.cases import Case, Command, apply, serialised, start_session
+from tests.strategies import cases
 
 
 def everything(session: Session) -> str:

@@ -24,11 +24,7 @@ from api.result_answers import MetricsAnswer
 from data.fee_schedules import FILE_NAME
 from sandbox import Order, Portfolio, Session, Ticker, format_time
 from sandbox import Step as StepMade
-from tests.command_line import candlestep
-from tests.data_files import csv_text, write
-from tests.over_http import BACKTEST
-from tests.server import RunningServer, running
-from tests.strategies import (
+from tests.cases import (
     INTERVALS,
     Cancel,
     Case,
@@ -39,9 +35,13 @@ from tests.strategies import (
     Step,
     answer_of,
     apply,
-    cases,
     start_session,
 )
+from tests.command_line import candlestep
+from tests.data_files import csv_text, write
+from tests.over_http import BACKTEST
+from tests.server import RunningServer, running
+from tests.strategies import cases
 
 EXAMPLES = max(20, settings.default.max_examples // 40)  # type: ignore[union-attr]
 _NUMBER = re.compile(r"-?\d+\.\d{2,}", re.ASCII)

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from sandbox import Candles, InvalidParameter
 from sandbox.strategies.frame import Frame, frame
 from sandbox.strategies.indicators import KINDS, Values, parse_indicators, value_names
+from tests.cases import MINUTE, market_of
 from tests.runs import FEWER
-from tests.strategies import MINUTE, cases, market_of
+from tests.strategies import cases
 
 NAN = math.nan
 ROWS = 12

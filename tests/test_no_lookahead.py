@@ -10,18 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox import Session
-from tests.strategies import (
-    INTERVALS,
-    SYMBOLS,
-    Case,
-    Command,
-    answer_of,
-    apply,
-    cases,
-    other_futures,
-    serialised,
-    start_session,
-)
+from tests.cases import INTERVALS, Case, Command, answer_of, apply, serialised, start_session
+from tests.strategies import SYMBOLS, cases, other_futures
 
 
 def readable(session: Session) -> object:

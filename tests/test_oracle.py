@@ -11,9 +11,7 @@ from hypothesis import example, given
 
 from sandbox import Session
 from tests import oracle
-from tests.oracle import Oracle, Refused
-from tests.strategies import (
-    MIDNIGHT,
+from tests.cases import (
     MINUTE,
     Bar,
     Cancel,
@@ -27,9 +25,10 @@ from tests.strategies import (
     Series,
     Step,
     apply,
-    cases,
     start_session,
 )
+from tests.oracle import Oracle, Refused
+from tests.strategies import MIDNIGHT, cases
 
 CURRENCY = "USDT"
 ORDER_FIELDS = (

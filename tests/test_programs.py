@@ -18,15 +18,9 @@ from sandbox.clock import Clock
 from sandbox.strategies import Cancelled, ProgramFailed, compile_strategy, run
 from sandbox.strategies.driver import CHUNK
 from tests.by_hand import follow
+from tests.cases import Case, answer_of, market_of, session_config
 from tests.runs import FEWER, MINUTE, config, minutes, ordered, outcome, until
-from tests.strategies import (
-    Case,
-    answer_of,
-    cases,
-    market_of,
-    other_futures,
-    session_config,
-)
+from tests.strategies import cases, other_futures
 
 CROSS_CARD: dict[str, Any] = {
     "indicators": {"fast": {"kind": "sma", "period": 2}, "slow": {"kind": "ema", "period": 4}},

@@ -16,16 +16,9 @@ from sandbox.clock import Clock
 from sandbox.strategies import Cancelled, Run, compile_strategy, run
 from tests.by_hand import follow
 from tests.cards import cards
+from tests.cases import Bar, Case, Series, market_of, session_config
 from tests.runs import FEWER, MINUTE, config, minutes, ordered, outcome, until
-from tests.strategies import (
-    Bar,
-    Case,
-    Series,
-    cases,
-    market_of,
-    other_futures,
-    session_config,
-)
+from tests.strategies import cases, other_futures
 
 
 def in_steps_of(config: SessionConfig, timeframe: str | None) -> SessionConfig:

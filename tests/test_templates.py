@@ -18,8 +18,9 @@ from sandbox.clock import Clock
 from sandbox.strategies import Run, compile_strategy, run
 from sandbox.strategies.card import Grid, Size
 from sandbox.strategies.grid import grid_levels
+from tests.cases import Bar, Case, Series, market_of, session_config
 from tests.runs import FEWER, MINUTE, config, minutes, ordered, outcome
-from tests.strategies import Bar, Case, Series, cases, market_of, session_config
+from tests.strategies import cases
 
 Closes = list[float]
 Rule = Callable[[Closes, Closes, Closes], bool]
