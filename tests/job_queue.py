@@ -4,7 +4,7 @@ misbehave."""
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +17,7 @@ from api.queue import JobQueue
 from api.workers import WorkerPool
 from data.accounts import ensure_account
 from data.candle_cache import CandleCache
+from data.errors import StorageUnavailable
 from data.jobs import RunSpec
 from data.mapped_candles import MappedCandles
 from data.payloads import Payload, payload_file
@@ -86,6 +87,10 @@ class Jobs:
         self.store = Store.open(home)
         self.ann = ensure_account(self.store, "ann").account_id
         self.bob = ensure_account(self.store, "bob").account_id
+        self.unavailable: Callable[..., Any] | None = None
+        """Work that the store does not do for now."""
+        self.refusals = 0
+        """How often it has not."""
         self._threads = ThreadPoolExecutor(4)
         cache = CandleCache(self.store, 1 << 30)
         self.candles = MappedCandles(cache, home, 1 << 30)
@@ -100,6 +105,9 @@ class Jobs:
         )
 
     async def _in_thread(self, work: Any, *args: Any, **kwargs: Any) -> Any:
+        if work == self.unavailable:
+            self.refusals += 1
+            raise StorageUnavailable("the disk is full")
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, lambda: work(*args, **kwargs))
 

@@ -17,9 +17,12 @@ from api.problems import RateLimited
 from api.run_errors import CANCELLED
 from data.candle_cache import CandleCache
 from data.errors import JobNotFound, StorageUnavailable
-from data.jobs import JobRecord, save_job_end, unfinished_jobs
+from data.jobs import JobRecord, get_job, save_job_end, unfinished_jobs
 from data.payloads import run_directory
+from data.retention import delete_old_payloads
+from data.store import now
 from sandbox import InvalidState
+from sandbox.clock import DAY
 from tests.job_queue import (
     END,
     GREEDY,
@@ -425,6 +428,23 @@ def test_an_idle_worker_that_is_killed_fails_no_run(home: Path) -> None:
         while not workers_of(os.getpid()):
             await asyncio.sleep(0.01)
 
+
+def test_an_end_that_cannot_be_stored_is_not_seen_until_it_is(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api.queue, "_PAUSE_SECONDS", 0.01)
+
+    async def check(made: Jobs) -> None:
+        made.unavailable = save_job_end
+        job = await submitted(made, spec())
+        while made.refusals < 3:
+            await asyncio.sleep(0.01)
+        assert (await made.queue.get(made.ann, job.job_id)).status == "running"
+        made.unavailable = None
+        record = await ended(made, job)
+        assert record.status == "done"
+        assert get_job(made.store, made.ann, job.job_id) == record
+
     with_jobs(home, check, workers=1)
 
 
@@ -439,3 +459,55 @@ def test_jobs_are_listed_by_the_status_of_now(home: Path) -> None:
         await made.queue.cancel(made.ann, running.job_id)
 
     with_jobs(home, check, workers=1)
+
+
+def test_outcomes_that_cannot_be_stored_are_stored_later(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api.queue, "_PAUSE_SECONDS", 0.01)
+
+    async def check(made: Jobs) -> None:
+        made.unavailable = made.queue._save
+        job = await submitted(made, spec(), SLOW_RUN)
+        while (await made.queue.get(made.ann, job.job_id)).outcomes[0] is None:
+            await asyncio.sleep(0.01)
+        before = made.refusals
+        while made.refusals < before + 3:
+            await asyncio.sleep(0.01)
+        assert get_job(made.store, made.ann, job.job_id).outcomes == [None, None]
+        made.unavailable = None
+        while get_job(made.store, made.ann, job.job_id).outcomes[0] is None:
+            await asyncio.sleep(0.01)
+        await made.queue.cancel(made.ann, job.job_id)
+
+    with_jobs(home, check, workers=1)
+
+
+def test_the_files_of_a_run_are_kept_for_so_many_days_after_its_end(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deleted: list[list[str]] = []
+
+    def noted(*args: Any, **kwargs: Any) -> list[str]:
+        deleted.append(delete_old_payloads(*args, **kwargs))
+        return deleted[-1]
+
+    async def run_one(made: Jobs) -> None:
+        await ended(made, await submitted(made, spec(), job_id="old"))
+
+    async def keep_house(made: Jobs) -> None:
+        while not deleted:
+            await asyncio.sleep(0.01)
+        record = await made.queue.get(made.ann, "old")
+        assert record.outcomes[0] is not None
+        assert record.outcomes[0].summary is not None, "the summary stays"
+
+    with_jobs(home, run_one)
+    monkeypatch.setattr(api.queue, "delete_old_payloads", noted)
+    for days, expected in ((89, []), (91, ["old"])):
+        deleted.clear()
+        monkeypatch.setattr(api.queue, "now", lambda days=days: now() + days * DAY)
+        assert read_rows(run_directory(home, "old", 0), "equity") is not None
+        with_jobs(home, keep_house)
+        assert deleted == [expected]
+    assert read_rows(run_directory(home, "old", 0), "equity") is None

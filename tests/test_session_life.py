@@ -68,6 +68,13 @@ def test_a_session_may_end_at_the_last_completion(api: Api) -> None:
     assert (last["step"], last["virtual_time"]) == (1440, "2025-03-02T00:00:00Z")
 
 
+def test_a_session_may_be_ten_years_long_and_no_longer(api: Api) -> None:
+    body = {"start_time": "2025-01-15", "end_time": "2035-01-23", "candle_interval": "1d"}
+    assert api.post(f"{BACKTEST}/create", body)["total_steps"] == 3660
+    error = api.post(f"{BACKTEST}/create", body | {"end_time": "2035-01-23T00:00:00.001Z"}, 422)
+    assert (error["details"]["field"], "3660 days" in error["message"]) == ("end_time", True)
+
+
 def test_a_client_order_id_sent_again_places_nothing(api: Api) -> None:
     session_id = api.started()
     first = api.order(session_id, client_order_id="one")
