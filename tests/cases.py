@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Literal, TypeAlias
 
@@ -171,6 +171,23 @@ class Refusal:
     """The answer to a command that was refused."""
 
     code: str
+
+
+def one_candle_at_a_time(case: Case) -> Case:
+    """The same commands, with the steps of the finest candles, one by one."""
+    finest, config = case.finest, case.config
+    steps = config.total_steps * config.interval // finest
+    config = replace(config, interval=finest, end=config.start + steps * finest)
+    commands: list[Command] = []
+    left = steps
+    for command in case.commands:
+        if isinstance(command, Step):
+            count = min(command.steps * case.config.interval // finest, left)
+            commands += [Step(1)] * count
+            left -= count
+        else:
+            commands.append(command)
+    return replace(case, config=config, commands=tuple(commands))
 
 
 def market_of(market: tuple[Series, ...]) -> Market:

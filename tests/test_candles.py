@@ -14,6 +14,7 @@ from sandbox.clock import HOUR, MINUTE
 from sandbox.fixed_point import as_floats, fixed_point
 from sandbox.money import decimal_of, largest_float_up_to, smallest_float_from
 from sandbox.touch import TouchIndex
+from tests.candles import flat
 
 GOOD: dict[str, Any] = {
     "symbol": "BTCUSDT",
@@ -86,22 +87,6 @@ def test_read_only_arrays_are_shared() -> None:
 def test_open_times_may_be_datetimes() -> None:
     times = np.array(["1970-01-01T00:00", "1970-01-01T00:01", "1970-01-01T00:02"], "datetime64[s]")
     assert Candles(**(GOOD | {"open_time": times})).open_time.tolist() == GOOD["open_time"]
-
-
-def flat(symbol: str, interval: str, **price_at: float) -> Candles:
-    """Flat candles: ``t60=5.0`` is one that opens at minute 60 with the price 5."""
-    times = [int(name[1:]) * MINUTE for name in price_at]
-    prices = list(price_at.values())
-    return Candles(
-        symbol=symbol,
-        interval=interval,
-        open_time=times,
-        open=prices,
-        high=prices,
-        low=prices,
-        close=prices,
-        volume=prices,
-    )
 
 
 def test_the_finest_candles_win_and_coarser_ones_fill_their_holes() -> None:

@@ -23,10 +23,10 @@ from api.terminal import ProgressBar, table
 from data import archive
 from data.store import FILE_NAME as STORE_NAME
 from data.store import Store
+from tests.archive import Archive
 from tests.command_line import ENVIRONMENT, candlestep, candlestep_process
 from tests.data_files import START, csv_text, rows, write, write_json
 from tests.server import RunningServer, running
-from tests.test_data_archive import Archive
 
 TOKEN_HEADER = TOKEN_HEADER_BYTES.decode()
 MONTH = "2024-01"

@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from decimal import Context, Decimal, Inexact, localcontext
 
 from hypothesis import given
 
 from sandbox import Session
-from tests.cases import Case, Command, Step, apply, start_session
+from tests.cases import Case, apply, one_candle_at_a_time, start_session
 from tests.strategies import cases
 
 ZERO = Decimal(0)
 CURRENCY = "USDT"
-
-
-def one_candle_at_a_time(case: Case) -> Case:
-    """The same commands, with the steps of the finest candles, one by one."""
-    finest, config = case.finest, case.config
-    steps = config.total_steps * config.interval // finest
-    config = replace(config, interval=finest, end=config.start + steps * finest)
-    commands: list[Command] = []
-    left = steps
-    for command in case.commands:
-        if isinstance(command, Step):
-            count = min(command.steps * case.config.interval // finest, left)
-            commands += [Step(1)] * count
-            left -= count
-        else:
-            commands.append(command)
-    return replace(case, config=config, commands=tuple(commands))
 
 
 def assert_money_adds_up(session: Session, starting_balance: Decimal) -> None:

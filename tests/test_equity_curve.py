@@ -7,10 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox import InvalidParameter
-from tests.cases import Case, apply, start_session
+from tests.cases import Case, apply, one_candle_at_a_time, start_session
 from tests.runs import FEWER
 from tests.strategies import cases
-from tests.test_conservation import one_candle_at_a_time
 
 
 @FEWER

@@ -9,7 +9,7 @@ import pytest
 from tests.command_line import candlestep
 from tests.over_http import BACKTEST, Api, sample_home
 from tests.server import RunningServer, running
-from tests.test_recovery import everything, journal, traded
+from tests.traded import everything, journal, traded
 
 
 @pytest.fixture(scope="module")

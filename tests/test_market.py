@@ -4,24 +4,9 @@ from decimal import Decimal
 
 import pytest
 
-from sandbox import Candles, InvalidParameter, Market, NoPrice, SymbolNotFound
+from sandbox import InvalidParameter, Market, NoPrice, SymbolNotFound
 from sandbox.clock import DAY, HOUR, MINUTE
-from tests.test_candles import flat
-
-
-def minutes(symbol: str, *closes: float, start: int = 0) -> Candles:
-    opens = [closes[0], *closes[:-1]]
-    pairs = list(zip(opens, closes, strict=True))
-    return Candles(
-        symbol=symbol,
-        interval="1m",
-        open_time=[start + i * MINUTE for i in range(len(closes))],
-        open=opens,
-        high=[max(pair) for pair in pairs],
-        low=[min(pair) for pair in pairs],
-        close=closes,
-        volume=[0.1] * len(closes),
-    )
+from tests.candles import flat, minutes
 
 
 def test_a_symbol_without_a_price_is_left_out() -> None:

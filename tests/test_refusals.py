@@ -17,7 +17,7 @@ from sandbox import (
     SessionConfig,
 )
 from sandbox.clock import MINUTE
-from tests.test_market import minutes
+from tests.candles import minutes
 
 CONFIG: dict[str, Any] = {
     "start_time": MINUTE,
