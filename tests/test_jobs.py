@@ -235,6 +235,22 @@ def test_a_run_that_kills_its_worker_twice_fails_and_no_other_does(home: Path) -
     with_jobs(home, check, workers=1)
 
 
+def test_a_cancelled_run_whose_worker_is_killed_is_not_tried_again(home: Path) -> None:
+    async def check(made: Jobs) -> None:
+        await ended(made, await submitted(made, spec()))
+        job = await submitted(made, spec(STUCK))
+        while (await made.queue.get(made.ann, job.job_id)).status != "running":
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.3)
+        cancelling = asyncio.create_task(made.queue.cancel(made.ann, job.job_id))
+        await asyncio.sleep(0)
+        assert kill_workers(os.getpid()) == 1
+        record = await cancelling
+        assert (record.status, record.attempts) == ("cancelled", 1)
+
+    with_jobs(home, check, workers=1)
+
+
 def test_a_run_that_takes_too_long_is_ended(home: Path) -> None:
     async def check(made: Jobs) -> None:
         stuck, other = await submitted(made, spec(STUCK)), await submitted(made, spec())
