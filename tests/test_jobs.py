@@ -453,8 +453,9 @@ def test_an_end_that_cannot_be_stored_is_not_seen_until_it_is(
     async def check(made: Jobs) -> None:
         made.unavailable = save_job_end
         job = await submitted(made, spec())
-        while made.refusals < 3:
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(20):
+            while made.refusals < 3:
+                await asyncio.sleep(0.01)
         assert (await made.queue.get(made.ann, job.job_id)).status == "running"
         made.unavailable = None
         record = await ended(made, job)
