@@ -9,20 +9,18 @@ from msgspec import Meta
 
 from api.bodies import Body
 from api.engines import check_engine
-from api.fields import IntervalGiven, Symbol, TimeGiven, number_given
+from api.fields import ExchangeGiven, IntervalGiven, Symbol, TimeGiven, number_given
 from api.plain_json import JsonObject, empty_object, json_object
 from api.problems import renamed
 from api.runner import session_config
 from api.server import Server
 from api.spans import PastSpan, past_span
 from data.backtests import BacktestSetup
-from data.errors import InvalidSymbol
-from data.importer import DEFAULT_EXCHANGE
 from data.jobs import RunSpec
 from data.strategies import StoredStrategy
-from data.symbols import normalise_symbol
+from data.symbols import DEFAULT_EXCHANGE, normalise_exchange, normalise_symbol
 from sandbox import InvalidParameter, interval_name
-from sandbox.clock import DAY, parse_interval
+from sandbox.clock import parse_interval
 from sandbox.errors import shown
 from sandbox.money import (
     AMOUNT_PLACES,
@@ -59,6 +57,7 @@ class BacktestConfig(Body):
     end_date: Annotated[
         TimeGiven, Meta(description="The last candle is the one that opens at or before it.")
     ]
+    exchange: ExchangeGiven = DEFAULT_EXCHANGE
     timeframe: IntervalGiven = "1d"
     bars_per_year: Annotated[
         Any,
@@ -117,6 +116,7 @@ class BacktestRunConfig(msgspec.Struct, frozen=True):
     feature_ids: list[str]
     model_id: str | None
     signal_logic_id: str | None
+    exchange: str = DEFAULT_EXCHANGE
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -145,8 +145,9 @@ def plan(
     slipped = _fraction("slippage", slippage, _MOST_SLIPPAGE)
     _require_no_features(config)
     interval = parse_interval(config.timeframe, "config.timeframe")
-    symbol = _symbol(config.symbol)
-    span = _span(server, config, interval)
+    symbol = normalise_symbol(config.symbol, "config.symbol")
+    exchange = normalise_exchange(config.exchange, "config.exchange")
+    span = _span(config, interval)
     bars = parse_number("config.bars_per_year", config.bars_per_year)
     if not 0 < bars <= _MOST_BARS:
         raise InvalidParameter("config.bars_per_year", f"must be above 0, at most {_MOST_BARS}")
@@ -175,6 +176,7 @@ def plan(
         feature_ids=[],
         model_id=None,
         signal_logic_id=None,
+        exchange=exchange,
     )
     setup = BacktestSetup(
         strategy_id=stored.strategy_id,
@@ -187,14 +189,15 @@ def plan(
     spec = RunSpec(
         strategy=strategy.content,
         engine=engine,
-        exchange=DEFAULT_EXCHANGE,
+        exchange=exchange,
         pairs=[symbol],
         start_time=span.first,
         end_time=span.last,
         interval=interval,
         starting_balance=plain(capital),
-        config=_session_config(server, symbol, fee_rate, slipped),
+        config=_session_config(server, exchange, symbol, fee_rate, slipped),
         risk_free_rate=float(risk_free),
+        history=strategy.history(interval),
     )
     check_engine(engine, strategy, session_config(spec))
     return Plan(setup, spec)
@@ -229,25 +232,14 @@ def _require_no_features(config: BacktestConfig) -> None:
             raise InvalidParameter(f"config.{name}", _NO_FEATURES)
 
 
-def _symbol(text: str) -> str:
-    try:
-        return normalise_symbol(text)
-    except InvalidSymbol as refusal:
-        raise InvalidParameter("config.symbol", refusal.message) from None
-
-
-def _span(server: Server, config: BacktestConfig, interval: int) -> PastSpan:
-    span = past_span(
+def _span(config: BacktestConfig, interval: int) -> PastSpan:
+    return past_span(
         config.start_date,
         config.end_date,
         interval,
         start_field="config.start_date",
         end_field="config.end_date",
     )
-    most = server.settings.max_span_days
-    if span.end - span.start > most * DAY:
-        raise InvalidParameter("config.end_date", f"may be at most {most} days after start_date")
-    return span
 
 
 def _compiled(
@@ -299,13 +291,13 @@ def _size_type(strategy: Strategy, given: SizeType | None) -> SizeType:
 
 
 def _session_config(
-    server: Server, symbol: str, commission: Decimal, slippage: Decimal
+    server: Server, exchange: str, symbol: str, commission: Decimal, slippage: Decimal
 ) -> dict[str, Any]:
     config: dict[str, Any] = {
         "fee_rate": plain(commission),
         "slippage": {"model": "fixed_bps", "bps": plain(multiply(slippage, _BPS))},
     }
-    series = server.catalogue.of_symbol(DEFAULT_EXCHANGE, symbol)
+    series = server.catalogue.of_symbol(exchange, symbol)
     return config | ({"currency": series[0].quote} if series else {})
 
 

@@ -6,9 +6,9 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from api.fields import (
-    EXCHANGE_PATTERN,
     NUMBER_PATTERN,
     BasisPoints,
+    ExchangeGiven,
     Fraction,
     IntervalGiven,
     Name,
@@ -17,6 +17,7 @@ from api.fields import (
     Symbol,
     TimeGiven,
 )
+from data.symbols import DEFAULT_EXCHANGE
 from sandbox.fees import FeeModel
 
 MOST_FORKS = 100
@@ -57,9 +58,7 @@ class CreateBody(Body):
     pairs: Annotated[
         list[Symbol] | None, Meta(description="Left out: all that have data in the time.")
     ] = None
-    exchange: Annotated[
-        str, Meta(max_length=200, extra_json_schema={"pattern": EXCHANGE_PATTERN})
-    ] = "binance"
+    exchange: ExchangeGiven = DEFAULT_EXCHANGE
     fee_rate: Annotated[
         Fraction | None,
         Meta(description="0.001 where neither this nor `fee_model` is given; not with it."),

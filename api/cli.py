@@ -21,9 +21,8 @@ from api.terminal import ProgressBar, table
 from api.version import VERSION
 from data.archive import DEFAULT_BASE_URL, fetch_month, months
 from data.catalogue import Series
-from data.importer import DEFAULT_EXCHANGE
 from data.recording import Recording, read_recording, write_recording
-from data.symbols import parse_symbol
+from data.symbols import DEFAULT_EXCHANGE, parse_symbol
 from sandbox import INTERVALS, InvalidParameter, SandboxError, format_time, interval_name
 
 REFUSED = 1

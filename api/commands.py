@@ -27,12 +27,13 @@ from data.accounts import (
 )
 from data.catalogue import Catalogue, Series
 from data.errors import AgentNotFound, UnreadableFile
-from data.importer import DEFAULT_EXCHANGE, ImportSummary, import_file, prune
+from data.importer import ImportSummary, import_file, prune
 from data.jobs import job_imports
 from data.recording import read_recording, write_recording
 from data.sample import SOURCE, drop_sample, load_sample
 from data.sessions import pinned_imports
 from data.store import Store
+from data.symbols import DEFAULT_EXCHANGE
 from sandbox import InvalidParameter, SandboxError
 
 _LONGEST_NAME = 100

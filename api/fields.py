@@ -54,6 +54,14 @@ TimeGiven = Annotated[
         extra_json_schema={"pattern": _TIME_PATTERN},
     ),
 ]
+ExchangeGiven = Annotated[
+    str,
+    Meta(
+        max_length=200,
+        description="Whose candles, such as `binance`.",
+        extra_json_schema={"pattern": EXCHANGE_PATTERN},
+    ),
+]
 Symbol = Annotated[
     str,
     Meta(

@@ -1,6 +1,5 @@
 """What a job is to run: read from a request, checked, and made a run."""
 
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -8,26 +7,32 @@ import msgspec
 from msgspec import Meta
 
 from api.bodies import Body
-from api.fields import BasisPoints, IntervalGiven, Money, Positive, Symbol, Time, TimeGiven, money
+from api.fields import (
+    BasisPoints,
+    ExchangeGiven,
+    IntervalGiven,
+    Money,
+    Positive,
+    Symbol,
+    Time,
+    TimeGiven,
+    money,
+)
 from api.problems import renamed
 from api.routing import with_numbers
 from api.server import Server
-from api.spans import PastSpan, no_candles, past_span
+from api.spans import PastSpan, past_span, require_candles
 from data.catalogue import by_symbol
 from data.fee_schedules import fee_schedule
-from data.importer import DEFAULT_EXCHANGE
 from data.jobs import RunSpec
 from data.strategies import StoredStrategy, get_strategy
-from data.symbols import normalise_symbol
+from data.symbols import DEFAULT_EXCHANGE, normalise_exchange, normalise_symbol
 from sandbox import InvalidParameter, SessionConfig, format_time, interval_name
 from sandbox.clock import parse_interval
 from sandbox.errors import shown
 from sandbox.fees import FeeModel
-from sandbox.money import plain
+from sandbox.money import parse_number, plain
 from sandbox.strategies import TEMPLATES, Strategy, compile_strategy
-
-MOST_YEARS = 5
-"""Between the start and the end of a job."""
 
 
 class JobBody(Body):
@@ -54,6 +59,7 @@ class JobBody(Body):
         | None
     ) = None
     symbols: Annotated[list[Symbol], Meta(min_length=1, max_length=100)] | None = None
+    exchange: ExchangeGiven = DEFAULT_EXCHANGE
     timeframe: IntervalGiven | None = None
     start: Annotated[
         TimeGiven | None, Meta(description="The first candle is the one that opens at or after it.")
@@ -82,6 +88,7 @@ class JobConfig(msgspec.Struct, frozen=True):
     params: dict[str, Any] | None
     card: dict[str, Any] | None
     strategy_id: str | None
+    exchange: str
     symbols: list[str]
     timeframe: Annotated[str, Meta(examples=["1h"])]
     start: Time
@@ -109,10 +116,12 @@ def plan(server: Server, account_id: str, body: JobBody) -> tuple[JobConfig, Run
     span = _span(body, interval)
     strategy = _compiled(content | {"timeframe": interval_name(interval), "symbols": pairs})
     _require_one_price(strategy, pairs)
-    currency = _require_data(server, pairs, interval, span)
+    exchange = normalise_exchange(body.exchange)
+    currency = _require_data(server, exchange, pairs, interval, span)
     session = _session(
         server,
         body,
+        exchange,
         start_time=span.first,
         end_time=span.last,
         starting_balance=body.capital,
@@ -121,13 +130,14 @@ def plan(server: Server, account_id: str, body: JobBody) -> tuple[JobConfig, Run
     )
     spec = RunSpec(
         strategy=strategy.content,
-        exchange=DEFAULT_EXCHANGE,
+        exchange=exchange,
         pairs=pairs,
         start_time=span.first,
         end_time=span.last,
         interval=interval,
         starting_balance=plain(session.starting_balance),
         config={"currency": currency, **session.costs.fees.settings()},
+        history=strategy.history(interval),
     )
     return _config(body, strategy, spec, span), spec
 
@@ -143,11 +153,11 @@ def _market(
     if not symbols:
         raise _missing("symbols", '["BTCUSDT"]')
     interval = parse_interval(timeframe, "timeframe")
-    return interval, list(dict.fromkeys(normalise_symbol(symbol) for symbol in symbols))
+    return interval, list(dict.fromkeys(normalise_symbol(symbol, "symbols") for symbol in symbols))
 
 
 def _require_no_leverage(leverage: Any) -> None:
-    if leverage is True or leverage not in (1, "1"):
+    if parse_number("leverage", leverage) != 1:
         raise InvalidParameter(
             "leverage", f"must be 1, got {shown(leverage)}: there are no perpetuals yet"
         )
@@ -161,13 +171,13 @@ def _require_one_price(strategy: Strategy, pairs: list[str]) -> None:
         raise InvalidParameter("symbols", "must be one, for its prices are those of one symbol")
 
 
-def _session(server: Server, body: JobBody, **settings: Any) -> SessionConfig:
+def _session(server: Server, body: JobBody, exchange: str, **settings: Any) -> SessionConfig:
     """The session that the job's run is; what is wrong with it is named as the request does."""
     fees: dict[str, Any] = {"fee_model": body.fee_model}
     if body.fee_bps is not None:
         fees["fee_bps"] = body.fee_bps
     if body.fee_model == "match_exchange":
-        fees["fee_schedule"] = fee_schedule(DEFAULT_EXCHANGE, server.settings.home)
+        fees["fee_schedule"] = fee_schedule(exchange, server.settings.home)
     try:
         return SessionConfig(**settings, **fees)
     except InvalidParameter as refusal:
@@ -180,6 +190,7 @@ def _config(body: JobBody, strategy: Strategy, spec: RunSpec, span: PastSpan) ->
         params=strategy.content.get("parameters"),
         card=strategy.content if strategy.kind == "card" else None,
         strategy_id=body.strategy_id,
+        exchange=spec.exchange,
         symbols=spec.pairs,
         timeframe=interval_name(spec.interval),
         start=format_time(span.start),
@@ -233,42 +244,38 @@ def _span(body: JobBody, interval: int) -> PastSpan:
         raise _missing("start", '"2025-01-01T00:00:00Z"')
     if body.end is None:
         raise _missing("end", '"2025-06-01T00:00:00Z"')
-    span = past_span(body.start, body.end, interval, start_field="start", end_field="end")
-    if span.end > _years_later(span.start):
-        raise InvalidParameter("end", f"may be at most {MOST_YEARS} years after start")
-    return span
-
-
-def _years_later(start: int) -> int:
-    """The same day and time 5 years later; 29 February becomes 1 March."""
-    day = datetime.fromtimestamp(start // 1000, UTC)
-    try:
-        later = day.replace(year=day.year + MOST_YEARS)
-    except ValueError:
-        later = day.replace(year=day.year + MOST_YEARS, month=3, day=1)
-    return int(later.timestamp()) * 1000 + start % 1000
+    return past_span(body.start, body.end, interval, start_field="start", end_field="end")
 
 
 def _missing(field: str, example: str) -> InvalidParameter:
     return InvalidParameter(field, f"is required, such as {example}")
 
 
-def _require_data(server: Server, pairs: list[str], interval: int, span: PastSpan) -> str:
+def _require_data(
+    server: Server, exchange: str, pairs: list[str], interval: int, span: PastSpan
+) -> str:
     """The currency of the pairs, all of which have candles in the time, fine enough."""
     groups = by_symbol(server.catalogue.series())
     quotes = set()
     for symbol in pairs:
-        series = groups.get((DEFAULT_EXCHANGE, symbol), [])
+        series = groups.get((exchange, symbol), [])
         there = [each for each in series if each.start < span.last and each.end > span.first]
-        if not there:
-            told = "GET /api/v1/market/data-range tells what there is"
-            raise no_candles(symbol, "in the job's time", series, told, symbol=symbol)
-        finest = min(each.interval for each in there)
+        finest = min((each.interval for each in there), default=interval)
         if finest > interval:
             raise InvalidParameter(
                 "timeframe",
                 f"must be {interval_name(finest)} or more: {symbol} has no finer candles then",
             )
+        require_candles(
+            symbol,
+            series,
+            interval,
+            span.first,
+            span.last,
+            field="symbol",
+            when=f"of {exchange} in the job's time",
+            otherwise="GET /api/v1/market/data-range tells what there is",
+        )
         quotes.add(series[0].quote)
     if len(quotes) > 1:
         raise InvalidParameter(

@@ -14,7 +14,7 @@ from api.exchanges import known_exchange
 from api.fields import INTERVAL_SECONDS, INTERVAL_TEXTS, Symbol, Time, one_of
 from api.routing import Call, Route
 from api.server import Server
-from api.spans import given_span, no_candles
+from api.spans import candles_within, given_span, past_span, require_candles
 from data.catalogue import effective_imports
 from data.importer import latest_import
 from data.jobs import RunSpec, job_not_found
@@ -22,8 +22,9 @@ from data.preparations import Preparation, SourceType, get_preparation, put_prep
 from data.store import now
 from data.symbols import normalise_symbol
 from sandbox import InvalidParameter, format_time, interval_name
-from sandbox.clock import HOUR, candle_span, parse_interval
+from sandbox.clock import HOUR, MINUTE, parse_interval
 from sandbox.errors import shown
+from sandbox.strategies import PROGRAM_HISTORY
 
 BASE = "/api/v1/backtest/{exchangeId}/{type}"
 STARTING_BALANCE = "10000"
@@ -49,7 +50,9 @@ TimeOrDate = Annotated[
 class PrepareBody(Body, rename={"start": "from", "end": "to"}):
     instrument: Symbol
     start: TimeOrDate
-    end: Annotated[TimeOrDate, Meta(description="Not included.")]
+    end: Annotated[
+        TimeOrDate, Meta(description="The last candle is the one that opens at or before it.")
+    ]
     cadence: Annotated[
         str | int | None,
         Meta(
@@ -71,7 +74,10 @@ class JobStateAnswer(msgspec.Struct, frozen=True):
     statusDetail: str | None
     size: Annotated[int, Meta(description="0: it is not counted beforehand.")]
     completed: Annotated[
-        int, Meta(description="Hours that were prepared; of an execution, candles that were seen.")
+        int,
+        Meta(
+            description="Whole hours that there are candles of; of an execution, candles that were seen."
+        ),
     ]
     startTime: Time | None
     endTime: Time | None
@@ -97,10 +103,20 @@ async def preparation(server: Server, call: Call) -> JobStateAnswer:
         "Completed",
         None,
         0,
-        -(-(found.end_time - found.start_time) // HOUR),
+        await server.in_thread(_hours, server, found),
         format_time(found.started_at),
         format_time(found.finished_at),
     )
+
+
+def _hours(server: Server, made: Preparation) -> int:
+    """For how many whole hours there are candles of a preparation."""
+    series = [
+        each
+        for each in server.catalogue.series(made.import_number)
+        if (each.exchange, each.symbol) == (made.exchange, made.symbol)
+    ]
+    return candles_within(series, made.interval, made.start_time, made.end_time) // HOUR
 
 
 def found_preparation(server: Server, call: Call, job_id: str) -> Preparation:
@@ -132,6 +148,7 @@ def run_spec(prepared: Preparation, source: str = "", *, store_signals: bool = F
         config={"currency": prepared.quote},
         store_signals=store_signals,
         import_number=prepared.import_number,
+        history=PROGRAM_HISTORY * prepared.interval,
     )
 
 
@@ -154,21 +171,24 @@ def _plan_preparation(server: Server, call: Call) -> Preparation:
     started_at = now()
     source_type = _type(call)
     exchange = known_exchange(server, call.path["exchangeId"])
-    symbol = normalise_symbol(body.instrument)
+    symbol = normalise_symbol(body.instrument, "instrument")
     start, end = given_span(body.start, body.end, "from", "to")
     series = server.catalogue.of_symbol(exchange, symbol)
     there = [each for each in series if each.start < end and each.end > start]
-    if not there:
-        listed = f"GET /api/v1/exchange/{exchange}/instruments lists what there is"
-        raise no_candles(symbol, "then", series, listed, instrument=symbol)
-    interval = _interval(body.cadence, min(each.interval for each in there))
-    first, last = candle_span(
-        max(start, min(each.start for each in there)),
-        min(end, max(each.end for each in there)),
+    interval = _interval(body.cadence, min((each.interval for each in there), default=MINUTE))
+    span = past_span(body.start, body.end, interval, start_field="from", end_field="to")
+    require_candles(
+        symbol,
+        series,
         interval,
+        span.first,
+        span.last,
+        field="instrument",
+        when="then",
+        otherwise=f"GET /api/v1/exchange/{exchange}/instruments lists what there is",
     )
-    if first >= last:
-        raise InvalidParameter("to", f"must be a candle of {interval_name(interval)} after from")
+    first = max(span.first, min(each.start for each in there) // interval * interval)
+    last = min(span.last, max(each.end for each in there) // interval * interval)
     number = effective_imports(server.store, exchange, [symbol], latest_import(server.store))[
         symbol
     ]

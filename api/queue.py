@@ -49,8 +49,6 @@ _ATTEMPTS = 2
 _PAUSE_SECONDS = 1.0
 """Between two writes of progress, and before a write that failed is tried again."""
 _RETENTION_SECONDS = 3600
-_LOOK_BACK_CANDLES = 250
-"""Of a timeframe so coarse that a session's usual look-back would be too short for indicators."""
 
 log = structlog.get_logger()
 
@@ -240,7 +238,8 @@ class JobQueue:
         live = self._of(account_id, job_id)
         if live is not None:
             with suppress(TimeoutError):
-                await asyncio.wait_for(live.ended.wait(), seconds)
+                async with asyncio.timeout(seconds):
+                    await live.ended.wait()
         return await self.get(account_id, job_id)
 
     async def close(self) -> None:
@@ -397,7 +396,7 @@ class JobQueue:
             spec.import_number,
             spec.start_time,
             spec.end_time,
-            max(LOOK_BACK, _LOOK_BACK_CANDLES * spec.interval),
+            max(LOOK_BACK, spec.history),
         )
 
     def _end_if_it_has_run(self, live: _Live) -> None:

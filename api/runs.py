@@ -14,6 +14,7 @@ from api.fields import BasisPoints, Time, optional_time
 from api.problems import renamed
 from api.routing import Call, Route, with_numbers
 from api.server import Server
+from api.spans import MOST_YEARS, is_too_long
 from data.datasets import Dataset, find_dataset, list_datasets
 from data.jobs import (
     JobOrigin,
@@ -252,6 +253,12 @@ def _without_numbers(value: Any) -> Any:
 
 def _plan(server: Server, body: RunBody) -> tuple[_Request, RunSpec]:
     dataset = find_dataset(server.catalogue.series(), body.dataset_id)
+    if is_too_long(dataset.start, dataset.end):
+        raise InvalidParameter(
+            "dataset_id",
+            f"is more than {MOST_YEARS} years; name a part of it, as"
+            f" {dataset.symbol.lower()}-{interval_name(dataset.interval)}-20200101-20241231",
+        )
     strategy = _compiled(body, dataset)
     for field in ("fees", "slippage"):
         if getattr(body, field) is None:
@@ -292,6 +299,7 @@ def _plan(server: Server, body: RunBody) -> tuple[_Request, RunSpec]:
             **fees,
             "slippage": {"model": "fixed_bps", "bps": slippage_bps},
         },
+        history=strategy.history(dataset.interval),
     )
     return request, spec
 

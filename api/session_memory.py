@@ -293,7 +293,8 @@ class SessionMemory:
             return False
         self._freed.clear()
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._freed.wait(), _ROOM_SECONDS)
+            async with asyncio.timeout(_ROOM_SECONDS):
+                await self._freed.wait()
         return True
 
     def _longest_unused(self) -> list[Live]:

@@ -10,6 +10,7 @@ import resource
 import select
 import signal
 import sys
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from data.mapped_candles import open_mapped
 from sandbox import Candles
 
 _KEPT_TIME_LINES = 16
+_STACK_BYTES = 512 << 20
 _PARENT_DEATH_SIGNAL = 1
 """PR_SET_PDEATHSIG of Linux."""
 
@@ -96,7 +98,15 @@ def main() -> None:
     # What a library prints must not come between the messages.
     outgoing = os.dup(1)
     os.dup2(2, 1)
-    limit_memory(int(sys.argv[1]))
+    # A program nested as deeply as its source can be long takes that much to be evaluated.
+    threading.stack_size(_STACK_BYTES)
+    working = threading.Thread(target=_work, args=(outgoing, int(sys.argv[1])))
+    working.start()
+    working.join()
+
+
+def _work(outgoing: int, run_memory: int) -> None:
+    limit_memory(run_memory)
     with suppress(BrokenPipeError):
         Worker(0, outgoing).work()
 

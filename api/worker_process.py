@@ -13,7 +13,6 @@ import structlog
 from api.messages import HEAD, Advanced, Begin, Ended, Ready, Stop, framed, from_worker
 
 _MOST_SAID = 8192
-_SECONDS_TO_LISTEN = 1.0
 _NO_MEMORY = ("memory allocation of", "out of memory", "MemoryError")
 """What the last words of a process have that could not get the memory it asked for."""
 
@@ -43,11 +42,15 @@ class WorkerProcess:
         Raises ``OSError``.
         """
         process = _started(run_memory)
-        worker = cls(process, await _reader(process.stdout))
-        worker._outgoing, _ = await asyncio.get_running_loop().connect_write_pipe(
-            asyncio.BaseProtocol, process.stdin
-        )
-        worker._listening = asyncio.create_task(worker._listen(await _reader(process.stderr)))
+        try:
+            worker = cls(process, await _reader(process.stdout))
+            worker._outgoing, _ = await asyncio.get_running_loop().connect_write_pipe(
+                asyncio.BaseProtocol, process.stdin
+            )
+            worker._listening = asyncio.create_task(worker._listen(await _reader(process.stderr)))
+        except BaseException:
+            process.kill()
+            raise
         return worker
 
     @property

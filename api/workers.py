@@ -84,7 +84,8 @@ class WorkerPool:
             return None
         self._workers.add(worker)
         try:
-            await asyncio.wait_for(worker.receive(), _SECONDS_TO_START)
+            async with asyncio.timeout(_SECONDS_TO_START):
+                await worker.receive()
         except (asyncio.IncompleteReadError, ConnectionError, TimeoutError):
             log.error("worker_not_started", how=await worker.kill())
             self._workers.discard(worker)

@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from typing import NamedTuple
 
 from data.catalogue import Series, Span, by_symbol, covered
-from data.importer import DEFAULT_EXCHANGE
+from data.symbols import DEFAULT_EXCHANGE
 from sandbox import InvalidParameter
 from sandbox.clock import DAY, INTERVALS, interval_name, parse_time
 from sandbox.errors import NoPrice, shown

@@ -18,10 +18,8 @@ from data.errors import MixedMarket
 from data.inference import interval_of, symbol_of
 from data.readers import Progress, read_candles
 from data.store import Store, now
-from data.symbols import Instrument, normalise_exchange, parse_symbol
+from data.symbols import DEFAULT_EXCHANGE, Instrument, normalise_exchange, parse_symbol
 from data.validation import CandleColumns, check
-
-DEFAULT_EXCHANGE = "binance"
 
 _SERIES = "instrument_id = ? AND interval_seconds = ?"
 

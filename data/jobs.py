@@ -13,6 +13,7 @@ import msgspec
 
 from data.errors import JobNotFound
 from data.store import Store, now
+from data.symbols import DEFAULT_EXCHANGE
 from sandbox import InvalidParameter, Metrics, PairResult
 from sandbox.errors import shown
 
@@ -39,7 +40,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
     end_time: int
     interval: int
     starting_balance: str
-    exchange: str = "binance"
+    exchange: str = DEFAULT_EXCHANGE
     engine: str = "sandbox"
     config: dict[str, Any] = {}
     """Further arguments of ``SessionConfig``: fees, slippage, currency and so on."""
@@ -48,6 +49,8 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
     store_signals: bool = False
     import_number: int | None = None
     """The market is as of this import; None: as of the latest when the job is submitted."""
+    history: int = 0
+    """How long before its start candles are to reach at the least, for the strategy's indicators."""
     overrides: dict[str, Any] = {}
     """Of a run of a sweep: in what it differs from the others, in the words of its API."""
 

@@ -21,6 +21,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from data.errors import UnreadableFile
+from data.symbols import DEFAULT_EXCHANGE
 from sandbox import SandboxError
 from sandbox.clock import DAY
 
@@ -71,7 +72,7 @@ class Start(_Record, frozen=True, tag="start"):
     config: dict[str, Any]
     """As ``SessionConfig`` takes it."""
     pairs: list[str]
-    exchange: str = "binance"
+    exchange: str = DEFAULT_EXCHANGE
     risk_profile: dict[str, Any] = {}
     format: int = FORMAT
     engine: str | None = None

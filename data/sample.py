@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from data.importer import DEFAULT_EXCHANGE, ImportSummary, import_candles, withdraw
+from data.importer import ImportSummary, import_candles, withdraw
 from data.store import Store
-from data.symbols import parse_symbol
+from data.symbols import DEFAULT_EXCHANGE, parse_symbol
 from data.validation import CandleColumns
 from sandbox.clock import DAY, MINUTE, parse_time
 

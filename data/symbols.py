@@ -6,6 +6,9 @@ from typing import NamedTuple
 from data.errors import InvalidSymbol
 from sandbox import InvalidParameter
 
+DEFAULT_EXCHANGE = "binance"
+"""Where an import, a session or a job names none."""
+
 QUOTES = (
     "USDT", "USDC", "FDUSD", "TUSD", "BUSD", "USDP", "DAI", "USD",
     "EUR", "GBP", "JPY", "AUD", "BRL", "TRY", "UAH", "RUB", "NGN", "ZAR", "PLN", "CHF", "CAD",
@@ -27,27 +30,30 @@ class Instrument(NamedTuple):
     quote: str
 
 
-def normalise_symbol(text: str) -> str:
+def normalise_symbol(text: str, field: str = "symbol") -> str:
     """The one spelling of a symbol: ``BTC/USDT``, ``btc-usdt``, ``btcusdt`` are ``BTCUSDT``.
 
-    Raises ``InvalidSymbol`` for what cannot be a symbol.
+    Raises ``InvalidSymbol``, whose details name ``field``, for what cannot be a symbol.
     """
     upper = text.strip().upper()
     separated = _SEPARATED.fullmatch(upper)
     symbol = separated[1] + separated[2] if separated else upper
     if not _ONE_WORD.fullmatch(symbol):
         raise InvalidSymbol(
-            f"{text[:60]!r} is no symbol; write it like BTCUSDT or BTC/USDT", field="symbol"
+            f"{text[:60]!r} is no symbol; write it like BTCUSDT or BTC/USDT", field=field
         )
     return symbol
 
 
-def normalise_exchange(text: str) -> str:
-    """The one spelling of an exchange: in lower case, and never as the id of a session is."""
+def normalise_exchange(text: str, field: str = "exchange") -> str:
+    """The one spelling of an exchange: in lower case, and never as the id of a session is.
+
+    Raises ``InvalidParameter`` for ``field``.
+    """
     exchange = text.strip().lower()
     if not _EXCHANGE.fullmatch(exchange) or exchange.startswith("bt_"):
         raise InvalidParameter(
-            "exchange", f"{text[:40]!r} is no name such as 'binance', which begins with no bt_"
+            field, f"{text[:40]!r} is no name such as 'binance', which begins with no bt_"
         )
     return exchange
 

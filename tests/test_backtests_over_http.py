@@ -217,6 +217,7 @@ def test_a_backtest_is_created_with_the_defaults_of_the_document(api: Api, cross
             "feature_ids": [],
             "model_id": None,
             "signal_logic_id": None,
+            "exchange": "binance",
         },
         "metrics": {},
         "trades_uri": None,

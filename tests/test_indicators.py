@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 
 from sandbox import Candles, InvalidParameter
 from sandbox.strategies.frame import Frame, frame
-from sandbox.strategies.indicators import KINDS, Values, parse_indicators, value_names
+from sandbox.strategies.indicators import (
+    KINDS,
+    Values,
+    history_of,
+    parse_indicators,
+    value_names,
+)
 from tests.cases import MINUTE, market_of
 from tests.runs import FEWER
 from tests.strategies import cases
@@ -221,3 +227,36 @@ def test_frames_are_the_candles_of_the_market(case: Any, minutes: int) -> None:
         rows = frame(line, minutes * MINUTE)
         for name in ("complete_time", "open", "high", "low", "close", "volume"):
             assert getattr(rows, name).tolist() == [float(getattr(each, name)) for each in shown]
+
+
+# On-balance volume counts from the first candle, the parabolic stop from its last turn.
+@pytest.mark.parametrize("kind", sorted(KINDS.keys() - {"obv", "sar"}))
+def test_more_history_than_is_wanted_changes_next_to_nothing(kind: str) -> None:
+    parsed = parse_indicators({"x": {"kind": kind}})
+    wanted = history_of(parsed)
+    for seed in range(3):
+        random = np.random.default_rng(seed)
+        close = 100 * np.exp(np.cumsum(random.normal(0, 0.01, 2000)))
+        high = close * (1 + random.uniform(0, 0.005, 2000))
+        low = close * (1 - random.uniform(0, 0.005, 2000))
+        times = (np.arange(2000) + 1) * MINUTE
+        columns = (close, high, low, close, random.uniform(1, 9, 2000))
+        whole = Values(Frame("AAAUSDT", times, *columns), parsed)
+        last = [column[-wanted - 1 :] for column in columns]
+        part = Values(Frame("AAAUSDT", times[-wanted - 1 :], *last), parsed)
+        for name in value_names(parsed)[5:]:
+            spread = float(np.nanstd(whole[name]))
+            assert abs(whole[name][-1] - part[name][-1]) <= 1e-3 * spread
+
+
+def test_history_counts_the_periods_of_what_an_indicator_is_computed_of() -> None:
+    parsed = parse_indicators(
+        {
+            "a": {"kind": "sma", "period": 30, "source": "b.upper"},
+            "b": {"kind": "bollinger", "period": 20},
+            "c": {"kind": "ema", "period": 9},
+            "d": {"kind": "rsi", "period": 4, "source": "a"},
+        }
+    )
+    assert history_of(parsed) == 20 + 30 + 10 * 4
+    assert history_of({}) == 0

@@ -465,6 +465,18 @@ def test_an_end_that_cannot_be_stored_is_not_seen_until_it_is(
     with_jobs(home, check, workers=1)
 
 
+@pytest.mark.parametrize(
+    "text", ["-" * 60_000 + "1", "1" + "+1" * 30_000, "[" * 30_000 + "]" * 30_000]
+)
+def test_a_program_may_be_nested_as_deeply_as_it_is_long(home: Path, text: str) -> None:
+    async def check(made: Jobs) -> None:
+        source = f"def on_candle(ctx):\n    pass\nx = {text}\n"
+        record = await ended(made, await submitted(made, spec({"source": source})))
+        assert (record.status, record.attempts) == ("done", 1)
+
+    with_jobs(home, check, workers=1)
+
+
 def test_jobs_are_listed_by_the_status_of_now(home: Path) -> None:
     async def check(made: Jobs) -> None:
         running = await submitted(made, SLOW_RUN)

@@ -167,6 +167,7 @@ def test_a_job_has_the_fields_of_the_document(api: Api) -> None:
             },
             "card": None,
             "strategy_id": None,
+            "exchange": "binance",
             "symbols": ["BTCUSDT"],
             "timeframe": "1h",
             "start": "2025-01-10T00:00:00Z",

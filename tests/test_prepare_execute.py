@@ -137,7 +137,7 @@ def test_the_path_of_the_document(api: Api, home: Path, market: Market) -> None:
 
     config = SessionConfig(
         start_time=SPAN["from"],
-        end_time=SPAN["to"],
+        end_time="2025-01-20T00:15:00Z",
         starting_balance=10_000,
         candle_interval="15m",
     )
@@ -154,7 +154,7 @@ def test_the_path_of_the_document(api: Api, home: Path, market: Market) -> None:
     assert results["maxDrawdown"] == float(metrics.max_drawdown_amount or 0) > 0
     assert results["maxDrawdownPercent"] == metrics.max_drawdown_pct
     assert results["signalCount"] == len(done.signals)
-    assert state["completed"] == done.candles == 960
+    assert state["completed"] == done.candles == 961
     assert results["iops"] > 100
 
     assert results["signalsUpload"] == "Done"
@@ -237,10 +237,10 @@ def test_other_candles_make_another_job_and_the_old_one_keeps_its_own(tmp_path: 
 def test_what_there_are_candles_of_is_prepared(api: Api) -> None:
     span: dict[str, Any] = {"from": "2024-12-01", "to": "2025-01-02T12:20:30Z"}
     job_id = prepared(api, **span)
-    assert api.get(f"{BINANCE}/prepare/{job_id}")["completed"] == 37
+    assert api.get(f"{BINANCE}/prepare/{job_id}")["completed"] == 36
     executed_on = executed(api, IDLE, **span)
-    # From 2025-01-01T00:15 to 2025-01-02T12:00: no order can be placed at the end any more.
-    assert executed_on["state"]["completed"] == 36 * 4
+    # From 2025-01-01T00:15 to 2025-01-02T12:15; at 12:30, the end, no order can be placed.
+    assert executed_on["state"]["completed"] == 36 * 4 + 1
 
 
 def test_without_trades_there_is_no_key_for_what_has_no_value(api: Api) -> None:
@@ -320,13 +320,15 @@ def test_the_source_is_taken_as_it_is_whatever_it_is_called(api: Api) -> None:
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
-        ({"instrument": "?"}, "symbol"),
+        ({"instrument": "?"}, "instrument"),
         ({"instrument": 5}, "instrument"),
         ({"from": "yesterday"}, "from"),
         ({"from": "2025-13-01"}, "from"),
         ({"from": 1e400}, "from"),
         ({"to": "2025-01-10"}, "to"),
-        ({"to": "2025-01-10T00:00:59Z"}, "to"),
+        ({"from": "2025-01-10T00:00:01Z", "to": "2025-01-10T00:14:59Z"}, "to"),
+        ({"to": "2030-01-01"}, "to"),
+        ({"from": "2010-01-01"}, "to"),
         ({"to": None}, "to"),
         ({"cadence": "1q"}, "cadence"),
         ({"cadence": "2s"}, "cadence"),

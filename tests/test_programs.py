@@ -369,6 +369,7 @@ def test_a_program_that_fails_says_at_which_line_and_candle(
             None,
             "indicators.a.kind",
         ),
+        ("indicators = {'if': {'kind': 'sma'}}\ndef on_candle(ctx): pass\n", None, "indicators.if"),
         ("indicators = 1\ndef on_candle(ctx): pass\n", None, "indicators: must be an object"),
         ("x = '''\ndef on_candle(ctx): pass\n'''", None, "must define on_candle"),
     ],

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox import InvalidParameter
+from sandbox.clock import DAY, HOUR, MINUTE
 from sandbox.strategies import TEMPLATES, compile_strategy
 from tests.cards import cards
 from tests.runs import FEWER
@@ -312,3 +313,13 @@ def test_what_the_readme_says_compiles() -> None:
     assert compile_strategy({"source": program}).kind == "source"
     for template in TEMPLATES:
         assert f"`{template}`" in readme
+
+
+def test_a_strategy_wants_as_much_history_as_its_indicators() -> None:
+    """Of its own timeframe, or else of the session's candles."""
+    cross = {"template": "tpl_sma_cross", "parameters": {"fast": 20, "slow": 400}}
+    assert compile_strategy(cross).history(MINUTE) == 400 * MINUTE
+    assert compile_strategy(cross | {"timeframe": "1d"}).history(MINUTE) == 400 * DAY
+    assert compile_strategy({"template": "tpl_dca"}).history(HOUR) == 250 * HOUR
+    program = {"source": "def on_candle(ctx): pass", "timeframe": "4h"}
+    assert compile_strategy(program).history(MINUTE) == 1000 * 4 * HOUR

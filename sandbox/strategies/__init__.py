@@ -13,12 +13,13 @@ from sandbox.strategies.desk import Signal
 from sandbox.strategies.driver import ProgramFailed
 from sandbox.strategies.indicators import KINDS as INDICATOR_KINDS
 from sandbox.strategies.runner import Run, run
-from sandbox.strategies.strategy import Strategy, compile_strategy
+from sandbox.strategies.strategy import PROGRAM_HISTORY, Strategy, compile_strategy
 from sandbox.strategies.templates import TEMPLATES, Template
 from sandbox.strategies.watch import Cancelled
 
 __all__ = [
     "INDICATOR_KINDS",
+    "PROGRAM_HISTORY",
     "TEMPLATES",
     "Cancelled",
     "Card",

@@ -61,6 +61,47 @@ _OWN_FIELDS = frozenset(
     ]
 )
 
+_KEYWORDS = frozenset(
+    [
+        "and",
+        "as",
+        "assert",
+        "async",
+        "await",
+        "break",
+        "class",
+        "continue",
+        "def",
+        "del",
+        "elif",
+        "else",
+        "except",
+        "finally",
+        "for",
+        "from",
+        "global",
+        "if",
+        "import",
+        "in",
+        "is",
+        "lambda",
+        "load",
+        "nonlocal",
+        "not",
+        "or",
+        "pass",
+        "raise",
+        "return",
+        "try",
+        "while",
+        "with",
+        "yield",
+        "None",
+        "True",
+        "False",
+    ]
+)
+
 # The loop over candles runs in Starlark: a call from there to here costs as much as ten candles.
 # Only while orders are pending is the exchange asked at each candle.
 _DRIVER = """
@@ -214,6 +255,10 @@ class _Evaluation:
                 if name in _OWN_FIELDS:
                     raise InvalidParameter(
                         f"indicators.{name}", "ctx has another field of that name"
+                    )
+                if name in _KEYWORDS:
+                    raise InvalidParameter(
+                        f"indicators.{name}", "is a word of the language; choose another name"
                     )
         except (InvalidParameter, starlark.StarlarkError) as error:
             raise _failed(Failure(str(error), None, None), None, None) from None

@@ -20,6 +20,9 @@ LONGEST_PERIOD = 100_000
 """The longest period of any indicator, in candles."""
 MOST_INDICATORS = 50
 
+_SMOOTHED = 5
+_WILDER = 10
+"""Of smoothing by 2 / (period + 1), and by 1 / period, what is left is e ** -10."""
 _SIMPLE: Any = 0  # What TA-Lib calls a simple moving average, where it lets one choose.
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}", re.ASCII)
 
@@ -50,6 +53,9 @@ class Kind(msgspec.Struct, frozen=True):
     """Names of its values, if there is more than one."""
     columns: tuple[str, ...] = ()
     """The columns it is computed of; none if it takes any one as its ``source``."""
+    settles: int = 1
+    """After how many times its periods more history changes its values by less than a thousandth
+    of how much these vary."""
 
 
 class Indicator(msgspec.Struct, frozen=True):
@@ -85,6 +91,17 @@ def parse_indicators(raw: object, field: str = "indicators") -> dict[str, Indica
             )
         declared[name] = _parse_indicator(each, f"{field}.{name}")
     return _in_sequence(declared, field)
+
+
+def history_of(indicators: Mapping[str, Indicator]) -> int:
+    """How many candles of history the values of all of them depend on, for all that matters."""
+    found: dict[str, int] = {}
+    for name, indicator in indicators.items():
+        kind = KINDS[indicator.kind]
+        periods = [indicator.parameters[each.name] for each in kind.parameters if each.is_whole]
+        source = "" if indicator.source is None else indicator.source.partition(".")[0]
+        found[name] = found.get(source, 0) + kind.settles * int(sum(periods))
+    return max(found.values(), default=0)
 
 
 def value_names(indicators: Mapping[str, Indicator]) -> list[str]:
@@ -190,7 +207,12 @@ def _period(default: int, least: int = 2, name: str = "period") -> Parameter:
 
 
 def _one(
-    name: str, description: str, function: Callable[..., Floats], default: int, least: int = 2
+    name: str,
+    description: str,
+    function: Callable[..., Floats],
+    default: int,
+    least: int = 2,
+    settles: int = 1,
 ) -> Kind:
     """A kind that takes a source and a period."""
     return Kind(
@@ -198,11 +220,17 @@ def _one(
         description,
         lambda source, period: function(source, timeperiod=period),
         (_period(default, least),),
+        settles=settles,
     )
 
 
 def _of_range(
-    name: str, description: str, function: Callable[..., Floats], default: int, least: int = 2
+    name: str,
+    description: str,
+    function: Callable[..., Floats],
+    default: int,
+    least: int = 2,
+    settles: int = 1,
 ) -> Kind:
     """A kind that takes a period, and high, low and close."""
     return Kind(
@@ -211,6 +239,7 @@ def _of_range(
         lambda high, low, close, period: function(high, low, close, timeperiod=period),
         (_period(default, least),),
         columns=("high", "low", "close"),
+        settles=settles,
     )
 
 
@@ -275,25 +304,28 @@ KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
         _one("sma", "simple moving average", talib.SMA, 20, 1),
-        _one("ema", "exponential moving average", talib.EMA, 20, 1),
+        _one("ema", "exponential moving average", talib.EMA, 20, 1, _SMOOTHED),
         _one("wma", "linearly weighted moving average", talib.WMA, 20, 1),
-        _one("dema", "double exponential moving average", talib.DEMA, 20),
-        _one("tema", "triple exponential moving average", talib.TEMA, 20),
-        _one("kama", "Kaufman's adaptive moving average", talib.KAMA, 20),
+        _one("dema", "double exponential moving average", talib.DEMA, 20, 2, 2 * _SMOOTHED),
+        _one("tema", "triple exponential moving average", talib.TEMA, 20, 2, 3 * _SMOOTHED),
+        _one("kama", "Kaufman's adaptive moving average", talib.KAMA, 20, 2, _WILDER),
         _one("highest", "highest of the last candles, this one included", talib.MAX, 20),
         _one("lowest", "lowest of the last candles, this one included", talib.MIN, 20),
         Kind("deviation", "standard deviation of the population", _deviation, (_period(20),)),
-        _one("rsi", "relative strength index (Wilder), 0 to 100", talib.RSI, 14),
+        _one("rsi", "relative strength index (Wilder), 0 to 100", talib.RSI, 14, 2, _WILDER),
         _one("momentum", "difference from so many candles before", talib.MOM, 10, 1),
         _one("roc", "change from so many candles before, in percent", talib.ROC, 10, 1),
         _one("slope", "slope of the regression line, a candle", talib.LINEARREG_SLOPE, 14),
-        _one("trix", "1-candle change of a triple EMA, in percent", talib.TRIX, 15, 1),
+        _one(
+            "trix", "1-candle change of a triple EMA, in percent", talib.TRIX, 15, 1, 3 * _SMOOTHED
+        ),
         Kind(
             "macd",
             "moving average convergence and divergence, with its signal line",
             _macd,
             (_period(12, name="fast"), _period(26, name="slow"), _period(9, 1, "signal")),
             ("macd", "signal", "histogram"),
+            settles=_SMOOTHED,
         ),
         Kind(
             "bollinger",
@@ -336,11 +368,11 @@ KINDS: dict[str, Kind] = {
             ),
             columns=("high", "low"),
         ),
-        _of_range("atr", "average true range (Wilder)", talib.ATR, 14, 1),
-        _of_range("natr", "average true range in percent of the close", talib.NATR, 14, 1),
-        _of_range("adx", "average directional index", talib.ADX, 14),
-        _of_range("plus_di", "positive directional indicator", talib.PLUS_DI, 14, 1),
-        _of_range("minus_di", "negative directional indicator", talib.MINUS_DI, 14, 1),
+        _of_range("atr", "average true range (Wilder)", talib.ATR, 14, 1, _WILDER),
+        _of_range("natr", "average true range in percent of the close", talib.NATR, 14, 1, _WILDER),
+        _of_range("adx", "average directional index", talib.ADX, 14, 2, 2 * _WILDER),
+        _of_range("plus_di", "positive directional indicator", talib.PLUS_DI, 14, 1, _WILDER),
+        _of_range("minus_di", "negative directional indicator", talib.MINUS_DI, 14, 1, _WILDER),
         _of_range("cci", "commodity channel index", talib.CCI, 14),
         _of_range("williams_r", "Williams' %R, -100 to 0", talib.WILLR, 14),
         Kind(

@@ -6,13 +6,18 @@ from typing import Any, Literal
 
 import msgspec
 
+from sandbox.clock import parse_interval
 from sandbox.errors import InvalidParameter
 from sandbox.strategies.card import ParsedCard, parse_card, parse_scope
+from sandbox.strategies.indicators import history_of
 from sandbox.strategies.plain import convert, plain
 from sandbox.strategies.source import Program, parse_program
 from sandbox.strategies.templates import expand
 
 _ID_DIGITS = 32
+_LEAST_HISTORY = 250
+PROGRAM_HISTORY = 1000
+"""How many candles of history a program gets: what its indicators are is known when it runs."""
 
 StrategyKind = Literal["card", "template", "source"]
 
@@ -31,6 +36,17 @@ class Strategy(msgspec.Struct, frozen=True):
     symbols: tuple[str, ...] | None
     """What it trades; every symbol of the market if None."""
     body: ParsedCard | Program
+
+    def history(self, interval: int) -> int:
+        """How long before a session candles should reach, for its indicators to have settled.
+
+        In milliseconds, given the session's candle interval. A program gets ``PROGRAM_HISTORY``
+        candles of its timeframe; any other strategy gets 250 at least.
+        """
+        timeframe = interval if self.timeframe is None else parse_interval(self.timeframe)
+        if isinstance(self.body, Program):
+            return PROGRAM_HISTORY * timeframe
+        return max(_LEAST_HISTORY, history_of(self.body.indicators)) * timeframe
 
 
 class _TemplateContent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
