@@ -18,7 +18,7 @@ from api.run_errors import CANCELLED
 from data.candle_cache import CandleCache
 from data.errors import JobNotFound, StorageUnavailable
 from data.jobs import JobRecord, get_job, save_job_end, unfinished_jobs
-from data.payloads import run_directory
+from data.payloads import payload_file, run_directory
 from data.retention import delete_old_payloads
 from data.store import now
 from sandbox import InvalidState
@@ -275,20 +275,26 @@ def test_a_run_that_takes_too_much_memory_is_ended(home: Path, program: dict[str
 
 def test_jobs_that_have_not_ended_are_taken_up_again(home: Path) -> None:
     """And what has been run of a sweep is not run again."""
+    file = payload_file(run_directory(home, "running", 0), "equity")
+    written: list[int] = []
 
     async def leave(made: Jobs) -> None:
         await submitted(made, spec(), SLOW_RUN, job_id="running")
         await submitted(made, spec(), job_id="queued")
         while unfinished_jobs(made.store)[0].outcomes[0] is None:
             await asyncio.sleep(0.01)
+        written.append(file.stat().st_mtime_ns)
 
     async def take_up(made: Jobs) -> None:
         running, queued = unfinished_jobs(made.store)
         assert (running.job_id, running.status) == ("running", "running")
         assert (queued.job_id, queued.status) == ("queued", "queued")
         assert running.outcomes[0] is not None
-        record = await begun(made, running)
+        async with asyncio.timeout(30):
+            while (record := await made.queue.get(made.ann, "running")).progress <= 0.5:
+                await asyncio.sleep(0.01)
         assert record.outcomes == running.outcomes
+        assert file.stat().st_mtime_ns == written[0], "only the second run has been run on"
         await made.queue.cancel(made.ann, "running")
         assert (await ended(made, queued)).status == "done"
 
