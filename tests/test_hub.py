@@ -7,8 +7,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import msgspec
 import pytest
 
+import api.storage
 from api import session_memory
 from api.hub import Hub
 from api.live import Live
@@ -19,7 +21,8 @@ from api.settings import Settings
 from api.threads import Threads
 from data.accounts import default_agent, ensure_account
 from data.candle_cache import CandleCache
-from data.errors import BudgetInUse
+from data.errors import BudgetInUse, StorageUnavailable
+from data.journal import DIRECTORY
 from data.recording import records_of
 from data.sessions import create_session, get_session
 from data.store import Store
@@ -245,5 +248,31 @@ def test_a_command_that_breaks_leaves_the_session_as_its_journal_has_it(tmp_path
         with pytest.raises(SandboxError):
             await hub.perform(call, "step", lambda live, request: live.cancel_order(7))
         assert (await finding(hub, call)).session.step_number == 1
+
+    with_hub(tmp_path, test)
+
+
+def test_a_fork_that_cannot_be_stored_leaves_no_journals_and_is_made_when_asked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise StorageUnavailable("the disk is full")
+
+    async def test(sessions: Sessions) -> None:
+        hub, store = sessions.hub, sessions.store
+        call = msgspec.structs.replace(await started(hub, store), key="again")
+        with monkeypatch.context() as patch:
+            patch.setattr(api.storage, "fork_session", refuse)
+            with pytest.raises(StorageUnavailable):
+                await hub.fork(call, None, 2)
+        assert [each.stem for each in (tmp_path / DIRECTORY).iterdir()] == [call.path["session_id"]]
+        made = await hub.fork(call, None, 2)
+        for session_id in made.sessions:
+            forked = msgspec.structs.replace(call, path={"session_id": session_id}, key=None)
+            assert (await hub.record(call.account_id, session_id)).status == "running"
+            await stepping(hub, forked)
+        assert {each.stem for each in (tmp_path / DIRECTORY).iterdir()} == {
+            call.path["session_id"], *made.sessions,
+        }  # fmt: skip
 
     with_hub(tmp_path, test)

@@ -141,6 +141,20 @@ def test_the_same_id_is_the_same_job_until_it_fails(home: Path) -> None:
     with_jobs(home, check)
 
 
+def test_what_an_earlier_attempt_has_written_is_gone_when_it_runs_anew(home: Path) -> None:
+    async def check(made: Jobs) -> None:
+        file = payload_file(run_directory(home, "anew", 0), "equity")
+        job = await submitted(made, spec(), SLOW_RUN, job_id="anew")
+        while (await made.queue.get(made.ann, job.job_id)).outcomes[0] is None:
+            await asyncio.sleep(0.01)
+        await made.queue.cancel(made.ann, job.job_id)
+        assert file.exists()
+        await ended(made, await submitted(made, spec(WRONG), job_id="anew"))
+        assert not file.exists()
+
+    with_jobs(home, check, workers=1)
+
+
 def test_an_account_has_five_jobs_at_most_and_others_are_not_held_up(home: Path) -> None:
     async def check(made: Jobs) -> None:
         hers = [await submitted(made, SLOW_RUN) for _ in range(5)]
