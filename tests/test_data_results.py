@@ -388,6 +388,12 @@ def test_the_best_session(store: Store, ann: str) -> None:
     assert best_session(store, ann, "max_drawdown_pct") == (records[0].session_id, "v0", 10.0)
     assert best_session(store, ann, "total_pnl") == (records[1].session_id, "v1", Decimal(9))
     assert best_session(store, ann, "win_rate") is None
+    later = new_session(store, ann, "later")
+    end(store, later, sharpe_ratio=2.5, max_drawdown_pct=10.0, total_pnl=Decimal(9))
+    for metric, label in (("sharpe_ratio", "v1"), ("max_drawdown_pct", "v0"), ("total_pnl", "v1")):
+        best = best_session(store, ann, metric)
+        assert best is not None
+        assert best.strategy_label == label, "of equals the oldest"
     for metric in RANKED:
         best_session(store, ann, metric)
     with pytest.raises(InvalidParameter, match="metric"):

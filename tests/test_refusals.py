@@ -184,6 +184,19 @@ def test_a_refused_order_leaves_its_client_order_id_free() -> None:
     assert session.place_order(**BUY, client_order_id="once").id == 1
 
 
+def test_pending_buys_count_towards_the_size_of_a_position() -> None:
+    """40 wait at 90, which is 3600; 14 more at 100 are all that half of 10,000 allows."""
+    session = a_session(fee_rate=0, risk=RiskProfile(max_position_size_pct=Decimal(50)))
+    waiting = session.place_order(**(LIMIT | {"quantity": 40}))
+    with pytest.raises(RiskLimitExceeded) as refusal:
+        session.place_order(**(BUY | {"quantity": "14.01"}))
+    assert refusal.value.details["limit"] == "max_position_size_pct"
+    assert (refusal.value.details["allowed"], refusal.value.details["attempted"]) == (5000, 5001)
+    assert session.place_order(**(BUY | {"quantity": 14})).status == "filled"
+    session.cancel_order(waiting.id)
+    assert session.place_order(**(BUY | {"quantity": 36})).status == "filled"
+
+
 def test_a_refusal_by_risk_is_recorded_and_consumes_an_id() -> None:
     session = a_session(risk=RiskProfile(max_order_size_pct=Decimal(5)))
     with pytest.raises(RiskLimitExceeded) as refusal:
