@@ -5,9 +5,9 @@ document and the tests of ownership are all made of them.
 """
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args, get_origin
 
 import msgspec
 
@@ -239,11 +239,23 @@ def _about_field(what: str, name: str, decoded_type: type[msgspec.Struct] | None
 
 
 def _choices(decoded_type: type[msgspec.Struct], field: str) -> str:
-    """What a field of few values may be, in words; nothing for one that is further down."""
-    for each in msgspec.structs.fields(decoded_type):
-        if each.name == field:
-            values = [value for value in get_args(each.type) if isinstance(value, str)]
-            nested = [get_args(part) for part in get_args(each.type)]
-            values += [value for part in nested for value in part if isinstance(value, str)]
-            return f"; it must be one of {', '.join(values)}" if values else ""
-    return ""
+    """What a field of few values may be, in words; nothing for one that may be anything."""
+    first, _, rest = field.partition(".")
+    fields = msgspec.structs.fields(decoded_type)
+    parts = [part for each in fields if each.encode_name == first for part in _parts(each.type)]
+    if rest:
+        found = (_choices(part, rest) for part in parts if _is_struct(part))
+        return next(found, "")
+    values = [value for part in parts if get_origin(part) is Literal for value in get_args(part)]
+    return f"; it must be one of {', '.join(map(str, values))}" if values else ""
+
+
+def _parts(kind: Any) -> Iterator[Any]:
+    """A type, and those that it is made of."""
+    yield kind
+    for part in get_args(kind):
+        yield from _parts(part)
+
+
+def _is_struct(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from api.bodies import Body
+from api.bodies import Body, NoBody
 from api.fields import BasisPoints, Time, optional_time
 from api.problems import renamed
 from api.routing import Call, Route, with_numbers
@@ -197,9 +197,24 @@ async def submit(server: Server, call: Call) -> SubmitAnswer:
 
 async def run(server: Server, call: Call) -> RunAnswer:
     """How far a run is, what it assumes, and how it came out."""
+    return await _answer(server, await _found(server, call))
+
+
+async def cancel(server: Server, call: Call) -> RunAnswer:
+    """End a run, in its middle too; takes effect within a second."""
+    found = await _found(server, call)
+    return await _answer(server, await server.jobs.cancel(call.account_id, found.job_id))
+
+
+async def _found(server: Server, call: Call) -> JobRecord:
+    """The run that the path names; raises ``JobNotFound``."""
     record = await server.jobs.get(call.account_id, call.path["run_id"])
     if record.origin != _ORIGIN:
         raise job_not_found(record.job_id)
+    return record
+
+
+async def _answer(server: Server, record: JobRecord) -> RunAnswer:
     request = msgspec.convert(record.request, _Request)
     outcome = record.outcomes[0]
     metrics = None
@@ -207,7 +222,7 @@ async def run(server: Server, call: Call) -> RunAnswer:
         trials = await server.in_thread(
             sharpe_ratios,
             server.store,
-            call.account_id,
+            record.account_id,
             _ORIGIN,
             {"dataset_id": request.dataset_id, "family": request.family},
         )
@@ -407,5 +422,9 @@ ROUTES = [
         errors=("NO_DATA", "RATE_LIMITED"),
     ),
     Route("GET", f"{_BASE}/runs/{{run_id}}", run, "A run", RunAnswer, errors=("NOT_FOUND",)),
+    Route(
+        "POST", f"{_BASE}/runs/{{run_id}}/cancel", cancel, "Cancel a run", RunAnswer, body=NoBody,
+        errors=("NOT_FOUND", "INVALID_STATE"),
+    ),
     Route("GET", f"{_BASE}/datasets", datasets, "Datasets", DatasetsAnswer),
 ]  # fmt: skip

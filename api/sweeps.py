@@ -11,7 +11,7 @@ from api.backtest_jobs import SweepRequest, cancel_if_running, executed, sweep_r
 from api.backtest_metrics import HIGHER_IS_BETTER, RANKABLE, Flat, flat_metrics
 from api.backtest_setup import BacktestConfig, Plan, plan
 from api.backtests import BacktestBody, EngineName, StrategyId
-from api.bodies import Body
+from api.bodies import Body, NoBody
 from api.plain_json import JsonObject, json_object
 from api.problems import named
 from api.routing import Call, Route, decode_body
@@ -156,6 +156,17 @@ async def sweep(server: Server, call: Call) -> SweepAnswer:
 
 async def task(server: Server, call: Call) -> BacktestTaskAnswer | SweepTaskAnswer:
     """How far an execution or a sweep is, and what came of it."""
+    return _answer(await _found(server, call))
+
+
+async def cancel(server: Server, call: Call) -> BacktestTaskAnswer | SweepTaskAnswer:
+    """End an execution or a sweep, in the middle of its runs too; takes effect within a second."""
+    found = await _found(server, call)
+    return _answer(await server.jobs.cancel(call.account_id, found.job_id))
+
+
+async def _found(server: Server, call: Call) -> JobRecord:
+    """The task that the path names; raises ``JobNotFound``."""
     task_id = call.path["task_id"]
     try:
         job = await server.jobs.get(call.account_id, task_id)
@@ -163,16 +174,20 @@ async def task(server: Server, call: Call) -> BacktestTaskAnswer | SweepTaskAnsw
         job = None
     if job is None or job.origin != "backtests":
         raise JobNotFound(f"there is no task {shown(task_id)!r}", task_id=shown(task_id))
+    return job
+
+
+def _answer(job: JobRecord) -> BacktestTaskAnswer | SweepTaskAnswer:
     status = _status(job)
     error = None
     if status == "FAILURE":
         error = job.error_message or "it was cancelled"
     asked = swept(job)
     if asked is not None:
-        board = _leaderboard(job, asked) if status == "SUCCESS" else None
-        return SweepTaskAnswer(task_id, status, job.progress, board, error)
+        board = _leaderboard(job, asked) if job.status in ("done", "failed") else None
+        return SweepTaskAnswer(job.job_id, status, job.progress, board, error)
     result = result_of(executed(job)) if status == "SUCCESS" else None
-    return BacktestTaskAnswer(task_id, status, job.progress, result, error)
+    return BacktestTaskAnswer(job.job_id, status, job.progress, result, error)
 
 
 def _status(job: JobRecord) -> TaskStatus:
@@ -298,5 +313,9 @@ ROUTES = [
     Route(
         "GET", "/api/v1/tasks/{task_id}", task, "A task",
         (BacktestTaskAnswer, SweepTaskAnswer), errors=("NOT_FOUND",),
+    ),
+    Route(
+        "POST", "/api/v1/tasks/{task_id}/cancel", cancel, "Cancel a task",
+        (BacktestTaskAnswer, SweepTaskAnswer), body=NoBody, errors=("NOT_FOUND", "INVALID_STATE"),
     ),
 ]  # fmt: skip

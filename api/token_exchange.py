@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from api.bodies import NoBody
 from api.routing import Call, Route
 from api.server import Server
 from api.tokens import TOKEN_SECONDS
@@ -29,6 +30,6 @@ async def exchange(server: Server, call: Call) -> TokenAnswer:
 ROUTES = [
     Route(
         "POST", "/api/v1/auth/token", exchange, "Exchange an API key for a token", TokenAnswer,
-        access="key",
+        body=NoBody, access="key",
     ),
 ]  # fmt: skip

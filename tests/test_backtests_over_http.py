@@ -450,6 +450,19 @@ def test_what_is_empty_may_be_sent_and_what_is_not_there_is_refused_in_words(api
     assert error["code"] == "STRATEGY_NOT_FOUND"
 
 
+def test_what_has_few_values_says_which(api: Api, cross: str) -> None:
+    backtest_id = create(api, cross)
+    error = api.call("PATCH", f"{BACKTESTS}/{backtest_id}", {"status": "done"}, 422)
+    assert error["message"].endswith("it must be one of pending, running, completed, failed")
+    body = {"strategy_id": cross, "config": CONFIG | {"size_type": "lots"}}
+    error = api.post(BACKTESTS, body, 422)
+    assert field_of(error) == "config.size_type"
+    assert error["message"].endswith("it must be one of percent, shares, signal_weight")
+    session = {"start_time": "2025-01-10", "end_time": "2025-01-11", "fee_model": "free"}
+    error = api.post(f"{BACKTEST}/create", session, 422)
+    assert "one of none, fixed_bps, tiered_maker_taker, match_exchange" in error["message"]
+
+
 def test_engines_are_those_that_there_are(api: Api, cross: str) -> None:
     there = api.get(f"{BACKTESTS}/engines/available")
     assert there == {"engines": sorted(engines())}

@@ -7,12 +7,14 @@ import sys
 from decimal import Decimal
 from pathlib import Path
 
+import duckdb
 import httpx
 import pytest
 
 from data.store import Store
 from tests.command_line import ENVIRONMENT, ROOT, candlestep
 from tests.data_files import csv_text, real_file, rows, write
+from tests.over_http import sample_home
 from tests.server import running
 
 EXAMPLES = ROOT / "examples"
@@ -116,6 +118,24 @@ def test_one_strategy_said_in_three_ways_trades_the_same(tmp_path: Path) -> None
     assert len({line[1] for line in lines}) == 3
     (figures,) = {tuple(line[2:-4]) for line in lines}
     assert int(figures[0]) > 10
+
+
+def test_a_sweep_is_run_compared_and_its_trades_downloaded(tmp_path: Path) -> None:
+    with running(sample_home(tmp_path / "home")) as server:
+        trades = tmp_path / "trades.parquet"
+        done = run("sweep.py", "--url", server.url, "--trades", trades, temporary=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = [line.split() for line in done.stdout.splitlines() if line]
+    assert sum(line[0].startswith("tpl_") for line in lines) == 9
+    ranked = [line for line in lines if "/" in line[1]]
+    assert [line[0] for line in ranked] == [str(place) for place in range(1, 10)]
+    scores = [float(line[2]) for line in ranked]
+    assert scores == sorted(scores, reverse=True)
+    (compared,) = [line for line in lines if line[0] == "perf_sharpe_ratio"]
+    assert compared[1] == ranked[0][2] + "*", "it was ranked by it"
+    with duckdb.connect() as connection:
+        (count,) = connection.execute(f"SELECT count(*) FROM '{trades}'").fetchone() or (0,)
+    assert count > 0
 
 
 @pytest.mark.parametrize("has_server", [True, False])

@@ -15,6 +15,7 @@ import api.queue
 import api.worker_process
 from api.problems import RateLimited
 from api.run_errors import CANCELLED
+from api.workers import WorkerPool
 from data.candle_cache import CandleCache
 from data.errors import JobNotFound, StorageUnavailable
 from data.jobs import JobRecord, get_job, save_job_end, unfinished_jobs
@@ -463,6 +464,20 @@ def test_an_idle_worker_that_is_killed_fails_no_run(home: Path) -> None:
         assert kill_workers(os.getpid()) == 1
         while not workers_of(os.getpid()):
             await asyncio.sleep(0.01)
+
+
+def test_a_pool_can_be_closed_at_any_time_and_leaves_no_process() -> None:
+    async def check() -> None:
+        for turns in range(0, 200, 20):
+            pool = WorkerPool(2, run_seconds=1, run_memory=1 << 30)
+            await pool.start()
+            for _ in range(turns):
+                await asyncio.sleep(0.001)
+            async with asyncio.timeout(30):
+                await pool.close()
+            assert not workers_of(os.getpid())
+
+    asyncio.run(check())
 
 
 def test_an_end_that_cannot_be_stored_is_not_seen_until_it_is(

@@ -15,7 +15,7 @@ from data.strategies import create_strategy
 from sandbox import Market, SessionConfig, closed_trades, format_time, parse_time
 from sandbox.strategies import compile_strategy, run
 from tests.cards import crossing
-from tests.job_queue import SLOW, workers_of
+from tests.job_queue import SLOW, kill_workers, workers_of
 from tests.over_http import (
     BACKTEST,
     Api,
@@ -389,6 +389,14 @@ def test_a_killed_server_takes_its_jobs_up_again(tmp_path: Path) -> None:
         assert finished(api, queued)["status"] == "done"
         # They end as soon as they find that nobody listens.
         wait_for(lambda: [each for each in workers if is_alive(each)], lambda alive: not alive)
+
+
+def test_workers_are_replaced_after_results_have_been_read(server: RunningServer, api: Api) -> None:
+    """A fork of the server, whose threads have databases open, would crash before it is a worker."""
+    for _ in range(2):
+        job = done(api)
+        assert job["result"]["equity_curve"]
+        assert kill_workers(server.process.pid)
 
 
 def test_the_sixth_job_has_to_wait(api: Api) -> None:

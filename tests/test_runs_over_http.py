@@ -281,3 +281,13 @@ def test_what_there_is_not(api: Api) -> None:
     for _ in range(500):
         nested = [nested]
     assert api.post(RUNS, RUN | {"strategy": {"entries": nested}}, 422)
+
+
+def test_a_run_can_be_cancelled(api: Api) -> None:
+    endless = {"source": "def on_candle(ctx):\n    for i in range(100000000):\n        pass\n"}
+    run_id = api.post(RUNS, RUN | {"strategy": endless}, 202)["data"]["run_id"]
+    cancelled = api.post(f"{RUNS}/{run_id}/cancel")["data"]
+    assert (cancelled["status"], cancelled["metrics"]) == ("cancelled", None)
+    assert api.get(f"{RUNS}/{run_id}")["data"] == cancelled
+    assert api.post(f"{RUNS}/{run_id}/cancel", expect=409)["code"] == "INVALID_STATE"
+    assert api.post(f"{RUNS}/nothing/cancel", expect=404)["code"] == "NOT_FOUND"

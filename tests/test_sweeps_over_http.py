@@ -138,10 +138,28 @@ def test_what_has_no_score_is_behind_and_what_failed_is_last(api: Api, cross: st
     assert (failed["status"], failed["metrics"]) == ("failed", {"error": ranked[2]["error"]})
 
 
-def test_a_sweep_of_which_all_runs_fail_is_a_failure(api: Api) -> None:
+def test_a_sweep_of_which_all_runs_fail_is_a_failure_and_says_of_each_why(api: Api) -> None:
     task = sweep(api, keep(api, FAILING), [{}, {"timeframe": "4h"}])
-    assert (task["status"], task["result"]) == ("FAILURE", None)
+    assert task["status"] == "FAILURE"
     assert "line 2" in task["error"]
+    for ranked in task["result"]["leaderboard"]:
+        assert (ranked["status"], ranked["score"]) == ("failed", None)
+        assert "line 2" in ranked["error"]
+
+
+def test_a_task_can_be_cancelled(api: Api, cross: str) -> None:
+    body = {"strategy_id": keep(api, ENDLESS), "base_config": CONFIG, "param_grid": [{}, {}]}
+    task_id = api.post(SWEEP, body)["task_id"]
+    cancelled = api.post(f"{TASKS}/{task_id}/cancel")
+    assert (cancelled["status"], cancelled["result"]) == ("FAILURE", None)
+    assert cancelled["error"] == "it was cancelled"
+    assert api.get(f"{TASKS}/{task_id}") == cancelled
+    assert api.post(f"{TASKS}/{task_id}/cancel", expect=409)["code"] == "INVALID_STATE"
+    assert api.post(f"{TASKS}/nothing/cancel", expect=404)["code"] == "NOT_FOUND"
+    backtest_id = create(api, cross)
+    task_id = api.post(f"{BACKTESTS}/{backtest_id}/execute/async")["task_id"]
+    task_ended(api, task_id)
+    assert api.post(f"{TASKS}/{task_id}/cancel", expect=409)["details"] == {"status": "done"}
 
 
 def test_the_largest_sweep_is_one_job(api: Api, cross: str) -> None:

@@ -340,6 +340,8 @@ class _Evaluation:
         for name in terms:
             if name not in _TERMS[side]:
                 raise InvalidParameter(f"{side}.{name}", f"{side} takes {', '.join(_TERMS[side])}")
+            if name in _SIZES and terms[name] is None:  # What Starlark passes on for NaN.
+                raise InvalidParameter(f"{side}.{name}", "must be a finite number")
         order = self._buy(symbol, terms) if side == "buy" else self._sell(symbol, terms)
         return None if order is None else order.id
 
