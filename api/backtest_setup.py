@@ -39,6 +39,7 @@ SizeType = Literal["percent", "shares", "signal_weight"]
 _MOST_SLIPPAGE = Decimal("0.5")
 _BPS = Decimal(10_000)
 _MOST_BARS = 10**7
+_LEAST_RATE = Decimal("-0.5")
 _NO_FEATURES = "must be empty: there is no feature store here, a strategy's indicators are its own"
 _SIZES: dict[SizeType, str] = {
     "percent": "equity_share",
@@ -148,35 +149,9 @@ def plan(
     symbol = normalise_symbol(config.symbol, "config.symbol")
     exchange = normalise_exchange(config.exchange, "config.exchange")
     span = _span(config, interval)
-    bars = parse_number("config.bars_per_year", config.bars_per_year)
-    if not 0 < bars <= _MOST_BARS:
-        raise InvalidParameter("config.bars_per_year", f"must be above 0, at most {_MOST_BARS}")
-    risk_free = parse_number("config.risk_free_rate", config.risk_free_rate)
-    if not Decimal("-0.5") <= risk_free <= 1:
-        raise InvalidParameter(
-            "config.risk_free_rate", "is a yearly rate, a fraction from -0.5 to 1"
-        )
-    parameters = json_object(config.signal_plugin_params, "config.signal_plugin_params")
+    risk_free = _risk_free_rate(config)
     strategy = _compiled(
-        stored,
-        config.signal_plugin_key,
-        parameters,
-        {"timeframe": interval_name(interval), "symbols": [symbol]},
-    )
-    kept = BacktestRunConfig(
-        symbol=config.symbol,
-        timeframe=interval_name(interval),
-        start_date=config.start_date,
-        end_date=config.end_date,
-        bars_per_year=_json_number(bars),
-        risk_free_rate=_json_number(risk_free),
-        size_type=_size_type(strategy, config.size_type),
-        signal_plugin_key=config.signal_plugin_key,
-        signal_plugin_params=parameters,
-        feature_ids=[],
-        model_id=None,
-        signal_logic_id=None,
-        exchange=exchange,
+        stored, config, {"timeframe": interval_name(interval), "symbols": [symbol]}
     )
     setup = BacktestSetup(
         strategy_id=stored.strategy_id,
@@ -184,7 +159,7 @@ def plan(
         initial_capital=capital,
         commission=fee_rate,
         slippage=slipped,
-        config=msgspec.to_builtins(kept),
+        config=msgspec.to_builtins(_kept(config, strategy, interval, exchange)),
     )
     spec = RunSpec(
         strategy=strategy.content,
@@ -201,6 +176,26 @@ def plan(
     )
     check_engine(engine, strategy, session_config(spec))
     return Plan(setup, spec)
+
+
+def _kept(
+    config: BacktestConfig, strategy: Strategy, interval: int, exchange: str
+) -> BacktestRunConfig:
+    return BacktestRunConfig(
+        symbol=config.symbol,
+        timeframe=interval_name(interval),
+        start_date=config.start_date,
+        end_date=config.end_date,
+        bars_per_year=_json_number(_bars_per_year(config)),
+        risk_free_rate=_json_number(_risk_free_rate(config)),
+        size_type=_size_type(strategy, config.size_type),
+        signal_plugin_key=config.signal_plugin_key,
+        signal_plugin_params=_parameters(config),
+        feature_ids=[],
+        model_id=None,
+        signal_logic_id=None,
+        exchange=exchange,
+    )
 
 
 def planned_again(server: Server, stored: StoredStrategy, setup: BacktestSetup) -> Plan:
@@ -226,6 +221,26 @@ def _fraction(field: str, value: Any, most: Decimal) -> Decimal:
     return rounded(number, PRICE_PLACES).copy_abs()
 
 
+def _bars_per_year(config: BacktestConfig) -> Decimal:
+    bars = parse_number("config.bars_per_year", config.bars_per_year)
+    if not 0 < bars <= _MOST_BARS:
+        raise InvalidParameter("config.bars_per_year", f"must be above 0, at most {_MOST_BARS}")
+    return bars
+
+
+def _risk_free_rate(config: BacktestConfig) -> Decimal:
+    rate = parse_number("config.risk_free_rate", config.risk_free_rate)
+    if not _LEAST_RATE <= rate <= 1:
+        raise InvalidParameter(
+            "config.risk_free_rate", f"is a yearly rate, a fraction from {_LEAST_RATE} to 1"
+        )
+    return rate
+
+
+def _parameters(config: BacktestConfig) -> dict[str, Any]:
+    return json_object(config.signal_plugin_params, "config.signal_plugin_params")
+
+
 def _require_no_features(config: BacktestConfig) -> None:
     for name in ("feature_ids", "model_id", "signal_logic_id"):
         if getattr(config, name):
@@ -242,11 +257,9 @@ def _span(config: BacktestConfig, interval: int) -> PastSpan:
     )
 
 
-def _compiled(
-    stored: StoredStrategy, key: str | None, parameters: dict[str, Any], scope: Mapping[str, Any]
-) -> Strategy:
+def _compiled(stored: StoredStrategy, config: BacktestConfig, scope: Mapping[str, Any]) -> Strategy:
     """The strategy that is run: the stored one, or a template in its place."""
-    base = dict(stored.content)
+    base, key, parameters = dict(stored.content), config.signal_plugin_key, _parameters(config)
     if key is not None:
         base = base if base.get("template") == key else {"template": key}
     elif not base:

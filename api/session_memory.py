@@ -209,7 +209,7 @@ class SessionMemory:
         failed = await self._threads.run(self._storage.fail, record, error)
         self.open_sessions -= 1
         self._progress.forget(record.session_id)
-        return _failed(failed)
+        return failed_error(failed)
 
     async def passivate(self, lives: Sequence[Live]) -> int:
         """Have sessions leave memory, but for those that are in use or have ended unsaved; how
@@ -323,10 +323,11 @@ def require_started(record: SessionRecord) -> None:
             status=record.status,
         )
     if record.status == "failed":
-        raise _failed(record)
+        raise failed_error(record)
 
 
-def _failed(record: SessionRecord) -> InvalidState:
+def failed_error(record: SessionRecord) -> InvalidState:
+    """What is told of a session that has failed."""
     return InvalidState(
         f"the session has failed: {record.error}; create a new one", status="failed"
     )
