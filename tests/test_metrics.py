@@ -7,6 +7,8 @@ import empyrical
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
 
 from sandbox import Candles, Market, Session, SessionConfig
@@ -141,6 +143,33 @@ def test_drawdown_lasts_from_the_first_instant_below_to_the_first_back_at_the_pe
 def test_the_largest_fall_in_currency_need_not_be_the_deepest() -> None:
     equity = series((0, 100.0), (DAY, 80.0), (2 * DAY, 300.0), (3 * DAY, 270.0))
     assert max_drawdown(equity, 100.0) == (0.2, DAY, 30.0)
+
+
+@settings(max_examples=100)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([60, 80, 90, 99, 100, 101, 120]),
+            st.sampled_from([1, 2, 300, 511, 512, 1500]),
+        ),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_drawdown_is_that_of_a_loop_over_every_instant(lasting: list[tuple[int, int]]) -> None:
+    """However much of it lies below an earlier peak."""
+    equity = [amount for amount, instants in lasting for _ in range(instants)]
+    peak, depth, amount, duration = 100, 0.0, 0, 0
+    since = None
+    for time, worth in enumerate(equity):
+        duration = max(duration, 0 if since is None else time - since)
+        if worth >= peak:
+            peak, since = worth, None
+        elif since is None:
+            since = time
+        depth, amount = max(depth, (peak - worth) / peak), max(amount, peak - worth)
+    found = max_drawdown(series(*enumerate(map(float, equity))), 100.0)
+    assert found == (depth, duration, amount)
 
 
 def test_drawdown_that_never_recovers_lasts_to_the_end_in_days_rounded_up() -> None:
