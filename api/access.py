@@ -85,16 +85,20 @@ class Gate:
         if caller is None and access == "key":
             raise InvalidApiKey(
                 "send an API key that is not revoked in the header X-API-Key;"
-                " `candlestep keys create` makes one"
+                " `candlestep keys create NAME` makes one"
             )
         if secret is None:
-            raise Unauthorized("send an API key in the header X-API-Key; `candlestep keys create`")
+            raise Unauthorized(
+                "send an API key in the header X-API-Key; `candlestep keys create NAME` makes one"
+            )
         return caller or self._of_token(secret)
 
     def _of_token(self, token: str) -> Caller:
         claims = self._tokens.get(token) or read_token(self._signing_key, token)
         if claims is None:
-            raise Unauthorized("the API key is unknown or revoked; `candlestep keys create`")
+            raise Unauthorized(
+                "the API key is unknown or revoked; `candlestep keys create NAME` makes one"
+            )
         if claims.expires_at <= time.time():
             self._tokens.pop(token, None)
             raise Unauthorized(
@@ -106,7 +110,9 @@ class Gate:
             self._tokens[token] = claims
         caller = self._by_id.get(claims.api_key_id)
         if caller is None:
-            raise Unauthorized("the API key of the token is revoked; `candlestep keys create`")
+            raise Unauthorized(
+                "the API key of the token is revoked; `candlestep keys create NAME` makes one"
+            )
         return caller
 
     def _require_token(self, token: bytes) -> None:

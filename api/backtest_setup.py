@@ -1,6 +1,6 @@
 """What a backtest is to be run with: read from a request, checked, and made a run of a job."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
@@ -14,8 +14,9 @@ from api.plain_json import JsonObject, empty_object, json_object
 from api.problems import renamed
 from api.runner import session_config
 from api.server import Server
-from api.spans import PastSpan, past_span
+from api.spans import PastSpan, past_span, within_data
 from data.backtests import BacktestSetup
+from data.catalogue import Series
 from data.jobs import RunSpec
 from data.strategies import StoredStrategy
 from data.symbols import DEFAULT_EXCHANGE, normalise_exchange, normalise_symbol
@@ -148,7 +149,8 @@ def plan(
     interval = parse_interval(config.timeframe, "config.timeframe")
     symbol = normalise_symbol(config.symbol, "config.symbol")
     exchange = normalise_exchange(config.exchange, "config.exchange")
-    span = _span(config, interval)
+    series = server.catalogue.of_symbol(exchange, symbol)
+    span = within_data(_span(config, interval), [series], interval)
     risk_free = _risk_free_rate(config)
     strategy = _compiled(
         stored, config, {"timeframe": interval_name(interval), "symbols": [symbol]}
@@ -170,7 +172,7 @@ def plan(
         end_time=span.last,
         interval=interval,
         starting_balance=plain(capital),
-        config=_session_config(server, exchange, symbol, fee_rate, slipped),
+        config=_session_config(series, fee_rate, slipped),
         risk_free_rate=float(risk_free),
         history=strategy.history(interval),
     )
@@ -304,13 +306,12 @@ def _size_type(strategy: Strategy, given: SizeType | None) -> SizeType:
 
 
 def _session_config(
-    server: Server, exchange: str, symbol: str, commission: Decimal, slippage: Decimal
+    series: Sequence[Series], commission: Decimal, slippage: Decimal
 ) -> dict[str, Any]:
     config: dict[str, Any] = {
         "fee_rate": plain(commission),
         "slippage": {"model": "fixed_bps", "bps": plain(multiply(slippage, _BPS))},
     }
-    series = server.catalogue.of_symbol(exchange, symbol)
     return config | ({"currency": series[0].quote} if series else {})
 
 

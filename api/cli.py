@@ -295,7 +295,7 @@ def _tell_imported(options: argparse.Namespace, imported: Imported) -> int:
         if not any(each.summary.import_number for each in imported.imports):
             print("\nNothing has changed: these candles were there already.")
         serve, show = _command(options, "serve"), _command(options, "data list")
-        _suggest(f"{serve} starts a server on them, {show} lists all candles")
+        _suggest(f"{serve} starts a server on them if none runs, {show} lists all candles")
     return REFUSED if imported.refusals else 0
 
 
@@ -378,12 +378,27 @@ def _parser() -> argparse.ArgumentParser:
         prog="candlestep", description="A simulated exchange that an agent steps through."
     )
     parser.add_argument("--version", action="version", version=VERSION)
-    groups = parser.add_subparsers(required=True, metavar="COMMAND")
+    parser.set_defaults(run=lambda options: _explain(parser))
+    groups = parser.add_subparsers(metavar="COMMAND")
     _add_serve(groups)
     _add_replay(groups)
-    _add_data(groups.add_parser("data", help="import, list and export candles"))
-    _add_keys(groups.add_parser("keys", help="create, list and revoke API keys"))
+    _add_data(_group(groups, "data", "import, list and export candles"))
+    _add_keys(_group(groups, "keys", "create, list and revoke API keys"))
     return parser
+
+
+def _group(groups: Any, name: str, summary: str) -> argparse.ArgumentParser:
+    description = f"{summary[:1].upper()}{summary[1:]}."
+    parser: argparse.ArgumentParser = groups.add_parser(name, help=summary, description=description)
+    return parser
+
+
+def _explain(parser: argparse.ArgumentParser) -> int:
+    """What is said where no command is named."""
+    parser.print_help(sys.stderr)
+    sample, serve = "`candlestep data sample`", "`candlestep serve`"
+    print(f"\nNext: {sample} loads a sample market, {serve} starts the server.", file=sys.stderr)
+    return MISUSED
 
 
 def _add_serve(groups: Any) -> None:

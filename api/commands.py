@@ -193,7 +193,9 @@ def _import_files(store: Store, request: ImportFiles, tell: Tell) -> Imported:
 
         try:
             if not os.path.isfile(file):  # Path.is_file raises where a name is too long
-                raise UnreadableFile(file, "there is no such file")
+                is_there = os.path.isdir(file)
+                problem = "it is a directory; name files" if is_there else "there is no such file"
+                raise UnreadableFile(file, problem)
             summary = import_file(
                 store,
                 file,

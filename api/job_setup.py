@@ -1,5 +1,6 @@
 """What a job is to run: read from a request, checked, and made a run."""
 
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -21,8 +22,8 @@ from api.fields import (
 from api.problems import renamed
 from api.routing import with_numbers
 from api.server import Server
-from api.spans import PastSpan, past_span, require_candles
-from data.catalogue import by_symbol
+from api.spans import PastSpan, past_span, require_candles, within_data
+from data.catalogue import Series, by_symbol
 from data.fee_schedules import fee_schedule
 from data.jobs import RunSpec
 from data.strategies import StoredStrategy, get_strategy
@@ -117,7 +118,10 @@ def plan(server: Server, account_id: str, body: JobBody) -> tuple[JobConfig, Run
     strategy = _compiled(content | {"timeframe": interval_name(interval), "symbols": pairs})
     _require_one_price(strategy, pairs)
     exchange = normalise_exchange(body.exchange)
-    currency = _require_data(server, exchange, pairs, interval, span)
+    groups = by_symbol(server.catalogue.series())
+    markets = {symbol: groups.get((exchange, symbol), []) for symbol in pairs}
+    currency = _require_data(markets, exchange, interval, span)
+    span = within_data(span, markets.values(), interval)
     session = _session(
         server,
         body,
@@ -252,13 +256,11 @@ def _missing(field: str, example: str) -> InvalidParameter:
 
 
 def _require_data(
-    server: Server, exchange: str, pairs: list[str], interval: int, span: PastSpan
+    markets: Mapping[str, Sequence[Series]], exchange: str, interval: int, span: PastSpan
 ) -> str:
     """The currency of the pairs, all of which have candles in the time, fine enough."""
-    groups = by_symbol(server.catalogue.series())
     quotes = set()
-    for symbol in pairs:
-        series = groups.get((exchange, symbol), [])
+    for symbol, series in markets.items():
         there = [each for each in series if each.start < span.last and each.end > span.first]
         finest = min((each.interval for each in there), default=interval)
         if finest > interval:

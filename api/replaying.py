@@ -160,7 +160,8 @@ def load_market(store: Store, start: Start) -> Market:
         found = cache.candles(
             exchange, pairs, number, config.start_time, config.end_time, look_back
         )
-        return Market(found.values()) if found else None
+        within = (each.has_any(config.start_time, config.end_time) for each in found.values())
+        return Market(found.values()) if any(within) else None
 
     def is_recorded(market: Market | None) -> bool:
         return market is not None and start.candles == fingerprint(config, market)

@@ -83,8 +83,9 @@ def session_config(spec: RunSpec) -> SessionConfig:
 
 
 def _market(spec: RunSpec, candles: Sequence[Candles]) -> Market:
-    missing = sorted(set(spec.pairs) - {each.symbol for each in candles})
-    if missing or not candles:
+    there = [each for each in candles if each.has_any(spec.start_time, spec.end_time)]
+    missing = sorted(set(spec.pairs) - {each.symbol for each in there})
+    if missing:
         raise NoPrice(
             f"there are no candles of {', '.join(missing)} in the time of the run;"
             " GET /api/v1/market/data-range tells what there is",

@@ -65,6 +65,23 @@ def is_too_long(start: int, end: int) -> bool:
     return end > int(latest.timestamp()) * 1000 + start % 1000
 
 
+def within_data(span: PastSpan, markets: Iterable[Iterable[Series]], interval: int) -> PastSpan:
+    """The part of a time from the first candle of any of some symbols to the last of any.
+
+    Before and after, nothing could happen, and it would count in what is measured by the year.
+    """
+    inside = [
+        (a, b)
+        for series in markets
+        for a, b in covered(series, interval)
+        if a < span.last and b > span.first
+    ]
+    if not inside:
+        return span
+    first, last = min(a for a, _ in inside), max(b for _, b in inside)
+    return span._replace(first=max(span.first, first), last=min(span.last, last))
+
+
 def candles_within(series: Iterable[Series], interval: int, start: int, end: int) -> int:
     """For how many milliseconds between two times one symbol has candles of ``interval`` ms."""
     return sum(

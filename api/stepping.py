@@ -32,7 +32,7 @@ from api.session_answers import (
 from api.session_memory import FIND_ERRORS
 from api.step_answers import FastAnswer, StepAnswer
 from data.accounts import Agent, get_agent
-from data.catalogue import Series
+from data.catalogue import Series, has_candle
 from data.fee_schedules import fee_schedule
 from data.sessions import SessionRecord, SortBy, create_session, list_sessions, session_of_key
 from data.symbols import normalise_exchange, normalise_symbol
@@ -152,9 +152,13 @@ def _steps(call: Call) -> int:
     steps = call.body.steps
     if type(steps) is int:
         return steps
-    number = parse_number("steps", steps)
+    refusal = InvalidParameter("steps", f"must be a whole number from 1 on, got {shown(steps)}")
+    try:
+        number = parse_number("steps", steps)
+    except InvalidParameter:
+        raise refusal from None
     if number != int(number):
-        raise InvalidParameter("steps", f"must be a whole number from 1 on, got {shown(steps)}")
+        raise refusal
     return int(number)
 
 
@@ -214,7 +218,7 @@ def _plan(server: Server, call: Call, body: CreateBody) -> _Plan:
             "end_time", f"may be at most {server.settings.max_span_days} days after start_time"
         )
     series = [each for each in server.catalogue.series() if each.exchange == exchange]
-    available = [each for each in series if each.start < end and each.end > start]
+    available = [each for each in series if has_candle(each, start, end)]
     if body.pairs is None:
         pairs, currency = _all_pairs(available)
     else:

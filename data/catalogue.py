@@ -103,7 +103,7 @@ class Catalogue:
                 {
                     each.symbol
                     for each in self.series(as_of)
-                    if each.exchange == exchange and _has_candle(each, start, end)
+                    if each.exchange == exchange and has_candle(each, start, end)
                 }
             )
         )
@@ -245,7 +245,8 @@ def _range(series: tuple[Series, ...]) -> DataRange:
     )
 
 
-def _has_candle(series: Series, start: int, end: int) -> bool:
+def has_candle(series: Series, start: int, end: int) -> bool:
+    """Whether a candle, or a part of one, is between two times in ms."""
     return any(a < end and b > start for a, b in _between(series.start, series.end, series.gaps))
 
 

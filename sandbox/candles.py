@@ -243,6 +243,11 @@ class Candles:
             return index
         return bisect_right(complete, time) - 1
 
+    def has_any(self, start: int, end: int) -> bool:
+        """Whether a candle, or a part of one, is between two times."""
+        index = self.last_complete(start) + 1
+        return index < len(self) and int(self.open_time[index]) < end
+
     def last_complete_at(self, times: Integers) -> Integers:
         """``last_complete`` of each of ``times``, as an array."""
         if self._is_regular:

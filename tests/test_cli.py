@@ -189,7 +189,7 @@ def test_what_is_bad_is_refused_in_words_and_changes_nothing(tmp_path: Path, way
         refuse(home, [noise], noise.name, "UTF-8")
         absent = tmp_path / "BTCUSDT-1m-absent.csv"
         refuse(home, [absent], str(absent), "there is no such file")
-        refuse(home, [tmp_path], str(tmp_path), "there is no such file")
+        refuse(home, [tmp_path], str(tmp_path), "it is a directory")
         unnamed = write(tmp_path / "candles.csv", csv_text(rows(3)))
         refuse(home, [unnamed], unnamed.name, "--symbol")
         three = write(tmp_path / "BTCUSDT-3m.csv", csv_text(rows(3)))
@@ -582,7 +582,7 @@ def test_the_home_may_come_from_the_environment(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "required"),
+        ([], "Next: `candlestep data sample` loads"),
         (["data"], "required"),
         (["data", "imprt"], "invalid choice"),
         (["data", "import"], "FILE"),

@@ -82,6 +82,36 @@ def test_in_a_hole_there_are_no_candles(api: Api) -> None:
     assert near in error["message"]
 
 
+def test_no_session_is_created_where_no_candles_are(api: Api) -> None:
+    times = {"exchange": "kraken", "start_time": "2023-01-10", "end_time": "2023-02-10"}
+    error = api.post(f"{BACKTEST}/create", times, 422)
+    assert error["code"] == "NO_DATA"
+    api.post(f"{BACKTEST}/create", times | {"end_time": "2023-03-02"}, 200)
+
+
+def test_a_run_is_of_the_time_that_there_are_candles_of(api: Api) -> None:
+    """What is asked for beyond would count as months in which nothing happened."""
+    asked = JOB | {"start": "2024-02-01T00:00:00Z"}
+    whole = finished(api, api.post(JOBS, asked | {"end": "2024-02-29T23:00:00Z"})["id"])
+    beyond = finished(api, api.post(JOBS, asked | {"end": "2025-06-01T00:00:00Z"})["id"])
+    assert beyond["result"] == whole["result"]
+    assert beyond["config"]["end"] == "2025-06-01T00:00:00Z"
+    assert beyond["result"]["equity_curve"][-1][0] == "2024-03-01T00:00:00Z"
+
+    config = {"symbol": "SOLUSDT", "exchange": "kraken", "timeframe": "1h"}
+    spans = [("2024-02-01", "2024-02-29T23:00:00Z"), ("2024-02-01", "2025-06-01")]
+    kept = keep(api, CROSS)
+    one, other = (
+        execute(api, create(api, kept, config | {"start_date": start, "end_date": end}))
+        for start, end in spans
+    )
+    assert one["metrics"] == other["metrics"]
+    after = config | {"start_date": "2024-06-01", "end_date": "2024-07-01"}
+    failed = execute(api, create(api, kept, after))
+    assert failed["status"] == "failed"
+    assert "no candles of SOLUSDT in the time" in failed["metrics"]["error"]
+
+
 def test_hours_without_candles_are_not_prepared(api: Api) -> None:
     asked = {"instrument": "SOL/USDT", "from": "2022-12-31", "to": "2023-03-02T23:00:00Z"}
     job_id = api.post(PREPARE, asked, 202)["jobId"]

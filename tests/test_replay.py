@@ -222,6 +222,11 @@ def test_what_stops_a_replay_is_said_in_words(home: Path, tmp_path: Path) -> Non
     start = '{"do":"start","pairs":["BTCUSDT"],"config":{"start_tme":"2025-01-05"}}\n'
     typo.write_text(start)
     assert "config: " in candlestep("replay", typo, "--home", home).err
+    later = tmp_path / "later.jsonl"
+    config = '{"start_time":"2025-06-01","end_time":"2025-06-02"}'
+    later.write_text(f'{{"do":"start","pairs":["BTCUSDT"],"config":{config}}}\n')
+    after_the_data = candlestep("replay", later, "--home", home)
+    assert "no candles of BTCUSDT in the time" in after_the_data.err
     nobody = candlestep("replay", GOLDEN, "--url", "http://127.0.0.1:9")
     assert nobody.code == 1
     assert "cannot be reached" in nobody.err
