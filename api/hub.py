@@ -149,7 +149,7 @@ class Hub:
             self.memory.drop(live, before)
             raise
         self.steps_made += 1
-        self._progress.advanced(live, before)
+        self._progress.advanced(live.record.session_id, before, before + 1)
         return Encoded(played.answer, 200)
 
     async def perform(
@@ -195,9 +195,10 @@ class Hub:
             label = live.record.strategy_label if strategy_label is None else strategy_label
             ids = [new_session_id() for _ in range(count)]
             fork = await self._act(live, lambda: live.fork(ids, label, now(), request), request)
-            for record, journal in await self._threads.run(self._storage.fork, live, fork):
+            made = await self._threads.run(self._storage.fork, live, fork)
+            self.memory.open_sessions += len(made)
+            for record, journal in made:
                 self.memory.add(Live(record, live.player.fork(), journal, Keys(), None))
-                self.memory.open_sessions += 1
             return fork
         finally:
             self.memory.release(live)
@@ -218,12 +219,12 @@ class Hub:
             self._tidying.cancel()
             with suppress(asyncio.CancelledError):
                 await self._tidying
-        await self._progress.close()
         try:
             await self._save_ended()
             await self.memory.passivate(self.memory.running)
         except Exception:
             log.exception("sessions_not_put_aside")
+        await self._progress.close()
 
     async def _held(self, call: Call, *, load_ended: bool) -> Live:
         """The session of the call's path, held."""
@@ -260,7 +261,7 @@ class Hub:
             self.memory.drop(live, before)
             raise
         self.steps_made += live.session.step_number - before
-        self._progress.advanced(live, before)
+        self._progress.advanced(live.record.session_id, before, live.session.step_number)
         return result
 
     async def _sync(self, live: Live, size: int) -> None:
@@ -298,6 +299,11 @@ class Hub:
     async def _tidy(self) -> None:
         """Save what has ended, compact long journals, and put aside what idles or is too much."""
         await self._save_ended()
+        await self._compact_long()
+        await self.memory.passivate(self.memory.idle() or await self.memory.surplus())
+        await self._progress.store()
+
+    async def _compact_long(self) -> None:
         for live in self.memory.running:
             if live.journal is not None and live.journal.is_worth_compacting:
                 for taken in await self.memory.take([live]):
@@ -305,8 +311,6 @@ class Hub:
                         await self._threads.run(compact, taken.journal, taken.keys)
                     finally:
                         self.memory.release(taken)
-        await self.memory.passivate(self.memory.idle() or await self.memory.surplus())
-        await self._progress.store_left()
 
     async def _save_ended(self) -> None:
         """Save sessions that have ended but could not be saved, or had not been."""

@@ -14,7 +14,7 @@ from api.exchanges import known_exchange
 from api.fields import INTERVAL_SECONDS, INTERVAL_TEXTS, Symbol, Time, one_of
 from api.routing import Call, Route
 from api.server import Server
-from api.spans import candles_within, given_span, past_span, require_candles
+from api.spans import candles_within, given_span, past_span, require_candles, within_data
 from data.catalogue import effective_imports
 from data.importer import latest_import
 from data.jobs import RunSpec, job_not_found
@@ -174,7 +174,7 @@ def _plan_preparation(server: Server, call: Call) -> Preparation:
     symbol = normalise_symbol(body.instrument, "instrument")
     start, end = given_span(body.start, body.end, "from", "to")
     series = server.catalogue.of_symbol(exchange, symbol)
-    there = [each for each in series if each.start < end and each.end > start]
+    there = [each for each in series if each.start <= end and each.end > start]
     interval = _interval(body.cadence, min((each.interval for each in there), default=MINUTE))
     span = past_span(body.start, body.end, interval, start_field="from", end_field="to")
     require_candles(
@@ -187,8 +187,7 @@ def _plan_preparation(server: Server, call: Call) -> Preparation:
         when="then",
         otherwise=f"GET /api/v1/exchange/{exchange}/instruments lists what there is",
     )
-    first = max(span.first, min(each.start for each in there) // interval * interval)
-    last = min(span.last, max(each.end for each in there) // interval * interval)
+    span = within_data(span, [series], interval)
     number = effective_imports(server.store, exchange, [symbol], latest_import(server.store))[
         symbol
     ]
@@ -201,10 +200,10 @@ def _plan_preparation(server: Server, call: Call) -> Preparation:
         source_type=source_type,
         exchange=exchange,
         symbol=symbol,
-        base=there[0].base,
-        quote=there[0].quote,
-        start_time=first,
-        end_time=last,
+        base=series[0].base,
+        quote=series[0].quote,
+        start_time=span.first,
+        end_time=span.last,
         interval=interval,
         import_number=number,
         started_at=started_at,

@@ -32,8 +32,8 @@ TICK_SECONDS = 1.0
 
 _ENDED_KEPT = 64
 _PASSIVATED_TOGETHER = 200
-_ROOM_TRIES = 20
-_ROOM_SECONDS = 0.5
+_ROOM_SECONDS = 10.0
+_ROOM_PAUSE = 0.5
 
 Result = TypeVar("Result")
 
@@ -126,11 +126,11 @@ class SessionMemory:
         self.open_sessions += 1
         return live
 
-    def add(self, live: Live) -> None:
-        """Keep a session that runs and was not there before."""
-        live.used_at = self.ticks
-        assert live.record.session_id not in self._running, "a session is loaded once"
-        self._running[live.record.session_id] = live
+    def add(self, live: Live) -> Live:
+        """Keep a session that runs, unless it is here already; which one is here."""
+        kept = self._running.setdefault(live.record.session_id, live)
+        kept.used_at = self.ticks
+        return kept
 
     async def hold(self, live: Live) -> None:
         """Take a session's lock, after those who wait for it; ``release`` gives it back."""
@@ -175,25 +175,27 @@ class SessionMemory:
 
         Raises ``BudgetInUse`` if in a few seconds none of those that are in use leaves.
         """
-        patience = _ROOM_TRIES
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _ROOM_SECONDS
         self._loads += 1
         try:
             while True:
                 try:
                     return await in_thread(load, *args)
                 except BudgetInUse:
+                    is_hopeless = not self._somebody_may_leave or loop.time() > until
                     if await self._make_room():
                         continue
-                    patience -= 1
-                    if not patience or not await self._somebody_may_leave():
+                    if is_hopeless:
                         raise
+                await self._wait_for_room()
         finally:
             self._loads -= 1
             self._freed.set()
 
     def drop(self, live: Live, step: int) -> None:
         """Let go of a session that is at ``step``, and not what it should be."""
-        self._progress.leave({live.record.session_id: step})
+        self._progress.left(live.record.session_id, step)
         self._let_go(live)
 
     def end(self, live: Live) -> None:
@@ -202,6 +204,7 @@ class SessionMemory:
         live.journal = None
         self._running.pop(live.record.session_id, None)
         self.open_sessions -= 1
+        self._progress.forget(live.record.session_id)
         self._keep_ended(live)
 
     async def fail(self, record: SessionRecord, error: str) -> InvalidState:
@@ -213,7 +216,7 @@ class SessionMemory:
 
     async def passivate(self, lives: Sequence[Live]) -> int:
         """Have sessions leave memory, but for those that are in use or have ended unsaved; how
-        many did.
+        many did. How far they are is to be stored.
         """
         return sum(
             [
@@ -257,10 +260,9 @@ class SessionMemory:
         live = await self.with_room(self._threads.run, load, *args)
         self._progress.forget(live.record.session_id)
         if live.journal is not None:
-            self.add(live)
-        else:
-            live.used_at = self.ticks
-            self._keep_ended(live)
+            return self.add(live)
+        live.used_at = self.ticks
+        self._keep_ended(live)
         return live
 
     def _keep_ended(self, live: Live) -> None:
@@ -287,15 +289,17 @@ class SessionMemory:
             del idle[:_PASSIVATED_TOGETHER]
         return left > 0
 
-    async def _somebody_may_leave(self) -> bool:
-        """Wait until a session is loaded or no longer in use; False if there is none such."""
-        if self._loads == 1 and not any(live.users for live in self._running.values()):
-            return False
+    @property
+    def _somebody_may_leave(self) -> bool:
+        """Whether another session is being loaded, or one is in use."""
+        return self._loads > 1 or any(live.users for live in self._running.values())
+
+    async def _wait_for_room(self) -> None:
+        """Wait until a session is loaded or no longer in use, but not for long."""
         self._freed.clear()
         with suppress(TimeoutError):
-            async with asyncio.timeout(_ROOM_SECONDS):
+            async with asyncio.timeout(_ROOM_PAUSE):
                 await self._freed.wait()
-        return True
 
     def _longest_unused(self) -> list[Live]:
         return sorted(self._running.values(), key=lambda live: live.used_at)
@@ -311,7 +315,6 @@ class SessionMemory:
         finally:
             for live in taken:
                 self.release(live)
-        await self._progress.store_left()
         return len(taken)
 
 

@@ -131,10 +131,8 @@ class SessionStorage:
         """Make the sessions of a fork, which is in the journal of ``live``; those there are, stay."""
         missing = missing_sessions(self._store, fork.sessions)
         start = start_record(live.record, live.session, LOOK_BACK, None)
-        journals = [
-            self._journals.create(forked_start(start, fork, session_id)) for session_id in missing
-        ]
         try:
+            journals = [self._journals.create(forked_start(start, fork, id)) for id in missing]
             records = fork_session(
                 self._store,
                 live.record,

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from subprocess import PIPE, Popen
 
@@ -27,12 +28,13 @@ class WorkerProcess:
     which crashes or waits for ever.
     """
 
-    def __init__(self, process: "Popen[bytes]", incoming: asyncio.StreamReader) -> None:
+    def __init__(self, process: "Popen[bytes]") -> None:
         """Use ``start``."""
         self._process = process
-        self._incoming = incoming
-        self._said: deque[str] = deque(maxlen=4)
+        self._incoming = asyncio.StreamReader()
+        self._errors = asyncio.StreamReader()
         self._outgoing: asyncio.WriteTransport | None = None
+        self._said: deque[str] = deque(maxlen=4)
         self._listening: asyncio.Task[None] | None = None
 
     @classmethod
@@ -41,17 +43,34 @@ class WorkerProcess:
 
         Raises ``OSError``.
         """
-        process = _started(run_memory)
+        worker = cls(_started(run_memory))
         try:
-            worker = cls(process, await _reader(process.stdout))
-            worker._outgoing, _ = await asyncio.get_running_loop().connect_write_pipe(
-                asyncio.BaseProtocol, process.stdin
-            )
-            worker._listening = asyncio.create_task(worker._listen(await _reader(process.stderr)))
+            await worker._connect()
         except BaseException:
-            process.kill()
+            worker._process.kill()
+            worker._process.wait()
             raise
+        worker._listening = asyncio.create_task(worker._listen())
         return worker
+
+    async def _connect(self) -> None:
+        """Give its pipes to the event loop; those that it cannot have are closed."""
+        loop, process = asyncio.get_running_loop(), self._process
+        waiting = [process.stdout, process.stdin, process.stderr]
+        connected: list[asyncio.BaseTransport] = []
+        try:
+            reading, _ = await loop.connect_read_pipe(_into(self._incoming), waiting.pop(0))
+            connected.append(reading)
+            self._outgoing, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, waiting.pop(0))
+            connected.append(self._outgoing)
+            await loop.connect_read_pipe(_into(self._errors), waiting.pop(0))
+        except BaseException:
+            for transport in connected:
+                transport.close()
+            for pipe in waiting:
+                if pipe is not None:
+                    pipe.close()
+            raise
 
     @property
     def has_ended(self) -> bool:
@@ -87,8 +106,8 @@ class WorkerProcess:
             self._outgoing.close()
         return await self.wait()
 
-    async def _listen(self, errors: asyncio.StreamReader) -> None:
-        while said := await errors.read(_MOST_SAID):
+    async def _listen(self) -> None:
+        while said := await self._errors.read(_MOST_SAID):
             text = said.decode(errors="replace").rstrip()
             self._said.append(text)
             log.warning("worker_says", pid=self._process.pid, text=text)
@@ -105,12 +124,8 @@ def _started(run_memory: int) -> "Popen[bytes]":
     )
 
 
-async def _reader(pipe: object) -> asyncio.StreamReader:
-    reader = asyncio.StreamReader()
-    await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), pipe
-    )
-    return reader
+def _into(reader: asyncio.StreamReader) -> Callable[[], asyncio.StreamReaderProtocol]:
+    return lambda: asyncio.StreamReaderProtocol(reader)
 
 
 def _environment() -> dict[str, str]:

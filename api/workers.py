@@ -97,13 +97,19 @@ class WorkerPool:
         while not stop.is_set():
             getting = asyncio.create_task(self._idle.get())
             stopping = asyncio.create_task(stop.wait())
-            await asyncio.wait((getting, stopping), return_when=asyncio.FIRST_COMPLETED)
-            stopping.cancel()
-            if not getting.done() and getting.cancel():
+            try:
+                await asyncio.wait((getting, stopping), return_when=asyncio.FIRST_COMPLETED)
+            except asyncio.CancelledError:
+                if getting.done():
+                    self._idle.put_nowait(getting.result())
+                raise
+            finally:
+                stopping.cancel()
+                getting.cancel()
+            if not getting.done():
                 return None
-            worker = await getting
-            if not worker.has_ended:
-                return worker
+            if not getting.result().has_ended:
+                return getting.result()
         return None
 
     async def _converse(

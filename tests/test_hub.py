@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import threading
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from pathlib import Path
@@ -18,13 +19,14 @@ from api.playing import Played
 from api.retries import Asked
 from api.routing import Call, Encoded
 from api.settings import Settings
+from api.storage import SessionStorage
 from api.threads import Threads
 from data.accounts import default_agent, ensure_account
 from data.candle_cache import CandleCache
 from data.errors import BudgetInUse, StorageUnavailable
 from data.journal import DIRECTORY
 from data.recording import records_of
-from data.sessions import create_session, get_session
+from data.sessions import create_session, get_session, running_sessions
 from data.store import Store
 from sandbox import SandboxError, parse_time
 from sandbox.clock import MINUTE
@@ -166,10 +168,73 @@ def test_sessions_make_room_for_the_candles_of_jobs(tmp_path: Path) -> None:
     with_hub(tmp_path, test)
 
 
+def test_what_is_still_to_be_stored_of_a_session_keeps_neither_it_nor_what_is_newer(
+    tmp_path: Path,
+) -> None:
+    async def step(hub: Hub, call: Call, steps: int) -> None:
+        await hub.perform(call, "step/batch", lambda live, request: live.step(steps, request))
+
+    async def test(sessions: Sessions) -> None:
+        hub, store = sessions.hub, sessions.store
+        calls = [await started(hub, store, symbol) for symbol in ("BTCUSDT", "ETHUSDT")]
+        for _ in range(3):
+            for call in calls:  # There is room for the candles of one.
+                await step(hub, call, 510)
+        await step(hub, calls[0], 10)
+        for call, expected in zip(calls, (1540, 1530), strict=True):
+            record = await hub.record(call.account_id, call.path["session_id"])
+            assert record.current_step == expected
+        await hub.memory.passivate(hub.memory.running)
+        await hub.close()
+        for call, expected in zip(calls, (1540, 1530), strict=True):
+            assert (
+                get_session(store, call.account_id, call.path["session_id"]).current_step
+                == expected
+            )
+
+    with_hub(tmp_path, test)
+
+
+def test_a_fork_whose_sessions_are_found_before_it_is_over_counts_them_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, go_on = threading.Event(), threading.Event()
+    store_fork = SessionStorage.fork
+
+    def slowly(*args: Any) -> Any:
+        done = store_fork(*args)
+        made.set()
+        assert go_on.wait(30)
+        return done
+
+    async def test(sessions: Sessions) -> None:
+        hub, store = sessions.hub, sessions.store
+        call = await started(hub, store)
+        monkeypatch.setattr(SessionStorage, "fork", slowly)
+        forking = asyncio.create_task(hub.fork(call, None, 2))
+        while not made.is_set():
+            await asyncio.sleep(0)
+        ids = [each.session_id for each in running_sessions(store)]
+        others = [
+            msgspec.structs.replace(call, path={"session_id": each})
+            for each in ids
+            if each != call.path["session_id"]
+        ]
+        assert len(others) == 2
+        await stepping(hub, others[0])
+        go_on.set()
+        await forking
+        assert hub.memory.open_sessions == 3
+        assert [(await finding(hub, each)).session.step_number for each in others] == [1, 0]
+
+    with_hub(tmp_path, test)
+
+
 def test_who_finds_no_room_waits_for_those_in_use_but_not_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session_memory, "_ROOM_SECONDS", 0.01)
+    monkeypatch.setattr(session_memory, "_ROOM_SECONDS", 0.3)
+    monkeypatch.setattr(session_memory, "_ROOM_PAUSE", 0.1)
 
     async def test(sessions: Sessions) -> None:
         hub, store = sessions.hub, sessions.store
@@ -187,7 +252,7 @@ def test_who_finds_no_room_waits_for_those_in_use_but_not_for_ever(
         await hub.memory.hold(live)
         with pytest.raises(BudgetInUse):
             await hub.start(other)
-        assert tries <= session_memory._ROOM_TRIES
+        assert tries <= 5
         monkeypatch.setattr(session_memory, "_ROOM_SECONDS", 30)
         waiting = asyncio.create_task(hub.start(other))
         while not hub.memory._loads:

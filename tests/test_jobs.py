@@ -13,6 +13,7 @@ import pytest
 
 import api.queue
 import api.worker_process
+from api.executor import RunCall
 from api.problems import RateLimited
 from api.run_errors import CANCELLED
 from api.workers import WorkerPool
@@ -464,6 +465,23 @@ def test_an_idle_worker_that_is_killed_fails_no_run(home: Path) -> None:
         assert kill_workers(os.getpid()) == 1
         while not workers_of(os.getpid()):
             await asyncio.sleep(0.01)
+
+
+def test_who_waits_for_a_worker_and_is_cancelled_takes_none(tmp_path: Path) -> None:
+    async def check() -> None:
+        pool = WorkerPool(1, run_seconds=30, run_memory=1 << 30)
+        run = RunCall(spec(pairs=["NOPE"]), [], tmp_path)
+        waiting = asyncio.create_task(pool.perform(run, lambda _: None, asyncio.Event()))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        waiting.cancel()
+        async with asyncio.timeout(30):
+            outcome = await pool.perform(run, lambda _: None, asyncio.Event())
+        assert outcome.error is not None
+        assert outcome.error.code == "NO_DATA"
+        await pool.close()
+
+    asyncio.run(check())
 
 
 def test_a_pool_can_be_closed_at_any_time_and_leaves_no_process() -> None:

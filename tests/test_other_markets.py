@@ -118,6 +118,13 @@ def test_hours_without_candles_are_not_prepared(api: Api) -> None:
     assert api.get(f"{PREPARE}/{job_id}")["completed"] == 24 + 48
 
 
+def test_a_preparation_may_end_where_the_candles_begin(api: Api) -> None:
+    """Its end is included."""
+    asked = {"instrument": "SOL/USDT", "from": "2019-12-01", "to": "2020-01-01T00:00:00Z"}
+    job_id = api.post(PREPARE, asked, 202)["jobId"]
+    assert api.get(f"{PREPARE}/{job_id}")["completed"] == 1
+
+
 def test_no_run_is_longer_than_five_years(api: Api) -> None:
     long = {"start": "2018-01-01", "end": "2024-01-01"}
     assert api.post(JOBS, JOB | long, 422)["details"]["field"] == "end"

@@ -360,7 +360,7 @@ KINDS: dict[str, Kind] = {
         ),
         Kind(
             "sar",
-            "parabolic stop and reverse",
+            "parabolic stop and reverse, followed from the first candle",
             _parabolic,
             (
                 Parameter("acceleration", 0.02, 0.0001, 1),
@@ -382,7 +382,12 @@ KINDS: dict[str, Kind] = {
             (_period(14),),
             columns=(*_RANGE, "volume"),
         ),
-        Kind("obv", "on-balance volume", talib.OBV, columns=("close", "volume")),
+        Kind(
+            "obv",
+            "on-balance volume, counted from the first candle",
+            talib.OBV,
+            columns=("close", "volume"),
+        ),
         Kind("typical_price", "mean of high, low and close", talib.TYPPRICE, columns=_RANGE),
     )
 }
