@@ -223,7 +223,7 @@ def test_what_stops_a_replay_is_said_in_words(home: Path, tmp_path: Path) -> Non
     typo.write_text(start)
     assert "config: " in candlestep("replay", typo, "--home", home).err
     later = tmp_path / "later.jsonl"
-    config = '{"start_time":"2025-06-01","end_time":"2025-06-02"}'
+    config = '{"start_time":"2025-06-01","end_time":"2025-06-02","starting_balance":1}'
     later.write_text(f'{{"do":"start","pairs":["BTCUSDT"],"config":{config}}}\n')
     after_the_data = candlestep("replay", later, "--home", home)
     assert "no candles of BTCUSDT in the time" in after_the_data.err
