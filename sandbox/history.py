@@ -225,14 +225,18 @@ def _market_value(candles: Candles, quantity: Units, times: Integers) -> Units:
 
 
 def _as_of(price_units: Units, candles: Candles, times: Integers) -> Units:
-    """The price in units at each of ``times``, a view if they are completions in a row."""
+    """The price in units at each of ``times``: quick if they are completions in a row, and what
+    comes after the last candle.
+    """
     if not len(times):
         return price_units[:0]
     first = candles.last_complete(int(times[0]))
     completions = candles.complete_time[first + 1 : first + len(times)]
-    if np.array_equal(completions, times[1:]):
-        return price_units[first + 1 : first + 1 + len(times)]
-    return price_units[candles.last_complete_at(times) + 1]
+    if not np.array_equal(completions, times[1 : 1 + len(completions)]):
+        return price_units[candles.last_complete_at(times) + 1]
+    prices = price_units[first + 1 : first + 2 + len(completions)]
+    after = len(times) - len(prices)
+    return np.concatenate([prices, np.repeat(prices[-1:], after)]) if after else prices
 
 
 def _union(some: Integers, others: Integers) -> Integers:
