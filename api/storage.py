@@ -76,8 +76,9 @@ class SessionStorage:
         pinned = msgspec.structs.replace(record, import_number=number)
         journal = self._journals.create(start_record(pinned, player.session, LOOK_BACK, asked))
         with self._store.transaction():
-            # What has been pruned since it was loaded could not be loaded again.
-            effective_imports(self._store, record.exchange, record.pairs, number)
+            if latest_import(self._store) != number:
+                # What has been superseded since it was loaded may have been pruned too.
+                effective_imports(self._store, record.exchange, record.pairs, number)
             started = save_start(self._store, record.account_id, record.session_id, number)
         return Live(started, player, journal, Keys(), asked)
 
