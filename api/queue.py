@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import structlog
@@ -53,15 +53,42 @@ _RETENTION_SECONDS = 3600
 log = structlog.get_logger()
 
 
+class _Candles(NamedTuple):
+    """What ``MappedCandles.hold`` is asked for by a run."""
+
+    exchange: str
+    symbols: tuple[str, ...]
+    as_of: int
+    start: int
+    end: int
+    look_back: int
+
+    @classmethod
+    def of(cls, spec: RunSpec) -> "_Candles":
+        assert spec.import_number is not None, "it is pinned when the job is submitted"
+        return cls(
+            spec.exchange,
+            tuple(spec.pairs),
+            spec.import_number,
+            spec.start_time,
+            spec.end_time,
+            max(LOOK_BACK, spec.history),
+        )
+
+
 class _Live:
     """A job that has not ended."""
 
-    __slots__ = ("attempts", "ended", "is_ending", "outcomes", "pending", "progress", "reason", "record",
-                 "running", "started_at", "stop", "unsaved")  # fmt: skip
+    __slots__ = (
+        "attempts", "ended", "is_ending", "latest_candles", "outcomes", "pending", "progress",
+        "reason", "record", "running", "started_at", "stop", "unsaved",
+    )  # fmt: skip
 
     def __init__(self, record: JobRecord) -> None:
         self.record = record
         self.outcomes = list(record.outcomes)
+        self.latest_candles: tuple[_Candles, Sequence[Path]] | None = None
+        """Those of the run that was started last, and their files."""
         self.pending = deque(n for n, outcome in enumerate(self.outcomes) if outcome is None)
         self.progress = [float(outcome is not None) for outcome in self.outcomes]
         self.attempts = [0] * len(self.outcomes)
@@ -194,7 +221,7 @@ class JobQueue:
 
         Raises what loading them does, and ``StorageUnavailable``.
         """
-        self._candles.release(await self._hold(spec))
+        self._candles.release(await self._hold(_Candles.of(spec)))
 
     async def get(self, account_id: str, job_id: str) -> JobRecord:
         """The account's job as of now; raises ``JobNotFound``."""
@@ -361,7 +388,7 @@ class JobQueue:
         self, live: _Live, number: int, on_progress: Callable[[float], object]
     ) -> RunOutcome:
         spec = live.record.specs[number]
-        paths = await self._held(spec, live.stop)
+        paths = await self._held(live, spec)
         if paths is None:
             return RunOutcome(error=CANCELLED)
         try:
@@ -371,9 +398,23 @@ class JobQueue:
         finally:
             self._candles.release(paths)
 
-    async def _held(self, spec: RunSpec, stop: asyncio.Event) -> Sequence[Path] | None:
-        """The candles of a run, held; None if ``stop`` is set before they are there."""
-        holding = asyncio.create_task(self._hold(spec))
+    async def _held(self, live: _Live, spec: RunSpec) -> Sequence[Path] | None:
+        """The candles of a run, held; None if the job is stopped before they are there.
+
+        Most runs of a sweep are on those of the run before.
+        """
+        candles = _Candles.of(spec)
+        if live.latest_candles is not None:
+            latest, paths = live.latest_candles
+            if latest == candles and self._candles.hold_again(paths):
+                return paths
+        found = await self._loaded(candles, live.stop)
+        if found is not None:
+            live.latest_candles = (candles, found)
+        return found
+
+    async def _loaded(self, candles: "_Candles", stop: asyncio.Event) -> Sequence[Path] | None:
+        holding = asyncio.create_task(self._hold(candles))
         stopping = asyncio.create_task(stop.wait())
         try:
             await asyncio.wait((holding, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -388,16 +429,8 @@ class JobQueue:
         if not holding.cancelled() and holding.exception() is None:
             self._candles.release(holding.result())
 
-    async def _hold(self, spec: RunSpec) -> Sequence[Path]:
-        return await self._load(
-            self._candles.hold,
-            spec.exchange,
-            spec.pairs,
-            spec.import_number,
-            spec.start_time,
-            spec.end_time,
-            max(LOOK_BACK, spec.history),
-        )
+    async def _hold(self, candles: "_Candles") -> Sequence[Path]:
+        return await self._load(self._candles.hold, *candles)
 
     def _end_if_it_has_run(self, live: _Live) -> None:
         if live.has_run and not live.is_ending:

@@ -119,6 +119,14 @@ class MappedCandles:
                 self._make_room()
         return paths
 
+    def hold_again(self, paths: Sequence[Path]) -> bool:
+        """Hold files that were held before, if they are all still there. O(1) for each."""
+        with self._counting:
+            if not all(path in self._sizes for path in paths):
+                return False
+            self._held.update(paths)
+            return True
+
     def release(self, paths: Sequence[Path]) -> None:
         """Give back what ``hold`` gave: the files may be dropped when there is no room.
 

@@ -277,9 +277,13 @@ def test_files_of_candles_are_made_once_and_dropped_when_nobody_holds_them(home:
     mapped.release([path])
     (other,) = mapped.hold("binance", ["ETHUSDT"], latest_import(store), START, END)
     assert path.exists()
+    assert mapped.hold_again([path])
+    mapped.release([path])
     mapped.release([path])
     mapped.release(mapped.hold("binance", ["ETHUSDT"], latest_import(store), START, END))
     assert not path.exists()
+    assert not mapped.hold_again([path])
+    assert not mapped.hold_again([other, path])
     assert other.exists()
     assert mapped.hold(*asked) == [path]
     assert path.exists()
