@@ -8,7 +8,7 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
-DEFAULT_EXAMPLES = 500
+DEFAULT_EXAMPLES = 300
 
 pytest_plugins = ["tests.sample_server"]
 

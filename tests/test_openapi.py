@@ -30,6 +30,8 @@ from tests.backtests import BACKTESTS, CONFIG, CROSS, STRATEGIES
 from tests.server import RunningServer, running
 
 EXAMPLES = 40
+SLOW_EXAMPLES = 4
+"""Of what makes a market of 170,000 candles each time."""
 
 DOCUMENT = openapi(ROUTES)
 SCHEMA = schemathesis.openapi.from_dict(DOCUMENT)
@@ -257,10 +259,12 @@ Fuzz = Callable[[Callable[[st.DataObject], None]], None]
 def fuzz(request: pytest.FixtureRequest) -> Fuzz:
     """Runs a property of drawn data as often as it was asked for."""
     asked = request.config.getoption("--fuzz-examples")
+    route: Route = request.node.callspec.params["route"]
+    usual = SLOW_EXAMPLES if route.path == "/admin/data/sample" else EXAMPLES
 
     def run(check: Callable[[st.DataObject], None]) -> None:
         chosen = settings(
-            max_examples=asked or EXAMPLES,
+            max_examples=asked or usual,
             derandomize=not asked,
             database=None,
             deadline=None,
