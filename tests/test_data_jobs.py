@@ -277,8 +277,12 @@ def test_files_of_candles_are_made_once_and_dropped_when_nobody_holds_them(home:
     mapped.release([path])
     (other,) = mapped.hold("binance", ["ETHUSDT"], latest_import(store), START, END)
     assert path.exists()
+    mapped.release([other])
     assert mapped.hold_again([path])
     mapped.release([path])
+    assert mapped.held == [path]
+    mapped.release(mapped.hold("binance", ["ETHUSDT"], latest_import(store), START, END))
+    assert path.exists()
     mapped.release([path])
     mapped.release(mapped.hold("binance", ["ETHUSDT"], latest_import(store), START, END))
     assert not path.exists()

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 import api.storage
-from api import session_memory
+from api import session_memory, session_progress
 from api.hub import Hub
 from api.live import Live
 from api.playing import Played
@@ -191,6 +191,34 @@ def test_what_is_still_to_be_stored_of_a_session_keeps_neither_it_nor_what_is_ne
                 get_session(store, call.account_id, call.path["session_id"]).current_step
                 == expected
             )
+
+    with_hub(tmp_path, test)
+
+
+def test_progress_made_while_older_is_being_stored_is_stored_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storing, go_on = threading.Event(), threading.Event()
+    written: list[dict[str, int]] = []
+
+    def slowly(store: Store, steps: dict[str, int]) -> None:
+        written.append(steps)
+        storing.set()
+        assert go_on.wait(30)
+
+    async def test(sessions: Sessions) -> None:
+        monkeypatch.setattr(session_progress, "save_progress", slowly)
+        progress = session_progress.SessionProgress(sessions.store, sessions.threads)
+        progress.left("bt_1", 500)
+        first = asyncio.create_task(progress.store())
+        while not storing.is_set():
+            await asyncio.sleep(0)
+        progress.left("bt_1", 510)
+        second = asyncio.create_task(progress.store())
+        go_on.set()
+        await asyncio.gather(first, second)
+        assert written == [{"bt_1": 500}, {"bt_1": 510}]
+        assert progress.left_at("bt_1") is None
 
     with_hub(tmp_path, test)
 
