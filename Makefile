@@ -48,4 +48,4 @@ bench: setup
 	@$(BIN)/python -m tests.benchmarks
 
 clean:
-	rm -rf $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache .src/*.egg-info

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from sandbox import InvalidParameter
-from sandbox.errors import shown
+from candlestep.sandbox import InvalidParameter
+from candlestep.sandbox.errors import shown
 
 DEFAULT_HOME = "~/.candlestep"
 _NO_HOME = ("home", DEFAULT_HOME)

@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from sandbox import SandboxError
+from candlestep.sandbox import SandboxError
 
 
 class StorageUnavailable(SandboxError):

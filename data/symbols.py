@@ -3,8 +3,8 @@
 import re
 from typing import NamedTuple
 
-from data.errors import InvalidSymbol
-from sandbox import InvalidParameter
+from candlestep.data.errors import InvalidSymbol
+from candlestep.sandbox import InvalidParameter
 
 DEFAULT_EXCHANGE = "binance"
 """Where an import, a session or a job names none."""

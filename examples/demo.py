@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import httpx
 
 AGENT = Path(__file__).with_name("agent_loop.py")
-CANDLESTEP = [sys.executable, "-m", "api.cli"]
+CANDLESTEP = [sys.executable, "-m", "candlestep.api"]
 
 
 def main() -> int:

@@ -14,7 +14,15 @@ import sys
 from decimal import Decimal
 from typing import Any
 
-from sandbox import Candles, Market, Order, Session, SessionConfig, format_time, parse_time
+from candlestep.sandbox import (
+    Candles,
+    Market,
+    Order,
+    Session,
+    SessionConfig,
+    format_time,
+    parse_time,
+)
 
 SYMBOL = "BTCUSDT"
 HOUR = 60

@@ -10,8 +10,8 @@ import math
 import time
 from typing import Any
 
-from sandbox import Candles, Market, SessionConfig, closed_trades
-from sandbox.strategies import compile_strategy, run
+from candlestep.sandbox import Candles, Market, SessionConfig, closed_trades
+from candlestep.sandbox.strategies import compile_strategy, run
 
 MINUTE = 60_000
 DAYS = 30

@@ -4,11 +4,15 @@ Pure and deterministic: no I/O, no wall clock, no randomness. Times are millisec
 epoch (UTC), amounts are ``decimal.Decimal``.
 """
 
-from sandbox.account import Balance, Holding, Portfolio, Position
-from sandbox.candles import Candle, Candles
-from sandbox.clock import INTERVALS, format_time, interval_name, parse_interval, parse_time
-from sandbox.config import SessionConfig
-from sandbox.errors import (
+from candlestep.sandbox.clock import (
+    INTERVALS,
+    format_time,
+    interval_name,
+    parse_interval,
+    parse_time,
+)
+from candlestep.sandbox.config import SessionConfig
+from candlestep.sandbox.errors import (
     InsufficientBalance,
     InvalidCandles,
     InvalidParameter,
@@ -19,14 +23,16 @@ from sandbox.errors import (
     SandboxError,
     SymbolNotFound,
 )
-from sandbox.history import EquityCurve, Snapshot
-from sandbox.market import Market, Ticker
-from sandbox.metrics import Metrics
-from sandbox.orders import Fill, Order
-from sandbox.results import PairResult, Results
-from sandbox.risk import RiskProfile
-from sandbox.session import Session, Step
-from sandbox.trades import ClosedTrade, closed_trades
+from candlestep.sandbox.exchange.account import Balance, Holding, Portfolio, Position
+from candlestep.sandbox.exchange.history import EquityCurve, Snapshot
+from candlestep.sandbox.exchange.orders import Fill, Order
+from candlestep.sandbox.exchange.risk import RiskProfile
+from candlestep.sandbox.market.candles import Candle, Candles
+from candlestep.sandbox.market.market import Market, Ticker
+from candlestep.sandbox.performance.closed_trades import ClosedTrade, closed_trades
+from candlestep.sandbox.performance.metrics import Metrics
+from candlestep.sandbox.performance.results import PairResult, Results
+from candlestep.sandbox.session import Session, Step
 
 __all__ = [
     "INTERVALS",

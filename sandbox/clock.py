@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import msgspec
 
-from sandbox.errors import InvalidParameter, shown
+from candlestep.sandbox.errors import InvalidParameter, shown
 
 MINUTE = 60_000
 HOUR = 60 * MINUTE

@@ -5,12 +5,12 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal, get_args
 
-from sandbox.clock import Clock, parse_interval, parse_time
-from sandbox.costs import Costs
-from sandbox.errors import InvalidParameter
-from sandbox.fees import FeeModel, parse_fees
-from sandbox.money import AMOUNT_PLACES, parse_positive
-from sandbox.risk import RiskProfile
+from candlestep.sandbox.clock import Clock, parse_interval, parse_time
+from candlestep.sandbox.errors import InvalidParameter
+from candlestep.sandbox.exchange.costs.costs import Costs
+from candlestep.sandbox.exchange.costs.fees import FeeModel, parse_fees
+from candlestep.sandbox.exchange.risk import RiskProfile
+from candlestep.sandbox.money import AMOUNT_PLACES, parse_positive
 
 Trigger = Literal["path", "close"]
 Number = str | int | float | Decimal

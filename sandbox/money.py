@@ -18,7 +18,7 @@ from decimal import (
     Overflow,
 )
 
-from sandbox.errors import InvalidParameter, shown
+from candlestep.sandbox.errors import InvalidParameter, shown
 
 _ERRORS = [InvalidOperation, DivisionByZero, Overflow]
 

@@ -3,12 +3,12 @@
 from abc import ABC, abstractmethod
 from decimal import Decimal
 
-from sandbox.account import Account, Balance, Portfolio, Position
-from sandbox.candles import Candle
-from sandbox.clock import interval_name
-from sandbox.config import SessionConfig
-from sandbox.market import Market, Ticker
-from sandbox.money import subtract
+from candlestep.sandbox.clock import interval_name
+from candlestep.sandbox.config import SessionConfig
+from candlestep.sandbox.exchange.account import Account, Balance, Portfolio, Position
+from candlestep.sandbox.market.candles import Candle
+from candlestep.sandbox.market.market import Market, Ticker
+from candlestep.sandbox.money import subtract
 
 
 class SessionReads(ABC):

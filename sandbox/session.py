@@ -6,19 +6,19 @@ from decimal import Decimal
 import msgspec
 import numpy as np
 
-from sandbox.account import Account, Portfolio
-from sandbox.candles import Integers
-from sandbox.clock import format_time
-from sandbox.config import Number, SessionConfig, Time
-from sandbox.errors import InvalidParameter, InvalidState, shown
-from sandbox.exchange import Exchange
-from sandbox.fixed_point import Units
-from sandbox.history import EquityCurve
-from sandbox.market import Market
-from sandbox.money import AMOUNT_PLACES, parse_positive, rounded_ratio
-from sandbox.orders import Fill, Order, parse_name, parse_request
-from sandbox.reads import SessionReads
-from sandbox.results import Results, SessionStatus, compute_results
+from candlestep.sandbox.clock import format_time
+from candlestep.sandbox.config import Number, SessionConfig, Time
+from candlestep.sandbox.errors import InvalidParameter, InvalidState, shown
+from candlestep.sandbox.exchange.account import Account, Portfolio
+from candlestep.sandbox.exchange.exchange import Exchange
+from candlestep.sandbox.exchange.history import EquityCurve
+from candlestep.sandbox.exchange.orders import Fill, Order, parse_name, parse_request
+from candlestep.sandbox.market.candles import Integers
+from candlestep.sandbox.market.fixed_point import Units
+from candlestep.sandbox.market.market import Market
+from candlestep.sandbox.money import AMOUNT_PLACES, parse_positive, rounded_ratio
+from candlestep.sandbox.performance.results import Results, SessionStatus, compute_results
+from candlestep.sandbox.reads import SessionReads
 
 SNAPSHOT_STEPS = 60
 """A snapshot of equity is taken every so many steps."""

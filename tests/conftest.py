@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 
 DEFAULT_EXAMPLES = 300
 
-pytest_plugins = ["tests.sample_server"]
+pytest_plugins = ["tests.support.sample_server"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

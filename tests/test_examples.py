@@ -11,11 +11,12 @@ import duckdb
 import httpx
 import pytest
 
-from data.store import Store
-from tests.command_line import ENVIRONMENT, ROOT, candlestep
-from tests.data_files import csv_text, real_file, rows, write
-from tests.over_http import sample_home
-from tests.server import running
+from candlestep.data.store.database import Store
+from tests.support.api_client import sample_home
+from tests.support.candle_files import csv_text, real_file, rows, write
+from tests.support.command_line import ENVIRONMENT, candlestep
+from tests.support.project import ROOT
+from tests.support.server_process import running
 
 EXAMPLES = ROOT / "examples"
 

@@ -1,64 +1,208 @@
-"""The project's shape: what may import what, and what stands at the top."""
+"""The project's shape: which package may import which, and what stands where."""
 
 import ast
 import subprocess
 import sys
 import tomllib
+from collections.abc import Collection, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-BELOW = {"sandbox": {"sandbox"}, "data": {"sandbox", "data"}, "api": {"sandbox", "data", "api"}}
-OURS = {"sandbox", "data", "api", "tests", "examples"}
-IN_A_NOTEBOOK = {"numpy", "sortedcontainers", "msgspec"}
-STRATEGIES_NEED = {"talib", "starlark"}
+from tests.support.project import ROOT
+
+SANDBOX_BASE = ("sandbox.errors", "sandbox.money", "sandbox.clock")
+MARKET = ("sandbox.market", *SANDBOX_BASE)
+EXCHANGE = ("sandbox.exchange", *MARKET)
+SESSION = ("sandbox.session", "sandbox.performance", "sandbox.config", *EXCHANGE)
+STRATEGIES = ("sandbox.strategies", "sandbox.indicators", *SESSION)
+
+DATA_BASE = ("data.store", "data.symbols", "data.clock", "data.errors")
+RECORDS = ("data.records", "data.imports", *DATA_BASE)
+
+API_BASE = ("api.schemas", "api.errors")
+HOSTING = ("api.threads", "api.settings", *API_BASE)
+SERVING = ("api.admin", "api.services", "api.sessions", "api.jobs", "api.http", *API_BASE)
+
+MAY_IMPORT: dict[str, tuple[str, ...]] = {
+    "sandbox.errors": (),
+    "sandbox.money": ("sandbox.errors",),
+    "sandbox.clock": ("sandbox.errors", "sandbox.money"),
+    "sandbox.market": SANDBOX_BASE,
+    "sandbox.indicators": MARKET,
+    "sandbox.exchange": MARKET,
+    "sandbox.config": EXCHANGE,
+    "sandbox.performance": ("sandbox.config", *EXCHANGE),
+    "sandbox.session": ("sandbox.performance", "sandbox.config", *EXCHANGE),
+    "sandbox.strategies": ("sandbox.indicators", *SESSION),
+    "sandbox.engines": STRATEGIES,
+    "sandbox": SESSION,
+    "data": (),
+    "data.errors": (),
+    "data.clock": ("data.errors",),
+    "data.symbols": ("data.errors",),
+    "data.store": ("data.symbols", "data.clock", "data.errors"),
+    "data.imports": ("data.records", *DATA_BASE),
+    "data.records": DATA_BASE,
+    "data.journal": DATA_BASE,
+    "data.market": RECORDS,
+    "data.run_files": RECORDS,
+    "api.errors": (),
+    "api.settings": ("api.errors",),
+    "api.threads": ("api.errors",),
+    "api.schemas": ("api.errors",),
+    "api.http": API_BASE,
+    "api.sessions": HOSTING,
+    "api.jobs": ("api.threads", *API_BASE),
+    "api.replay": ("api.sessions", *API_BASE),
+    "api.services": ("api.sessions", "api.jobs", "api.http", "api.settings", "api.threads"),
+    "api.admin": ("api.replay", "api.http", "api.services", *HOSTING),
+    "api.routes": SERVING,
+    "api.server": ("api.routes", "api.settings", *SERVING),
+    "api.cli": ("api.server", "api.admin", "api.replay", "api.settings", "api.errors"),
+    "api": ("api.cli",),
+}
+"""Each package, and those of its own top-level package that it may import.
+
+`api` may import all of `data` and `sandbox`, `data` all of `sandbox`.
+"""
+
+BELOW = {"sandbox": (), "data": ("sandbox",), "api": ("data", "sandbox")}
+NOTEBOOK = {"numpy", "sortedcontainers", "msgspec"}
+THIRD_PARTIES: dict[str, set[str]] = {
+    "sandbox": NOTEBOOK,
+    "sandbox.indicators": NOTEBOOK | {"talib"},
+    "sandbox.strategies": NOTEBOOK | {"starlark"},
+    "sandbox.engines": NOTEBOOK | {"backtrader", "vectorbt", "pandas"},
+    "data": {"duckdb", "numpy", "msgspec", "structlog"},
+    "data.imports": {"duckdb", "numpy", "msgspec", "structlog", "httpx"},
+    "api": {"msgspec", "structlog", "numpy"},
+    "api.http": {"msgspec", "structlog", "jwt"},
+    "api.jobs": {"msgspec", "structlog", "numpy", "ray"},
+    "api.server": {"msgspec", "structlog", "starlette", "uvicorn", "uvloop", "h11", "httptools"},
+    "api.replay": {"msgspec", "httpx"},
+    "api.admin": {"msgspec", "structlog", "httpx"},
+}
+"""The libraries that each package may import; one without an entry has those of its parent."""
+
 IMPURE = {"time", "random", "secrets", "uuid", "os", "io", "socket", "threading", "asyncio"}
+MOST_MODULES = 16
+MOST_LINES = 550
 
 
-def imported(module: Path) -> set[str]:
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(module.read_text())):
+class Module:
+    """A module of the three packages: its name without ``candlestep.`` and what it imports."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        self.name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        self.imports = set(_imported(path))
+        self.ours = {name.removeprefix("candlestep.") for name in self.imports if _is_ours(name)}
+
+    @property
+    def foreign(self) -> set[str]:
+        tops = {name.partition(".")[0] for name in self.imports}
+        return tops - {"candlestep"} - set(sys.stdlib_module_names)
+
+
+def _is_ours(name: str) -> bool:
+    return name.startswith("candlestep.")
+
+
+def _imported(path: Path) -> Iterator[str]:
+    """Yield the full name of everything that a file imports, inside functions too."""
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            names.update(alias.name.split(".")[0] for alias in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{module}: imports are absolute"
-            names.add((node.module or "").split(".")[0])
-    return names
+            assert node.level == 0, f"{path}: imports are absolute"
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                yield full if _is_ours(full) and _file(full) else str(node.module)
 
 
-@pytest.mark.parametrize("package", BELOW)
-def test_imports_point_one_way(package: str) -> None:
-    for module in (ROOT / package).rglob("*.py"):
-        upward = imported(module) & OURS - BELOW[package]
-        assert not upward, f"{module.relative_to(ROOT)} imports {upward}"
+def _file(name: str) -> Path | None:
+    base = ROOT.joinpath(*name.split(".")[1:])
+    for path in (base.with_suffix(".py"), base / "__init__.py"):
+        if path.is_file():
+            return path
+    return None
 
 
-def test_sandbox_needs_three_libraries_and_touches_nothing_outside() -> None:
-    for module in (ROOT / "sandbox").rglob("*.py"):
-        names = imported(module) - {"sandbox"}
-        foreign = names - set(sys.stdlib_module_names)
-        allowed = IN_A_NOTEBOOK
-        if module.parent.name == "strategies":
-            allowed = IN_A_NOTEBOOK | STRATEGIES_NEED
-        assert foreign <= allowed, f"{module.name} imports {foreign}"
-        assert not names & IMPURE, f"{module.name} imports {names & IMPURE}"
+@cache
+def modules() -> tuple[Module, ...]:
+    return tuple(Module(path) for top in BELOW for path in sorted((ROOT / top).rglob("*.py")))
 
 
-@pytest.mark.parametrize("package", BELOW)
-def test_data_files_of_a_package_are_installed_with_it(package: str) -> None:
+def package_of(name: str, packages: Collection[str]) -> str:
+    """Return the entry of a table that is nearest above a module."""
+    above = (package for package in packages if f"{name}.".startswith(f"{package}."))
+    return max(above, key=len)
+
+
+def test_sub_packages_of_routes_import_no_sibling() -> None:
+    for module in modules():
+        parts = module.name.split(".")
+        if parts[:2] != ["api", "routes"] or len(parts) < 4:
+            continue
+        siblings = {name for name in module.ours if name.startswith("api.routes")}
+        own = ".".join(parts[:3])
+        assert all(name.startswith(own) for name in siblings), f"{module.name}: {siblings}"
+
+
+def test_each_package_imports_only_its_libraries() -> None:
+    for module in modules():
+        allowed = THIRD_PARTIES[package_of(module.name, THIRD_PARTIES)]
+        assert module.foreign <= allowed, f"{module.name} imports {module.foreign - allowed}"
+
+
+def test_the_sandbox_touches_nothing_outside() -> None:
+    for module in modules():
+        if module.name.startswith("sandbox"):
+            assert not module.imports & IMPURE, f"{module.name} imports {module.imports & IMPURE}"
+
+
+def test_the_three_packages_are_imported_by_their_full_names() -> None:
+    """``import sandbox`` works from the root of a checkout, as a second copy of everything."""
+    for top in (*BELOW, "tests", "examples"):
+        for path in sorted((ROOT / top).rglob("*.py")):
+            tops = {name.partition(".")[0] for name in _imported(path)}
+            assert not tops & set(BELOW), f"{path.relative_to(ROOT)} imports {tops & set(BELOW)}"
+
+
+def test_folders_and_modules_stay_small() -> None:
+    for top in BELOW:
+        for folder in [ROOT / top, *(path for path in (ROOT / top).rglob("*") if path.is_dir())]:
+            count = len(list(folder.glob("*.py")))
+            assert count <= MOST_MODULES, f"{folder.relative_to(ROOT)} has {count} modules"
+    for module in modules():
+        lines = len(module.path.read_text().splitlines())
+        assert lines <= MOST_LINES, f"{module.name} has {lines} lines"
+
+
+def test_data_files_are_installed_with_their_package() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    there = {path.name for path in (ROOT / package).iterdir() if path.is_file()}
-    data = {name for name in there if not name.endswith(".py")}
-    assert data == set(settings["package-data"].get(package, []))
+    installed = {
+        (package, name) for package, names in settings["package-data"].items() for name in names
+    }
+    present = {
+        ("candlestep." + ".".join(path.relative_to(ROOT).parent.parts), path.name)
+        for top in BELOW
+        for path in (ROOT / top).rglob("*")
+        if path.is_file() and path.suffix not in {".py", ".pyc", ".md"}
+    }
+    assert present == installed
 
 
-def test_the_exchange_knows_nothing_of_strategies() -> None:
-    """Nor needs what they need: TA-Lib and Starlark."""
-    for module in (ROOT / "sandbox").glob("*.py"):
-        assert "sandbox.strategies" not in module.read_text()
-    loaded = "import sys, sandbox; print([n for n in sys.modules if n.split('.')[0] in sys.argv])"
-    strange = [*STRATEGIES_NEED, "duckdb", "starlette", "scipy", "pandas"]
+def test_the_exchange_needs_three_libraries() -> None:
+    """Neither TA-Lib nor Starlark, which strategies need, nor anything of the server."""
+    loaded = (
+        "import sys, candlestep.sandbox;"
+        " print([n for n in sys.modules if n.split('.')[0] in sys.argv])"
+    )
+    strange = ["talib", "starlark", "duckdb", "starlette", "scipy", "pandas"]
     command = [sys.executable, "-c", loaded, *strange]
     found = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     assert found.stdout.strip() == "[]"
@@ -66,17 +210,20 @@ def test_the_exchange_knows_nothing_of_strategies() -> None:
 
 @pytest.mark.parametrize("engine", ["backtrader", "vectorbt"])
 def test_an_engine_is_loaded_by_the_run_that_asks_for_it(engine: str) -> None:
-    """Both are optional, and the one takes seconds."""
-    users = [path.stem for path in (ROOT / "api").rglob("*.py") if engine in imported(path)]
-    assert users == [f"engine_{engine}"]
-    loaded = "import sys, api.engines, api.app; print(sys.argv[1] in sys.modules)"
+    """Both are optional, and vectorbt takes seconds to import."""
+    users = [module.name for module in modules() if engine in module.foreign]
+    assert users == [f"sandbox.engines.{engine}_engine"]
+    loaded = (
+        "import sys, candlestep.sandbox.engines, candlestep.api.server.app;"
+        " print(sys.argv[1] in sys.modules)"
+    )
     command = [sys.executable, "-c", loaded, engine]
     found = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     assert found.stdout.strip() == "False"
 
 
 def test_top_level_is_as_agreed() -> None:
-    agreed = {"pyproject.toml", "README.md", "Makefile"} | OURS
+    agreed = {"pyproject.toml", "README.md", "Makefile", "tests", "examples", *BELOW}
     found = {path.name for path in ROOT.iterdir()}
-    strange = {name for name in found - agreed if not name.startswith((".", "candlestep.egg"))}
+    strange = {name for name in found - agreed if not name.startswith(".")}
     assert not strange

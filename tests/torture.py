@@ -15,15 +15,15 @@ from typing import Any, NamedTuple
 import httpx
 import msgspec
 
-from api.account_answers import PortfolioAnswer
-from api.bodies import OrderBody
-from api.order_answers import OrderAnswer, TradeAnswer
-from api.playing import Player
-from data.sample import sample_market
-from data.validation import CandleColumns
-from sandbox import Candles, Market, SandboxError, Session, SessionConfig
-from tests.over_http import BACKTEST, sample_home
-from tests.server import RunningServer
+from candlestep.api.schemas.account import PortfolioAnswer
+from candlestep.api.schemas.orders import OrderAnswer, TradeAnswer
+from candlestep.api.schemas.requests import OrderBody
+from candlestep.api.sessions.player import Player
+from candlestep.data.imports.sample import sample_market
+from candlestep.data.imports.validation import CandleColumns
+from candlestep.sandbox import Candles, Market, SandboxError, Session, SessionConfig
+from tests.support.api_client import BACKTEST, sample_home
+from tests.support.server_process import RunningServer
 
 CLIENTS = 4
 MOST_TWINS = 24

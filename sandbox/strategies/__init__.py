@@ -7,15 +7,15 @@
 Needs TA-Lib and starlark-pyo3, which the exchange itself does not.
 """
 
-from sandbox.strategies.card import Card
-from sandbox.strategies.decisions import DecisionPlan, Decisions, decision_plan
-from sandbox.strategies.desk import Signal
-from sandbox.strategies.driver import ProgramFailed
-from sandbox.strategies.indicators import KINDS as INDICATOR_KINDS
-from sandbox.strategies.runner import Run, run
-from sandbox.strategies.strategy import PROGRAM_HISTORY, Strategy, compile_strategy
-from sandbox.strategies.templates import TEMPLATES, Template
-from sandbox.strategies.watch import Cancelled
+from candlestep.sandbox.indicators.indicators import KINDS as INDICATOR_KINDS
+from candlestep.sandbox.strategies.broker import Signal
+from candlestep.sandbox.strategies.card import Card
+from candlestep.sandbox.strategies.progress import Cancelled
+from candlestep.sandbox.strategies.run import Run, run
+from candlestep.sandbox.strategies.signals import DecisionPlan, Decisions, decision_plan
+from candlestep.sandbox.strategies.starlark_runner import ProgramFailed
+from candlestep.sandbox.strategies.strategy import PROGRAM_HISTORY, Strategy, compile_strategy
+from candlestep.sandbox.strategies.templates import TEMPLATES, Template
 
 __all__ = [
     "INDICATOR_KINDS",

@@ -16,11 +16,11 @@ from typing import Any, Literal, cast
 
 import msgspec
 
-from sandbox.clock import interval_name, parse_interval
-from sandbox.errors import InvalidParameter, shown
-from sandbox.money import AMOUNT_PLACES, EXACT, PRICE_PLACES, parse_positive
-from sandbox.strategies.indicators import Indicator, parse_indicators, value_names
-from sandbox.strategies.plain import convert, field_error
+from candlestep.sandbox.clock import interval_name, parse_interval
+from candlestep.sandbox.errors import InvalidParameter, shown
+from candlestep.sandbox.indicators.indicators import Indicator, parse_indicators, value_names
+from candlestep.sandbox.money import AMOUNT_PLACES, EXACT, PRICE_PLACES, parse_positive
+from candlestep.sandbox.strategies.json_input import convert, field_error
 
 MOST_RULES = 20
 """How many entries, and how many exits, a card may have."""

@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sandbox.candles import Floats
-from sandbox.strategies.card import Condition, Earlier, Operand, Operator
-from sandbox.strategies.indicators import Values
+from candlestep.sandbox.indicators.indicators import Values
+from candlestep.sandbox.market.candles import Floats
+from candlestep.sandbox.strategies.card import Condition, Earlier, Operand, Operator
 
 Booleans = NDArray[np.bool_]
 

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from decimal import Decimal
 from itertools import pairwise
 
-from sandbox.money import (
+from candlestep.sandbox.exchange.orders import Order
+from candlestep.sandbox.indicators.bars import Frame, Window
+from candlestep.sandbox.money import (
     AMOUNT_PLACES,
     PRICE_PLACES,
     ZERO,
@@ -14,10 +16,8 @@ from sandbox.money import (
     rounded_ratio,
     subtract,
 )
-from sandbox.orders import Order
-from sandbox.strategies.card import Grid
-from sandbox.strategies.desk import Desk
-from sandbox.strategies.frame import Frame, Window
+from candlestep.sandbox.strategies.broker import Desk
+from candlestep.sandbox.strategies.card import Grid
 
 
 class _Slot:

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sandbox.strategies.card import ParsedCard
-from sandbox.strategies.conditions import Booleans
-from sandbox.strategies.decisions import decisions
-from sandbox.strategies.desk import Desk
-from sandbox.strategies.frame import Frame, Window
+from candlestep.sandbox.indicators.bars import Frame, Window
+from candlestep.sandbox.strategies.broker import Desk
+from candlestep.sandbox.strategies.card import ParsedCard
+from candlestep.sandbox.strategies.conditions import Booleans
+from candlestep.sandbox.strategies.signals import decisions
 
 
 class RulesLane:

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from copy import copy
 from typing import NamedTuple
 
-from sandbox.clock import Clock, parse_interval
-from sandbox.config import SessionConfig
-from sandbox.market import Market
-from sandbox.strategies.frame import Frame, Window, frame, window
-from sandbox.strategies.strategy import Strategy
+from candlestep.sandbox.clock import Clock, parse_interval
+from candlestep.sandbox.config import SessionConfig
+from candlestep.sandbox.indicators.bars import Frame, Window, frame, window
+from candlestep.sandbox.market.market import Market
+from candlestep.sandbox.strategies.strategy import Strategy
 
 
 class Scope(NamedTuple):

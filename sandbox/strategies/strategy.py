@@ -6,13 +6,13 @@ from typing import Any, Literal
 
 import msgspec
 
-from sandbox.clock import parse_interval
-from sandbox.errors import InvalidParameter
-from sandbox.strategies.card import ParsedCard, parse_card, parse_scope
-from sandbox.strategies.indicators import history_of
-from sandbox.strategies.plain import convert, plain
-from sandbox.strategies.source import Program, parse_program
-from sandbox.strategies.templates import expand
+from candlestep.sandbox.clock import parse_interval
+from candlestep.sandbox.errors import InvalidParameter
+from candlestep.sandbox.indicators.indicators import history_of
+from candlestep.sandbox.strategies.card import ParsedCard, parse_card, parse_scope
+from candlestep.sandbox.strategies.json_input import convert, plain
+from candlestep.sandbox.strategies.program import Program, parse_program
+from candlestep.sandbox.strategies.templates import expand
 
 _ID_DIGITS = 32
 _LEAST_HISTORY = 250

@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from sandbox.errors import InvalidParameter, shown
-from sandbox.money import EXACT, MAXIMUM, parse_number
-from sandbox.strategies.card import MOST_EVERY, MOST_LEVELS
-from sandbox.strategies.indicators import LONGEST_PERIOD
+from candlestep.sandbox.errors import InvalidParameter, shown
+from candlestep.sandbox.indicators.indicators import LONGEST_PERIOD
+from candlestep.sandbox.money import EXACT, MAXIMUM, parse_number
+from candlestep.sandbox.strategies.card import MOST_EVERY, MOST_LEVELS
 
 Parameters = Mapping[str, Any]
 

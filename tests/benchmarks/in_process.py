@@ -5,10 +5,10 @@ import tracemalloc
 from collections.abc import Callable
 from decimal import Decimal
 
-from sandbox import Candles, Market, RiskProfile, Session, SessionConfig
-from tests import oracle
+from candlestep.sandbox import Candles, Market, RiskProfile, Session, SessionConfig
 from tests.benchmarks.market import END, MINUTE, START, SYMBOLS, YEAR, synthetic_year
 from tests.benchmarks.table import Row, seconds
+from tests.support import oracle
 
 NAIVE_CANDLES = 3_000
 SESSIONS = 1_000

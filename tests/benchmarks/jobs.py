@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from api.runner import perform
-from data.jobs import JobRecord, RunSpec
+from candlestep.api.jobs.run import perform
+from candlestep.data.records.jobs import JobRecord, RunSpec
 from tests.benchmarks.market import END, MINUTE, START, synthetic_year
 from tests.benchmarks.over_http import fill_store
 from tests.benchmarks.table import Row
-from tests.job_queue import Jobs, jobs
+from tests.support.job_queue import Jobs, jobs
 
 RUNS = 50
 WORKERS = 2

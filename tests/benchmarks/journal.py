@@ -8,20 +8,20 @@ from pathlib import Path
 import httpx
 import msgspec
 
-from api.bodies import OrderBody
-from api.live import Live
-from api.playing import Player
-from api.rebuilding import rebuilt, start_record
-from api.retries import Keys
-from data.journal import Journals
-from data.sessions import SessionRecord
-from data.store import Store
-from sandbox import Market, Session
+from candlestep.api.schemas.requests import OrderBody
+from candlestep.api.sessions.hosted_session import Live
+from candlestep.api.sessions.idempotency import Keys
+from candlestep.api.sessions.player import Player
+from candlestep.api.sessions.recovery import rebuilt, start_record
+from candlestep.data.journal.journal import Journals
+from candlestep.data.records.sessions import SessionRecord
+from candlestep.data.store.database import Store
+from candlestep.sandbox import Market, Session
 from tests.benchmarks.in_process import config
 from tests.benchmarks.market import END, MINUTE, START, SYMBOLS, YEAR, synthetic_year
 from tests.benchmarks.over_http import CONNECTIONS, ROUNDS, Load, fill_store, start_one
 from tests.benchmarks.table import Row, seconds
-from tests.server import RunningServer, running
+from tests.support.server_process import RunningServer, running
 
 ORDERS = 10_000
 COMMANDS = 500
@@ -103,7 +103,7 @@ def _stepping(home: Path) -> list[Row]:
     rates: dict[str, list[float]] = {"process": [], "power": [], "without": []}
     for _ in range(ROUNDS):
         for kind, found in rates.items():
-            module = "tests.benchmarks.without_journal" if kind == "without" else "api.cli"
+            module = "tests.benchmarks.without_journal" if kind == "without" else "candlestep.api"
             flags = () if kind == "without" else ("--durability", kind)
             with running(home, *flags, module=module) as server, server.client() as client:
                 sessions = [start_one(client) for _ in range(CONNECTIONS)]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sandbox import Candles
+from candlestep.sandbox import Candles
 
 MINUTE = 60_000
 YEAR = 365 * 24 * 60

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import httpx
 
-from data.importer import import_candles
-from data.store import Store
-from data.symbols import parse_symbol
-from data.validation import CandleColumns
-from sandbox import Candles, format_time
+from candlestep.data.imports.importer import import_candles
+from candlestep.data.imports.validation import CandleColumns
+from candlestep.data.store.database import Store
+from candlestep.data.symbols import parse_symbol
+from candlestep.sandbox import Candles, format_time
 from tests.benchmarks.market import END, START, SYMBOLS, synthetic_year
 from tests.benchmarks.table import Row
-from tests.server import RunningServer, running
+from tests.support.server_process import RunningServer, running
 
 CONNECTIONS = 16
 SECONDS = 3

@@ -6,8 +6,8 @@ from typing import Any
 import pandas as pd
 import talib
 
-from sandbox import Candles, Market, SessionConfig
-from sandbox.strategies import Run, compile_strategy, run
+from candlestep.sandbox import Candles, Market, SessionConfig
+from candlestep.sandbox.strategies import Run, compile_strategy, run
 from tests.benchmarks.market import END, START, YEAR, synthetic_year
 from tests.benchmarks.table import Row, seconds
 

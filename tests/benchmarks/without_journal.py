@@ -5,9 +5,10 @@ Run as ``python -m tests.benchmarks.without_journal serve …``.
 
 import sys
 
-from api import live, playing
-from api.cli import main
-from data.journal import Journal
+from candlestep.api.cli.main import main
+from candlestep.api.sessions import hosted_session as live
+from candlestep.api.sessions import player as playing
+from candlestep.data.journal.journal import Journal
 
 
 def _nothing_written(journal: Journal, line: bytes) -> None:

@@ -1,0 +1,7 @@
+"""Run the ``candlestep`` command: ``python -m candlestep.api``."""
+
+import sys
+
+from candlestep.api.cli.main import main
+
+sys.exit(main())

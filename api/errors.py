@@ -1,0 +1,160 @@
+"""Errors as HTTP tells them: one shape, and one status for each code."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from candlestep.sandbox import InvalidParameter, SandboxError
+
+STATUS = {
+    "INVALID_JSON": 400,
+    "INVALID_REQUEST": 400,
+    "UNAUTHORIZED": 401,
+    "invalid_apikey": 401,
+    "FORBIDDEN": 403,
+    "NOT_FOUND": 404,
+    "ACCOUNT_NOT_FOUND": 404,
+    "AGENT_NOT_FOUND": 404,
+    "BACKTEST_NOT_FOUND": 404,
+    "EXCHANGE_NOT_FOUND": 404,
+    "KEY_NOT_FOUND": 404,
+    "ORDER_NOT_FOUND": 404,
+    "SESSION_NOT_FOUND": 404,
+    "STRATEGY_NOT_FOUND": 404,
+    "SYMBOL_NOT_FOUND": 404,
+    "METHOD_NOT_ALLOWED": 405,
+    "INVALID_STATE": 409,
+    "PAYLOAD_TOO_LARGE": 413,
+    "UNSUPPORTED_MEDIA_TYPE": 415,
+    "INVALID_PARAMETER": 422,
+    "NO_DATA": 422,
+    "INSUFFICIENT_BALANCE": 422,
+    "RISK_LIMIT_EXCEEDED": 422,
+    "RATE_LIMITED": 429,
+    "INTERNAL_ERROR": 500,
+    "DOWNLOAD_FAILED": 502,
+    "STORAGE_UNAVAILABLE": 503,
+}
+"""HTTP status of each error code."""
+
+RETRY_AFTER_SECONDS = 5
+
+
+class ErrorBody(msgspec.Struct, frozen=True):
+    """What every error answers; ``error`` and ``code`` are the same."""
+
+    success: Annotated[bool, Meta(extra_json_schema={"const": False})]
+    error: str
+    code: str
+    message: str
+    """What is wrong, and what to do."""
+    details: dict[str, Any]
+    timestamp: str
+    request_id: str
+
+
+class InvalidJson(SandboxError):
+    """The body is not JSON."""
+
+    code = "INVALID_JSON"
+
+
+class InvalidRequest(SandboxError):
+    """What was sent is not HTTP."""
+
+    code = "INVALID_REQUEST"
+
+
+class Unauthorized(SandboxError):
+    """No key, or not a valid one."""
+
+    code = "UNAUTHORIZED"
+
+
+class InvalidApiKey(SandboxError):
+    """No key, or not a valid one, where a token was to be made of it."""
+
+    code = "invalid_apikey"
+
+
+class Forbidden(SandboxError):
+    """A request that a web page of another origin may have caused."""
+
+    code = "FORBIDDEN"
+
+
+class NotFound(SandboxError):
+    """An unknown path."""
+
+    code = "NOT_FOUND"
+
+
+class MethodNotAllowed(SandboxError):
+    """A known path, but not with this method."""
+
+    code = "METHOD_NOT_ALLOWED"
+
+
+class PayloadTooLarge(SandboxError):
+    """A body beyond the bound."""
+
+    code = "PAYLOAD_TOO_LARGE"
+
+
+class UnsupportedMediaType(SandboxError):
+    """A body that does not say it is JSON."""
+
+    code = "UNSUPPORTED_MEDIA_TYPE"
+
+
+class RateLimited(SandboxError):
+    """More than is allowed at a time; it may be tried again later."""
+
+    code = "RATE_LIMITED"
+
+
+class InternalError(SandboxError):
+    """A fault of the server."""
+
+    code = "INTERNAL_ERROR"
+
+
+def renamed(
+    refusal: InvalidParameter, names: Mapping[str, str], within: str = ""
+) -> InvalidParameter:
+    """The refusal, of the field as the request names it: by ``names``, and ``within`` another.
+
+    A name may be that of the field as a whole, or of its first part.
+    """
+    field = str(refusal.details["field"])
+    first, dot, rest = field.partition(".")
+    name = names.get(field) or names.get(first, first) + dot + rest
+    return named(refusal, within + name if name else within.removesuffix("."))
+
+
+def named(refusal: InvalidParameter, field: str) -> InvalidParameter:
+    """The refusal, of another field."""
+    message = refusal.message.removeprefix(f"{refusal.details['field']}: ")
+    others = {key: value for key, value in refusal.details.items() if key != "field"}
+    return InvalidParameter(field, message, **others)
+
+
+def wall_time() -> str:
+    """The time of the world, for logs and errors: never part of a simulation."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def error_body(error: SandboxError, request_id: str) -> ErrorBody:
+    """The body that tells of ``error``."""
+    return ErrorBody(
+        success=False,
+        error=error.code,
+        code=error.code,
+        message=error.message,
+        details=error.details,
+        timestamp=wall_time(),
+        request_id=request_id,
+    )

@@ -1,0 +1,169 @@
+"""Who may call: keys and the accounts they open, or, without any key, this machine alone."""
+
+import hmac
+import ipaddress
+import secrets
+import time
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from candlestep.api.errors import Forbidden, InvalidApiKey, Unauthorized
+from candlestep.api.http.route import Access
+from candlestep.api.http.tokens import Claims, new_token, read_token
+from candlestep.data.records.accounts import default_agent, ensure_account, hash_key, list_keys
+from candlestep.data.records.signing import signing_key
+from candlestep.data.store.database import Store
+
+DEFAULT_ACCOUNT = "default"
+TOKEN_HEADER = b"x-candlestep-token"
+HEADERS = frozenset((b"x-api-key", b"authorization", b"host", b"origin", TOKEN_HEADER))
+"""The headers that decide; in lower case."""
+
+_TOKENS_KEPT = 1024
+
+
+class Caller(NamedTuple):
+    """Whom a request acts for."""
+
+    account_id: str
+    agent_id: str
+    api_key_id: str | None
+    """None where there are no keys."""
+
+
+class Gate:
+    """Decides whose a request is. Reads the keys once, and again when told that they changed."""
+
+    def __init__(self, store: Store) -> None:
+        """The gate of the store's accounts, with a new token for the command line."""
+        self.command_token = secrets.token_urlsafe(32)
+        self._store = store
+        account = ensure_account(store, DEFAULT_ACCOUNT)
+        agent = default_agent(store, account.account_id)
+        self._anyone = Caller(account.account_id, agent.agent_id, None)
+        self._signing_key = signing_key(store)
+        self._keys: dict[str, Caller] = {}
+        self._tokens: dict[str, Claims] = {}
+        """Tokens whose signatures have been checked."""
+        self.reload()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether no key was ever made, so that no request needs one."""
+        return not self._ever_closed
+
+    def reload(self) -> None:
+        """Read the keys again. Blocks."""
+        keys = list_keys(self._store)
+        self._ever_closed = bool(keys)
+        valid = [key for key in keys if key.revoked_at is None]
+        self._keys = {key.hash: Caller(key.account_id, key.agent_id, key.key_id) for key in valid}
+        self._by_id = {caller.api_key_id: caller for caller in self._keys.values()}
+
+    def token(self, account_id: str, api_key_id: str | None) -> str:
+        """A token that opens what the key does, for a short time and as long as the key does."""
+        return new_token(self._signing_key, account_id, api_key_id, int(time.time()))
+
+    def caller(self, access: Access, headers: Mapping[bytes, bytes]) -> Caller:
+        """The account and the agent that a request acts for; raises if it may not be made.
+
+        ``headers`` has those of ``HEADERS`` that were sent. Raises ``Unauthorized``,
+        ``InvalidApiKey`` and ``Forbidden``.
+        """
+        if access == "admin":
+            self._require_token(headers.get(TOKEN_HEADER, b""))
+            return self._anyone
+        if self.is_open:
+            _require_local(headers)
+            return self._anyone
+        if access == "public":
+            return self._anyone
+        secret = _sent_key(headers)
+        caller = None if secret is None else self._keys.get(hash_key(secret))
+        if caller is None and access == "key":
+            raise InvalidApiKey(
+                "send an API key that is not revoked in the header X-API-Key;"
+                " `candlestep keys create NAME` makes one"
+            )
+        if secret is None:
+            raise Unauthorized(
+                "send an API key in the header X-API-Key; `candlestep keys create NAME` makes one"
+            )
+        return caller or self._of_token(secret)
+
+    def _of_token(self, token: str) -> Caller:
+        claims = self._tokens.get(token) or read_token(self._signing_key, token)
+        if claims is None:
+            raise Unauthorized(
+                "the API key is unknown or revoked; `candlestep keys create NAME` makes one"
+            )
+        if claims.expires_at <= time.time():
+            self._tokens.pop(token, None)
+            raise Unauthorized(
+                "the token has expired; POST /api/v1/auth/token with the API key makes another"
+            )
+        if token not in self._tokens:
+            if len(self._tokens) >= _TOKENS_KEPT:
+                self._tokens.clear()
+            self._tokens[token] = claims
+        caller = self._by_id.get(claims.api_key_id)
+        if caller is None:
+            raise Unauthorized(
+                "the API key of the token is revoked; `candlestep keys create NAME` makes one"
+            )
+        return caller
+
+    def _require_token(self, token: bytes) -> None:
+        if not hmac.compare_digest(token, self.command_token.encode()):
+            raise Unauthorized("this path is for the candlestep command on the server's machine")
+
+
+def _sent_key(headers: Mapping[bytes, bytes]) -> str | None:
+    """The key in X-API-Key, or else in a Bearer authorization; empty ones count as absent."""
+    key = headers.get(b"x-api-key", b"").strip()
+    if not key:
+        scheme, _, token = headers.get(b"authorization", b"").strip().partition(b" ")
+        key = token.strip() if scheme.lower() == b"bearer" else b""
+    return key.decode("latin-1") or None
+
+
+def _require_local(headers: Mapping[bytes, bytes]) -> None:
+    """Without keys, refuse what a web page could have a browser send."""
+    refusal = _refusal(headers.get(b"host", b""), headers.get(b"origin"))
+    if refusal is not None:
+        raise Forbidden(refusal)
+
+
+@lru_cache(maxsize=1024)
+def _refusal(host_header: bytes, origin: bytes | None) -> str | None:
+    """Why a request with these headers is refused without keys, if it is."""
+    host = host_header.decode("latin-1")
+    if not _is_loopback(_name(host)):
+        return (
+            "without API keys the server answers only under localhost; make a key with"
+            " `candlestep keys create`, or use http://localhost"
+        )
+    if origin is not None and origin.decode("latin-1") not in (f"http://{host}", f"https://{host}"):
+        return "without API keys the server refuses requests of other web pages"
+    return None
+
+
+def _name(host: str) -> str | None:
+    """The name or address in a Host header, without its port; None if there is none."""
+    if not (host.isascii() and all(c.isalnum() or c in ".-:[]" for c in host)):
+        return None
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None
+
+
+def _is_loopback(name: str | None) -> bool:
+    if name is None:
+        return False
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost"

@@ -1,0 +1,134 @@
+"""One run, from its spec to its outcome and files: the same code wherever it runs."""
+
+import platform
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from candlestep.api.jobs.run_errors import FAULT, OUT_OF_MEMORY
+from candlestep.data.records.jobs import RunError, RunOutcome, RunSpec, RunSummary
+from candlestep.data.run_files.run_files import write_equity, write_signals, write_trades
+from candlestep.sandbox import Candles, Market, Metrics, SandboxError, SessionConfig
+from candlestep.sandbox.engines.run import EngineRun, run_engine
+from candlestep.sandbox.errors import NoPrice
+from candlestep.sandbox.money import AMOUNT_UNIT
+from candlestep.sandbox.performance.metrics import EquitySeries, with_risk_free_rate
+from candlestep.sandbox.strategies import compile_strategy
+
+
+def perform(
+    spec: RunSpec,
+    candles: Sequence[Candles],
+    directory: Path,
+    on_progress: Callable[[float], object],
+    cancelled: Callable[[], bool],
+) -> RunOutcome:
+    """Run ``spec`` and write its files to ``directory``; whatever goes wrong is in the outcome.
+
+    ``candles`` are those of its pairs; ``cancelled`` is asked every few milliseconds, and what it
+    stops has the error ``CANCELLED``.
+    """
+    began = time.perf_counter()
+    summary, error, files = None, None, []
+    try:
+        result = run_engine(
+            spec.engine,
+            compile_strategy(spec.strategy),
+            session_config(spec),
+            _market(spec, candles),
+            on_progress,
+            cancelled,
+        )
+        summary = _summary(spec, result)
+        files = _write(directory, spec, result)
+    except SandboxError as refusal:
+        error = RunError(refusal.code, refusal.message)
+    except MemoryError:
+        error = OUT_OF_MEMORY
+    except OSError as failure:
+        error = RunError(
+            "STORAGE_UNAVAILABLE", f"the results cannot be written: {failure.strerror or failure}"
+        )
+    except BaseException as fault:
+        # Starlark's panics are no Exception, that for want of memory included.
+        if isinstance(fault, KeyboardInterrupt | SystemExit):
+            raise
+        if "out of memory" in str(fault):
+            error = OUT_OF_MEMORY
+        else:
+            traceback.print_exc(file=sys.stderr)
+            error = FAULT
+    return RunOutcome(
+        summary=None if error else summary,
+        error=error,
+        files=files,
+        seconds=round(time.perf_counter() - began, 6),
+        host=platform.node(),
+    )
+
+
+def session_config(spec: RunSpec) -> SessionConfig:
+    """The configuration of the session that ``spec`` says; raises ``InvalidParameter``."""
+    return SessionConfig(
+        start_time=spec.start_time,
+        end_time=spec.end_time,
+        starting_balance=spec.starting_balance,
+        candle_interval=spec.interval // 1000,
+        **spec.config,
+    )
+
+
+def _market(spec: RunSpec, candles: Sequence[Candles]) -> Market:
+    there = [each for each in candles if each.has_any(spec.start_time, spec.end_time)]
+    missing = sorted(set(spec.pairs) - {each.symbol for each in there})
+    if missing:
+        raise NoPrice(
+            f"there are no candles of {', '.join(missing)} in the time of the run;"
+            " GET /api/v1/market/data-range tells what there is",
+            pairs=missing,
+        )
+    return Market(candles)
+
+
+def _summary(spec: RunSpec, result: EngineRun) -> RunSummary:
+    results, trades = result.results, result.trades
+    held = [trade.exit_time - trade.entry_time for trade in trades]
+    return RunSummary(
+        final_equity=results.final_equity,
+        total_pnl=results.total_pnl,
+        roi_pct=results.roi_pct,
+        total_fees=results.total_fees,
+        metrics=_metrics(spec, result),
+        by_pair=list(results.by_pair),
+        candles=result.candles,
+        signals=len(result.signals),
+        fills=len(result.fills),
+        closed_trades=len(trades),
+        mean_trade_seconds=sum(held) / len(held) / 1000 if held else None,
+        open_positions=len(result.positions),
+        open_value=result.open_value,
+        unrealized_pnl=result.unrealized_pnl,
+    )
+
+
+def _metrics(spec: RunSpec, result: EngineRun) -> Metrics:
+    """The metrics of a run, with the ratios over the risk-free rate that it names."""
+    metrics = result.results.metrics
+    if not spec.risk_free_rate:
+        return metrics
+    equity = np.asarray(result.equity, dtype=np.float64) * float(AMOUNT_UNIT)
+    series = EquitySeries(result.equity_time, equity)
+    return with_risk_free_rate(metrics, series, float(spec.starting_balance), spec.risk_free_rate)
+
+
+def _write(directory: Path, spec: RunSpec, result: EngineRun) -> list[str]:
+    write_equity(directory, result.equity_time, result.equity)
+    write_trades(directory, result.trades)
+    if not spec.store_signals:
+        return ["equity", "trades"]
+    write_signals(directory, result.signals)
+    return ["equity", "trades", "signals"]

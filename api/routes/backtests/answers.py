@@ -1,0 +1,101 @@
+"""Backtests as they are answered."""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from candlestep.api.routes.backtests.figures import (
+    Flat,
+    StructuredMetrics,
+    flat_metrics,
+    structured_metrics,
+)
+from candlestep.api.routes.backtests.plan import BacktestRunConfig
+from candlestep.api.schemas.fields import Time
+from candlestep.data.records.backtests import BacktestRecord, BacktestStatus
+from candlestep.sandbox import format_time
+
+BASE = "/api/v1/backtests"
+
+Uri = Annotated[str, Meta(description="The path of its download; null without a file.")]
+
+
+class BacktestAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    strategy_id: str
+    engine: str
+    status: BacktestStatus
+    initial_capital: float
+    commission: Annotated[float, Meta(description="A fraction of the notional.")]
+    slippage: Annotated[float, Meta(description="A fraction of the price.")]
+    config: BacktestRunConfig
+    metrics: Annotated[
+        Flat, Meta(description="By flat key; of a failed backtest, `error`: why it failed.")
+    ]
+    trades_uri: Uri | None
+    equity_curve_uri: Uri | None
+    created_at: Time
+    updated_at: Time
+
+
+class BacktestResultAnswer(BacktestAnswer, frozen=True, kw_only=True):
+    structured_metrics: Annotated[
+        StructuredMetrics | None, Meta(description="Of a backtest that is completed.")
+    ]
+
+
+class TaskStartedAnswer(msgspec.Struct, frozen=True):
+    task_id: Annotated[str, Meta(description="For `GET /api/v1/tasks/{task_id}`.")]
+    status: Literal["PENDING"]
+
+
+def answer_of(record: BacktestRecord) -> BacktestAnswer:
+    """A backtest, without structured metrics."""
+    return BacktestAnswer(**_fields(record))
+
+
+def result_of(record: BacktestRecord) -> BacktestResultAnswer:
+    """A backtest, with structured metrics if it is completed."""
+    fields = _fields(record)
+    structured = None
+    if record.status == "completed":
+        structured = structured_metrics(fields["metrics"])
+    return BacktestResultAnswer(**fields, structured_metrics=structured)
+
+
+def metrics_of(record: BacktestRecord) -> Flat:
+    """The flat metrics of a backtest; those of one that has not run are none."""
+    if record.set_metrics is not None:
+        return record.set_metrics
+    if record.run is not None and record.run.summary is not None:
+        return flat_metrics(record.run.summary)
+    return {} if record.error is None else {"error": record.error}
+
+
+def trades_uri(record: BacktestRecord) -> str | None:
+    """The path of the file of closed trades that the backtest's run has left."""
+    return f"{BASE}/{record.backtest_id}/trades/parquet" if record.has_files else None
+
+
+def equity_curve_uri(record: BacktestRecord) -> str | None:
+    """The path of the file of equity that the backtest's run has left."""
+    return f"{BASE}/{record.backtest_id}/equity-curve/parquet" if record.has_files else None
+
+
+def _fields(record: BacktestRecord) -> dict[str, Any]:
+    return {
+        "id": record.backtest_id,
+        "strategy_id": record.strategy_id,
+        "engine": record.engine,
+        "status": record.status,
+        "initial_capital": float(record.initial_capital),
+        "commission": float(record.commission),
+        "slippage": float(record.slippage),
+        "config": msgspec.convert(record.config, BacktestRunConfig),
+        "metrics": metrics_of(record),
+        "trades_uri": None if record.hides_trades else trades_uri(record),
+        "equity_curve_uri": None if record.hides_equity else equity_curve_uri(record),
+        "created_at": format_time(record.created_at),
+        "updated_at": format_time(record.updated_at),
+    }

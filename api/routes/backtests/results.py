@@ -1,0 +1,183 @@
+"""How backtests came out: equity, closed trades, and one backtest beside another."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from candlestep.api.http.route import Call, Encoded, Page, Route
+from candlestep.api.routes.backtests.answers import BASE, metrics_of
+from candlestep.api.routes.backtests.figures import HIGHER_IS_BETTER, Flat
+from candlestep.api.schemas.fields import Time
+from candlestep.api.schemas.requests import Body
+from candlestep.api.services import Server
+from candlestep.data.records.backtests import (
+    BacktestRecord,
+    BacktestStatus,
+    get_backtest,
+    get_backtests,
+)
+from candlestep.data.run_files.exports import Export, read_json, read_parquet
+from candlestep.data.run_files.run_files import run_directory
+from candlestep.sandbox import InvalidParameter, InvalidState
+
+_PARQUET = "application/vnd.apache.parquet"
+
+
+class CompareBody(Body):
+    backtest_ids: Annotated[
+        list[Annotated[str, Meta(max_length=100)]], Meta(min_length=2, max_length=10)
+    ]
+
+
+class EquityAnswer(msgspec.Struct, frozen=True):
+    """Equity at the time at which a candle of the timeframe was complete."""
+
+    date: Time
+    equity: float
+
+
+class ClosedTradeAnswer(msgspec.Struct, frozen=True):
+    """A closed trade: a fill that reduces a position, and what it closes."""
+
+    entry_date: Time
+    exit_date: Time
+    side: Literal["buy", "sell"]
+    entry_price: float
+    exit_price: float
+    size: float
+    pnl: Annotated[float, Meta(description="After all fees.")]
+    return_pct: Annotated[
+        float | None, Meta(description="Of what it cost, as a fraction: 0.25 is 25 %.")
+    ]
+
+
+class ComparedRun(msgspec.Struct, frozen=True):
+    id: str
+    engine: str
+    status: BacktestStatus
+    metrics: Flat
+
+
+class MetricDiff(msgspec.Struct, frozen=True):
+    """One metric of all runs that are compared."""
+
+    values: Annotated[dict[str, float | int | None], Meta(description="By backtest id.")]
+    best_id: Annotated[
+        str | None,
+        Meta(description="Of equals the one that was created first; null if none is better."),
+    ]
+    higher_is_better: Annotated[
+        bool | None, Meta(description="Null: neither more nor less of it is better.")
+    ]
+
+
+class BacktestCompareAnswer(msgspec.Struct, frozen=True):
+    runs: list[ComparedRun]
+    metric_diff: Annotated[dict[str, MetricDiff], Meta(description="By flat key.")]
+
+
+async def equity_curve(server: Server, call: Call) -> Encoded:
+    """Equity at the end of each candle of the timeframe."""
+    return Encoded(await _result(server, call, "equity", read_json), 200)
+
+
+async def trades(server: Server, call: Call) -> Encoded:
+    """The closed trades, in their order."""
+    return Encoded(await _result(server, call, "trades", read_json), 200)
+
+
+async def equity_curve_parquet(server: Server, call: Call) -> Page:
+    """The equity curve as a Parquet file, which pandas reads with the date as its index."""
+    content = await _result(server, call, "equity", read_parquet)
+    return Page(_PARQUET, content, f"equity_{call.path['backtest_id']}.parquet", quotes_name=False)
+
+
+async def trades_parquet(server: Server, call: Call) -> Page:
+    """The closed trades as a Parquet file."""
+    content = await _result(server, call, "trades", read_parquet)
+    return Page(_PARQUET, content, f"trades_{call.path['backtest_id']}.parquet", quotes_name=False)
+
+
+async def compare(server: Server, call: Call) -> BacktestCompareAnswer:
+    """Backtests side by side: every metric that any of them has, and which is best by it."""
+    ids = call.body.backtest_ids
+    if len(set(ids)) < len(ids):
+        raise InvalidParameter("backtest_ids", "names one twice; name 2 to 10 different ones")
+    return _compared(await server.in_thread(get_backtests, server.store, call.account_id, ids))
+
+
+async def _result(server: Server, call: Call, export: Export, read: Any) -> bytes:
+    """What a backtest has left, read off the event loop; raises ``InvalidState`` without it."""
+    record: BacktestRecord = await server.in_thread(
+        get_backtest, server.store, call.account_id, call.path["backtest_id"]
+    )
+    if record.status != "completed":
+        raise InvalidState(
+            f"the backtest is {record.status}; it has results when it is completed",
+            status=record.status,
+        )
+    hidden = record.hides_equity if export == "equity" else record.hides_trades
+    content: bytes | None = None
+    run = record.run
+    if run is not None and run.has_files and not hidden:
+        directory = run_directory(server.settings.home, run.job_id, run.run_number)
+        content = await server.in_thread(read, directory, export)
+    if content is None:
+        raise InvalidState(
+            f"the {export} of the backtest is there no more; execute it again", status="completed"
+        )
+    return content
+
+
+def _compared(records: Sequence[BacktestRecord]) -> BacktestCompareAnswer:
+    found = {record.backtest_id: metrics_of(record) for record in records}
+    by_age = [each.backtest_id for each in sorted(records, key=lambda record: record.number)]
+    keys = dict.fromkeys(key for metrics in found.values() for key in metrics if key != "error")
+    return BacktestCompareAnswer(
+        [
+            ComparedRun(each.backtest_id, each.engine, each.status, found[each.backtest_id])
+            for each in records
+        ],
+        {
+            key: _diff(key, {id: metrics.get(key) for id, metrics in found.items()}, by_age)
+            for key in keys
+        },
+    )
+
+
+def _diff(key: str, values: dict[str, Any], by_age: Sequence[str]) -> MetricDiff:
+    higher = HIGHER_IS_BETTER.get(key)
+    known = [backtest_id for backtest_id in by_age if values[backtest_id] is not None]
+    best = None
+    if higher is not None and known:
+        best = (max if higher else min)(known, key=lambda backtest_id: values[backtest_id])
+    return MetricDiff(values, best, higher)
+
+
+_ENDED = ("BACKTEST_NOT_FOUND", "INVALID_STATE")
+_ONE = f"{BASE}/{{backtest_id}}"
+
+ROUTES = [
+    Route(
+        "POST", f"{BASE}/compare", compare, "Compare backtests", BacktestCompareAnswer,
+        body=CompareBody, errors=("BACKTEST_NOT_FOUND",),
+    ),
+    Route(
+        "GET", f"{_ONE}/equity-curve", equity_curve, "Equity curve of a backtest",
+        list[EquityAnswer], errors=_ENDED,
+    ),
+    Route(
+        "GET", f"{_ONE}/equity-curve/parquet", equity_curve_parquet, "Equity curve as Parquet",
+        Page, errors=_ENDED,
+    ),
+    Route(
+        "GET", f"{_ONE}/trades", trades, "Closed trades of a backtest", list[ClosedTradeAnswer],
+        errors=_ENDED,
+    ),
+    Route(
+        "GET", f"{_ONE}/trades/parquet", trades_parquet, "Closed trades as Parquet", Page,
+        errors=_ENDED,
+    ),
+]  # fmt: skip

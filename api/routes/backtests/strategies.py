@@ -1,0 +1,187 @@
+"""Strategies that an account keeps under a name, for backtests and jobs to run."""
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from candlestep.api.errors import renamed
+from candlestep.api.http.route import Call, Empty, Route
+from candlestep.api.schemas.fields import IntervalGiven, Symbol, Time
+from candlestep.api.schemas.raw_json import JsonObject, empty_object, json_object
+from candlestep.api.schemas.requests import Body
+from candlestep.api.services import Server
+from candlestep.data.records.strategies import (
+    StoredStrategy,
+    StrategyStatus,
+    create_strategy,
+    delete_strategy,
+    get_strategy,
+    list_strategies,
+    update_strategy,
+)
+from candlestep.data.symbols import normalise_symbol
+from candlestep.sandbox import InvalidParameter, format_time, interval_name
+from candlestep.sandbox.clock import parse_interval
+from candlestep.sandbox.strategies import compile_strategy
+
+_BASE = "/api/v1/strategies"
+
+StrategyName = Annotated[str, Meta(min_length=1, max_length=200)]
+Description = Annotated[str, Meta(max_length=10_000)]
+Universe = Annotated[
+    list[Symbol], Meta(max_length=100, description="The symbols that it is meant for.")
+]
+Pipeline = Annotated[
+    JsonObject,
+    Meta(
+        description="The strategy: a card, `{template, parameters}` (see"
+        " `GET /api/v1/strategy-templates`), or `{source}`. Empty: there is none yet."
+    ),
+]
+
+
+class StrategyBody(Body):
+    name: StrategyName
+    description: Description = ""
+    universe: Universe = msgspec.field(default_factory=list)
+    timeframe: IntervalGiven = "1d"
+    pipeline_config: Pipeline = msgspec.field(default_factory=empty_object)
+
+
+class StrategyChange(Body):
+    name: StrategyName | UnsetType = UNSET
+    description: Description | UnsetType = UNSET
+    universe: Universe | UnsetType = UNSET
+    timeframe: IntervalGiven | UnsetType = UNSET
+    pipeline_config: Pipeline | UnsetType = UNSET
+
+
+class PageQuery(Body):
+    skip: Annotated[int, Meta(ge=0, le=10**9)] = 0
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+
+
+class StrategyAnswer(msgspec.Struct, frozen=True):
+    id: str
+    name: str
+    description: str
+    universe: list[str]
+    timeframe: Annotated[str, Meta(examples=["1d"])]
+    pipeline_config: Annotated[dict[str, Any], Meta(description="As it was sent.")]
+    status: StrategyStatus
+    version: Annotated[int, Meta(description="Counts its changes, from 1.")]
+    created_at: Time
+    updated_at: Time
+
+
+async def create(server: Server, call: Call) -> StrategyAnswer:
+    """Keep a strategy; what it says is checked, and nothing is run."""
+    body: StrategyBody = call.body
+    made = await server.in_thread(
+        create_strategy,
+        server.store,
+        call.account_id,
+        name=body.name,
+        description=body.description,
+        universe=_universe(body.universe),
+        timeframe=_timeframe(body.timeframe),
+        content=_content(body.pipeline_config),
+    )
+    return _answer(made)
+
+
+async def strategies(server: Server, call: Call) -> list[StrategyAnswer]:
+    """The account's strategies, the oldest first."""
+    query: PageQuery = call.query
+    found = await server.in_thread(
+        list_strategies, server.store, call.account_id, skip=query.skip, limit=query.limit
+    )
+    return [_answer(each) for each in found]
+
+
+async def strategy(server: Server, call: Call) -> StrategyAnswer:
+    """One strategy."""
+    strategy_id = call.path["strategy_id"]
+    found = await server.in_thread(get_strategy, server.store, call.account_id, strategy_id)
+    return _answer(found)
+
+
+async def change(server: Server, call: Call) -> StrategyAnswer:
+    """Change what is sent, which makes the next version; results that exist stay as they are."""
+    body: StrategyChange = call.body
+    changed = await server.in_thread(
+        update_strategy,
+        server.store,
+        call.account_id,
+        call.path["strategy_id"],
+        name=None if body.name is UNSET else body.name,
+        description=None if body.description is UNSET else body.description,
+        universe=None if body.universe is UNSET else _universe(body.universe),
+        timeframe=None if body.timeframe is UNSET else _timeframe(body.timeframe),
+        content=None if body.pipeline_config is UNSET else _content(body.pipeline_config),
+    )
+    return _answer(changed)
+
+
+async def delete(server: Server, call: Call) -> Empty:
+    """Delete a strategy; its backtests and their results stay, but cannot be executed again."""
+    strategy_id = call.path["strategy_id"]
+    await server.in_thread(delete_strategy, server.store, call.account_id, strategy_id)
+    return Empty()
+
+
+def _universe(symbols: list[str]) -> list[str]:
+    return list(dict.fromkeys(normalise_symbol(symbol) for symbol in symbols))
+
+
+def _timeframe(given: str | int) -> str:
+    return interval_name(parse_interval(given, "timeframe"))
+
+
+def _content(raw: msgspec.Raw) -> dict[str, Any]:
+    """What is kept of a strategy: as it was sent, after it has been checked."""
+    content = json_object(raw, "pipeline_config")
+    if content:
+        try:
+            compile_strategy(content)
+        except InvalidParameter as refusal:
+            raise renamed(refusal, {}, within="pipeline_config.") from None
+    return content
+
+
+def _answer(stored: StoredStrategy) -> StrategyAnswer:
+    return StrategyAnswer(
+        stored.strategy_id,
+        stored.name,
+        stored.description,
+        stored.universe,
+        stored.timeframe,
+        stored.content,
+        stored.status,
+        stored.version,
+        format_time(stored.created_at),
+        format_time(stored.updated_at),
+    )
+
+
+_UNKNOWN = ("STRATEGY_NOT_FOUND",)
+
+ROUTES = [
+    Route(
+        "POST", _BASE, create, "Keep a strategy", StrategyAnswer, body=StrategyBody, status=201
+    ),
+    Route("GET", _BASE, strategies, "List strategies", list[StrategyAnswer], query=PageQuery),
+    Route(
+        "GET", f"{_BASE}/{{strategy_id}}", strategy, "One strategy", StrategyAnswer,
+        errors=_UNKNOWN,
+    ),
+    Route(
+        "PATCH", f"{_BASE}/{{strategy_id}}", change, "Change a strategy", StrategyAnswer,
+        body=StrategyChange, errors=_UNKNOWN,
+    ),
+    Route(
+        "DELETE", f"{_BASE}/{{strategy_id}}", delete, "Delete a strategy", Empty, status=204,
+        errors=_UNKNOWN,
+    ),
+]  # fmt: skip

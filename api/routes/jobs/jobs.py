@@ -1,0 +1,240 @@
+"""Jobs: a strategy over a time in the past, queued, run by a worker, and its result."""
+
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from candlestep.api.http.route import Call, Route
+from candlestep.api.routes.jobs.plan import JobBody, JobConfig, plan
+from candlestep.api.schemas.fields import Money, Time, TimeGiven, money, optional_time
+from candlestep.api.schemas.requests import Body
+from candlestep.api.services import Server
+from candlestep.data.records.jobs import JobRecord, JobStatus, RunError, RunSummary, job_not_found
+from candlestep.data.run_files.run_files import read_equity_json, read_trades_json, run_directory
+from candlestep.sandbox import format_time, parse_time
+from candlestep.sandbox.money import EXACT, plain
+
+_BASE = "/api/v1/backtest/jobs"
+_PLACES = Decimal("0.000001")
+_RATIO = {"pattern": r"^-?\d+(\.\d+)?$"}
+
+Ratio = Annotated[
+    str, Meta(extra_json_schema=_RATIO, examples=["1.84"], description="Rounded to 6 decimals.")
+]
+
+
+class CancelJobBody(Body):
+    reason: Annotated[str, Meta(max_length=200)] | None = None
+
+
+class JobsQuery(Body, rename={"submitted_from": "from", "submitted_to": "to"}):
+    status: JobStatus | None = None
+    template_id: str | None = None
+    submitted_from: TimeGiven | None = None
+    submitted_to: TimeGiven | None = None
+    limit: Annotated[int, Meta(ge=1, le=100)] = 20
+    cursor: (
+        Annotated[str, Meta(pattern="^[0-9]{1,18}$", description="The `next_cursor` of a page.")]
+        | None
+    ) = None
+
+
+class JobMetrics(msgspec.Struct, frozen=True):
+    """Figures of a job; null where one is undefined."""
+
+    sharpe: Ratio | None
+    sortino: Ratio | None
+    calmar: Ratio | None
+    max_drawdown: Annotated[Ratio, Meta(description="A fraction, 0 or negative.")]
+    win_rate: Annotated[Ratio | None, Meta(description="A fraction of the closed trades.")]
+    profit_factor: Ratio | None
+    cagr: Annotated[Ratio | None, Meta(description="A fraction.")]
+    expected_value: Annotated[Money | None, Meta(description="Mean PnL of a closed trade.")]
+    total_trades: Annotated[int, Meta(description="Closed trades.")]
+    avg_trade_duration_seconds: int | None
+
+
+class JobTrade(msgspec.Struct, frozen=True):
+    """A closed trade: a fill that reduces a position, and what it closes."""
+
+    id: int
+    side: Literal["buy", "sell"]
+    symbol: str
+    entry_time: Time
+    entry_price: Money
+    exit_time: Time
+    exit_price: Money
+    qty: Money
+    pnl: Money
+    fee: Money
+
+
+EquityPoint = tuple[Time, Money]
+
+
+class JobSummary(msgspec.Struct, frozen=True):
+    """A result without equity curve and trades."""
+
+    metrics: JobMetrics
+
+
+class JobResult(JobSummary, frozen=True):
+    equity_curve: Annotated[
+        list[EquityPoint] | None,
+        Meta(description="At the start and at the end of each candle; null once it is deleted."),
+    ]
+    trades: Annotated[
+        list[JobTrade] | None, Meta(description="Closed trades; null once they are deleted.")
+    ]
+
+
+class JobItem(msgspec.Struct, frozen=True):
+    """A job in a list."""
+
+    id: str
+    status: JobStatus
+    config: JobConfig
+    submitted_at: Time
+    started_at: Time | None
+    finished_at: Time | None
+    progress: Annotated[float, Meta(ge=0, le=1)]
+    result: JobSummary | None
+    error: Annotated[
+        RunError | None,
+        Meta(description="Of a job that failed, or was cancelled for a reason that was given."),
+    ]
+
+
+class JobAnswer(JobItem, frozen=True):
+    result: Annotated[JobResult | None, Meta(description="Of a job that is done.")]
+
+
+class JobsAnswer(msgspec.Struct, frozen=True):
+    data: list[JobItem]
+    next_cursor: str | None
+
+
+async def create(server: Server, call: Call) -> JobAnswer:
+    """Check what is asked for against the data there is, and queue it.
+
+    At most 5 jobs of an account are queued or running at a time.
+    """
+    config, spec = await server.in_thread(plan, server, call.account_id, call.body)
+    request = msgspec.to_builtins(config)
+    record = await server.jobs.submit(call.account_id, "jobs", [spec], request)
+    return await _answer(server, record)
+
+
+async def job(server: Server, call: Call) -> JobAnswer:
+    """How far the job is, and how it came out."""
+    return await _answer(server, await _found(server, call))
+
+
+async def jobs(server: Server, call: Call) -> JobsAnswer:
+    """The account's jobs, the newest first, without equity curves and trades."""
+    query: JobsQuery = call.query
+    found = await server.jobs.list(
+        call.account_id,
+        origin="jobs",
+        status=query.status,
+        template_id=query.template_id,
+        submitted_from=_given_time(query.submitted_from, "from"),
+        submitted_to=_given_time(query.submitted_to, "to"),
+        before=None if query.cursor is None else int(query.cursor),
+        limit=query.limit + 1,
+    )
+    page = found[: query.limit]
+    more = len(found) > query.limit
+    return JobsAnswer([_item(each) for each in page], str(page[-1].number) if more else None)
+
+
+async def cancel(server: Server, call: Call) -> JobAnswer:
+    """End the job, in the middle of its run too; takes effect within a second."""
+    await _found(server, call)
+    body: CancelJobBody = call.body
+    cancelled = await server.jobs.cancel(call.account_id, call.path["job_id"], body.reason)
+    return await _answer(server, cancelled)
+
+
+async def _found(server: Server, call: Call) -> JobRecord:
+    """The job that the path names, if it came by this API; raises ``JobNotFound``."""
+    record = await server.jobs.get(call.account_id, call.path["job_id"])
+    if record.origin != "jobs":
+        raise job_not_found(record.job_id)
+    return record
+
+
+async def _answer(server: Server, record: JobRecord) -> JobAnswer:
+    item = _item(record)
+    result = None
+    if item.result is not None:
+        directory = run_directory(server.settings.home, record.job_id, 0)
+        equity = await server.in_thread(read_equity_json, directory)
+        trades = await server.in_thread(read_trades_json, directory)
+        # They are JSON as they come: of years of minutes, megabytes.
+        result = JobResult(item.result.metrics, equity, trades)  # type: ignore[arg-type]
+    fields = msgspec.structs.asdict(item) | {"result": result}
+    return JobAnswer(**fields)
+
+
+def _item(record: JobRecord) -> JobItem:
+    outcome = record.outcomes[0]
+    summary = outcome.summary if outcome is not None and record.status == "done" else None
+    error = None
+    if record.error_code is not None:
+        error = RunError(record.error_code, record.error_message or "")
+    return JobItem(
+        record.job_id,
+        record.status,
+        msgspec.convert(record.request, JobConfig),
+        format_time(record.submitted_at),
+        optional_time(record.started_at),
+        optional_time(record.finished_at),
+        record.progress,
+        None if summary is None else JobSummary(_metrics(summary)),
+        error,
+    )
+
+
+def _metrics(summary: RunSummary) -> JobMetrics:
+    metrics = summary.metrics
+    seconds = summary.mean_trade_seconds
+    return JobMetrics(
+        sharpe=_ratio(metrics.sharpe_ratio),
+        sortino=_ratio(metrics.sortino_ratio),
+        calmar=_ratio(metrics.calmar_ratio),
+        max_drawdown=_ratio(-metrics.max_drawdown_pct / 100),
+        win_rate=_ratio(None if metrics.win_rate is None else metrics.win_rate / 100),
+        profit_factor=_ratio(metrics.profit_factor),
+        cagr=_ratio(metrics.cagr),
+        expected_value=None if metrics.expectancy is None else money(metrics.expectancy),
+        total_trades=summary.closed_trades,
+        avg_trade_duration_seconds=None if seconds is None else round(seconds),
+    )
+
+
+def _ratio(value: float | None) -> Any:
+    """A number as text: at most 6 decimals."""
+    if value is None:
+        return None
+    return plain(EXACT.normalize(Decimal(repr(value + 0.0)).quantize(_PLACES)))
+
+
+def _given_time(text: str | None, field: str) -> int | None:
+    return None if text is None else parse_time(text, field)
+
+
+ROUTES = [
+    Route(
+        "POST", _BASE, create, "Submit a job", JobAnswer, body=JobBody,
+        errors=("STRATEGY_NOT_FOUND", "NO_DATA", "RATE_LIMITED"),
+    ),
+    Route("GET", _BASE, jobs, "List jobs", JobsAnswer, query=JobsQuery),
+    Route("GET", f"{_BASE}/{{job_id}}", job, "A job", JobAnswer, errors=("NOT_FOUND",)),
+    Route(
+        "POST", f"{_BASE}/{{job_id}}/cancel", cancel, "Cancel a job", JobAnswer,
+        body=CancelJobBody, errors=("NOT_FOUND", "INVALID_STATE"),
+    ),
+]  # fmt: skip

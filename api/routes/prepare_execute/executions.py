@@ -1,0 +1,263 @@
+"""Executions: a program run on what was prepared.
+
+The id is a digest of the preparation and of the program, and so of the account.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from candlestep.api.http.route import Call, Route
+from candlestep.api.routes.prepare_execute.ids import derived_id
+from candlestep.api.routes.prepare_execute.preparations import (
+    BASE,
+    JobStateAnswer,
+    StateName,
+    context_id,
+    found_preparation,
+    require_path,
+    run_spec,
+)
+from candlestep.api.schemas.fields import Time, optional_time
+from candlestep.api.schemas.requests import Body
+from candlestep.api.services import Server
+from candlestep.data.records.jobs import JobRecord, JobStatus, RunSummary, job_not_found
+from candlestep.data.records.preparations import Preparation, get_preparation
+from candlestep.data.records.programs import StoredProgram, get_program
+from candlestep.data.run_files.run_files import payload_file, run_directory
+from candlestep.sandbox import InvalidParameter
+
+_HELD_SECONDS = 4.0
+"""How long the answer about an execution waits for its end: clients give up after five."""
+
+_STATES: dict[JobStatus, StateName] = {
+    "queued": "New",
+    "running": "Started",
+    "done": "Completed",
+    "cancelled": "Aborted",
+    "failed": "Failed",
+}
+
+Id = Annotated[str, Meta(min_length=1, max_length=100)]
+
+
+class ExecutionBody(Body, rename="camel"):
+    prepare_job_id: Id
+    strategy_id: Id
+    store_signals: Annotated[
+        bool, Meta(description="Keep what the program decides, as Parquet under the home.")
+    ] = False
+
+
+class ExecuteAnswer(msgspec.Struct, frozen=True):
+    jobId: str
+
+
+class ExecutionResults(msgspec.Struct, frozen=True):
+    """What has no value is left out; amounts in quote currency."""
+
+    strategyId: Annotated[str, Meta(description="Ends with the id of the strategy.")]
+    instrument: str
+    hostName: Annotated[str | UnsetType, Meta(description="The machine that it ran on.")] = UNSET
+    iops: Annotated[float | UnsetType, Meta(description="Candles per second of the run.")] = UNSET
+    pnlTotal: float | UnsetType = UNSET
+    totalTrades: Annotated[int | UnsetType, Meta(description="Closed trades.")] = UNSET
+    winRate: Annotated[float | UnsetType, Meta(description="In percent.")] = UNSET
+    sharpeRatio: float | UnsetType = UNSET
+    sortinoRatio: float | UnsetType = UNSET
+    cagr: Annotated[float | UnsetType, Meta(description="A fraction.")] = UNSET
+    maxDrawdown: Annotated[
+        float | UnsetType, Meta(description="The largest fall from a peak, as an amount.")
+    ] = UNSET
+    maxDrawdownPercent: float | UnsetType = UNSET
+    signalCount: int | UnsetType = UNSET
+    signalsId: Annotated[
+        str | UnsetType, Meta(description="The file of signals, from the home directory on.")
+    ] = UNSET
+    signalsUpload: Annotated[
+        Literal["Done", "Failed", "Skipped"] | UnsetType,
+        Meta(description="With `storeSignals`. `Skipped`: there were none."),
+    ] = UNSET
+    signalsUploadedAt: Time | UnsetType = UNSET
+
+
+class ExecutionAnswer(msgspec.Struct, frozen=True):
+    state: JobStateAnswer
+    results: ExecutionResults
+
+
+class CancelExecutionAnswer(msgspec.Struct, frozen=True):
+    status: Literal["cancelling"]
+    jobId: str
+
+
+class _Execution(msgspec.Struct, frozen=True):
+    """What the queue keeps of a request."""
+
+    source_type: str
+    exchange: str
+    instrument: str
+    prepare_job_id: str
+    strategy_id: str
+    store_signals: bool
+
+
+async def execute(server: Server, call: Call) -> ExecuteAnswer:
+    """Run a program over what was prepared, from 10,000 of quote currency, with default costs.
+
+    The same request has the same job, which runs again if it has failed or was aborted. At most
+    5 jobs of an account are queued or running at a time.
+    """
+    body: ExecutionBody = call.body
+    prepared, program = await server.in_thread(_parts, server, call)
+    job_id = derived_id(prepared.job_id, program.strategy_id, body.store_signals)
+    request = _Execution(
+        prepared.source_type,
+        prepared.exchange,
+        prepared.instrument,
+        prepared.job_id,
+        program.strategy_id,
+        body.store_signals,
+    )
+    spec = run_spec(prepared, program.source, store_signals=body.store_signals)
+    record = await server.jobs.submit(
+        call.account_id, "execute", [spec], msgspec.to_builtins(request), job_id
+    )
+    return ExecuteAnswer(record.job_id)
+
+
+async def execution(server: Server, call: Call) -> ExecutionAnswer:
+    """How far an execution is, and how it came out.
+
+    The answer waits for its end, 4 seconds at most.
+    """
+    await _execution(server, call)
+    record = await server.jobs.wait(call.account_id, call.path["jobId"], _HELD_SECONDS)
+    request = msgspec.convert(record.request, _Execution)
+    prepared = await server.in_thread(
+        get_preparation, server.store, call.account_id, request.prepare_job_id
+    )
+    results = _results(record, request)
+    if request.store_signals and results.signalCount is not UNSET:
+        is_there = await server.in_thread(_signals(server, record).exists)
+        results = _with_signals(server, record, results, is_there=is_there)
+    return ExecutionAnswer(_state(prepared, record), results)
+
+
+async def cancel(server: Server, call: Call) -> CancelExecutionAnswer:
+    """End an execution, in the middle of its run too; takes effect within a second."""
+    record = await _execution(server, call)
+    await server.jobs.cancel(call.account_id, record.job_id)
+    return CancelExecutionAnswer("cancelling", record.job_id)
+
+
+def _parts(server: Server, call: Call) -> tuple[Preparation, StoredProgram]:
+    """What is to be executed, and on what."""
+    body: ExecutionBody = call.body
+    prepared = found_preparation(server, call, body.prepare_job_id)
+    program = get_program(server.store, call.account_id, body.strategy_id)
+    if program.error is not None:
+        raise InvalidParameter("strategyId", f"does not compile: {program.error}")
+    return prepared, program
+
+
+async def _execution(server: Server, call: Call) -> JobRecord:
+    """The execution that the path names, as of now; raises ``JobNotFound``."""
+    record = await server.jobs.get(call.account_id, call.path["jobId"])
+    if record.origin != "execute":
+        raise job_not_found(record.job_id)
+    request = msgspec.convert(record.request, _Execution)
+    require_path(call, request.exchange, request.source_type, record.job_id)
+    return record
+
+
+def _summary(record: JobRecord) -> RunSummary | None:
+    """Of an execution that is done."""
+    outcome = record.outcomes[0]
+    return outcome.summary if outcome is not None and record.status == "done" else None
+
+
+def _state(prepared: Preparation, record: JobRecord) -> JobStateAnswer:
+    summary = _summary(record)
+    spec = record.specs[0]
+    seen = int(record.progress * ((spec.end_time - spec.start_time) // spec.interval))
+    return JobStateAnswer(
+        context_id(prepared, record.job_id),
+        _STATES[record.status],
+        record.error_message,
+        0,
+        seen if summary is None else summary.candles,
+        optional_time(record.started_at),
+        optional_time(record.finished_at),
+    )
+
+
+def _results(record: JobRecord, request: _Execution) -> ExecutionResults:
+    strategy_id = f"strategy:{record.account_id}:{request.source_type}:{request.strategy_id}"
+    results = ExecutionResults(strategy_id, request.instrument)
+    outcome, summary = record.outcomes[0], _summary(record)
+    if outcome is None or summary is None:
+        return results
+    return msgspec.structs.replace(
+        results,
+        hostName=outcome.host,
+        iops=round(summary.candles / outcome.seconds, 2) if outcome.seconds else UNSET,
+        **_figures(summary),
+    )
+
+
+def _figures(summary: RunSummary) -> dict[str, Any]:
+    metrics = summary.metrics
+    amount = metrics.max_drawdown_amount
+    figures = {
+        "pnlTotal": float(summary.total_pnl),
+        "totalTrades": summary.closed_trades,
+        "winRate": metrics.win_rate,
+        "sharpeRatio": metrics.sharpe_ratio,
+        "sortinoRatio": metrics.sortino_ratio,
+        "cagr": metrics.cagr,
+        "maxDrawdown": None if amount is None else float(amount),
+        "maxDrawdownPercent": metrics.max_drawdown_pct,
+        "signalCount": summary.signals,
+    }
+    return {name: value for name, value in figures.items() if value is not None}
+
+
+def _with_signals(
+    server: Server, record: JobRecord, results: ExecutionResults, *, is_there: bool
+) -> ExecutionResults:
+    if not results.signalCount:
+        return msgspec.structs.replace(results, signalsUpload="Skipped")
+    if not is_there and record.payload_deleted_at is None:
+        return msgspec.structs.replace(results, signalsUpload="Failed")
+    done = msgspec.structs.replace(
+        results, signalsUpload="Done", signalsUploadedAt=optional_time(record.finished_at) or UNSET
+    )
+    if not is_there:
+        return done
+    path = _signals(server, record).relative_to(server.settings.home)
+    return msgspec.structs.replace(done, signalsId=path.as_posix())
+
+
+def _signals(server: Server, record: JobRecord) -> Path:
+    return payload_file(run_directory(server.settings.home, record.job_id, 0), "signals")
+
+
+_JOB = ("NOT_FOUND",)
+
+ROUTES = [
+    Route(
+        "POST", f"{BASE}/execute", execute, "Execute a program", ExecuteAnswer, body=ExecutionBody,
+        status=202, errors=(*_JOB, "STRATEGY_NOT_FOUND", "RATE_LIMITED"), refused_with=400,
+    ),
+    Route(
+        "GET", f"{BASE}/execute/{{jobId}}", execution, "An execution", ExecutionAnswer,
+        errors=_JOB, refused_with=400,
+    ),
+    Route(
+        "DELETE", f"{BASE}/execute/{{jobId}}", cancel, "Cancel an execution",
+        CancelExecutionAnswer, errors=(*_JOB, "INVALID_STATE"), refused_with=400,
+    ),
+]  # fmt: skip

@@ -1,0 +1,254 @@
+"""Preparations: the candles of an instrument and a time, made ready for programs to run on.
+
+The id is a digest of what was asked for and of the import that last changed the candles.
+"""
+
+from typing import Annotated, Literal, get_args
+
+import msgspec
+from msgspec import Meta
+
+from candlestep.api.http.route import Call, Route
+from candlestep.api.jobs.planning import (
+    candles_within,
+    given_span,
+    past_span,
+    require_candles,
+    within_data,
+)
+from candlestep.api.routes.prepare_execute.exchanges import known_exchange
+from candlestep.api.routes.prepare_execute.ids import derived_id
+from candlestep.api.schemas.fields import INTERVAL_SECONDS, INTERVAL_TEXTS, Symbol, Time, one_of
+from candlestep.api.schemas.requests import Body
+from candlestep.api.services import Server
+from candlestep.data.imports.importer import latest_import
+from candlestep.data.market.catalogue import effective_imports
+from candlestep.data.records.jobs import RunSpec, job_not_found
+from candlestep.data.records.preparations import (
+    Preparation,
+    SourceType,
+    get_preparation,
+    put_preparation,
+)
+from candlestep.data.store.database import now
+from candlestep.data.symbols import normalise_symbol
+from candlestep.sandbox import InvalidParameter, format_time, interval_name
+from candlestep.sandbox.clock import HOUR, MINUTE, parse_interval
+from candlestep.sandbox.errors import shown
+from candlestep.sandbox.strategies import PROGRAM_HISTORY
+
+BASE = "/api/v1/backtest/{exchangeId}/{type}"
+STARTING_BALANCE = "10000"
+"""Of every execution, in the instrument's quote currency."""
+
+_OWN_CADENCE = "1s"
+_TYPES: tuple[SourceType, ...] = get_args(SourceType)
+
+StateName = Literal["New", "Started", "Completed", "Aborted", "Failed"]
+TimeOrDate = Annotated[
+    str,
+    Meta(
+        description="ISO 8601, UTC unless it says otherwise; a date is its midnight.",
+        examples=["2024-12-14T00:00:00Z", "2024-12-14", "20241214"],
+        extra_json_schema={
+            "pattern": r"^[0-9]{4}(-[0-9]{2}-[0-9]{2}|[0-9]{4})"
+            r"([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?(Z|[+-][0-9]{2}:?[0-9]{2})?)?$"
+        },
+    ),
+]
+
+
+class PrepareBody(Body, rename={"start": "from", "end": "to"}):
+    instrument: Symbol
+    start: TimeOrDate
+    end: Annotated[
+        TimeOrDate, Meta(description="The last candle is the one that opens at or before it.")
+    ]
+    cadence: Annotated[
+        str | int | None,
+        Meta(
+            description="Interval of the candles that a program sees; `1s` and left out: the data's"
+            " own.",
+            extra_json_schema={"enum": [_OWN_CADENCE, *INTERVAL_TEXTS, *INTERVAL_SECONDS, None]},
+        ),
+    ] = None
+
+
+class PrepareAnswer(msgspec.Struct, frozen=True):
+    jobId: str
+    cadence: Annotated[str, Meta(description="Of the candles as prepared.", examples=["1m"])]
+
+
+class JobStateAnswer(msgspec.Struct, frozen=True):
+    contextId: str
+    status: StateName
+    statusDetail: str | None
+    size: Annotated[int, Meta(description="0: it is not counted beforehand.")]
+    completed: Annotated[
+        int,
+        Meta(
+            description="Whole hours that there are candles of; of an execution, candles that were seen."
+        ),
+    ]
+    startTime: Time | None
+    endTime: Time | None
+
+
+async def prepare(server: Server, call: Call) -> PrepareAnswer:
+    """Prepare the candles of an instrument and a time for programs to be executed on.
+
+    They are ready when this answers. Of the time, that is prepared which there are candles of.
+    """
+    planned = await server.in_thread(_plan_preparation, server, call)
+    await server.jobs.prepare(run_spec(planned))
+    done = msgspec.structs.replace(planned, finished_at=now())
+    await server.in_thread(put_preparation, server.store, done)
+    return PrepareAnswer(done.job_id, interval_name(done.interval))
+
+
+async def preparation(server: Server, call: Call) -> JobStateAnswer:
+    """How far a preparation is."""
+    found = await server.in_thread(found_preparation, server, call, call.path["jobId"])
+    return JobStateAnswer(
+        context_id(found, found.job_id),
+        "Completed",
+        None,
+        0,
+        await server.in_thread(_hours, server, found),
+        format_time(found.started_at),
+        format_time(found.finished_at),
+    )
+
+
+def _hours(server: Server, made: Preparation) -> int:
+    """For how many whole hours there are candles of a preparation."""
+    series = [
+        each
+        for each in server.catalogue.series(made.import_number)
+        if (each.exchange, each.symbol) == (made.exchange, made.symbol)
+    ]
+    return candles_within(series, made.interval, made.start_time, made.end_time) // HOUR
+
+
+def found_preparation(server: Server, call: Call, job_id: str) -> Preparation:
+    """The account's preparation, if it is of the exchange and the type that the path names.
+
+    Raises ``JobNotFound``.
+    """
+    found = get_preparation(server.store, call.account_id, job_id)
+    require_path(call, found.exchange, found.source_type, job_id)
+    return found
+
+
+def require_path(call: Call, exchange: str, source_type: str, job_id: str) -> None:
+    """Raise ``JobNotFound`` unless the path names this exchange and this type."""
+    if (call.path["exchangeId"].lower(), call.path["type"]) != (exchange, source_type):
+        raise job_not_found(job_id)
+
+
+def run_spec(prepared: Preparation, source: str = "", *, store_signals: bool = False) -> RunSpec:
+    """The run of a program on what was prepared; without its source, what loads the candles."""
+    return RunSpec(
+        strategy={"source": source},
+        exchange=prepared.exchange,
+        pairs=[prepared.symbol],
+        start_time=prepared.start_time,
+        end_time=prepared.end_time,
+        interval=prepared.interval,
+        starting_balance=STARTING_BALANCE,
+        config={"currency": prepared.quote},
+        store_signals=store_signals,
+        import_number=prepared.import_number,
+        history=PROGRAM_HISTORY * prepared.interval,
+    )
+
+
+def context_id(prepared: Preparation, job_id: str) -> str:
+    """What a preparation, or a job on it, is called together with all that it is about."""
+    parts = (
+        prepared.source_type,
+        prepared.account_id,
+        prepared.exchange,
+        job_id,
+        prepared.instrument.lower(),
+        str(prepared.import_number),
+    )
+    return ":".join(("jctx", *parts))
+
+
+def _plan_preparation(server: Server, call: Call) -> Preparation:
+    """What is to be prepared, checked against the candles there are."""
+    body: PrepareBody = call.body
+    started_at = now()
+    source_type = _type(call)
+    exchange = known_exchange(server, call.path["exchangeId"])
+    symbol = normalise_symbol(body.instrument, "instrument")
+    start, end = given_span(body.start, body.end, "from", "to")
+    series = server.catalogue.of_symbol(exchange, symbol)
+    there = [each for each in series if each.start <= end and each.end > start]
+    interval = _interval(body.cadence, min((each.interval for each in there), default=MINUTE))
+    span = past_span(body.start, body.end, interval, start_field="from", end_field="to")
+    require_candles(
+        symbol,
+        series,
+        interval,
+        span.first,
+        span.last,
+        field="instrument",
+        when="then",
+        otherwise=f"GET /api/v1/exchange/{exchange}/instruments lists what there is",
+    )
+    span = within_data(span, [series], interval)
+    number = effective_imports(server.store, exchange, [symbol], latest_import(server.store))[
+        symbol
+    ]
+    job_id = derived_id(
+        call.account_id, source_type, exchange, symbol, start, end, interval, number
+    )
+    return Preparation(
+        job_id=job_id,
+        account_id=call.account_id,
+        source_type=source_type,
+        exchange=exchange,
+        symbol=symbol,
+        base=series[0].base,
+        quote=series[0].quote,
+        start_time=span.first,
+        end_time=span.last,
+        interval=interval,
+        import_number=number,
+        started_at=started_at,
+        finished_at=started_at,
+    )
+
+
+def _interval(cadence: str | int | None, own: int) -> int:
+    """Of the candles that a program sees, in ms; ``own`` is that of the data."""
+    if cadence in (None, _OWN_CADENCE):
+        return own
+    interval = parse_interval(cadence, "cadence")
+    if interval < own:
+        raise InvalidParameter(
+            "cadence", f"must be {interval_name(own)} or more: there are no finer candles then"
+        )
+    return interval
+
+
+def _type(call: Call) -> SourceType:
+    name = call.path["type"]
+    source_type = one_of(_TYPES, name)
+    if source_type is None:
+        raise InvalidParameter("type", f"{shown(name)!r} is none of {', '.join(_TYPES)}")
+    return source_type
+
+
+ROUTES = [
+    Route(
+        "POST", f"{BASE}/prepare", prepare, "Prepare candles", PrepareAnswer, body=PrepareBody,
+        status=202, errors=("EXCHANGE_NOT_FOUND", "NO_DATA", "RATE_LIMITED"), refused_with=400,
+    ),
+    Route(
+        "GET", f"{BASE}/prepare/{{jobId}}", preparation, "A preparation", JobStateAnswer,
+        errors=("NOT_FOUND",), refused_with=400,
+    ),
+]  # fmt: skip

@@ -1,0 +1,265 @@
+"""How sessions came out: results, equity curves, trades, and one session beside another."""
+
+from decimal import Decimal
+from typing import Annotated, Any
+
+from msgspec import Meta
+
+from candlestep.api.http.route import Call, Route
+from candlestep.api.routes.stepping.orders import TradesQuery
+from candlestep.api.schemas.fields import money, optional_money
+from candlestep.api.schemas.orders import TradeAnswer, TradesAnswer
+from candlestep.api.schemas.requests import Body
+from candlestep.api.schemas.results import (
+    BestAnswer,
+    CompareAnswer,
+    Comparison,
+    EquityCurveAnswer,
+    FeePeriodAnswer,
+    MetricsAnswer,
+    PairAnswer,
+    ResultsAnswer,
+    ResultsConfig,
+    ResultsSummary,
+    RiskAnswer,
+    SlippageAnswer,
+    SnapshotAnswer,
+)
+from candlestep.api.services import Server
+from candlestep.data.errors import SessionNotFound
+from candlestep.data.records.results import (
+    RANKED,
+    best_session,
+    load_by_pair,
+    load_equity,
+    load_metrics,
+    load_trades,
+)
+from candlestep.data.records.sessions import SessionRecord, get_session
+from candlestep.data.store.database import Store
+from candlestep.sandbox import InvalidParameter, InvalidState, Metrics, format_time, interval_name
+
+_BASE = "/api/v1/backtest"
+_MOST_COMPARED = 100
+_MONEY_METRICS = ("avg_win", "avg_loss", "best_trade", "worst_trade", "expectancy")
+
+
+class EquityQuery(Body):
+    interval: Annotated[int, Meta(ge=1, le=10**9, description="Every so many snapshots.")] = 1
+
+
+class CompareQuery(Body):
+    sessions: Annotated[str, Meta(description="Ids, separated by commas; two at least.")]
+
+
+class BestQuery(Body):
+    metric: Annotated[str, Meta(extra_json_schema={"enum": list(RANKED)})] = "sharpe_ratio"
+
+
+async def results(server: Server, call: Call) -> ResultsAnswer:
+    """Everything about a session that has ended."""
+    return await server.in_thread(_results, server.store, await _ended(server, call))
+
+
+async def equity_curve(server: Server, call: Call) -> EquityCurveAnswer:
+    """Snapshots of equity: at the start, every 60 steps, at fills and at the end."""
+    record = await _ended(server, call)
+    return await server.in_thread(_equity_curve, server.store, record, call.query.interval)
+
+
+async def trades(server: Server, call: Call) -> TradesAnswer:
+    """The trades of a session that has ended, oldest first."""
+    record = await _ended(server, call)
+    return await server.in_thread(_trades, server.store, record, call.query)
+
+
+async def compare(server: Server, call: Call) -> CompareAnswer:
+    """Sessions that have ended, side by side, and which did best."""
+    query: CompareQuery = call.query
+    ids = [part.strip() for part in query.sessions.split(",") if part.strip()]
+    if not 2 <= len(set(ids)) <= _MOST_COMPARED:
+        raise InvalidParameter(
+            "sessions", f"name 2 to {_MOST_COMPARED} different sessions, separated by commas"
+        )
+    return await server.in_thread(_compare, server.store, call.account_id, list(dict.fromkeys(ids)))
+
+
+async def best(server: Server, call: Call) -> BestAnswer:
+    """The completed session in which a metric is best; of drawdowns and losses, the lowest."""
+    query: BestQuery = call.query
+    found = await server.in_thread(best_session, server.store, call.account_id, query.metric)
+    if found is None:
+        raise SessionNotFound(f"no session has completed with a {query.metric}")
+    value = money(found.value) if isinstance(found.value, Decimal) else found.value
+    return BestAnswer(found.session_id, found.strategy_label, query.metric, value)
+
+
+async def _ended(server: Server, call: Call) -> SessionRecord:
+    record = await server.hub.record(call.account_id, call.path["session_id"])
+    if record.status not in ("completed", "cancelled"):
+        raise InvalidState(
+            f"the session is {record.status}; it has results when it is completed or cancelled",
+            status=record.status,
+        )
+    return record
+
+
+def _results(store: Store, record: SessionRecord) -> ResultsAnswer:
+    metrics = _metrics(store, record)
+    pairs = load_by_pair(store, record.account_id, record.session_id)
+    config = record.config
+    return ResultsAnswer(
+        record.session_id,
+        record.status,
+        ResultsConfig(
+            start_time=format_time(record.start_time),
+            end_time=format_time(record.end_time),
+            starting_balance=money(record.starting_balance),
+            strategy_label=record.strategy_label,
+            candle_interval=interval_name(record.interval),
+            agent_id=record.agent_id,
+            pairs=record.pairs,
+            exchange=record.exchange,
+            import_number=record.import_number,
+            fee_rate=config.get("fee_rate"),
+            fee_model=config.get("fee_model"),
+            fee_bps=config.get("fee_bps"),
+            fee_schedule=_fee_schedule(config),
+            slippage=SlippageAnswer(**config["slippage"]),
+            trigger=config["trigger"],
+            liquidate_at_end=config["liquidate_at_end"],
+            risk_profile=RiskAnswer.of(record.risk_profile),
+        ),
+        _summary(record),
+        metrics_answer(metrics),
+        [PairAnswer(p.symbol, p.trades, p.win_rate, money(p.net_pnl)) for p in pairs],
+    )
+
+
+def _fee_schedule(config: dict[str, Any]) -> list[FeePeriodAnswer] | None:
+    entries = config.get("fee_schedule")
+    return None if entries is None else [FeePeriodAnswer.of(entry) for entry in entries]
+
+
+def _equity_curve(store: Store, record: SessionRecord, every: int) -> EquityCurveAnswer:
+    snapshots = load_equity(store, record.account_id, record.session_id, every)
+    found = [SnapshotAnswer.of(snapshot) for snapshot in snapshots]
+    return EquityCurveAnswer(record.session_id, every, found)
+
+
+def _trades(store: Store, record: SessionRecord, query: TradesQuery) -> TradesAnswer:
+    fills, total = load_trades(
+        store, record.account_id, record.session_id, query.limit, query.offset
+    )
+    return TradesAnswer([TradeAnswer.of(fill) for fill in fills], len(fills), total)
+
+
+def _summary(record: SessionRecord) -> ResultsSummary:
+    assert record.final_equity is not None
+    assert record.total_pnl is not None
+    assert record.roi_pct is not None
+    assert record.total_trades is not None
+    assert record.total_fees is not None
+    return ResultsSummary(
+        money(record.final_equity),
+        money(record.total_pnl),
+        money(record.roi_pct),
+        record.total_trades,
+        money(record.total_fees),
+    )
+
+
+def metrics_answer(metrics: Metrics) -> MetricsAnswer:
+    """The metrics as they are answered: amounts of money as text."""
+    names = MetricsAnswer.__struct_fields__
+    values: dict[str, Any] = {name: getattr(metrics, name) for name in names}
+    for name in _MONEY_METRICS:
+        values[name] = optional_money(values[name])
+    return MetricsAnswer(**values)
+
+
+def _metrics(store: Store, record: SessionRecord) -> Metrics:
+    metrics = load_metrics(store, record.account_id, record.session_id)
+    assert metrics is not None, "they are saved with the session's end"
+    return metrics
+
+
+def _compare(store: Store, account_id: str, ids: list[str]) -> CompareAnswer:
+    found = []
+    for session_id in ids:
+        record = get_session(store, account_id, session_id)
+        if record.status not in ("completed", "cancelled"):
+            raise InvalidState(
+                f"session {session_id} is {record.status}; only sessions that have ended can be"
+                " compared",
+                session_id=session_id,
+                status=record.status,
+            )
+        found.append(_comparison(record, _metrics(store, record)))
+    by_roi = max(found, key=lambda each: each.roi_pct)
+    by_drawdown = min(found, key=lambda each: each.max_drawdown_pct)
+    with_sharpe = [each for each in found if each.sharpe_ratio is not None]
+    by_sharpe = max(with_sharpe, key=lambda each: each.sharpe_ratio or 0.0, default=None)
+    winners = {"ROI": by_roi, "Sharpe ratio": by_sharpe, "drawdown": by_drawdown}
+    return CompareAnswer(
+        found,
+        by_roi.session_id,
+        None if by_sharpe is None else by_sharpe.session_id,
+        by_drawdown.session_id,
+        _recommendation({name: each for name, each in winners.items() if each is not None}),
+    )
+
+
+def _comparison(record: SessionRecord, metrics: Metrics) -> Comparison:
+    summary = _summary(record)
+    return Comparison(
+        record.session_id,
+        record.strategy_label,
+        float(summary.roi_pct),
+        metrics.sharpe_ratio,
+        metrics.sortino_ratio,
+        metrics.max_drawdown_pct,
+        metrics.win_rate,
+        metrics.profit_factor,
+        summary.total_trades,
+        summary.final_equity,
+    )
+
+
+def _recommendation(winners: dict[str, Comparison]) -> str:
+    """Which session did best, in words, given the winner of each figure."""
+
+    def named(each: Comparison) -> str:
+        return each.session_id + (f" ({each.strategy_label})" if each.strategy_label else "")
+
+    won: dict[str, list[str]] = {}
+    for figure, each in winners.items():
+        won.setdefault(named(each), []).append(figure)
+    if len(won) == 1:
+        return f"{next(iter(won))} outperforms on all key metrics"
+    return "; ".join(f"{name} has the best {' and '.join(won[name])}" for name in won)
+
+
+_ENDED = ("SESSION_NOT_FOUND", "INVALID_STATE")
+
+ROUTES = [
+    Route(
+        "GET", f"{_BASE}/{{session_id}}/results", results, "Results", ResultsAnswer, errors=_ENDED
+    ),
+    Route(
+        "GET", f"{_BASE}/{{session_id}}/results/equity-curve", equity_curve, "Equity curve",
+        EquityCurveAnswer, query=EquityQuery, errors=_ENDED,
+    ),
+    Route(
+        "GET", f"{_BASE}/{{session_id}}/results/trades", trades, "Trades", TradesAnswer,
+        query=TradesQuery, errors=_ENDED,
+    ),
+    Route(
+        "GET", f"{_BASE}/compare", compare, "Compare sessions", CompareAnswer,
+        query=CompareQuery, errors=_ENDED,
+    ),
+    Route(
+        "GET", f"{_BASE}/best", best, "The best session by a metric", BestAnswer,
+        query=BestQuery, errors=("SESSION_NOT_FOUND",),
+    ),
+]  # fmt: skip

@@ -1,0 +1,75 @@
+"""The account of a session as it is answered: positions, portfolio, balances."""
+
+import msgspec
+
+from candlestep.api.schemas.fields import Money, money
+from candlestep.sandbox import Balance, Portfolio, Position
+
+
+class PositionAnswer(msgspec.Struct, frozen=True):
+    symbol: str
+    quantity: Money
+    avg_entry_price: Money
+    cost_basis: Money
+    current_price: Money
+    market_value: Money
+    unrealized_pnl: Money
+    realized_pnl: Money
+
+    @classmethod
+    def of(cls, position: Position) -> "PositionAnswer":
+        return cls(
+            position.symbol,
+            money(position.quantity),
+            money(position.avg_entry_price),
+            money(position.cost_basis),
+            money(position.current_price),
+            money(position.market_value),
+            money(position.unrealized_pnl),
+            money(position.realized_pnl),
+        )
+
+
+class PositionsAnswer(msgspec.Struct, frozen=True):
+    positions: list[PositionAnswer]
+
+
+class PortfolioAnswer(msgspec.Struct, frozen=True):
+    total_equity: Money
+    available_cash: Money
+    locked_cash: Money
+    position_value: Money
+    unrealized_pnl: Money
+    realized_pnl: Money
+    starting_balance: Money
+    positions: list[PositionAnswer]
+
+    @classmethod
+    def of(cls, portfolio: Portfolio) -> "PortfolioAnswer":
+        return cls(
+            money(portfolio.total_equity),
+            money(portfolio.available_cash),
+            money(portfolio.locked_cash),
+            money(portfolio.position_value),
+            money(portfolio.unrealized_pnl),
+            money(portfolio.realized_pnl),
+            money(portfolio.starting_balance),
+            [PositionAnswer.of(position) for position in portfolio.positions],
+        )
+
+
+class BalanceAnswer(msgspec.Struct, frozen=True):
+    asset: str
+    available: Money
+    locked: Money
+    total: Money
+
+    @classmethod
+    def of(cls, balance: Balance) -> "BalanceAnswer":
+        return cls(
+            balance.asset, money(balance.available), money(balance.locked), money(balance.total)
+        )
+
+
+class BalancesAnswer(msgspec.Struct, frozen=True):
+    balances: list[BalanceAnswer]

@@ -1,0 +1,115 @@
+"""Kinds of fields that requests and answers share, and how amounts and times are written."""
+
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Annotated, Any, TypeVar
+
+from msgspec import Meta
+
+from candlestep.data.records.sessions import SessionStatus
+from candlestep.sandbox import format_time
+from candlestep.sandbox.clock import INTERVALS
+
+Choice = TypeVar("Choice")
+
+Money = Annotated[
+    str, Meta(pattern=r"^-?\d+\.\d{2,}$", examples=["10000.00"], description="A decimal number.")
+]
+Decimals = Annotated[str, Meta(pattern=r"^\d+(\.\d+)?$", examples=["0.001"])]
+Time = Annotated[
+    str,
+    Meta(
+        pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z$",
+        examples=["2025-06-01T00:00:00Z"],
+        description="ISO 8601, UTC.",
+    ),
+]
+NUMBER_PATTERN = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?$"
+SYMBOL_PATTERN = "^([A-Za-z0-9]{2,40}|[A-Za-z0-9]{1,20}[/_-][A-Za-z0-9]{1,20})$"
+EXCHANGE_PATTERN = "^[A-Za-z0-9][A-Za-z0-9_.-]{0,31}$"
+_TIME_PATTERN = (
+    r"^[0-9]{4}-[0-9]{2}-[0-9]{2}"
+    r"([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?(Z|[+-][0-9]{2}:?[0-9]{2})?)?$"
+)
+
+
+def number_given(example: Any, **bounds: Any) -> Meta:
+    """How a number that is received is described; what it may be is checked by who uses it."""
+    schema = {"type": ["string", "number"], "pattern": NUMBER_PATTERN, "examples": [example]}
+    return Meta(
+        description="A decimal number, as a JSON number or a string.",
+        extra_json_schema=schema | bounds,
+    )
+
+
+Positive = Annotated[Any, number_given("0.1", exclusiveMinimum=0, maximum=10**16)]
+Fraction = Annotated[Any, number_given("0.001", minimum=0, maximum=1)]
+Percent = Annotated[Any, number_given(10, minimum=0, maximum=100)]
+BasisPoints = Annotated[Any, number_given(5, minimum=0, maximum=5000)]
+TimeGiven = Annotated[
+    str,
+    Meta(
+        description="ISO 8601; UTC unless it says otherwise.",
+        examples=["2025-06-01T00:00:00Z"],
+        extra_json_schema={"pattern": _TIME_PATTERN},
+    ),
+]
+ExchangeGiven = Annotated[
+    str,
+    Meta(
+        max_length=200,
+        description="Whose candles, such as `binance`.",
+        extra_json_schema={"pattern": EXCHANGE_PATTERN},
+    ),
+]
+Symbol = Annotated[
+    str,
+    Meta(
+        description="Such as `BTCUSDT`; `btc-usdt` and `BTC/USDT` are the same.",
+        max_length=200,
+        examples=["BTCUSDT"],
+        extra_json_schema={"pattern": SYMBOL_PATTERN},
+    ),
+]
+INTERVAL_SECONDS = [length // 1000 for length in INTERVALS.values()]
+INTERVAL_TEXTS = [*INTERVALS, *map(str, INTERVAL_SECONDS)]
+"""What an interval may be as text: its name, or seconds."""
+IntervalGiven = Annotated[
+    str | int, Meta(extra_json_schema={"enum": [*INTERVAL_TEXTS, *INTERVAL_SECONDS]})
+]
+Status = SessionStatus
+Name = Annotated[str, Meta(max_length=200)]
+
+
+def one_of(choices: Iterable[Choice], given: str) -> Choice | None:
+    """The one of ``choices`` that is ``given``; None if it is none of them."""
+    return next((each for each in choices if each == given), None)
+
+
+def money(amount: Decimal) -> str:
+    """An amount as text: all its digits, at least two decimals, no exponent.
+
+    >>> money(Decimal("67500.30000000")), money(Decimal("1E+2"))
+    ('67500.30', '100.00')
+    """
+    text = str(amount)
+    if text[-3:-2] == ".":
+        return text
+    if not amount:
+        return "0.00"
+    if "E" in text:
+        text = f"{amount:f}"
+    if "." not in text:
+        return text + ".00"
+    text = text.rstrip("0")
+    return text + "00" if text[-1] == "." else text + "0" if text[-2] == "." else text
+
+
+def optional_money(amount: Decimal | None) -> str | None:
+    """``money``, or None."""
+    return None if amount is None else money(amount)
+
+
+def optional_time(time: int | None) -> str | None:
+    """``format_time``, or None."""
+    return None if time is None else format_time(time)

@@ -1,0 +1,115 @@
+"""Orders and trades as they are answered."""
+
+from decimal import Decimal
+from typing import Literal
+
+import msgspec
+
+from candlestep.api.schemas.fields import Money, Time, money, optional_money, optional_time
+from candlestep.sandbox import Fill, Order, format_time
+
+
+class OrderAnswer(msgspec.Struct, frozen=True):
+    id: int
+    order_id: int
+    client_order_id: str | None
+    oco_group: str | None
+    status: Literal["pending", "filled", "cancelled", "rejected", "expired"]
+    reason: str | None
+    symbol: str
+    side: Literal["buy", "sell"]
+    type: Literal["market", "limit", "stop_loss", "take_profit"]
+    quantity: Money
+    price: Money | None
+    trigger_price: Money | None
+    executed_price: Money | None
+    executed_qty: Money | None
+    fee: Money | None
+    slippage_pct: Money | None
+    realized_pnl: Money | None
+    created_at: Time
+    filled_at: Time | None
+    closed_at: Time | None
+    expires_at: Time | None
+
+    @classmethod
+    def of(cls, order: Order) -> "OrderAnswer":
+        fill = order.fill
+        return cls(
+            id=order.id,
+            order_id=order.id,
+            client_order_id=order.client_order_id,
+            oco_group=order.oco_group,
+            status=order.status,
+            reason=order.reason,
+            symbol=order.symbol,
+            side=order.side,
+            type=order.type,
+            quantity=money(order.quantity),
+            price=optional_money(order.price),
+            trigger_price=optional_money(order.trigger_price),
+            executed_price=None if fill is None else money(fill.price),
+            executed_qty=None if fill is None else money(fill.quantity),
+            fee=None if fill is None else money(fill.fee),
+            slippage_pct=None if fill is None else percent(fill.slippage),
+            realized_pnl=None if fill is None else optional_money(fill.realized_pnl),
+            created_at=format_time(order.created_at),
+            filled_at=optional_time(order.filled_at),
+            closed_at=optional_time(order.closed_at),
+            expires_at=optional_time(order.expires_at),
+        )
+
+
+class OrdersAnswer(msgspec.Struct, frozen=True):
+    orders: list[OrderAnswer]
+    count: int
+    total: int
+
+
+class CancelOrderAnswer(msgspec.Struct, frozen=True):
+    order_id: int
+    status: Literal["cancelled"]
+    cancelled: bool
+
+
+class TradeAnswer(msgspec.Struct, frozen=True):
+    id: int
+    order_id: int
+    symbol: str
+    side: Literal["buy", "sell"]
+    type: Literal["market", "limit", "stop_loss", "take_profit"]
+    quantity: Money
+    price: Money
+    quote_amount: Money
+    fee: Money
+    slippage_pct: Money
+    realized_pnl: Money | None
+    simulated_at: Time
+
+    @classmethod
+    def of(cls, fill: Fill) -> "TradeAnswer":
+        return cls(
+            fill.id,
+            fill.order_id,
+            fill.symbol,
+            fill.side,
+            fill.type,
+            money(fill.quantity),
+            money(fill.price),
+            money(fill.quote_amount),
+            money(fill.fee),
+            percent(fill.slippage),
+            optional_money(fill.realized_pnl),
+            format_time(fill.time),
+        )
+
+
+class TradesAnswer(msgspec.Struct, frozen=True):
+    trades: list[TradeAnswer]
+    count: int
+    total: int
+
+
+def percent(fraction: Decimal) -> str:
+    """A fraction as text in percent: 0.0001 is ``0.01``."""
+    return money(fraction.scaleb(2))

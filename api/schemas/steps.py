@@ -1,0 +1,102 @@
+"""Steps as they are answered, thousands a second: what has not changed is not written again."""
+
+from decimal import Decimal
+
+import msgspec
+
+from candlestep.api.schemas.account import PortfolioAnswer, PositionAnswer
+from candlestep.api.schemas.fields import Money, Time, money
+from candlestep.api.schemas.orders import OrderAnswer
+from candlestep.api.schemas.sessions import progress
+from candlestep.sandbox import Holding, Portfolio, Position, Step, format_time
+
+
+class StepAnswer(msgspec.Struct, frozen=True):
+    virtual_time: Time
+    step: int
+    total_steps: int
+    progress_pct: Money
+    prices: dict[str, Money]
+    orders_filled: list[OrderAnswer]
+    orders_closed: list[OrderAnswer]
+    portfolio: PortfolioAnswer
+    is_complete: bool
+    remaining_steps: int
+
+
+class FastAnswer(StepAnswer, frozen=True):
+    steps_executed: int
+
+
+class StepTexts:
+    """Writes the steps of one session; what is as it was at the last step is not written again."""
+
+    def __init__(self) -> None:
+        self._cash: tuple[Decimal | None, ...] = (None, None, None, None)
+        self._cash_texts: tuple[str, ...] = ()
+        self._holdings: dict[str, tuple[Holding, tuple[str, str, str, str]]] = {}
+
+    def answer(self, step: Step) -> StepAnswer:
+        """The answer that tells of ``step``."""
+        prices = {symbol: money(price) for symbol, price in step.prices.items()}
+        return StepAnswer(
+            format_time(step.time),
+            step.step,
+            step.total_steps,
+            progress(step.step, step.total_steps),
+            prices,
+            [OrderAnswer.of(order) for order in step.orders_filled],
+            [OrderAnswer.of(order) for order in step.orders_closed],
+            self._portfolio(step.portfolio, prices),
+            step.is_complete,
+            step.total_steps - step.step,
+        )
+
+    def _portfolio(self, portfolio: Portfolio, prices: dict[str, str]) -> PortfolioAnswer:
+        available, locked, realized, starting = self._cash
+        if (
+            portfolio.available_cash is not available
+            or portfolio.locked_cash is not locked
+            or portfolio.realized_pnl is not realized
+            or portfolio.starting_balance is not starting
+        ):
+            self._cash = cash = (
+                portfolio.available_cash,
+                portfolio.locked_cash,
+                portfolio.realized_pnl,
+                portfolio.starting_balance,
+            )
+            self._cash_texts = tuple(map(money, cash))
+        available_text, locked_text, realized_text, starting_text = self._cash_texts
+        return PortfolioAnswer(
+            money(portfolio.total_equity),
+            available_text,
+            locked_text,
+            money(portfolio.position_value),
+            money(portfolio.unrealized_pnl),
+            realized_text,
+            starting_text,
+            [
+                self._position(holding, position, prices[holding.symbol])
+                for holding, position in zip(portfolio.holdings, portfolio.positions, strict=True)
+            ],
+        )
+
+    def _position(self, holding: Holding, position: Position, price: str) -> PositionAnswer:
+        kept = self._holdings.get(holding.symbol)
+        if kept is None or kept[0] is not holding:
+            amounts = (position.quantity, position.avg_entry_price, position.cost_basis)
+            quantity, entry, basis = map(money, amounts)
+            kept = (holding, (quantity, entry, basis, money(position.realized_pnl)))
+            self._holdings[holding.symbol] = kept
+        quantity, entry, basis, realized = kept[1]
+        return PositionAnswer(
+            holding.symbol,
+            quantity,
+            entry,
+            basis,
+            price,
+            money(position.market_value),
+            money(position.unrealized_pnl),
+            realized,
+        )

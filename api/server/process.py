@@ -1,0 +1,201 @@
+"""Running the server: the home is its own while it runs, and what runs is saved when it ends."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+import structlog
+import uvicorn
+import uvloop
+
+from candlestep.api.admin.running_server import FILE_NAME, RunningServer
+from candlestep.api.http.auth import Gate
+from candlestep.api.server.app import App
+from candlestep.api.server.uvicorn_protocol import OneWriteProtocol
+from candlestep.api.services import Server
+from candlestep.api.settings import Settings
+from candlestep.data.store.database import Store
+from candlestep.sandbox import InvalidState, SandboxError
+
+_MOST_FILES = 65_536
+_SECONDS_TO_FINISH = 5
+"""What a request that is being made or answered gets when the server is told to stop."""
+_SECONDS_TO_WARM_UP = 1
+"""After which workers are started if there was no job before: the server's own start is not held up."""
+
+_log = structlog.get_logger()
+
+
+class AddressRefused(SandboxError):
+    """The server cannot listen where it was told to."""
+
+    code = "INVALID_PARAMETER"
+
+
+def serve(settings: Settings) -> None:
+    """Serve until told to stop; prints its URL when it is ready.
+
+    Raises ``StoreLocked`` if another server runs on the home, ``InvalidState`` on an address that
+    others can reach while there is no key, and ``AddressRefused``.
+    """
+    configure_logs()
+    try:
+        with closing(Store.open(settings.home)) as store:
+            gate = Gate(store)
+            if gate.is_open and not settings.is_loopback:
+                raise InvalidState(
+                    f"there is no API key, and {settings.host} can be reached by others: make a key"
+                    " with `candlestep keys create NAME`, or serve on 127.0.0.1"
+                )
+            with _listening(settings) as listener:
+                uvloop.run(_run(settings, store, gate, listener))
+    finally:
+        # What the loggers hold outlives DuckDB's module, which would complain of it at the exit.
+        logging.getLogger("uvicorn").handlers.clear()
+
+
+def configure_logs() -> None:
+    """One line an event on standard error: JSON unless a person is watching."""
+    renderer = (
+        structlog.dev.ConsoleRenderer()
+        if sys.stderr.isatty()
+        else structlog.processors.JSONRenderer()
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        logger_factory=structlog.PrintLoggerFactory(_UnfailingStderr()),  # type: ignore[arg-type]
+    )
+    logging.getLogger("uvicorn").handlers = [_Forward(logging.WARNING)]
+
+
+class _UnfailingStderr:
+    """A log that cannot be written, for a disk that is full say, must not stop what is logged."""
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.flush()
+
+
+class _Forward(logging.Handler):
+    """What uvicorn has to say, as lines of our log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _log.log(record.levelno, "uvicorn", says=record.getMessage(), exc_info=record.exc_info)
+
+
+class _Uvicorn(uvicorn.Server):
+    """Leaves signals to us: uvicorn would raise them again before all is saved."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def _run(settings: Settings, store: Store, gate: Gate, listener: socket.socket) -> None:
+    server = Server(settings, store, gate, _most_files())
+    await server.recover()
+    url = _url(listener)
+    config = uvicorn.Config(
+        App(server),
+        http=OneWriteProtocol,
+        lifespan="off",
+        proxy_headers=False,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        ws="none",
+        timeout_graceful_shutdown=_SECONDS_TO_FINISH,
+    )
+    uvicorn_server = _Uvicorn(config)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, lambda: setattr(uvicorn_server, "should_exit", True))
+    serving = asyncio.create_task(uvicorn_server.serve(sockets=[listener]))
+    with _announced(settings.home, url, gate.command_token):
+        while not uvicorn_server.started and not serving.done():
+            await asyncio.sleep(0.005)
+        _greet(url, gate)
+        warming = loop.call_later(_SECONDS_TO_WARM_UP, server.jobs.warm_up)
+        try:
+            await serving
+        finally:
+            warming.cancel()
+            await server.close()
+
+
+def _most_files() -> int:
+    """How many files this process may have open, which is made as many as it may be."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    return wanted if soft == resource.RLIM_INFINITY else soft
+
+
+def _greet(url: str, gate: Gate) -> None:
+    print(f"Candlestep serves {url} (API: {url}/docs)", flush=True)
+    if gate.is_open:
+        print(
+            "There is no API key, so anyone on this machine may use it;"
+            " `candlestep keys create NAME` closes it.",
+            flush=True,
+        )
+
+
+@contextlib.contextmanager
+def _announced(home: Path, url: str, token: str) -> Iterator[None]:
+    """Tell the command line, through a file in the home that only this user can read."""
+    path = home / FILE_NAME
+    temporary = path.with_suffix(".new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(msgspec.json.encode(RunningServer(os.getpid(), url, token)))
+    temporary.replace(path)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _listening(settings: Settings) -> Iterator[socket.socket]:
+    """A listening socket on the host and port of ``settings``."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(2048)
+    except OSError as error:
+        raise AddressRefused(
+            f"cannot listen on {settings.host} port {settings.port}: {error.strerror};"
+            " choose another with --port (0 takes any that is free)"
+        ) from None
+    with listener:
+        yield listener
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,87 @@
+"""uvicorn's HTTP protocol: answers in one system call, bounded heads, errors of our shape."""
+
+import asyncio
+import secrets
+from typing import Any, ClassVar
+
+import msgspec
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from candlestep.api.errors import InvalidRequest, error_body
+
+_MOST_HEAD_BYTES = 64 * 1024
+"""Of a request line and its headers that are still incomplete."""
+
+
+class StrictProtocol(HttpToolsProtocol):
+    """uvicorn keeps as many headers as are sent, and answers what is no HTTP with plain text."""
+
+    _head_bytes = 0
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.cycle is not None and self.cycle.scope is self.scope:
+            self._head_bytes = 0
+            return
+        self._head_bytes += len(data)
+        if self._head_bytes > _MOST_HEAD_BYTES and not self.transport.is_closing():
+            self.send_400_response("the headers are too long")
+
+    def send_400_response(self, msg: str) -> None:
+        request_id = f"req_{secrets.token_hex(7)}"
+        body = msgspec.json.encode(error_body(InvalidRequest(msg), request_id))
+        self.transport.write(
+            b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"
+            b"content-length: %d\r\nx-request-id: %s\r\nconnection: close\r\n\r\n%s"
+            % (len(body), request_id.encode(), body)
+        )
+        self.transport.close()
+
+
+class OneWriteProtocol(StrictProtocol):
+    """uvicorn writes the head and the body of an answer one by one, and each costs as much as the
+    rest of a step. Here what is written in one turn of the event loop leaves together.
+    """
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        joined = _JoinedWrites(transport, self.loop)
+        super().connection_made(joined)  # type: ignore[arg-type]
+
+
+class _JoinedWrites:
+    """A transport that waits for the end of the event loop's turn before it writes."""
+
+    _unwritten: ClassVar["list[_JoinedWrites]"] = []
+    """Of all connections of the process: one call at the end of the turn writes for all."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._call_soon = loop.call_soon
+        self._parts: list[bytes] = []
+        # Asked for at every request: not by way of __getattr__.
+        self.is_closing = transport.is_closing
+
+    def write(self, data: bytes) -> None:
+        if not self._parts:
+            if not self._unwritten:
+                self._call_soon(self._write_all)
+            self._unwritten.append(self)
+        self._parts.append(data)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def _flush(self) -> None:
+        if self._parts:
+            self._transport.write(b"".join(self._parts))
+            self._parts.clear()
+
+    @classmethod
+    def _write_all(cls) -> None:
+        for each in cls._unwritten:
+            each._flush()
+        cls._unwritten.clear()

@@ -1,0 +1,73 @@
+"""What every handler works with, made once when the server starts."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+from candlestep.api.http.auth import Gate
+from candlestep.api.http.request_metrics import Counters
+from candlestep.api.http.route import Call
+from candlestep.api.jobs.job_queue import job_queue
+from candlestep.api.sessions.host import Hub
+from candlestep.api.sessions.hosted_session import Live
+from candlestep.api.settings import Settings
+from candlestep.api.threads import Threads
+from candlestep.data.market.candle_cache import CandleCache
+from candlestep.data.market.catalogue import Catalogue
+from candlestep.data.store.database import Store
+
+Result = TypeVar("Result")
+
+
+class Server:
+    """What handlers work with: the settings, the store and what is known of it, the sessions."""
+
+    def __init__(self, settings: Settings, store: Store, gate: Gate, most_files: int) -> None:
+        """``most_files``: how many files this process may have open."""
+        self.settings = settings
+        self.store = store
+        self.gate = gate
+        self.catalogue = Catalogue(store)
+        self.threads = Threads()
+        self.cache = CandleCache(store, settings.memory_budget)
+        self.hub = Hub(settings, store, self.cache, self.threads, most_files)
+        self.jobs = job_queue(
+            settings,
+            store,
+            self.cache,
+            self.threads.run,
+            partial(self.hub.memory.with_room, self.threads.run_loading),
+        )
+        self.counters = Counters()
+        self.executing: set[str] = set()
+        """The ids of backtests whose execution is being queued right now."""
+
+    async def live(self, call: Call) -> Live:
+        """The session that the call's path names; raises as ``SessionMemory.find`` does."""
+        memory, session_id = self.hub.memory, call.path["session_id"]
+        live = memory.get(call.account_id, session_id)
+        return live or await memory.find(call.account_id, session_id)
+
+    async def in_thread(self, work: Callable[..., Result], *args: Any, **kwargs: Any) -> Result:
+        """Do work that blocks for milliseconds off the event loop."""
+        return await self.threads.run(work, *args, **kwargs)
+
+    async def recover(self) -> None:
+        """Take up what an earlier process left."""
+        await self.hub.recover()
+        await self.jobs.recover()
+
+    async def close(self) -> None:
+        """Put everything aside, to be taken up again."""
+        await self.jobs.close()
+        await self.hub.close()
+        self.threads.close()
+
+    @property
+    def gauges(self) -> dict[str, int]:
+        """How much there is of what, by name."""
+        return {
+            "open_sessions": self.hub.memory.open_sessions,
+            "sessions_in_memory": len(self.hub.memory.running),
+            "candle_bytes": self.cache.bytes_in_memory(),
+        }

@@ -1,0 +1,239 @@
+"""Sessions from and to disk: started, rebuilt from their journals, forked, saved. All of it blocks.
+
+A session's journal is written first, then the store: of a session that the store calls running
+there is always a journal, and its journal knows how far it is.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import msgspec
+import structlog
+
+from candlestep.api.sessions.hosted_session import Live
+from candlestep.api.sessions.idempotency import Asked, Keys
+from candlestep.api.sessions.player import Player
+from candlestep.api.sessions.recovery import rebuilt, start_record
+from candlestep.data.errors import StorageUnavailable
+from candlestep.data.imports.importer import latest_import
+from candlestep.data.journal.journal import Journal, JournalDamaged, Journals
+from candlestep.data.journal.recording import (
+    ForkRecord,
+    Origin,
+    Recording,
+    Start,
+    compacted,
+    encoded,
+    without_keys,
+)
+from candlestep.data.market.candle_cache import LOOK_BACK, CandleCache
+from candlestep.data.market.catalogue import effective_imports
+from candlestep.data.records.results import save_results
+from candlestep.data.records.sessions import (
+    SessionRecord,
+    fork_session,
+    get_session,
+    missing_sessions,
+    running_sessions,
+    save_failure,
+    save_progress,
+    save_start,
+)
+from candlestep.data.store.database import Store
+from candlestep.sandbox import Market, RiskProfile, Session, SessionConfig
+from candlestep.sandbox.errors import NoPrice
+
+log = structlog.get_logger()
+
+
+class Unfinished(NamedTuple):
+    """What an earlier process left: how many sessions run, and which have ended unsaved."""
+
+    running: int
+    to_save: list[SessionRecord]
+
+
+class SessionStorage:
+    """The store, the candles and the journals of a home, as sessions need them."""
+
+    def __init__(self, store: Store, cache: CandleCache, journals: Journals) -> None:
+        self._store = store
+        self._cache = cache
+        self._journals = journals
+
+    def record(self, account_id: str, session_id: str) -> SessionRecord:
+        """What is stored of the account's session; raises ``SessionNotFound``."""
+        return get_session(self._store, account_id, session_id)
+
+    def start(self, record: SessionRecord, asked: Asked | None) -> Live:
+        """Load the market as it is now, and begin the journal.
+
+        Raises ``NoPrice`` if no pair has candles, and what the memory budget refuses.
+        """
+        number = latest_import(self._store)
+        market = self._market(record, number)
+        player = Player(Session(session_config(record), market))
+        pinned = msgspec.structs.replace(record, import_number=number)
+        journal = self._journals.create(start_record(pinned, player.session, LOOK_BACK, asked))
+        with self._store.transaction():
+            if latest_import(self._store) != number:
+                # What has been superseded since it was loaded may have been pruned too.
+                effective_imports(self._store, record.exchange, record.pairs, number)
+            started = save_start(self._store, record.account_id, record.session_id, number)
+        return Live(started, player, journal, Keys(), asked)
+
+    def load(self, record: SessionRecord) -> Live:
+        """A session as its journal records it, whether it runs or has ended.
+
+        Raises ``JournalDamaged``, ``CandlesDiffer`` or ``Diverged`` if it cannot be what it was,
+        ``StorageUnavailable``, and what the memory budget refuses.
+        """
+        try:
+            recording = self._journals.read(record.session_id)
+        except FileNotFoundError:
+            path = self._journals.path(record.session_id)
+            raise JournalDamaged(f"its journal {path.name} is missing") from None
+        number = 0 if record.import_number is None else record.import_number
+        live = reloaded(record, recording, self._market(record, number))
+        if record.status == "running":
+            live.journal = self._journals.open(record.session_id)
+        return live
+
+    def put_aside(self, journals: Iterable[tuple[Journal | None, Keys]]) -> None:
+        """Compact the journals of sessions that leave memory."""
+        for journal, keys in journals:
+            compact(journal, keys)
+
+    def save(self, live: Live) -> None:
+        """Save a session that has ended; it may be tried again.
+
+        Raises ``InvalidParameter`` if its numbers are too large to be saved.
+        """
+        session, record = live.session, live.record
+        save_results(
+            self._store,
+            record.account_id,
+            record.session_id,
+            results=session.results(),
+            current_step=session.step_number,
+            fills=session.fills,
+            equity=session.snapshots(),
+        )
+        live.record = get_session(self._store, record.account_id, record.session_id)
+        compact(live.journal, live.keys)
+
+    def fail(self, record: SessionRecord, error: str) -> SessionRecord:
+        """Give up a session that can neither go on nor be saved, and note why."""
+        names = (record.account_id, record.session_id)
+        save_failure(self._store, *names, error)
+        return get_session(self._store, *names)
+
+    def fork(self, live: Live, fork: ForkRecord) -> list[tuple[SessionRecord, Journal]]:
+        """Make the sessions of a fork, which is in the journal of ``live``; those there are, stay."""
+        missing = missing_sessions(self._store, fork.sessions)
+        start = start_record(live.record, live.session, LOOK_BACK, None)
+        try:
+            journals = [self._journals.create(forked_start(start, fork, id)) for id in missing]
+            records = fork_session(
+                self._store,
+                live.record,
+                missing,
+                strategy_label=fork.strategy_label,
+                step=fork.at,
+                time=fork.forked_at,
+            )
+        except StorageUnavailable:
+            for session_id in missing:
+                self._journals.remove(session_id)
+            raise
+        return list(zip(records, journals, strict=True))
+
+    def recording(self, session_id: str, size: int | None) -> bytes:
+        """A session's recording, whole and by itself, whatever past it shares.
+
+        Of a session in memory ``size`` is that of its journal. Raises as ``load`` does.
+        """
+        return whole_recording(self._journals.read(session_id, size))
+
+    def unfinished(self) -> Unfinished:
+        """Find out, from their journals, how far the sessions are that were left running."""
+        running = running_sessions(self._store)
+        steps: dict[str, int] = {}
+        to_save = []
+        for record in running:
+            try:
+                step, is_cancelled = self._journals.last_step(record.session_id)
+            except (JournalDamaged, StorageUnavailable, FileNotFoundError) as error:
+                # Whoever asks for it is told.
+                log.warning("journal_unreadable", session_id=record.session_id, error=str(error))
+                continue
+            if is_cancelled or step >= record.total_steps:
+                to_save.append(record)
+            elif step != record.current_step:
+                steps[record.session_id] = step
+        save_progress(self._store, steps)
+        return Unfinished(len(running), to_save)
+
+    def _market(self, record: SessionRecord, import_number: int) -> Market:
+        candles = self._cache.candles(
+            record.exchange, record.pairs, import_number, record.start_time, record.end_time
+        )
+        if not candles:
+            raise NoPrice(
+                "none of the session's pairs has candles in its time any more;"
+                " GET /api/v1/market/data-range tells what there is",
+                pairs=record.pairs,
+            )
+        return Market(candles.values())
+
+
+def reloaded(record: SessionRecord, recording: Recording, market: Market) -> Live:
+    """The session that a journal records, without the journal; raises as ``rebuilt`` does."""
+    keys = Keys()
+    player, final = rebuilt(recording, market, keys)
+    start = recording.start
+    asked = None
+    if start.key is not None and start.body is not None:
+        asked = Asked(start.key, start.body)
+    live = Live(record, player, None, keys, asked)
+    if record.status == "running":
+        live.final = final
+    return live
+
+
+def forked_start(start: Start, fork: ForkRecord, session_id: str) -> Start:
+    """The first line of a fork's journal; ``start`` is its origin's, without a key."""
+    assert start.session_id is not None
+    origin = Origin(start.session_id, fork.size, fork.digest)
+    return msgspec.structs.replace(start, session_id=session_id, forked_from=origin, at=fork.at)
+
+
+def whole_recording(recording: Recording) -> bytes:
+    """A recording as it is downloaded: its past its own, and nothing of forks and keys."""
+    start = msgspec.structs.replace(recording.start, forked_from=None, at=0, key=None, body=None)
+    commands = compacted(without_keys(recording.records), ())
+    return encoded(start) + b"".join(map(encoded, commands))
+
+
+def compact(journal: Journal | None, keys: Keys) -> None:
+    """Compact the journal of a session, if that is possible, and let go of its file."""
+    if journal is None:
+        return
+    try:
+        journal.compact(keys)
+    except (JournalDamaged, StorageUnavailable, OSError) as error:
+        log.warning("journal_not_compacted", path=str(journal.path), error=str(error))
+        journal.compacted_size = journal.size  # Tried again when it has grown again.
+    journal.close()
+
+
+def session_config(record: SessionRecord) -> SessionConfig:
+    """The configuration that a stored session is run with."""
+    return SessionConfig(
+        start_time=record.start_time,
+        end_time=record.end_time,
+        starting_balance=record.starting_balance,
+        candle_interval=record.interval // 1000,
+        risk=RiskProfile(**record.risk_profile),
+        **record.config,
+    )

@@ -1,0 +1,158 @@
+"""Months of klines from the public kline archive, fetched, verified and resumed."""
+
+import hashlib
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import httpx
+
+from candlestep.data.errors import DownloadFailed
+from candlestep.data.symbols import normalise_symbol
+from candlestep.sandbox import InvalidParameter
+
+DEFAULT_BASE_URL = "https://data.binance.vision"
+
+RETRY_WAITS = (0.5, 1.0, 2.0, 4.0)
+"""Seconds to wait before each further attempt."""
+
+Progress = Callable[[int, int], None]
+"""Told how many bytes of a file have come, and how many it has."""
+
+Answer = TypeVar("Answer")
+
+_MONTH = re.compile(r"(\d{4})-(0[1-9]|1[0-2])", re.ASCII)
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_TIMEOUT = httpx.Timeout(30.0)
+
+
+def months(first: str, last: str) -> list[str]:
+    """The months from ``first`` to ``last``, both included, as ``YYYY-MM``."""
+    numbers = []
+    for field, text in (("first", first), ("last", last)):
+        found = _MONTH.fullmatch(text)
+        if not found:
+            raise InvalidParameter(field, f"{text!r} is no month such as 2024-10")
+        numbers.append(int(found[1]) * 12 + int(found[2]) - 1)
+    if numbers[0] > numbers[1]:
+        raise InvalidParameter("last", f"{last} is before {first}")
+    return [f"{n // 12:04}-{n % 12 + 1:02}" for n in range(numbers[0], numbers[1] + 1)]
+
+
+def fetch_month(
+    symbol: str,
+    month: str,
+    directory: Path,
+    *,
+    interval: str = "1m",
+    base_url: str = DEFAULT_BASE_URL,
+    progress: Progress | None = None,
+) -> Path | None:
+    """The zip file of a month's klines, in ``directory``; None if the archive has no such month.
+
+    What is there already and has the right checksum is not fetched again, and what was broken
+    off is resumed. Raises ``DownloadFailed`` where the archive cannot be reached, or what it
+    sends never has the checksum that it announces.
+    """
+    symbol = normalise_symbol(symbol)
+    name = f"{symbol}-{interval}-{month}.zip"
+    url = f"{base_url.rstrip('/')}/data/spot/monthly/klines/{symbol}/{interval}/{name}"
+    target = directory / name
+    partial = directory / f"{name}.partial"
+    directory.mkdir(parents=True, exist_ok=True)
+    with httpx.Client(timeout=_TIMEOUT, follow_redirects=True) as client:
+        checksum = _checksum(client, f"{url}.CHECKSUM")
+        if checksum is None:
+            return None
+        if target.exists() and _sha256(target) == checksum:
+            return target
+        # A partial file may be of an older version of the month: then once more from the start.
+        for _ in range(2):
+            if not _fetch(client, url, partial, progress):
+                return None
+            if _sha256(partial) == checksum:
+                partial.replace(target)
+                return target
+            partial.unlink()
+    raise DownloadFailed(
+        f"{url} does not have the checksum that the archive announces; try again later", url=url
+    )
+
+
+def _checksum(client: httpx.Client, url: str) -> str | None:
+    """The SHA-256 in a file of sha256sum's format; None if there is no such file."""
+
+    def get() -> str | None:
+        answer = client.get(url)
+        if answer.status_code == httpx.codes.NOT_FOUND:
+            return None
+        answer.raise_for_status()
+        return answer.text
+
+    text = _retried(url, get)
+    if text is None:
+        return None
+    words = text.lower().split()
+    if not words or not _SHA256.fullmatch(words[0]):
+        raise DownloadFailed(f"{url} is no checksum file; is the base URL right?", url=url)
+    return words[0]
+
+
+def _fetch(client: httpx.Client, url: str, partial: Path, progress: Progress | None) -> bool:
+    """Fetch the rest of a file; False if there is no such file."""
+
+    def get() -> bool:
+        have = partial.stat().st_size if partial.exists() else 0
+        headers = {"Range": f"bytes={have}-"} if have else {}
+        with client.stream("GET", url, headers=headers) as answer:
+            if answer.status_code == httpx.codes.NOT_FOUND:
+                return False
+            if answer.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
+                return True
+            answer.raise_for_status()
+            resumed = answer.status_code == httpx.codes.PARTIAL_CONTENT
+            done = have if resumed else 0
+            total = done + int(answer.headers.get("Content-Length", 0))
+            with partial.open("ab" if resumed else "wb") as file:
+                for chunk in answer.iter_raw():
+                    file.write(chunk)
+                    done += len(chunk)
+                    if progress:
+                        progress(done, total)
+        return True
+
+    return _retried(url, get)
+
+
+def _retried(url: str, get: Callable[[], Answer]) -> Answer:
+    """What ``get`` returns, tried again when the connection breaks or the server is in trouble."""
+    reason = ""
+    for wait in _attempts():
+        try:
+            return get()
+        except httpx.HTTPStatusError as error:
+            status = error.response.status_code
+            reason = f"the archive answers {status}"
+            if status < 500 and status != httpx.codes.TOO_MANY_REQUESTS:
+                break
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+            raise InvalidParameter("base_url", f"{url} is no URL: {error}") from None
+        except (httpx.TransportError, httpx.TooManyRedirects) as error:
+            reason = str(error) or type(error).__name__
+        except OSError as error:
+            raise DownloadFailed(f"could not write: {error}", url=url) from None
+        if wait is not None:
+            time.sleep(wait)
+    raise DownloadFailed(f"{url} could not be fetched: {reason}; try again later", url=url)
+
+
+def _attempts() -> Iterator[float | None]:
+    yield from RETRY_WAITS
+    yield None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

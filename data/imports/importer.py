@@ -1,0 +1,314 @@
+"""Imports: numbered changes of the candles, each of one series, each all or nothing.
+
+A candle row names the import that brought it and the one that superseded it. The market as of
+import *n* is the rows with ``import_number <= n`` that nothing up to *n* has superseded; so it
+never changes, whatever is imported later.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from candlestep.data.errors import MixedMarket
+from candlestep.data.imports.columns import Integers
+from candlestep.data.imports.inference import interval_of, symbol_of
+from candlestep.data.imports.readers import Progress, read_candles
+from candlestep.data.imports.validation import CandleColumns, check
+from candlestep.data.store.database import Store, now
+from candlestep.data.symbols import DEFAULT_EXCHANGE, Instrument, normalise_exchange, parse_symbol
+
+_SERIES = "instrument_id = ? AND interval_seconds = ?"
+
+
+@dataclass(frozen=True)
+class ImportSummary:
+    """What an import did. Times are in milliseconds since the epoch."""
+
+    exchange: str
+    symbol: str
+    interval: int
+    """Milliseconds."""
+    rows: int
+    """Candles in the file."""
+    new: int
+    """Of these, candles that were not there before …"""
+    replaced: int
+    """… that superseded another of the same open time …"""
+    unchanged: int
+    """… and that were there already."""
+    start: int
+    """Open time of the file's first candle."""
+    end: int
+    """Completion of the file's last candle."""
+    gaps: tuple[tuple[int, int], ...]
+    """Holes of the whole series after this import: from a completion to an open time."""
+    import_number: int | None
+    """None if nothing has changed."""
+
+
+def import_file(
+    store: Store,
+    path: str | Path,
+    *,
+    symbol: str | None = None,
+    interval: str | int | None = None,
+    exchange: str = DEFAULT_EXCHANGE,
+    progress: Progress | None = None,
+) -> ImportSummary:
+    """Import the candles of a file; ``symbol`` and ``interval`` are inferred where left out.
+
+    Raises ``UnreadableFile``, ``BadRows``, ``InvalidSymbol`` or ``MixedMarket``, or
+    ``StorageUnavailable``; nothing has changed then.
+    """
+    path = Path(path).expanduser()
+    exchange = normalise_exchange(exchange)
+    instrument = parse_symbol(symbol_of(path.name, symbol))
+    raw, bad = read_candles(path, progress)
+    if progress:
+        progress(len(raw.line), len(raw.line))
+    length = interval_of(path.name, interval, np.unique(raw.open_time // 1000))
+    candles = check(path.name, raw, bad, length)
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return import_candles(
+        store, candles, instrument, length, exchange=exchange, source=path.name, sha256=digest
+    )
+
+
+def import_candles(
+    store: Store,
+    candles: CandleColumns,
+    instrument: Instrument,
+    interval: int,
+    *,
+    exchange: str = DEFAULT_EXCHANGE,
+    source: str,
+    sha256: str | None = None,
+    synthetic: bool = False,
+) -> ImportSummary:
+    """Import checked candles of ``interval`` milliseconds in one transaction.
+
+    Raises ``MixedMarket`` where synthetic candles would meet real ones, and
+    ``StorageUnavailable``; nothing has changed then.
+    """
+    with store.transaction():
+        instrument_id = _instrument_id(store, exchange, instrument)
+        _refuse_mixture(store, instrument_id, instrument.symbol, synthetic)
+        series = (instrument_id, interval // 1000)
+        same, other = _compare(store, series, candles)
+        new = int(len(candles) - same.sum() - other.sum())
+        changed = ~same
+        number = None
+        if changed.any():
+            number = latest_import(store) + 1
+            _supersede(store, series, candles.open_time[other], number)
+            _insert(store, series, candles.where(changed), number)
+        open_times = _open_times(store, series)
+        gaps = find_gaps(open_times, interval)
+        if number is not None:
+            _record_gaps(store, series, gaps, number)
+            store.execute(
+                "INSERT INTO imports VALUES (?, epoch_ms(?::BIGINT), ?, ?, ?, ?, ?, ?, ?, ?, ?,"
+                " epoch_ms(?::BIGINT), epoch_ms(?::BIGINT), false)",
+                number, now(), *series, source, sha256, synthetic,
+                new, int(other.sum()), int(same.sum()),
+                len(open_times), int(open_times[0]), int(open_times[-1]) + interval,
+            )  # fmt: skip
+    return ImportSummary(
+        exchange=exchange,
+        symbol=instrument.symbol,
+        interval=interval,
+        rows=len(candles),
+        new=new,
+        replaced=int(other.sum()),
+        unchanged=int(same.sum()),
+        start=int(candles.open_time[0]),
+        end=int(candles.open_time[-1]) + interval,
+        gaps=tuple(gaps),
+        import_number=number,
+    )
+
+
+def latest_import(store: Store) -> int:
+    """The number of the latest import, to be pinned by what must keep its market; 0 if none."""
+    number: int = store.rows("SELECT coalesce(max(import_number), 0) FROM imports")[0][0]
+    return number
+
+
+def find_gaps(open_times: Integers, interval: int) -> list[tuple[int, int]]:
+    """The holes between sorted open times: from a candle's completion to the next one's open."""
+    before = np.flatnonzero(np.diff(open_times) > interval)
+    starts = (open_times[before] + interval).tolist()
+    return list(zip(starts, open_times[before + 1].tolist(), strict=True))
+
+
+def withdraw(store: Store, instrument_id: int, source: str) -> None:
+    """Supersede the synthetic candles of an instrument by none; as of earlier they stay."""
+    with store.transaction():
+        current = store.rows(
+            "SELECT DISTINCT interval_seconds FROM candles"
+            " WHERE instrument_id = ? AND superseded_by IS NULL",
+            instrument_id,
+        )
+        for (seconds,) in sorted(current):
+            number = latest_import(store) + 1
+            open_times = _open_times(store, (instrument_id, seconds))
+            _supersede(store, (instrument_id, seconds), open_times, number)
+            store.execute(
+                "INSERT INTO imports VALUES"
+                " (?, epoch_ms(?::BIGINT), ?, ?, ?, NULL, true, 0, ?, 0, 0, NULL, NULL, false)",
+                number, now(), instrument_id, seconds, source, len(open_times),
+            )  # fmt: skip
+
+
+def prune(store: Store, pinned: Iterable[int]) -> int:
+    """Drop superseded candles that neither the latest market nor one as of ``pinned`` needs.
+
+    Returns how many. The market as of other numbers is refused from then on (``MarketPruned``).
+    """
+    pins = np.array(sorted({*pinned}), dtype=np.int64)
+    with store.transaction():
+        store.execute("CREATE OR REPLACE TEMP TABLE pins (import_number BIGINT)")
+        store.insert("INSERT INTO pins SELECT number FROM incoming", {"number": pins})
+        # A row serves the markets as of import_number up to, not including, superseded_by.
+        store.execute(
+            "CREATE OR REPLACE TEMP TABLE spans AS WITH superseded AS"
+            " (SELECT instrument_id, interval_seconds, import_number, superseded_by,"
+            "  count(*) AS rows FROM candles WHERE superseded_by IS NOT NULL GROUP BY ALL)"
+            " SELECT * FROM superseded s WHERE NOT EXISTS (SELECT 1 FROM pins p"
+            "  WHERE p.import_number >= s.import_number AND p.import_number < s.superseded_by)"
+        )
+        dropped: int = store.rows("SELECT coalesce(sum(rows), 0)::BIGINT FROM spans")[0][0]
+        same_series = (
+            "s.instrument_id = {0}.instrument_id AND s.interval_seconds = {0}.interval_seconds"
+        )
+        store.execute(
+            "DELETE FROM candles c USING spans s WHERE " + same_series.format("c")
+            + " AND s.import_number = c.import_number AND s.superseded_by = c.superseded_by"
+        )  # fmt: skip
+        store.execute(
+            "UPDATE imports i SET pruned = true FROM spans s WHERE " + same_series.format("i")
+            + " AND i.import_number >= s.import_number AND i.import_number < s.superseded_by"
+        )  # fmt: skip
+        store.execute(
+            "DELETE FROM gaps USING imports i"
+            " WHERE gaps.import_number = i.import_number AND i.pruned"
+        )
+        store.execute("DROP TABLE spans")
+        store.execute("DROP TABLE pins")
+    return dropped
+
+
+def _instrument_id(store: Store, exchange: str, instrument: Instrument) -> int:
+    found = store.rows(
+        "SELECT instrument_id FROM instruments WHERE exchange = ? AND symbol = ?",
+        exchange, instrument.symbol,
+    )  # fmt: skip
+    if found:
+        known: int = found[0][0]
+        return known
+    store.execute(
+        "INSERT INTO instruments"
+        " SELECT coalesce(max(instrument_id), 0) + 1, ?, ?, ?, ? FROM instruments",
+        exchange, *instrument,
+    )  # fmt: skip
+    return _instrument_id(store, exchange, instrument)
+
+
+def _refuse_mixture(store: Store, instrument_id: int, symbol: str, synthetic: bool) -> None:
+    """An instrument's current candles are all synthetic or all real."""
+    latest = store.rows(
+        "SELECT DISTINCT first_value(synthetic) OVER newest FROM imports WHERE instrument_id = ?"
+        " WINDOW newest AS (PARTITION BY interval_seconds ORDER BY import_number DESC)"
+        " QUALIFY first_value(series_rows) OVER newest > 0",
+        instrument_id,
+    )
+    if (not synthetic,) not in latest:
+        return
+    if synthetic:
+        raise MixedMarket(
+            f"{symbol} has real candles; the synthetic sample market is not mixed with them."
+            " Use another home for it",
+            symbol=symbol,
+        )
+    raise MixedMarket(
+        f"{symbol} has the synthetic candles of the sample market; remove these first with"
+        " `candlestep data drop-sample`, or use another home",
+        symbol=symbol,
+    )
+
+
+def _compare(
+    store: Store, series: tuple[int, int], candles: CandleColumns
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which of the candles are current already, and which would supersede a current one."""
+    current = store.arrays(
+        "SELECT epoch_ms(open_time) AS open_time, open, high, low, close, volume FROM candles"
+        f" WHERE {_SERIES} AND superseded_by IS NULL"
+        " AND open_time BETWEEN epoch_ms(?::BIGINT) AND epoch_ms(?::BIGINT)",
+        *series, int(candles.open_time[0]), int(candles.open_time[-1]),
+    )  # fmt: skip
+    rows = np.searchsorted(candles.open_time, current["open_time"])
+    theirs = candles.open_time[rows] == current["open_time"]
+    known = rows[theirs]
+    same = np.ones(len(known), dtype=bool)
+    for name in ("open", "high", "low", "close", "volume"):
+        same &= current[name][theirs] == getattr(candles, name)[known]
+    is_same = np.zeros(len(candles), dtype=bool)
+    is_same[known[same]] = True
+    is_other = np.zeros(len(candles), dtype=bool)
+    is_other[known[~same]] = True
+    return is_same, is_other
+
+
+def _supersede(store: Store, series: tuple[int, int], open_times: Integers, number: int) -> None:
+    if not len(open_times):
+        return
+    store.insert(
+        f"UPDATE candles SET superseded_by = {number} FROM incoming"
+        f" WHERE instrument_id = {series[0]} AND interval_seconds = {series[1]}"
+        " AND superseded_by IS NULL AND open_time = epoch_ms(incoming.time)",
+        {"time": open_times},
+    )
+
+
+def _insert(store: Store, series: tuple[int, int], candles: CandleColumns, number: int) -> None:
+    store.insert(
+        f"INSERT INTO candles SELECT {series[0]}, {series[1]}, epoch_ms(open_time),"
+        f" open, high, low, close, volume, {number}, NULL FROM incoming",
+        {
+            "open_time": candles.open_time,
+            "open": candles.open,
+            "high": candles.high,
+            "low": candles.low,
+            "close": candles.close,
+            "volume": candles.volume,
+        },
+    )
+
+
+def _open_times(store: Store, series: tuple[int, int]) -> Integers:
+    """The open times of the current candles of a series, sorted."""
+    found = store.arrays(
+        f"SELECT epoch_ms(open_time) AS open_time FROM candles WHERE {_SERIES}"
+        " AND superseded_by IS NULL",
+        *series,
+    )
+    return np.sort(found["open_time"])
+
+
+def _record_gaps(
+    store: Store, series: tuple[int, int], gaps: list[tuple[int, int]], number: int
+) -> None:
+    if not gaps:
+        return
+    columns = np.array(gaps, dtype=np.int64)
+    store.insert(
+        f"INSERT INTO gaps SELECT {series[0]}, {series[1]}, {number},"
+        " epoch_ms(gap_start), epoch_ms(gap_end) FROM incoming",
+        {"gap_start": columns[:, 0].copy(), "gap_end": columns[:, 1].copy()},
+    )

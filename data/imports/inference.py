@@ -1,0 +1,98 @@
+"""What a file's name and its open times tell of the symbol and interval of its candles."""
+
+import re
+
+import numpy as np
+from numpy.typing import NDArray
+
+from candlestep.data.errors import InvalidSymbol, UnreadableFile
+from candlestep.data.symbols import QUOTES, normalise_symbol, parse_symbol
+from candlestep.sandbox.clock import INTERVALS, interval_name, parse_interval
+
+_INTERVAL_LIKE = re.compile(r"\d{1,2}[smhdwM]")
+_SYMBOL_LIKE = re.compile(r"[A-Za-z0-9]*[A-Za-z][A-Za-z0-9]*")
+_ENOUGH = 10
+"""From so many rows on, a spacing that all of them share is the interval, not a coincidence."""
+
+
+def symbol_from_name(file_name: str) -> str | None:
+    """The symbol in a name such as ``BTCUSDT-1m-2024-10.csv.gz`` or ``eth_usdt.json``."""
+    words = _words(file_name)
+    for first, second in zip(words, [*words[1:], ""], strict=True):
+        for candidate in (f"{first}/{second}", first):
+            if _is_symbol(candidate):
+                return normalise_symbol(candidate)
+    return None
+
+
+def interval_from_name(file_name: str) -> int | None:
+    """The interval in a name, in milliseconds; refuses one that is not supported (``3m``)."""
+    for word in _words(file_name):
+        if word in INTERVALS:
+            return INTERVALS[word]
+        if _INTERVAL_LIKE.fullmatch(word):
+            raise UnreadableFile(
+                file_name,
+                f"its name says that its candles are of {word}; only {', '.join(INTERVALS)}"
+                " can be imported (if the name is wrong, give --interval)",
+            )
+    return None
+
+
+def interval_of(file_name: str, given: str | int | None, open_times: NDArray[np.int64]) -> int:
+    """The interval of the candles of a file, in milliseconds.
+
+    It is the one ``given``, else that of the file's name, else the most common spacing of
+    ``open_times`` (milliseconds, sorted). Raises ``UnreadableFile`` where none of these tells,
+    or where all rows lie further apart than the interval that was given or named.
+    """
+    if given is not None:
+        interval: int | None = parse_interval(given)
+    else:
+        interval = interval_from_name(file_name)
+    spacings, counts = np.unique(np.diff(open_times), return_counts=True)
+    if interval is None:
+        common = int(spacings[counts.argmax()]) if len(spacings) else 0
+        if common not in INTERVALS.values():
+            raise UnreadableFile(
+                file_name, "the interval of its candles cannot be told; give it with --interval"
+            )
+        return common
+    apart = int(spacings.min()) if len(open_times) >= _ENOUGH else interval
+    if apart > interval and apart in INTERVALS.values() and not (spacings % apart).any():
+        raise UnreadableFile(
+            file_name,
+            f"its rows are {interval_name(apart)} apart, so they are no"
+            f" {interval_name(interval)} candles; give --interval {interval_name(apart)}",
+        )
+    return interval
+
+
+def symbol_of(file_name: str, given: str | None) -> str:
+    """The symbol of the candles of a file, as ``given`` or else as in its name.
+
+    Raises ``InvalidSymbol`` where neither tells.
+    """
+    symbol = given if given is not None else symbol_from_name(file_name)
+    if symbol is None:
+        raise InvalidSymbol(
+            f"{file_name}: the name of the file does not tell the symbol; give it with --symbol",
+            file=file_name,
+        )
+    return symbol
+
+
+def _words(file_name: str) -> list[str]:
+    return re.split(r"[-_. ]+", file_name)
+
+
+def _is_symbol(candidate: str) -> bool:
+    if not all(_SYMBOL_LIKE.fullmatch(part) for part in candidate.split("/")):
+        return False
+    try:
+        found = parse_symbol(candidate)
+    except InvalidSymbol:
+        return False
+    if "/" in candidate:
+        return found.quote in QUOTES
+    return len(found.base) >= 2

@@ -1,0 +1,122 @@
+"""The rules that rows of a file must keep to be candles, checked column by column."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from candlestep.data.errors import BadRow, BadRows
+from candlestep.data.imports.columns import (
+    NUMBERS,
+    PRICES,
+    Floats,
+    Integers,
+    RawCandles,
+    Unparsable,
+)
+from candlestep.sandbox.clock import format_time, interval_name
+from candlestep.sandbox.market.candles import MAXIMUM_VOLUME
+from candlestep.sandbox.money import MAXIMUM
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class CandleColumns:
+    """Candles of one series, in order of their open times, which are all different."""
+
+    open_time: Integers
+    """Milliseconds since the epoch."""
+    open: Floats
+    high: Floats
+    low: Floats
+    close: Floats
+    volume: Floats
+
+    def __len__(self) -> int:
+        return len(self.open_time)
+
+    def numbers(self) -> tuple[Floats, ...]:
+        """Open, high, low, close, volume."""
+        return (self.open, self.high, self.low, self.close, self.volume)
+
+    def where(self, rows: Mask) -> "CandleColumns":
+        """The candles that ``rows`` selects."""
+        return CandleColumns(self.open_time[rows], *(column[rows] for column in self.numbers()))
+
+
+def check(file: str, raw: RawCandles, bad: Unparsable, interval: int) -> CandleColumns:
+    """The candles of a file of ``interval`` milliseconds, sorted; a row that is repeated counts once.
+
+    Raises ``BadRows`` if any row is ``bad`` already or breaks a rule.
+    """
+    numbers = dict(raw.numbers)
+    if "volume" not in numbers:
+        numbers["volume"] = np.zeros(len(raw.line))
+    rules = _rules(raw.open_time, numbers, interval)
+    broken = np.zeros(len(raw.line), dtype=np.int8)
+    for number, (mask, _) in enumerate(rules, 1):
+        broken[(broken == 0) & mask] = number
+    order = np.argsort(raw.open_time, kind="stable")
+    order = order[broken[order] == 0]
+    repeats, contradictions = _repeats(raw.open_time[order], [numbers[n][order] for n in NUMBERS])
+    broken[order[contradictions]] = -1
+
+    rows = np.flatnonzero(broken)
+    if len(rows) or bad.count:
+        found = [
+            BadRow(int(raw.line[row]), _reason(rules, int(broken[row]), raw, numbers, int(row)))
+            for row in rows[: BadRows.SHOWN].tolist()
+        ]
+        first = sorted([*found, *bad.first], key=lambda each: each.line)
+        raise BadRows(file, first, len(rows) + bad.count, bad.unit)
+    kept = order[~repeats]
+    # Adding zero makes a negative zero positive.
+    columns = [numbers[name][kept] + 0.0 for name in NUMBERS]
+    return CandleColumns(raw.open_time[kept] // 1000, *columns)
+
+
+def _rules(times: Integers, numbers: dict[str, Floats], interval: int) -> list[tuple[Mask, str]]:
+    """Which rows break which rule, and how to say so (``{name}`` stands for a number)."""
+    low, high = numbers["low"], numbers["high"]
+    rules = [(~np.isfinite(numbers[name]), f"{name} {{{name}}} is not finite") for name in NUMBERS]
+    for name in PRICES:
+        rules.append((numbers[name] <= 0, f"{name} {{{name}}} is not positive"))
+        rules.append((numbers[name] > float(MAXIMUM), f"{name} {{{name}}} is above {MAXIMUM:.0e}"))
+    rules.append((numbers["volume"] < 0, "volume {volume} is negative"))
+    rules.append((numbers["volume"] > MAXIMUM_VOLUME, "volume {volume} is too large"))
+    rules.append((low > high, "low {low} is above the high {high}"))
+    for name in ("open", "close"):
+        rules.append((low > numbers[name], f"low {{low}} is above the {name} {{{name}}}"))
+        rules.append((high < numbers[name], f"high {{high}} is below the {name} {{{name}}}"))
+    rules.append(
+        (
+            times % (interval * 1000) != 0,
+            f"{{time}} is not the open time of a candle of {interval_name(interval)}",
+        )
+    )
+    return rules
+
+
+def _repeats(times: Integers, columns: list[Floats]) -> tuple[Mask, Mask]:
+    """Which rows, sorted by time, repeat the one before; which have its time but other values."""
+    same_time = np.zeros(len(times), dtype=bool)
+    same_time[1:] = times[1:] == times[:-1]
+    same = same_time.copy()
+    for column in columns:
+        same[1:] &= column[1:] == column[:-1]
+    return same, same_time & ~same
+
+
+def _reason(
+    rules: list[tuple[Mask, str]],
+    broken: int,
+    raw: RawCandles,
+    numbers: dict[str, Floats],
+    row: int,
+) -> str:
+    time = format_time(int(raw.open_time[row]) // 1000)
+    if broken < 0:
+        return f"{time} is there twice, with different values"
+    values = {name: repr(float(column[row])) for name, column in numbers.items()}
+    return rules[broken - 1][1].format(time=time, **values)

@@ -1,0 +1,194 @@
+"""Candles in memory: loaded once, shared by all sessions over them, within a budget."""
+
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from candlestep.data.errors import BudgetInUse, OverBudget
+from candlestep.data.market.catalogue import effective_imports
+from candlestep.data.store.database import Store
+from candlestep.sandbox.clock import HOUR
+from candlestep.sandbox.market.candles import Candles
+
+LOOK_BACK = 1000 * HOUR
+"""How much history before its start a session sees at the least, in ms: 1000 candles of 1h."""
+
+BYTES_PER_CANDLE = 112
+"""Seven columns of 8 bytes, and as much again for what ``Candles`` derives from them."""
+
+_AS_OF = (
+    " FROM candles c JOIN instruments USING (instrument_id)"
+    " WHERE exchange = ? AND symbol = ? AND c.import_number <= ?"
+    " AND (superseded_by IS NULL OR superseded_by > ?)"
+    " AND open_time >= epoch_ms(?::BIGINT) AND open_time < epoch_ms(?::BIGINT)"
+)
+
+
+class TimeLineKey(NamedTuple):
+    """A time line: the symbol's candles as of an import that changed them, of whole months."""
+
+    exchange: str
+    symbol: str
+    import_number: int
+    start: int
+    end: int
+
+
+class CandleCache:
+    """Time lines of symbols, read from the store when first asked for and then kept.
+
+    What is kept and what is in use together stay within the budget; what has not been asked for
+    the longest goes first. Any thread may use it.
+
+    A time line covers whole UTC months: from that of ``start - look_back`` to that of ``end``.
+    So sessions over different ranges of the same months share it, and what a session can read
+    depends on nothing but its times and its import number. Beyond a session's virtual clock the
+    exchange does not look.
+    """
+
+    def __init__(self, store: Store, budget_bytes: int) -> None:
+        self._store = store
+        self._budget = self._whole_budget = budget_bytes
+        self._lock = threading.Lock()
+        self._counting = threading.Lock()
+        self._kept: OrderedDict[TimeLineKey, Candles] = OrderedDict()
+        self._alive: weakref.WeakValueDictionary[TimeLineKey, Candles] = (
+            weakref.WeakValueDictionary()
+        )
+
+    def candles(
+        self,
+        exchange: str,
+        symbols: Iterable[str],
+        as_of: int,
+        start: int,
+        end: int,
+        look_back: int = LOOK_BACK,
+    ) -> dict[str, Candles]:
+        """The time line of each symbol that has candles, for a session between two times (ms).
+
+        Raises ``OverBudget`` if they are more than the budget, ``BudgetInUse`` if they do not
+        fit beside what sessions hold now, ``MarketPruned`` if that market is gone.
+        """
+        with self._lock:
+            keys = self.keys(exchange, symbols, as_of, start, end, look_back)
+            found = {key: self._alive[key] for key in keys if key in self._alive}
+            sizes = {key: len(found[key]) if key in found else self._count(key) for key in keys}
+            self._make_room(
+                sum(sizes.values()) * BYTES_PER_CANDLE,
+                sum(sizes[key] for key in keys if key not in found) * BYTES_PER_CANDLE,
+            )
+            for key in keys:
+                if sizes[key]:
+                    candles = found.get(key) or self._load(key)
+                    with self._counting:
+                        self._alive[key] = self._kept[key] = found[key] = candles
+                    self._kept.move_to_end(key)
+            return {key.symbol: found[key] for key in keys if key in found}
+
+    def keep_free(self, size: int) -> None:
+        """Leave so many bytes of the budget to others; what is not in use makes room for them."""
+        with self._lock:
+            self._budget = max(0, self._whole_budget - size)
+            while self._kept and self.bytes_in_memory() > self._budget:
+                self._kept.popitem(last=False)
+
+    def keys(
+        self,
+        exchange: str,
+        symbols: Iterable[str],
+        as_of: int,
+        start: int,
+        end: int,
+        look_back: int = LOOK_BACK,
+    ) -> list[TimeLineKey]:
+        """What ``candles`` would give, by name; time lines of equal keys are equal.
+
+        Raises ``MarketPruned``. A symbol that has candles at another time only has a key too.
+        """
+        first, last = month_start(start - look_back), next_month_start(end - 1)
+        asked = list(dict.fromkeys(symbols))
+        numbers = effective_imports(self._store, exchange, asked, as_of)
+        return [
+            TimeLineKey(exchange, symbol, numbers[symbol], first, last)
+            for symbol in asked
+            if symbol in numbers
+        ]
+
+    def bytes_in_memory(self) -> int:
+        """Of all time lines that are kept or in use, about. Does not wait for a load."""
+        with self._counting:
+            return sum(map(len, self._alive.values())) * BYTES_PER_CANDLE
+
+    def _make_room(self, wanted: int, missing: int) -> None:
+        if wanted > self._whole_budget:
+            raise OverBudget(
+                f"the candles of this session need {_megabytes(wanted)} of memory, and the budget"
+                f" is {_megabytes(self._whole_budget)}; take fewer pairs or a shorter time",
+                needed_bytes=wanted,
+                budget_bytes=self._whole_budget,
+            )
+        # What fits alone always finds room: others can be put aside.
+        budget = max(self._budget, wanted)
+        while missing and self.bytes_in_memory() + missing > budget:
+            if not self._kept:
+                raise BudgetInUse(
+                    f"the candles of this session need {_megabytes(missing)} of memory, and other"
+                    " sessions use the budget; try again when one has ended",
+                    needed_bytes=missing,
+                    budget_bytes=budget,
+                )
+            self._kept.popitem(last=False)
+
+    def _count(self, key: TimeLineKey) -> int:
+        count: int = self._store.rows("SELECT count(*)" + _AS_OF, *_parameters(key))[0][0]
+        return count
+
+    def _load(self, key: TimeLineKey) -> Candles:
+        columns = self._store.arrays(
+            "SELECT interval_seconds, epoch_ms(open_time) AS open_time, open, high, low, close,"
+            f" volume{_AS_OF} ORDER BY interval_seconds, c.open_time",
+            *_parameters(key),
+        )
+        seconds = columns.pop("interval_seconds")
+        bounds = [0, *(np.flatnonzero(np.diff(seconds)) + 1).tolist(), len(seconds)]
+        candles = Candles.merge(
+            [
+                Candles(
+                    symbol=key.symbol,
+                    interval=int(seconds[start]),
+                    **{name: column[start:stop] for name, column in columns.items()},
+                )
+                for start, stop in pairwise(bounds)
+            ]
+        )
+        candles.prepare()
+        return candles
+
+
+def month_start(time: int) -> int:
+    """The start of the UTC month of a time, in ms."""
+    return _month(time, 0)
+
+
+def next_month_start(time: int) -> int:
+    """The start of the UTC month after that of a time, in ms."""
+    return _month(time, 1)
+
+
+def _month(time: int, later: int) -> int:
+    month = np.datetime64(time, "ms").astype("datetime64[M]") + later
+    return int(month.astype("datetime64[ms]").astype(np.int64))
+
+
+def _parameters(key: TimeLineKey) -> tuple[str | int, ...]:
+    return (key.exchange, key.symbol, key.import_number, key.import_number, key.start, key.end)
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.0f} MB"

@@ -1,0 +1,244 @@
+"""Accounts, their agents, and the API keys that open them."""
+
+import hashlib
+import secrets
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from candlestep.data.errors import AccountNotFound, AgentNotFound, KeyNotFound
+from candlestep.data.store.database import Store, now
+from candlestep.sandbox import InvalidState
+
+KEY_PREFIX = "ak_"
+_KEY_BYTES = 32
+
+_ACCOUNT = "SELECT account_id, name, epoch_ms(created_at) FROM accounts"
+_AGENT = (
+    "SELECT agent_id, account_id, name, risk_profile, is_default, epoch_ms(created_at) FROM agents"
+)
+_KEY = (
+    "SELECT key_id, account_id, agent_id, name, hash, epoch_ms(created_at), epoch_ms(revoked_at)"
+    " FROM keys"
+)
+
+
+class Account(msgspec.Struct, frozen=True):
+    """Whom sessions, agents and results belong to; times in ms since the epoch, as below."""
+
+    account_id: str
+    name: str
+    created_at: int
+
+
+class Agent(msgspec.Struct, frozen=True):
+    """Who steps sessions; ``risk_profile`` is copied by each session when it is created."""
+
+    agent_id: str
+    account_id: str
+    name: str
+    risk_profile: dict[str, Any]
+    is_default: bool
+    created_at: int
+
+
+class Key(msgspec.Struct, frozen=True):
+    """An API key, but not its secret: only the hash of that is known."""
+
+    key_id: str
+    account_id: str
+    agent_id: str
+    name: str
+    hash: str
+    created_at: int
+    revoked_at: int | None
+
+
+def ensure_account(store: Store, name: str) -> Account:
+    """The account of this name, made with its default agent if there is none."""
+    with store.transaction():
+        found = store.rows(f"{_ACCOUNT} WHERE name = ?", name)
+        if found:
+            return Account(*found[0])
+        account = Account(_new_id("acc"), name, now())
+        store.execute(
+            "INSERT INTO accounts VALUES (?, ?, epoch_ms(?::BIGINT))",
+            account.account_id, account.name, account.created_at,
+        )  # fmt: skip
+        _insert_agent(store, account.account_id, "default", {}, is_default=True)
+        return account
+
+
+def get_account(store: Store, account_id: str) -> Account:
+    """The account; raises ``AccountNotFound``."""
+    found = store.rows(f"{_ACCOUNT} WHERE account_id = ?", account_id)
+    if not found:
+        raise AccountNotFound(f"there is no account {account_id}", account_id=account_id)
+    return Account(*found[0])
+
+
+def list_accounts(store: Store) -> list[Account]:
+    """All accounts, oldest first."""
+    return [Account(*row) for row in store.rows(f"{_ACCOUNT} ORDER BY created_at, account_id")]
+
+
+def create_agent(
+    store: Store, account_id: str, name: str, risk_profile: Mapping[str, Any]
+) -> Agent:
+    """A new agent of the account; the risk profile is kept as the JSON that it is."""
+    with store.transaction():
+        get_account(store, account_id)
+        return _insert_agent(store, account_id, name, risk_profile, is_default=False)
+
+
+def list_agents(store: Store, account_id: str) -> list[Agent]:
+    """The account's agents, oldest first: the default one comes first."""
+    found = store.rows(
+        f"{_AGENT} WHERE account_id = ? ORDER BY is_default DESC, created_at, agent_id", account_id
+    )
+    return [_agent(row) for row in found]
+
+
+def get_agent(store: Store, account_id: str, agent_id: str) -> Agent:
+    """The account's agent; raises ``AgentNotFound``, also if it is another account's."""
+    found = store.rows(f"{_AGENT} WHERE account_id = ? AND agent_id = ?", account_id, agent_id)
+    if not found:
+        raise AgentNotFound(
+            f"there is no agent {agent_id!r}; GET /api/v1/agents lists yours", agent_id=agent_id
+        )
+    return _agent(found[0])
+
+
+def default_agent(store: Store, account_id: str) -> Agent:
+    """The agent of sessions that name none."""
+    return list_agents(store, account_id)[0]
+
+
+def update_agent(
+    store: Store,
+    account_id: str,
+    agent_id: str,
+    *,
+    name: str | None = None,
+    risk_profile: Mapping[str, Any] | None = None,
+) -> Agent:
+    """The agent with a new name or other limits; sessions keep the profile they began with.
+
+    Of the risk profile, what ``risk_profile`` does not name stays as it is.
+    """
+    with store.transaction():
+        agent = get_agent(store, account_id, agent_id)
+        store.execute(
+            "UPDATE agents SET name = ?, risk_profile = ? WHERE agent_id = ?",
+            agent.name if name is None else name,
+            _json(agent.risk_profile | dict(risk_profile or {})),
+            agent_id,
+        )
+        return get_agent(store, account_id, agent_id)
+
+
+def delete_agent(store: Store, account_id: str, agent_id: str) -> None:
+    """Delete an agent; its sessions stay, and its keys act for the default agent from now on.
+
+    Raises ``InvalidState`` for the default agent.
+    """
+    with store.transaction():
+        agent = get_agent(store, account_id, agent_id)
+        if agent.is_default:
+            raise InvalidState(
+                "the default agent cannot be deleted; change its name or risk profile instead",
+                agent_id=agent_id,
+            )
+        store.execute(
+            "UPDATE keys SET agent_id = ? WHERE agent_id = ?",
+            default_agent(store, account_id).agent_id, agent_id,
+        )  # fmt: skip
+        store.execute("DELETE FROM agents WHERE agent_id = ?", agent_id)
+
+
+def create_key(
+    store: Store, account_id: str, name: str, agent_id: str | None = None
+) -> tuple[Key, str]:
+    """A new key and its secret, which is shown this once and stored nowhere.
+
+    Sessions made with it belong to ``agent_id``, by default the account's default agent.
+    """
+    secret = KEY_PREFIX + secrets.token_urlsafe(_KEY_BYTES)
+    with store.transaction():
+        get_account(store, account_id)
+        if agent_id is None:
+            agent_id = default_agent(store, account_id).agent_id
+        else:
+            get_agent(store, account_id, agent_id)
+        key = Key(_new_id("key"), account_id, agent_id, name, hash_key(secret), now(), None)
+        store.execute(
+            "INSERT INTO keys VALUES (?, ?, ?, ?, ?, epoch_ms(?::BIGINT), NULL)",
+            key.key_id, account_id, agent_id, name, key.hash, key.created_at,
+        )  # fmt: skip
+    return key, secret
+
+
+def list_keys(store: Store, account_id: str | None = None) -> list[Key]:
+    """The keys of an account, or of all, oldest first, with those that are revoked."""
+    return [
+        Key(*row)
+        for row in store.rows(
+            f"{_KEY} WHERE account_id = coalesce(?, account_id) ORDER BY created_at, key_id",
+            account_id,
+        )
+    ]
+
+
+def revoke_key(store: Store, key_id: str) -> Key:
+    """The key, from now on of no use; raises ``KeyNotFound``."""
+    with store.transaction():
+        store.execute(
+            "UPDATE keys SET revoked_at = epoch_ms(?::BIGINT)"
+            " WHERE key_id = ? AND revoked_at IS NULL",
+            now(), key_id,
+        )  # fmt: skip
+        found = store.rows(f"{_KEY} WHERE key_id = ?", key_id)
+    if not found:
+        raise KeyNotFound(
+            f"there is no key {key_id!r}; `candlestep keys list` shows them", key_id=key_id
+        )
+    return Key(*found[0])
+
+
+def find_key(store: Store, secret: str) -> Key | None:
+    """The key with this secret, unless it is unknown or revoked."""
+    found = store.rows(f"{_KEY} WHERE hash = ? AND revoked_at IS NULL", hash_key(secret))
+    return Key(*found[0]) if found else None
+
+
+def hash_key(secret: str) -> str:
+    """What is stored of a key: with 256 random bits, SHA-256 needs no salt."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _insert_agent(
+    store: Store, account_id: str, name: str, risk_profile: Mapping[str, Any], *, is_default: bool
+) -> Agent:
+    agent = Agent(str(uuid.uuid4()), account_id, name, dict(risk_profile), is_default, now())
+    store.execute(
+        "INSERT INTO agents VALUES (?, ?, ?, ?, ?, epoch_ms(?::BIGINT))",
+        agent.agent_id, account_id, name, _json(risk_profile), is_default, agent.created_at,
+    )  # fmt: skip
+    return agent
+
+
+def _agent(row: tuple[Any, ...]) -> Agent:
+    agent_id, account_id, name, risk_profile, is_default, created_at = row
+    return Agent(
+        agent_id, account_id, name, msgspec.json.decode(risk_profile), is_default, created_at
+    )
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _new_id(kind: str) -> str:
+    return f"{kind}_{uuid.uuid4()}"

@@ -1,0 +1,326 @@
+"""Backtests as they are stored: a stored strategy, what it is to be run with, and its last run.
+
+What came of the run is kept with its job. A backtest follows it, unless something was set by hand.
+"""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any, Literal
+
+import msgspec
+
+from candlestep.data.errors import BacktestNotFound
+from candlestep.data.records.jobs import UNFINISHED, JobRecord, JobStatus, RunOutcome, RunSummary
+from candlestep.data.store.database import Store, now
+from candlestep.sandbox.errors import shown
+
+BacktestStatus = Literal["pending", "running", "completed", "failed"]
+
+_OWN_COLUMNS = {
+    "backtest_id": "b.backtest_id",
+    "account_id": "b.account_id",
+    "number": "b.number",
+    "strategy_id": "b.strategy_id",
+    "engine": "b.engine",
+    "initial_capital": "b.initial_capital",
+    "commission": "b.commission",
+    "slippage": "b.slippage",
+    "config": "b.config",
+    "set_status": "b.set_status",
+    "set_metrics": "b.set_metrics",
+    "hides_trades": "b.hides_trades",
+    "hides_equity": "b.hides_equity",
+    "created_at": "epoch_ms(b.created_at)",
+    "changed_at": "epoch_ms(b.updated_at)",
+}
+"""Of each field of a ``BacktestRecord``, but for its run."""
+_RUN_COLUMNS = {
+    "job_id": "j.job_id",
+    "run_number": "b.run_number",
+    "job_status": "j.status",
+    "finished_at": "epoch_ms(j.finished_at)",
+    "job_error": "j.error_message",
+    "payload_is_deleted": "j.payload_deleted_at IS NOT NULL",
+    "outcome": "r.outcome",
+}
+"""Of each field of a ``BacktestRun``."""
+_SELECT = (
+    f"SELECT {', '.join((*_OWN_COLUMNS.values(), *_RUN_COLUMNS.values()))}"
+    " FROM backtests b LEFT JOIN jobs j ON j.job_id = b.job_id"
+    " LEFT JOIN job_runs r ON r.job_id = b.job_id AND r.run_number = b.run_number"
+)
+
+
+class BacktestSetup(msgspec.Struct, frozen=True, kw_only=True):
+    """What a backtest runs, and with what."""
+
+    strategy_id: str
+    engine: str
+    initial_capital: Decimal
+    commission: Decimal
+    """A fraction of the notional."""
+    slippage: Decimal
+    """A fraction of the price."""
+    config: dict[str, Any]
+    """As it was asked for, with its defaults."""
+
+
+class BacktestRun(msgspec.Struct, frozen=True, kw_only=True):
+    """One run of a job, as which a backtest was last executed."""
+
+    job_id: str
+    run_number: int
+    job_status: JobStatus
+    finished_at: int | None
+    """When the job ended, in milliseconds since the epoch."""
+    job_error: str | None
+    payload_is_deleted: bool
+    outcome: RunOutcome | None
+    """None until it has ended."""
+
+    @classmethod
+    def of(cls, job: JobRecord, run_number: int) -> "BacktestRun":
+        """A run of ``job``, as far as that is."""
+        return cls(
+            job_id=job.job_id,
+            run_number=run_number,
+            job_status=job.status,
+            finished_at=job.finished_at,
+            job_error=job.error_message,
+            payload_is_deleted=job.payload_deleted_at is not None,
+            outcome=job.outcomes[run_number],
+        )
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether it is queued or running."""
+        return self.job_status in UNFINISHED and self.outcome is None
+
+    @property
+    def summary(self) -> RunSummary | None:
+        """How it came out; None unless it was completed."""
+        return None if self.outcome is None else self.outcome.summary
+
+    @property
+    def error(self) -> str | None:
+        """Why it failed, in words."""
+        if self.outcome is not None:
+            return None if self.outcome.error is None else self.outcome.error.message
+        return None if self.is_under_way else self.job_error or "the run was cancelled"
+
+    @property
+    def has_files(self) -> bool:
+        """Whether it has left equity and trades, and they are still there."""
+        return self.summary is not None and not self.payload_is_deleted
+
+
+class BacktestRecord(BacktestSetup, frozen=True, kw_only=True):
+    """A backtest as the store knows it, with its run; times in milliseconds since the epoch."""
+
+    backtest_id: str
+    account_id: str
+    number: int
+    """Counts the account's backtests in the order in which they were created."""
+    set_status: BacktestStatus | None = None
+    """By hand, in place of what the run says; so is ``set_metrics``."""
+    set_metrics: dict[str, Any] | None = None
+    hides_trades: bool = False
+    hides_equity: bool = False
+    created_at: int
+    changed_at: int
+    """When something of it was last set, or its execution began."""
+    run: BacktestRun | None = None
+    """Of its last execution."""
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether its run is queued or running."""
+        return self.run is not None and self.run.is_under_way
+
+    @property
+    def status(self) -> BacktestStatus:
+        """What was set by hand, else how far its run is."""
+        if self.set_status is not None:
+            return self.set_status
+        if self.run is None:
+            return "pending"
+        if self.run.is_under_way:
+            return "running"
+        return "failed" if self.run.summary is None else "completed"
+
+    @property
+    def error(self) -> str | None:
+        """Why its run failed, in words."""
+        return None if self.run is None else self.run.error
+
+    @property
+    def updated_at(self) -> int:
+        """When it last changed: by hand, or because its run began or ended."""
+        ended_at = None if self.run is None else self.run.finished_at
+        return max(self.changed_at, ended_at or 0)
+
+    @property
+    def has_files(self) -> bool:
+        """Whether its run has left equity and trades, and they are still there."""
+        return self.run is not None and self.run.has_files
+
+
+def new_backtest_id() -> str:
+    """An id that no backtest has."""
+    return str(uuid.uuid4())
+
+
+def create_backtests(
+    store: Store, account_id: str, setups: Mapping[str, BacktestSetup], job_id: str | None = None
+) -> list[BacktestRecord]:
+    """Store new backtests by their ids: pending, or as the runs of a job, in their order."""
+    time = now()
+    with store.transaction():
+        last = store.rows(
+            "SELECT coalesce(max(number), 0) FROM backtests WHERE account_id = ?", account_id
+        )[0][0]
+        for place, (backtest_id, setup) in enumerate(setups.items()):
+            store.execute(
+                "INSERT INTO backtests VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL, false,"
+                " false, epoch_ms(?::BIGINT), epoch_ms(?::BIGINT))",
+                backtest_id, account_id, last + 1 + place, setup.strategy_id, setup.engine,
+                setup.initial_capital, setup.commission, setup.slippage, _json(setup.config),
+                job_id, None if job_id is None else place, time, time,
+            )  # fmt: skip
+        return get_backtests(store, account_id, list(setups))
+
+
+def get_backtest(store: Store, account_id: str, backtest_id: str) -> BacktestRecord:
+    """The account's backtest; raises ``BacktestNotFound``, also if it is another account's."""
+    return get_backtests(store, account_id, [backtest_id])[0]
+
+
+def get_backtests(store: Store, account_id: str, ids: Sequence[str]) -> list[BacktestRecord]:
+    """The account's backtests of these ids, in their order; raises ``BacktestNotFound``."""
+    rows = store.rows(
+        f"{_SELECT} WHERE b.account_id = ? AND list_contains(?::VARCHAR[], b.backtest_id)",
+        account_id, list(ids),
+    )  # fmt: skip
+    found = {row[0]: _record(row) for row in rows}
+    for backtest_id in ids:
+        if backtest_id not in found:
+            raise _not_found(backtest_id)
+    return [found[backtest_id] for backtest_id in ids]
+
+
+def list_backtests(
+    store: Store, account_id: str, *, strategy_id: str | None = None, skip: int, limit: int
+) -> list[BacktestRecord]:
+    """A page of the account's backtests, of one strategy if it is given, the newest first."""
+    found = store.rows(
+        f"{_SELECT} WHERE b.account_id = ? AND coalesce(b.strategy_id = ?, true)"
+        " ORDER BY b.number DESC LIMIT ? OFFSET ?",
+        account_id, strategy_id, limit, skip,
+    )  # fmt: skip
+    return [_record(row) for row in found]
+
+
+def save_execution(
+    store: Store, account_id: str, backtest_id: str, job: JobRecord
+) -> BacktestRecord:
+    """Note that the only run of ``job`` is the backtest's, which follows it since it was submitted.
+
+    What was set by hand is forgotten. Raises ``BacktestNotFound``.
+    """
+    return _update(
+        store, account_id, backtest_id,
+        "job_id = ?, run_number = 0, set_status = NULL, set_metrics = NULL, hides_trades = false,"
+        " hides_equity = false, ", job.job_id, time=job.submitted_at,
+    )  # fmt: skip
+
+
+def forget_execution(store: Store, account_id: str, backtest_id: str) -> BacktestRecord:
+    """Have the backtest be as if it had not been executed; raises ``BacktestNotFound``."""
+    return _update(store, account_id, backtest_id, "job_id = NULL, run_number = NULL, ")
+
+
+def change_backtest(
+    store: Store,
+    account_id: str,
+    backtest_id: str,
+    *,
+    status: BacktestStatus | None = None,
+    metrics: Mapping[str, Any] | None = None,
+    hides_trades: bool | None = None,
+    hides_equity: bool | None = None,
+) -> BacktestRecord:
+    """Set by hand what is given; raises ``BacktestNotFound``."""
+    given = {
+        "set_status": status,
+        "set_metrics": None if metrics is None else _json(dict(metrics)),
+        "hides_trades": hides_trades,
+        "hides_equity": hides_equity,
+    }
+    changes = {column: value for column, value in given.items() if value is not None}
+    setting = "".join(f"{column} = ?, " for column in changes)
+    return _update(store, account_id, backtest_id, setting, *changes.values())
+
+
+def delete_backtest(store: Store, account_id: str, backtest_id: str) -> None:
+    """Delete the account's backtest; its job and its files stay. Raises ``BacktestNotFound``."""
+    with store.transaction():
+        deleted = store.execute(
+            "DELETE FROM backtests WHERE account_id = ? AND backtest_id = ? RETURNING 1",
+            account_id, backtest_id,
+        )  # fmt: skip
+    if not deleted:
+        raise _not_found(backtest_id)
+
+
+def has_backtests(store: Store, job_id: str) -> bool:
+    """Whether there are backtests that follow a run of the job."""
+    return bool(store.rows("SELECT 1 FROM backtests WHERE job_id = ? LIMIT 1", job_id))
+
+
+def _update(
+    store: Store,
+    account_id: str,
+    backtest_id: str,
+    setting: str,
+    *values: Any,
+    time: int | None = None,
+) -> BacktestRecord:
+    with store.transaction():
+        store.execute(
+            f"UPDATE backtests SET {setting}updated_at = epoch_ms(?::BIGINT)"
+            " WHERE account_id = ? AND backtest_id = ?",
+            *values, now() if time is None else time, account_id, backtest_id,
+        )  # fmt: skip
+        return get_backtest(store, account_id, backtest_id)
+
+
+def _not_found(backtest_id: str) -> BacktestNotFound:
+    return BacktestNotFound(
+        f"there is no backtest {shown(backtest_id)!r}", backtest_id=shown(backtest_id)
+    )
+
+
+def _record(row: Sequence[Any]) -> BacktestRecord:
+    own, run = row[: len(_OWN_COLUMNS)], row[len(_OWN_COLUMNS) :]
+    values = dict(zip(_OWN_COLUMNS, own, strict=True))
+    for name in ("config", "set_metrics"):
+        if values[name] is not None:
+            values[name] = msgspec.json.decode(values[name])
+    return BacktestRecord(**values, run=_run(run))
+
+
+def _run(row: Sequence[Any]) -> BacktestRun | None:
+    values = dict(zip(_RUN_COLUMNS, row, strict=True))
+    if values["job_id"] is None:
+        return None
+    if values["outcome"] is not None:
+        values["outcome"] = _outcome(values["outcome"])
+    return BacktestRun(**values)
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+_outcome = msgspec.json.Decoder(RunOutcome).decode

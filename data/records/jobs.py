@@ -1,0 +1,343 @@
+"""Jobs as they are stored: what each is to run, how far it is, and what came of each run.
+
+A job is one run of a strategy, or the several runs of a sweep.
+"""
+
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any, Literal
+
+import msgspec
+
+from candlestep.data.errors import JobNotFound
+from candlestep.data.store.database import Store, now
+from candlestep.data.symbols import DEFAULT_EXCHANGE
+from candlestep.sandbox import InvalidParameter, Metrics, PairResult
+from candlestep.sandbox.errors import shown
+
+JobOrigin = Literal["jobs", "execute", "backtests", "runs"]
+"""The API that a job came by."""
+JobStatus = Literal["queued", "running", "done", "failed", "cancelled"]
+UNFINISHED = ("queued", "running")
+
+_JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,100}", re.ASCII)
+_COLUMNS = (
+    "job_id, account_id, number, origin, status, progress, attempts, request,"
+    " epoch_ms(submitted_at), epoch_ms(started_at), epoch_ms(finished_at), error_code,"
+    " error_message, epoch_ms(payload_deleted_at)"
+)
+
+
+class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One run: a strategy, a market and a time. Times and the interval are in milliseconds."""
+
+    strategy: dict[str, Any]
+    """What ``compile_strategy`` takes."""
+    pairs: list[str]
+    start_time: int
+    end_time: int
+    interval: int
+    starting_balance: str
+    exchange: str = DEFAULT_EXCHANGE
+    engine: str = "sandbox"
+    config: dict[str, Any] = {}
+    """Further arguments of ``SessionConfig``: fees, slippage, currency and so on."""
+    risk_free_rate: float = 0.0
+    """A yearly rate, as a fraction, for the ratios that compare with it."""
+    store_signals: bool = False
+    import_number: int | None = None
+    """The market is as of this import; None: as of the latest when the job is submitted."""
+    history: int = 0
+    """How long before its start candles are to reach at the least, for the strategy's indicators."""
+    overrides: dict[str, Any] = {}
+    """Of a run of a sweep: in what it differs from the others, in the words of its API."""
+
+
+class RunError(msgspec.Struct, frozen=True):
+    """Why a run or a job failed, for its user to act on."""
+
+    code: str
+    message: str
+
+
+class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """How a run came out; amounts in quote currency."""
+
+    final_equity: Decimal
+    total_pnl: Decimal
+    roi_pct: Decimal
+    total_fees: Decimal
+    metrics: Metrics
+    by_pair: list[PairResult]
+    candles: int
+    """Candles of the timeframe that the strategy was shown, of all symbols."""
+    signals: int
+    fills: int
+    closed_trades: int
+    mean_trade_seconds: float | None
+    """From entry to exit, of the closed trades; None without any."""
+    open_positions: int
+    open_value: Decimal
+    """What the positions still open are worth at the end."""
+    unrealized_pnl: Decimal
+
+
+class RunOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a run: a summary and files, or an error."""
+
+    summary: RunSummary | None = None
+    error: RunError | None = None
+    files: list[str] = []
+    """Of ``equity``, ``trades`` and ``signals``, those that were written."""
+    seconds: float = 0.0
+    """Wall-clock time that the run took."""
+    host: str = ""
+    """The machine that it ran on."""
+
+
+class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A job as the store knows it; times in milliseconds since the epoch."""
+
+    job_id: str
+    account_id: str
+    number: int
+    """Counts the account's jobs in the order in which they were submitted."""
+    origin: JobOrigin
+    status: JobStatus
+    progress: float
+    """From 0 to 1."""
+    attempts: int
+    """How often its run was started, 2 if a worker died of it; of a sweep, the most of any."""
+    request: dict[str, Any]
+    """What was asked for, as the API that it came by has resolved it."""
+    submitted_at: int
+    started_at: int | None
+    finished_at: int | None
+    error_code: str | None
+    error_message: str | None
+    payload_deleted_at: int | None
+    """When the files of its runs were deleted."""
+    specs: list[RunSpec]
+    outcomes: list[RunOutcome | None]
+    """Of each run, in the order of the specs; None until it has ended."""
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is done, failed or cancelled."""
+        return self.status not in UNFINISHED
+
+
+def new_job_id() -> str:
+    """An id that no job has."""
+    return f"bt_{uuid.uuid4().hex}"
+
+
+def put_job(
+    store: Store,
+    account_id: str,
+    *,
+    origin: JobOrigin,
+    specs: Sequence[RunSpec],
+    request: Mapping[str, Any],
+    job_id: str | None = None,
+) -> JobRecord:
+    """Store a job as queued, in place of an earlier one of its id.
+
+    An id that is given has up to 100 letters, digits, ``_`` and ``-``, and belongs to one account:
+    who derives it from a request derives it from the account too. Each spec has its import number.
+    """
+    job_id = job_id or new_job_id()
+    if not _JOB_ID.fullmatch(job_id):
+        raise InvalidParameter("job_id", "must have 1 to 100 letters, digits, _ and -")
+    with store.transaction():
+        _delete(store, account_id, job_id)
+        number = store.rows(
+            "SELECT coalesce(max(number), 0) + 1 FROM jobs WHERE account_id = ?", account_id
+        )[0][0]
+        store.execute(
+            "INSERT INTO jobs (job_id, account_id, number, origin, status, progress, attempts,"
+            " request, submitted_at) VALUES (?, ?, ?, ?, 'queued', 0, 0, ?, epoch_ms(?::BIGINT))",
+            job_id, account_id, number, origin, _json(dict(request)), now(),
+        )  # fmt: skip
+        for run_number, spec in enumerate(specs):
+            store.execute(
+                "INSERT INTO job_runs (job_id, run_number, import_number, spec)"
+                " VALUES (?, ?, ?, ?)",
+                job_id, run_number, spec.import_number, _json(spec),
+            )  # fmt: skip
+        return get_job(store, account_id, job_id)
+
+
+def get_job(store: Store, account_id: str, job_id: str) -> JobRecord:
+    """The account's job; raises ``JobNotFound``, also if it is another account's."""
+    found = _select(store, "account_id = ? AND job_id = ?", "", account_id, job_id)
+    if not found:
+        raise job_not_found(job_id)
+    return found[0]
+
+
+def job_not_found(job_id: str) -> JobNotFound:
+    """What is raised for an id that none of the account's jobs has."""
+    return JobNotFound(f"there is no job {shown(job_id)!r}", job_id=shown(job_id))
+
+
+def list_jobs(
+    store: Store,
+    account_id: str,
+    *,
+    origin: JobOrigin | None = None,
+    status: JobStatus | None = None,
+    template_id: str | None = None,
+    submitted_from: int | None = None,
+    submitted_to: int | None = None,
+    before: int | None = None,
+    limit: int = 20,
+) -> list[JobRecord]:
+    """A page of the account's jobs that pass every filter given, the newest first.
+
+    ``template_id`` is that of the request; the times, in ms, are both included; ``before`` is
+    the number of the last job of the page before. Looks through the names of all runs that are
+    stored: 3 ms for 50,000.
+    """
+    filters = {
+        "account_id = ?": account_id,
+        "origin = ?": origin,
+        "status = ?": status,
+        "request->>'$.template_id' = ?": template_id,
+        "submitted_at >= epoch_ms(?::BIGINT)": submitted_from,
+        "submitted_at <= epoch_ms(?::BIGINT)": submitted_to,
+        "number < ?": before,
+    }
+    given = {sql: value for sql, value in filters.items() if value is not None}
+    return _select(
+        store, " AND ".join(given), "ORDER BY number DESC LIMIT ?", *given.values(), limit
+    )
+
+
+def unfinished_jobs(store: Store) -> list[JobRecord]:
+    """The jobs of all accounts that are queued or running, in the order of their submission."""
+    return _select(
+        store, "status IN ('queued', 'running')", "ORDER BY submitted_at, account_id, number"
+    )
+
+
+def save_job_progress(
+    store: Store, job_id: str, *, started_at: int, progress: float, attempts: int
+) -> None:
+    """Note that a job runs, and how far it is; of one that has ended, nothing changes."""
+    with store.transaction():
+        store.execute(
+            "UPDATE jobs SET status = 'running', started_at = epoch_ms(?::BIGINT), progress = ?,"
+            " attempts = ? WHERE job_id = ? AND status IN ('queued', 'running')",
+            started_at, progress, attempts, job_id,
+        )  # fmt: skip
+
+
+def save_outcomes(store: Store, job_id: str, outcomes: Mapping[int, RunOutcome]) -> None:
+    """Note what became of runs, by their numbers."""
+    with store.transaction():
+        for run_number, outcome in outcomes.items():
+            store.execute(
+                "UPDATE job_runs SET outcome = ? WHERE job_id = ? AND run_number = ?",
+                _json(outcome), job_id, run_number,
+            )  # fmt: skip
+
+
+def save_job_end(store: Store, record: JobRecord) -> None:
+    """Note how a job ended, with everything that ``record`` says of it and of its runs."""
+    outcomes = {
+        number: outcome for number, outcome in enumerate(record.outcomes) if outcome is not None
+    }
+    with store.transaction():
+        save_outcomes(store, record.job_id, outcomes)
+        _update(
+            store, record.job_id,
+            "status = ?, progress = ?, attempts = ?, started_at = epoch_ms(?::BIGINT),"
+            " finished_at = epoch_ms(?::BIGINT), error_code = ?, error_message = ?",
+            record.status, record.progress, record.attempts, record.started_at,
+            record.finished_at, record.error_code, record.error_message,
+        )  # fmt: skip
+
+
+def sharpe_ratios(
+    store: Store, account_id: str, origin: JobOrigin, request: Mapping[str, str]
+) -> list[float | None]:
+    """The annualised Sharpe ratios of the account's runs that are done, of jobs whose requests
+    have these texts; None of a run that has none."""
+    alike = "".join(f" AND (request->>'$.{name}') = ?" for name in request)
+    found = store.rows(
+        "SELECT (outcome->>'$.summary.metrics.sharpe_ratio')::DOUBLE"
+        " FROM jobs JOIN job_runs USING (job_id) WHERE account_id = ? AND origin = ?"
+        f" AND status = 'done' AND (outcome->>'$.summary') IS NOT NULL{alike}"
+        " ORDER BY number, run_number",
+        account_id, origin, *request.values(),
+    )  # fmt: skip
+    return [ratio for (ratio,) in found]
+
+
+def jobs_with_old_payload(store: Store, finished_before: int) -> list[str]:
+    """The ids of jobs that ended before a time (ms) and still have the files of their runs."""
+    found = store.rows(
+        "SELECT job_id FROM jobs WHERE finished_at < epoch_ms(?::BIGINT)"
+        " AND payload_deleted_at IS NULL ORDER BY finished_at, job_id",
+        finished_before,
+    )
+    return [job_id for (job_id,) in found]
+
+
+def save_payload_deleted(store: Store, job_id: str, time: int) -> None:
+    """Note that the files of a job's runs are gone; its summary stays."""
+    _update(store, job_id, "payload_deleted_at = epoch_ms(?::BIGINT)", time)
+
+
+def job_imports(store: Store) -> list[int]:
+    """The import numbers that unfinished jobs run on: what ``prune`` must keep."""
+    found = store.rows(
+        "SELECT DISTINCT import_number FROM job_runs JOIN jobs USING (job_id)"
+        " WHERE status IN ('queued', 'running') ORDER BY ALL"
+    )
+    return [number for (number,) in found]
+
+
+def _delete(store: Store, account_id: str, job_id: str) -> None:
+    found = store.rows("SELECT account_id FROM jobs WHERE job_id = ?", job_id)
+    if found and found[0][0] != account_id:
+        raise InvalidParameter("job_id", "is taken; choose another")
+    store.execute("DELETE FROM job_runs WHERE job_id = ?", job_id)
+    store.execute("DELETE FROM jobs WHERE job_id = ?", job_id)
+
+
+def _update(store: Store, job_id: str, setting: str, *values: Any) -> None:
+    with store.transaction():
+        store.execute(f"UPDATE jobs SET {setting} WHERE job_id = ?", *values, job_id)
+
+
+def _select(store: Store, where: str, order: str, *values: Any) -> list[JobRecord]:
+    found = store.rows(f"SELECT {_COLUMNS} FROM jobs WHERE {where} {order}", *values)
+    runs: dict[str, list[tuple[RunSpec, RunOutcome | None]]] = {row[0]: [] for row in found}
+    for job_id, spec, outcome in store.rows(
+        "SELECT job_id, spec, outcome FROM job_runs"
+        " WHERE list_contains(?::VARCHAR[], job_id) ORDER BY job_id, run_number",
+        list(runs),
+    ):
+        runs[job_id].append((_spec(spec), None if outcome is None else _outcome(outcome)))
+    return [_record(row, runs[row[0]]) for row in found]
+
+
+def _record(row: tuple[Any, ...], runs: Sequence[tuple[RunSpec, RunOutcome | None]]) -> JobRecord:
+    names = JobRecord.__struct_fields__
+    values = dict(zip(names, row, strict=False))
+    values["request"] = msgspec.json.decode(values["request"])
+    return JobRecord(
+        **values, specs=[spec for spec, _ in runs], outcomes=[outcome for _, outcome in runs]
+    )
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+_spec = msgspec.json.Decoder(RunSpec).decode
+_outcome = msgspec.json.Decoder(RunOutcome).decode

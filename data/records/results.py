@@ -1,0 +1,229 @@
+"""Results of sessions: saved whole, in one transaction, and read back to the digit."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from candlestep.data.records.sessions import get_session
+from candlestep.data.store.database import Store, now, text_column
+from candlestep.sandbox import (
+    EquityCurve,
+    Fill,
+    InvalidParameter,
+    Metrics,
+    PairResult,
+    Results,
+    Snapshot,
+)
+from candlestep.sandbox.money import EXACT
+
+LOWER_IS_BETTER = frozenset(
+    ("max_drawdown_pct", "max_drawdown_duration_days", "volatility", "total_fees", "var_95",
+     "var_99", "cvar_95", "cvar_99", "max_drawdown_amount")
+)  # fmt: skip
+"""Of the figures by which sessions are compared; of the others, higher is better."""
+
+_SUMMARY = ("final_equity", "total_pnl", "roi_pct", "total_trades", "total_fees")
+_METRICS = Metrics.__struct_fields__
+_UNRANKED = ("returns_grid", "returns_count", "returns_skewness", "returns_kurtosis")
+"""Metrics of which none is better than another."""
+
+RANKED = (*_SUMMARY, *(m for m in _METRICS if m not in (*_SUMMARY, *_UNRANKED)))
+"""The figures by which the best session can be asked for."""
+
+_AMOUNT_COLUMNS = Snapshot.__struct_fields__[1:]
+_TRADE_COLUMNS = (
+    "trade_id, order_id, symbol, side, type, quantity, price, quote_amount, fee, slippage,"
+    " realized_pnl, epoch_ms(simulated_at)"
+)
+_TRADE_DECIMALS = {
+    "quantity": 8, "price": 16, "quote_amount": 8, "fee": 8, "slippage": 16, "realized_pnl": 8,
+}  # fmt: skip
+_MOST_DIGITS = 38
+
+
+class Best(NamedTuple):
+    """The session that a figure is best in."""
+
+    session_id: str
+    strategy_label: str
+    value: float | int | Decimal
+
+
+def save_results(
+    store: Store,
+    account_id: str,
+    session_id: str,
+    *,
+    results: Results,
+    current_step: int,
+    fills: Sequence[Fill],
+    equity: EquityCurve,
+) -> None:
+    """Save how a session ended, all in one transaction; saved again, it replaces what is there.
+
+    Raises ``SessionNotFound``, or ``StorageUnavailable`` with nothing changed: save it again.
+    """
+    trades = _trade_columns(fills)
+    amounts = {name: amount_column(getattr(equity, name)) for name in _AMOUNT_COLUMNS}
+    with store.transaction():
+        get_session(store, account_id, session_id)
+        for table in ("trades", "equity", "metrics", "by_pair"):
+            store.execute(f"DELETE FROM {table} WHERE session_id = ?", session_id)
+        _save_summary(store, session_id, results, current_step)
+        _save_metrics(store, session_id, results)
+        quoted = _quoted(session_id)
+        if fills:
+            decimals = ", ".join(
+                f"{name}::DECIMAL(38, {places})" for name, places in _TRADE_DECIMALS.items()
+            )
+            store.insert(
+                f"INSERT INTO trades SELECT {quoted}, id, order_id, symbol, side, type,"
+                f" {decimals}, epoch_ms(time) FROM incoming",
+                trades,
+            )
+        if len(equity):
+            exact = ", ".join(sql.format(name) for name, (_, sql) in amounts.items())
+            store.insert(
+                f"INSERT INTO equity SELECT {quoted}, epoch_ms(time), {exact} FROM incoming",
+                {"time": equity.time, **{name: column for name, (column, _) in amounts.items()}},
+            )
+
+
+def load_metrics(store: Store, account_id: str, session_id: str) -> Metrics | None:
+    """The metrics of an ended session; None while it has not ended. As below, raises
+    ``SessionNotFound``, also if the session is another account's."""
+    get_session(store, account_id, session_id)
+    found = store.rows(
+        f"SELECT {', '.join(_METRICS)} FROM metrics WHERE session_id = ?", session_id
+    )
+    return Metrics(*found[0]) if found else None
+
+
+def load_by_pair(store: Store, account_id: str, session_id: str) -> list[PairResult]:
+    """What each symbol contributed, by symbol."""
+    get_session(store, account_id, session_id)
+    found = store.rows(
+        "SELECT symbol, trades, win_rate, net_pnl FROM by_pair WHERE session_id = ?"
+        " ORDER BY symbol",
+        session_id,
+    )
+    return [PairResult(*row) for row in found]
+
+
+def load_trades(
+    store: Store, account_id: str, session_id: str, limit: int | None = None, offset: int = 0
+) -> tuple[list[Fill], int]:
+    """A page of the trades, in order, and how many there are in all."""
+    get_session(store, account_id, session_id)
+    total: int = store.rows("SELECT count(*) FROM trades WHERE session_id = ?", session_id)[0][0]
+    found = store.rows(
+        f"SELECT {_TRADE_COLUMNS} FROM trades WHERE session_id = ?"
+        " ORDER BY trade_id LIMIT ? OFFSET ?",
+        session_id, total if limit is None else limit, offset,
+    )  # fmt: skip
+    return [Fill(*row) for row in found], total
+
+
+def load_equity(store: Store, account_id: str, session_id: str, every: int = 1) -> list[Snapshot]:
+    """The snapshots of equity, in order; of these, the first and then every ``every``-th."""
+    get_session(store, account_id, session_id)
+    found = store.rows(
+        f"SELECT epoch_ms(simulated_at), {', '.join(_AMOUNT_COLUMNS)} FROM equity"
+        " WHERE session_id = ?"
+        " QUALIFY (row_number() OVER (ORDER BY simulated_at) - 1) % ? = 0 ORDER BY simulated_at",
+        session_id, every,
+    )  # fmt: skip
+    return [Snapshot(*row) for row in found]
+
+
+def best_session(store: Store, account_id: str, metric: str) -> Best | None:
+    """The account's completed session that is best by ``metric``, one of ``RANKED``.
+
+    None if in no completed session it is defined; of equals the oldest.
+    """
+    if metric not in RANKED:
+        raise InvalidParameter("metric", f"must be one of {', '.join(RANKED)}")
+    column = f"s.{metric}" if metric in _SUMMARY else f"m.{metric}"
+    direction = "ASC" if metric in LOWER_IS_BETTER else "DESC"
+    found = store.rows(
+        f"SELECT s.session_id, s.strategy_label, {column} FROM sessions s JOIN metrics m"
+        f" USING (session_id) WHERE account_id = ? AND status = 'completed'"
+        f" AND {column} IS NOT NULL ORDER BY {column} {direction}, created_at, session_id LIMIT 1",
+        account_id,
+    )
+    return Best(*found[0]) if found else None
+
+
+def _save_summary(store: Store, session_id: str, results: Results, current_step: int) -> None:
+    store.execute(
+        "UPDATE sessions SET status = ?, current_step = ?, final_equity = ?::DECIMAL(38, 8),"
+        " total_pnl = ?::DECIMAL(38, 8), roi_pct = ?::DECIMAL(38, 8), total_trades = ?,"
+        " total_fees = ?::DECIMAL(38, 8), sharpe_ratio = ?, max_drawdown_pct = ?,"
+        " completed_at = coalesce(completed_at, epoch_ms(?::BIGINT)) WHERE session_id = ?",
+        results.status, current_step, exact_text(results.final_equity, 8),
+        exact_text(results.total_pnl, 8), exact_text(results.roi_pct, 8), results.total_trades,
+        exact_text(results.total_fees, 8),
+        results.metrics.sharpe_ratio, results.metrics.max_drawdown_pct, now(), session_id,
+    )  # fmt: skip
+
+
+def _save_metrics(store: Store, session_id: str, results: Results) -> None:
+    values = [
+        exact_text(value, 8) if isinstance(value, Decimal) else value
+        for value in msgspec.structs.astuple(results.metrics)
+    ]
+    store.execute(
+        f"INSERT INTO metrics (session_id, {', '.join(_METRICS)})"
+        f" VALUES (?{', ?' * len(_METRICS)})",
+        session_id, *values,
+    )  # fmt: skip
+    for pair in results.by_pair:
+        store.execute(
+            "INSERT INTO by_pair VALUES (?, ?, ?, ?, ?::DECIMAL(38, 8))",
+            session_id, pair.symbol, pair.trades, pair.win_rate, exact_text(pair.net_pnl, 8),
+        )  # fmt: skip
+
+
+def _trade_columns(fills: Sequence[Fill]) -> dict[str, NDArray[Any]]:
+    columns: dict[str, NDArray[Any]] = {
+        name: np.array([getattr(fill, name) for fill in fills], dtype=np.int64)
+        for name in ("id", "order_id", "time")
+    }
+    for name in ("symbol", "side", "type"):
+        columns[name] = text_column([getattr(fill, name) for fill in fills])
+    for name, places in _TRADE_DECIMALS.items():
+        columns[name] = text_column([exact_text(getattr(fill, name), places) for fill in fills])
+    return columns
+
+
+def exact_text(value: Decimal | None, places: int) -> str | None:
+    """The digits of a decimal, for the store to keep as they are: it would round silently."""
+    if value is None:
+        return None
+    _, digits, exponent = value.as_tuple()
+    if not isinstance(exponent, int) or any(
+        digits[places + exponent :] if exponent < -places else ()
+    ):
+        raise ValueError(f"{value} has more than {places} decimal places")
+    if value.adjusted() >= _MOST_DIGITS - places:
+        raise InvalidParameter(
+            "results", f"{value:.3E} is too large to be stored; start with a smaller balance"
+        )
+    return f"{value:f}"
+
+
+def amount_column(units: NDArray[Any]) -> tuple[NDArray[Any], str]:
+    """A column of hundred-millionths, as the store takes it, and the SQL of its exact value."""
+    if units.dtype != object:
+        return units, "{0}::DECIMAL(30, 0) * 0.00000001::DECIMAL(8, 8)"
+    amounts = [EXACT.scaleb(Decimal(unit), -8) for unit in units.tolist()]
+    return text_column([exact_text(amount, 8) for amount in amounts]), "{0}::DECIMAL(38, 8)"
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

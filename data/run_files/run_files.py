@@ -1,0 +1,216 @@
+"""The files of runs: equity, closed trades and signals, as Parquet under the home directory.
+
+``HOME/results/{job_id}/{run number}/equity.parquet``, and so on. Each appears whole or not at all.
+"""
+
+import shutil
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import duckdb
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from candlestep.data.errors import StorageUnavailable
+from candlestep.data.records.results import amount_column, exact_text
+from candlestep.data.store.database import text_column
+from candlestep.sandbox import ClosedTrade
+
+DIRECTORY = "results"
+"""In the home."""
+
+_FITS_18_DIGITS = 10**17
+_local = threading.local()
+
+Result = TypeVar("Result")
+Payload = Literal["equity", "trades", "signals"]
+
+_TRADES = {
+    "fill_id": "{0}::BIGINT", "symbol": "{0}", "side": "{0}",
+    "quantity": "{0}::DECIMAL(38, 8)",
+    "entry_time": "epoch_ms({0}::BIGINT)", "entry_price": "{0}::DECIMAL(38, 16)",
+    "exit_time": "epoch_ms({0}::BIGINT)", "exit_price": "{0}::DECIMAL(38, 16)",
+    "pnl": "{0}::DECIMAL(38, 8)", "fee": "{0}::DECIMAL(38, 8)",
+    "return_pct": "{0}::DECIMAL(38, 8)",
+}  # fmt: skip
+_TRADE_PLACES = {
+    "quantity": 8, "entry_price": 16, "exit_price": 16, "pnl": 8, "fee": 8, "return_pct": 8,
+}  # fmt: skip
+_SIGNALS = {
+    "time": "epoch_ms({0}::BIGINT)", "symbol": "{0}", "action": "{0}", "order_id": "{0}::BIGINT",
+    "refused": "{0}",
+}  # fmt: skip
+
+
+def run_directory(home: Path, job_id: str, run_number: int) -> Path:
+    """Where the files of a run are."""
+    return home / DIRECTORY / job_id / str(run_number)
+
+
+def payload_file(directory: Path, payload: Payload) -> Path:
+    """The file of a run's equity, trades or signals."""
+    return directory / f"{payload}.parquet"
+
+
+def write_equity(directory: Path, times: NDArray[Any], units: NDArray[Any]) -> None:
+    """Write equity, in whole numbers of 1e-8, at each of ``times`` (ms), both of one length.
+
+    Columns: ``time`` TIMESTAMP, ``equity`` DECIMAL of 8 places. Raises ``InvalidParameter`` for
+    amounts of more than 30 digits.
+    """
+    column, exact = amount_column(units)
+    exact = exact.format("equity")
+    if units.dtype != object and np.abs(units).max() < _FITS_18_DIGITS:
+        # The same number in half the width, which takes half the time.
+        exact = "equity::DECIMAL(18, 0) * 0.00000001::DECIMAL(8, 8)"
+    _write(
+        payload_file(directory, "equity"),
+        f"SELECT epoch_ms(time) AS time, {exact} AS equity",
+        {"time": times, "equity": column},
+    )
+
+
+def write_trades(directory: Path, trades: Sequence[ClosedTrade]) -> None:
+    """Write closed trades, a column for each field of ``ClosedTrade``, exactly."""
+    columns = {
+        name: text_column([_as_text(getattr(trade, name), name) for trade in trades])
+        for name in _TRADES
+    }
+    _write(payload_file(directory, "trades"), _selection(_TRADES), columns)
+
+
+def write_signals(directory: Path, signals: Sequence[Any]) -> None:
+    """Write the decisions of a strategy, a column for each field of a signal."""
+    columns = {
+        name: text_column([_plain(getattr(signal, name)) for signal in signals])
+        for name in _SIGNALS
+    }
+    _write(payload_file(directory, "signals"), _selection(_SIGNALS), columns)
+
+
+def write_payloads(directory: Path, files: Mapping[str, bytes]) -> None:
+    """Write files that were made elsewhere, by their names."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        partial = directory / f"{name}.partial"
+        partial.write_bytes(content)
+        partial.replace(directory / name)
+
+
+def read_equity_json(directory: Path) -> msgspec.Raw | None:
+    """A run's equity as JSON, ``[["2025-01-01T00:00:00Z", "10000.00"], …]``.
+
+    None if it is there no more. Made by the database, without holding up other threads.
+    """
+    item = (
+        f"""'["' || ({TIME_AS_TEXT.format("time")}) || '","' || {_MONEY.format("equity")} || '"]'"""
+    )
+
+    def read(path: Path) -> msgspec.Raw:
+        return msgspec.Raw(json_list(item, "time", f"read_parquet({quoted(str(path))})"))
+
+    return read_payload(directory, "equity", read)
+
+
+def read_trades_json(directory: Path) -> msgspec.Raw | None:
+    """A run's closed trades as JSON: ``[{"id": 1, "side": "buy", "symbol", "entry_time",
+    "entry_price", "exit_time", "exit_price", "qty", "pnl", "fee"}, …]``, amounts as text."""
+    texts = {
+        "side": "side", "symbol": "symbol",
+        "entry_time": TIME_AS_TEXT.format("entry_time"), "entry_price": _MONEY.format("entry_price"),
+        "exit_time": TIME_AS_TEXT.format("exit_time"), "exit_price": _MONEY.format("exit_price"),
+        "qty": _MONEY.format("quantity"), "pnl": _MONEY.format("pnl"), "fee": _MONEY.format("fee"),
+    }  # fmt: skip
+    fields = "".join(f""" || ',"{name}":"' || ({sql}) || '"'""" for name, sql in texts.items())
+    item = f"""'{{"id":' || row_number() OVER (ORDER BY fill_id){fields} || '}}'"""
+
+    def read(path: Path) -> msgspec.Raw:
+        return msgspec.Raw(json_list(item, "fill_id", f"read_parquet({quoted(str(path))})"))
+
+    return read_payload(directory, "trades", read)
+
+
+def read_payload(
+    directory: Path, payload: Payload, read: Callable[[Path], Result]
+) -> Result | None:
+    """What ``read`` makes of a file of a run; None if it is there no more.
+
+    Raises ``StorageUnavailable``.
+    """
+    path = payload_file(directory, payload)
+    if not path.exists():
+        return None
+    try:
+        return read(path)
+    except (duckdb.Error, OSError) as error:
+        if not path.exists():  # It was deleted in the meantime.
+            return None
+        raise StorageUnavailable(f"the {payload} of the run cannot be read: {error}") from None
+
+
+def json_list(item: str, order: str, source: str) -> bytes:
+    """A list of JSON whose items SQL makes of the rows of ``source``, in an order."""
+    with connection().cursor() as cursor:
+        found = cursor.execute(
+            "SELECT '[' || coalesce(string_agg(item, ',' ORDER BY place), '') || ']' FROM"
+            f" (SELECT {item} AS item, {order} AS place FROM {source})"
+        ).fetchone()
+    assert found is not None
+    text: str = found[0]
+    return text.encode()
+
+
+def delete_job_files(home: Path, job_id: str) -> None:
+    """Delete the files of all runs of a job; what is not there is gone already."""
+    with suppress(FileNotFoundError):
+        shutil.rmtree(home / DIRECTORY / job_id)
+
+
+TIME_AS_TEXT = (
+    "CASE WHEN epoch_ms({0}) % 1000 = 0 THEN strftime({0}, '%Y-%m-%dT%H:%M:%SZ')"
+    " ELSE strftime({0}, '%Y-%m-%dT%H:%M:%S.%gZ') END"
+)
+"""SQL for a time of a file as the answers of the API write it."""
+_MONEY = r"regexp_replace({0}::VARCHAR, '(\.\d\d\d*?)0+$', '\1')"
+"""An amount with all its digits, and at least two decimals."""
+
+
+def _selection(columns: Mapping[str, str]) -> str:
+    return "SELECT " + ", ".join(f"{sql.format(name)} AS {name}" for name, sql in columns.items())
+
+
+def _write(path: Path, selection: str, columns: Mapping[str, NDArray[Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    with connection().cursor() as cursor:
+        cursor.register("incoming", dict(columns))
+        cursor.execute(
+            f"COPY ({selection} FROM incoming) TO {quoted(str(partial))} (FORMAT parquet)"
+        )
+    partial.replace(path)
+
+
+def connection() -> duckdb.DuckDBPyConnection:
+    """A database of this thread's own, in memory: to make one takes as long as a file does."""
+    if not hasattr(_local, "connection"):
+        _local.connection = duckdb.connect(config={"threads": 1})
+    found: duckdb.DuckDBPyConnection = _local.connection
+    return found
+
+
+def quoted(text: str) -> str:
+    """A text as SQL writes it."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _as_text(value: Any, name: str) -> str | None:
+    places = _TRADE_PLACES.get(name)
+    return _plain(value) if places is None else exact_text(value, places)
+
+
+def _plain(value: Any) -> str | None:
+    return None if value is None else str(value)

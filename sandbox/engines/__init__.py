@@ -1,0 +1,8 @@
+"""The same strategy executed by this exchange, vectorbt or backtrader.
+
+``engines`` lists those that are installed; ``run_engine`` runs a strategy with one of them.
+"""
+
+from candlestep.sandbox.engines.run import engines, run_engine
+
+__all__ = ["engines", "run_engine"]

@@ -1,0 +1,99 @@
+"""Orders executed by backtrader's broker, which cheats on close: at the price of their row."""
+
+from typing import Any
+
+import backtrader as bt
+import numpy as np
+
+from candlestep.sandbox.clock import DAY
+from candlestep.sandbox.engines.orders import Executed, Execution, Orders
+
+_EPOCH = 719_163
+"""The day 1970-01-01, counted as backtrader counts days."""
+_LATER = 1000
+"""How long after the end the row comes at which the last orders are executed, in milliseconds."""
+
+
+def execute(orders: Orders) -> Executed:
+    """Execute ``orders`` at the prices of their rows."""
+    cerebro = bt.Cerebro(stdstats=False, runonce=False, tradehistory=False)
+    days = _EPOCH + np.append(orders.time, orders.time[-1] + _LATER) / DAY
+    for column, symbol in enumerate(orders.symbols):
+        prices = np.append(orders.price[:, column], orders.price[-1, column])
+        cerebro.adddata(_Prices(days.tolist(), prices.tolist()), name=symbol)
+    broker = cerebro.broker
+    broker.set_cash(orders.cash)
+    broker.set_coc(True)
+    # Costs are checked when orders are made; the broker's own check leaves slippage out.
+    broker.set_checksubmit(False)
+    broker.setcommission(commission=orders.fee_rate)
+    # The full slippage always, also where the price so made worse is outside the next candle.
+    broker.set_slippage_perc(orders.slippage, slip_open=True, slip_match=True, slip_out=True)
+    cerebro.addstrategy(_Told, orders=orders)
+    (told,) = cerebro.run()
+    return Executed(told.executions, np.array(told.equity))
+
+
+class _Prices(bt.feed.DataBase):  # type: ignore[misc]
+    """A feed of prices, each at the time at which it is ordered at."""
+
+    def __init__(self, days: list[float], prices: list[float]) -> None:
+        super().__init__()
+        self._rows = iter(zip(days, prices, strict=True))
+
+    def _load(self) -> bool:
+        row = next(self._rows, None)
+        if row is None:
+            return False
+        lines = self.lines
+        lines.datetime[0], price = row
+        for line in (lines.open, lines.high, lines.low, lines.close):
+            line[0] = price
+        lines.volume[0] = lines.openinterest[0] = 0.0
+        return True
+
+
+class _Told(bt.Strategy):  # type: ignore[misc]
+    """Orders what it is told to.
+
+    The broker executes what is ordered at one row when the next row comes, at the price and for
+    the time of the former; so there is one row more than there are rows of orders.
+    """
+
+    params = (("orders", None),)
+
+    def __init__(self) -> None:
+        self.executions: list[Execution] = []
+        self.equity: list[float] = []
+        self._row = -1
+
+    def next(self) -> None:
+        orders: Orders = self.p.orders
+        held = np.array([self.getposition(data).size for data in self.datas], dtype=np.float64)
+        if self._row >= 0:
+            self.equity.append(self.broker.getcash() + float(held @ orders.price[self._row]))
+        self._row += 1
+        if self._row < len(orders.time):
+            self._order(orders, self.broker.getcash(), held)
+
+    def notify_order(self, order: Any) -> None:
+        if order.status == order.Completed:
+            done = order.executed
+            numbers = map(float, (done.size, done.price, done.comm))
+            self.executions.append(Execution(order.info.row, order.info.column, *numbers))
+        elif order.status not in (order.Submitted, order.Accepted):
+            raise RuntimeError(f"an order was {order.getstatusname().lower()}")
+
+    def _order(self, orders: Orders, cash: float, held: Any) -> None:
+        """Order what the present row says; what one order leaves the next one may use."""
+        row = self._row
+        for column, data in enumerate(self.datas):
+            quantity = orders.quantity(row, column, cash, held)
+            if not quantity:
+                continue
+            place = self.buy if quantity > 0 else self.sell
+            place(data=data, size=abs(quantity), row=row, column=column)
+            price = orders.unit_price(row, column, 1 if quantity > 0 else -1)
+            notional, fee = orders.cost(abs(quantity), price)
+            cash = cash - notional - fee if quantity > 0 else cash + notional - fee
+            held[column] = max(held[column] + quantity, 0.0)

@@ -1,0 +1,69 @@
+"""Orders executed by vectorbt's simulator, whose columns share one account."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from vectorbt import Portfolio
+from vectorbt.portfolio import enums, nb
+
+from candlestep.sandbox.engines.orders import Executed, Execution, Orders
+
+_NO_HOOKS = {
+    **dict.fromkeys(
+        ("pre_sim_func_nb", "pre_group_func_nb", "pre_segment_func_nb"), lambda context: ()
+    ),
+    **dict.fromkeys(
+        (
+            "post_sim_func_nb",
+            "post_group_func_nb",
+            "post_segment_func_nb",
+            "post_order_func_nb",
+        ),
+        lambda context, *results: None,
+    ),
+}
+"""Its own, which do nothing either, are compiled in every new process, for seconds."""
+
+
+def execute(orders: Orders) -> Executed:
+    """Execute ``orders`` at the prices of their rows.
+
+    The simulator runs uncompiled: to compile it for a function of ours takes 20 seconds in every
+    new process, as much as a hundred thousand rows.
+    """
+    terms = nb.order_nb.py_func(
+        size_type=enums.SizeType.Amount,
+        direction=enums.Direction.LongOnly,
+        fees=orders.fee_rate,
+        slippage=orders.slippage,
+        allow_partial=False,
+        raise_reject=True,
+    )
+
+    def order(context: Any) -> Any:
+        row, column = context.i, context.col
+        quantity = orders.quantity(row, column, context.cash_now, context.last_position)
+        if not quantity:
+            return enums.NoOrder
+        return terms._replace(size=quantity, price=float(orders.price[row, column]))
+
+    portfolio = Portfolio.from_order_func(
+        pd.DataFrame(orders.price, columns=orders.symbols),
+        order,
+        init_cash=orders.cash,
+        group_by=True,
+        cash_sharing=True,
+        use_numba=False,
+        **_NO_HOOKS,
+    )
+    records = portfolio.orders.values
+    records = records[np.lexsort((records["col"], records["idx"]))]
+    sign = np.where(records["side"] == enums.OrderSide.Buy, 1.0, -1.0)
+    fields = (records["idx"], records["col"], sign * records["size"])
+    columns = [field.tolist() for field in (*fields, records["price"], records["fees"])]
+    return Executed([Execution(*each) for each in zip(*columns, strict=True)], _equity(portfolio))
+
+
+def _equity(portfolio: Any) -> Any:
+    return np.asarray(portfolio.value(), dtype=np.float64).reshape(-1)

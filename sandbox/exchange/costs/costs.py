@@ -1,0 +1,111 @@
+"""What a trade costs: fee and slippage."""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Literal, NamedTuple, get_args
+
+import msgspec
+
+from candlestep.sandbox.errors import InvalidParameter
+from candlestep.sandbox.exchange.costs.fees import Fees
+from candlestep.sandbox.exchange.orders import Side
+from candlestep.sandbox.market.candles import Candles, RecentVolume
+from candlestep.sandbox.money import (
+    ONE,
+    PRICE_PLACES,
+    ZERO,
+    add,
+    multiply,
+    parse_share,
+    rounded,
+    rounded_product,
+    rounded_ratio,
+    subtract,
+)
+
+SlippageModel = Literal["volume", "fixed_bps", "none"]
+
+_MODELS: tuple[str, ...] = get_args(SlippageModel)
+_LEAST = Decimal("0.0001")
+_MOST = Decimal("0.1")
+_HIGHEST_BPS = 5000
+
+
+class Cost(NamedTuple):
+    """``quantity * price`` and the fee on it, both in quote currency at 8 places."""
+
+    quote_amount: Decimal
+    fee: Decimal
+
+    @property
+    def to_buy(self) -> Decimal:
+        """What a buy pays."""
+        return add(self.quote_amount, self.fee)
+
+    @property
+    def from_sale(self) -> Decimal:
+        """What a sell receives."""
+        return subtract(self.quote_amount, self.fee)
+
+
+class Costs(msgspec.Struct, frozen=True):
+    """Fees and slippage model of a session."""
+
+    fees: Fees
+    model: SlippageModel
+    fixed: Decimal = ZERO
+    """Slippage of the ``fixed_bps`` model, as a fraction."""
+
+    @classmethod
+    def parse(cls, fees: Fees, slippage: object) -> "Costs":
+        """These fees, and ``slippage`` such as ``{"model": "volume"}``, read.
+
+        ``{"model": "fixed_bps", "bps": 5}`` makes every price worse by 5 hundredths of a percent.
+        """
+        if not isinstance(slippage, Mapping) or slippage.get("model") not in _MODELS:
+            raise InvalidParameter(
+                "slippage", f"must be an object whose model is one of {', '.join(_MODELS)}"
+            )
+        model = slippage["model"]
+        parameters = {"model", "bps"} if model == "fixed_bps" else {"model"}
+        if set(slippage) != parameters:
+            raise InvalidParameter(
+                "slippage", f"the model {model} takes exactly {', '.join(sorted(parameters))}"
+            )
+        if model != "fixed_bps":
+            return cls(fees, model)
+        bps = parse_share("slippage.bps", slippage["bps"], PRICE_PLACES // 2, _HIGHEST_BPS)
+        return cls(fees, model, rounded(multiply(bps, Decimal("0.0001")), PRICE_PLACES))
+
+    def slippage(self, quantity: Decimal, candles: Candles, stop: int, reference: int) -> Decimal:
+        """The fraction by which trading ``quantity`` makes the price worse.
+
+        The volume model is ``clamp(0.1 * quantity / average volume, 0.01 %, 10 %)``, the
+        average being over the last 60 candles before index ``stop`` of the granularity of the
+        candle ``reference``. A zero average gives the maximum; no such candle, or no volume of
+        the symbol ever before ``stop``, the minimum.
+        """
+        if self.model != "volume":
+            return self.fixed
+        recent = candles.recent_volume(stop, candles.interval(reference))
+        return _LEAST if recent is None else _volume_slippage(quantity, recent)
+
+
+def cost_at(quantity: Decimal, price: Decimal, fee_rate: Decimal) -> Cost:
+    """The cost of trading ``quantity`` at ``price`` for a fee of ``fee_rate``, a fraction."""
+    quote_amount = rounded_product(quantity, price)
+    return Cost(quote_amount, rounded_product(quote_amount, fee_rate))
+
+
+def slipped(price: Decimal, side: Side, slippage: Decimal) -> Decimal:
+    """``price`` made worse by the fraction ``slippage``, at 16 places."""
+    factor = add(ONE, slippage) if side == "buy" else subtract(ONE, slippage)
+    return rounded(multiply(price, factor), PRICE_PLACES)
+
+
+def _volume_slippage(quantity: Decimal, recent: RecentVolume) -> Decimal:
+    if not recent.total:
+        return _MOST
+    tenths = multiply(quantity, Decimal(recent.candles))
+    share = rounded_ratio(multiply(tenths, _MOST), recent.total, PRICE_PLACES)
+    return min(max(share, _LEAST), _MOST)

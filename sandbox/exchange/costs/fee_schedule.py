@@ -1,0 +1,191 @@
+"""A dated fee schedule: what makers and takers paid at a venue, and from when to when."""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from itertools import pairwise
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+
+from candlestep.sandbox.clock import LATEST, format_time, parse_time
+from candlestep.sandbox.errors import InvalidParameter, shown
+from candlestep.sandbox.money import PRICE_PLACES, parse_share, plain
+
+_FIELD = "fee_schedule"
+_MOST_ENTRIES = 1000
+_REQUIRED = ("from", "maker", "taker")
+_OPTIONAL = ("until", "symbols", "source")
+_FOREVER = LATEST + 1
+
+
+class FeePeriod(msgspec.Struct, frozen=True, gc=False):
+    """What is charged from ``start`` until just before ``stop`` (milliseconds)."""
+
+    start: int
+    stop: int
+    maker: Decimal
+    """Fraction of the notional."""
+    taker: Decimal
+
+    @property
+    def highest(self) -> Decimal:
+        """The higher of the two rates."""
+        return max(self.maker, self.taker)
+
+
+class FeeSchedule(msgspec.Struct, frozen=True):
+    """The periods of a venue's fees that overlap a session, none of them another of its kind.
+
+    What is in force for a symbol is the period that names it, else the one for all symbols.
+    """
+
+    general: tuple[FeePeriod, ...]
+    """Those for all symbols, by time; they cover the whole session."""
+    special: dict[str, tuple[FeePeriod, ...]]
+    """Those that name symbols, by symbol and time."""
+
+    @classmethod
+    def parse(cls, entries: object, start: int, end: int) -> "FeeSchedule":
+        """The part of a venue's schedule that a session from ``start`` to ``end`` needs: what is
+        in force at any time between them, both included (milliseconds).
+
+        Each entry is a mapping of ``from`` (ISO 8601 or milliseconds), ``maker`` and ``taker``
+        (fractions of the notional), and optionally ``until`` (left out: until the next entry of
+        the same kind), ``symbols`` (left out: all) and ``source``, which is not looked at.
+        Raises ``InvalidParameter`` for entries that overlap, or leave a time of the session open.
+        """
+        for_all: list[FeePeriod] = []
+        by_symbol: dict[str, list[FeePeriod]] = {}
+        for number, given in enumerate(_listed(entries)):
+            field = f"{_FIELD}[{number}]"
+            entry = _checked(field, given)
+            period = _period(field, entry)
+            if entry.get("symbols") is None:
+                for_all.append(period)
+            else:
+                for symbol in _symbols(f"{field}.symbols", entry["symbols"]):
+                    by_symbol.setdefault(symbol, []).append(period)
+        general = _in_sequence("all", for_all, start, end)
+        _require_cover(general, start, end)
+        special = {
+            symbol: found
+            for symbol in sorted(by_symbol)
+            if (found := _in_sequence(shown(symbol), by_symbol[symbol], start, end))
+        }
+        return cls(general, special)
+
+    def in_force(self, symbol: str, time: int) -> FeePeriod:
+        """What ``symbol`` is charged at ``time``, which lies within the session. O(log n)."""
+        period = _at(self.special.get(symbol, ()), time) or _at(self.general, time)
+        assert period is not None, "the schedule covers the session"
+        return period
+
+    def highest(self, symbol: str) -> Decimal:
+        """The highest rate that the schedule has for ``symbol`` during the session. Linear."""
+        return max(each.highest for each in (*self.general, *self.special.get(symbol, ())))
+
+    def entries(self) -> list[dict[str, Any]]:
+        """The schedule as plain data: what ``parse`` makes the same one of."""
+        named: dict[FeePeriod, list[str]] = {}
+        for symbol, periods in self.special.items():
+            for period in periods:
+                named.setdefault(period, []).append(symbol)
+        return [
+            *(_entry(period) for period in self.general),
+            *(_entry(period) | {"symbols": symbols} for period, symbols in named.items()),
+        ]
+
+
+def _listed(entries: object) -> Sequence[object]:
+    if isinstance(entries, list | tuple) and 1 <= len(entries) <= _MOST_ENTRIES:
+        return entries
+    raise InvalidParameter(
+        _FIELD,
+        f"the fee_model match_exchange needs a venue's schedule, a list of 1 to {_MOST_ENTRIES}"
+        " entries of from, maker and taker",
+    )
+
+
+def _checked(field: str, entry: object) -> Mapping[str, Any]:
+    if not isinstance(entry, Mapping):
+        raise InvalidParameter(field, f"must have {', '.join(_REQUIRED)}, got {shown(entry)}")
+    for name in _REQUIRED:
+        if entry.get(name) is None:
+            raise InvalidParameter(f"{field}.{name}", "is missing")
+    for name in entry:
+        if name not in _REQUIRED + _OPTIONAL:
+            raise InvalidParameter(
+                field, f"has no {shown(name)!r}; it takes {', '.join(_REQUIRED + _OPTIONAL)}"
+            )
+    return entry
+
+
+def _period(field: str, entry: Mapping[str, Any]) -> FeePeriod:
+    start = parse_time(entry["from"], f"{field}.from")
+    stop = _FOREVER
+    if entry.get("until") is not None:
+        stop = parse_time(entry["until"], f"{field}.until")
+        if stop <= start:
+            raise InvalidParameter(f"{field}.until", "must be after from")
+    maker, taker = (
+        parse_share(f"{field}.{name}", entry[name], PRICE_PLACES, 1) for name in ("maker", "taker")
+    )
+    return FeePeriod(start, stop, maker, taker)
+
+
+def _symbols(field: str, symbols: object) -> Iterable[str]:
+    if (
+        isinstance(symbols, list | tuple)
+        and 1 <= len(symbols) <= _MOST_ENTRIES
+        and all(isinstance(symbol, str) for symbol in symbols)
+    ):
+        return dict.fromkeys(symbols)
+    raise InvalidParameter(
+        field, f"must be a list of 1 to {_MOST_ENTRIES} symbols such as 'BTCUSDT', or be left out"
+    )
+
+
+def _in_sequence(
+    whose: str, periods: list[FeePeriod], start: int, end: int
+) -> tuple[FeePeriod, ...]:
+    """Those that overlap the session, by time, each ended by the next; raises if two overlap."""
+    ordered = sorted(periods, key=attrgetter("start"))
+    for number, (period, following) in enumerate(pairwise(ordered)):
+        is_open = period.stop == _FOREVER
+        if period.start == following.start or (period.stop > following.start and not is_open):
+            raise InvalidParameter(
+                _FIELD,
+                f"two entries for {whose} overlap at {format_time(following.start)}; end the one"
+                " where the other begins",
+            )
+        if is_open:
+            ordered[number] = msgspec.structs.replace(period, stop=following.start)
+    return tuple(each for each in ordered if each.start <= end and each.stop > start)
+
+
+def _require_cover(general: Sequence[FeePeriod], start: int, end: int) -> None:
+    covered = start
+    for period in general:
+        if period.start > covered:
+            break
+        covered = period.stop
+    if covered <= end:
+        raise InvalidParameter(
+            "fee_model",
+            f"match_exchange: the venue's fees at {format_time(covered)} are not known; move"
+            " start_time or end_time, or choose another fee_model",
+        )
+
+
+def _at(periods: Sequence[FeePeriod], time: int) -> FeePeriod | None:
+    index = bisect_right(periods, time, key=attrgetter("start")) - 1
+    return periods[index] if index >= 0 and time < periods[index].stop else None
+
+
+def _entry(period: FeePeriod) -> dict[str, Any]:
+    entry: dict[str, Any] = {"from": format_time(period.start)}
+    if period.stop != _FOREVER:
+        entry["until"] = format_time(period.stop)
+    return entry | {"maker": plain(period.maker), "taker": plain(period.taker)}

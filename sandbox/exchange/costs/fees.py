@@ -1,0 +1,214 @@
+"""Fees: the rate that a fill pays under each fee model, and the highest that a buy must expect.
+
+A fill from the book, of a limit order that rested, is a *maker*'s; every other fill is a *taker*'s.
+"""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
+
+import msgspec
+
+from candlestep.sandbox.clock import DAY
+from candlestep.sandbox.errors import InvalidParameter, shown
+from candlestep.sandbox.exchange.costs.fee_schedule import FeeSchedule
+from candlestep.sandbox.exchange.orders import Fill
+from candlestep.sandbox.money import (
+    AMOUNT_PLACES,
+    PRICE_PLACES,
+    ZERO,
+    add,
+    multiply,
+    parse_share,
+    plain,
+    rounded,
+    subtract,
+)
+
+FeeModel = Literal["none", "fixed_bps", "tiered_maker_taker", "match_exchange"]
+
+VOLUME_WINDOW = 30 * DAY
+"""How long a fill counts towards the volume that decides the tier, in milliseconds."""
+
+_MODELS: tuple[str, ...] = get_args(FeeModel)
+_DEFAULT_RATE = "0.001"
+_DEFAULT_BPS = "5"
+_HIGHEST_BPS = 5000
+_BASIS_POINT = Decimal("0.0001")
+
+
+class Tier(NamedTuple):
+    """Fractions of the notional that makers and takers pay from a 30-day volume on."""
+
+    volume: Decimal
+    """In the account's currency."""
+    maker: Decimal
+    taker: Decimal
+
+
+TIERS = tuple(
+    Tier(Decimal(volume), Decimal(maker), Decimal(taker))
+    for volume, maker, taker in (
+        ("0", "0.0008", "0.0010"),
+        ("10000", "0.0007", "0.0009"),
+        ("50000", "0.0006", "0.0008"),
+        ("100000", "0.0005", "0.0007"),
+        ("1000000", "0.0004", "0.0006"),
+        ("10000000", "0.0003", "0.0005"),
+        ("100000000", "0.0002", "0.0004"),
+    )
+)
+"""The schedule of ``tiered_maker_taker``: this product's own, shaped as those of spot venues are.
+
+It starts at the default fee, and a starting balance of 10,000 reaches its second tier by being
+traded once. No venue's, so that it stays what it is when a venue changes its fees.
+"""
+
+_TIER_VOLUMES = [tier.volume for tier in TIERS]
+
+
+class FlatFees(msgspec.Struct, frozen=True, gc=False):
+    """One rate for every fill: a session's ``fee_rate``, ``none`` or ``fixed_bps``."""
+
+    counts_volume: ClassVar[bool] = False
+    flat: Decimal
+    """Fraction of the notional."""
+    model: Literal["none", "fixed_bps"] | None = None
+
+    def highest(self, symbol: str) -> Decimal:
+        """The rate."""
+        return self.flat
+
+    def rate(self, symbol: str, time: int, volume: Decimal, *, is_maker: bool) -> Decimal:
+        """The rate."""
+        return self.flat
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments of ``SessionConfig`` that give these fees again, as plain data."""
+        if self.model is None:
+            return {"fee_rate": plain(self.flat)}
+        if self.model == "none":
+            return {"fee_model": self.model}
+        return {"fee_model": self.model, "fee_bps": plain(multiply(self.flat, Decimal(10_000)))}
+
+
+class TieredFees(msgspec.Struct, frozen=True, gc=False):
+    """``tiered_maker_taker``: by maker or taker, and by the volume of the last 30 days."""
+
+    counts_volume: ClassVar[bool] = True
+
+    def highest(self, symbol: str) -> Decimal:
+        """What a taker pays without volume."""
+        return TIERS[0].taker
+
+    def rate(self, symbol: str, time: int, volume: Decimal, *, is_maker: bool) -> Decimal:
+        """The rate of the tier that ``volume`` reaches, exactly at its bound included."""
+        tier = TIERS[bisect_right(_TIER_VOLUMES, volume) - 1]
+        return tier.maker if is_maker else tier.taker
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments of ``SessionConfig`` that give these fees again, as plain data."""
+        return {"fee_model": "tiered_maker_taker"}
+
+
+class DatedFees(msgspec.Struct, frozen=True):
+    """``match_exchange``: by maker or taker, and by what the venue's schedule says of the time."""
+
+    counts_volume: ClassVar[bool] = False
+    schedule: FeeSchedule
+
+    def highest(self, symbol: str) -> Decimal:
+        """The highest rate, a maker's or a taker's, of what is in force during the session.
+
+        So a lock may tell that fees will rise. That is no look-ahead: the schedule is part of the
+        configuration, known before the first step, and depends on no candle.
+        """
+        return self.schedule.highest(symbol)
+
+    def rate(self, symbol: str, time: int, volume: Decimal, *, is_maker: bool) -> Decimal:
+        """The rate in force for ``symbol`` at ``time``, which lies within the session."""
+        period = self.schedule.in_force(symbol, time)
+        return period.maker if is_maker else period.taker
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments of ``SessionConfig`` that give these fees again, as plain data."""
+        return {"fee_model": "match_exchange", "fee_schedule": self.schedule.entries()}
+
+
+Fees = FlatFees | TieredFees | DatedFees
+"""A fee model with its parameters: immutable, shared by the session and its forks."""
+
+
+class TradedVolume:
+    """The sum of ``quote_amount`` of a session's fills in the 30 days up to a time.
+
+    It remembers which fills it has counted, so that thousands of them cost no more each.
+    """
+
+    def __init__(self) -> None:
+        self._oldest = 0
+        self._counted = 0
+        self._total = ZERO
+
+    def at(self, time: int, fills: Sequence[Fill]) -> Decimal:
+        """The volume of ``fills`` within ``(time - 30 days, time]``, exactly.
+
+        ``fills`` are all so far, in their sequence; neither they nor the time ever go back.
+        """
+        for fill in fills[self._counted :]:
+            self._total = add(self._total, fill.quote_amount)
+        self._counted = len(fills)
+        while self._oldest < self._counted and fills[self._oldest].time <= time - VOLUME_WINDOW:
+            self._total = subtract(self._total, fills[self._oldest].quote_amount)
+            self._oldest += 1
+        return self._total
+
+
+def parse_fees(
+    *,
+    fee_rate: object,
+    fee_model: object,
+    fee_bps: object,
+    fee_schedule: object,
+    start: int,
+    end: int,
+) -> Fees:
+    """The fees that a session from ``start`` to ``end`` is configured with; None: not given.
+
+    Raises ``InvalidParameter`` naming the field, also for one that does not go with the model.
+    """
+    if fee_model is None:
+        rate = _DEFAULT_RATE if fee_rate is None else fee_rate
+        _refuse("fee_bps", fee_bps, "fixed_bps")
+        _refuse("fee_schedule", fee_schedule, "match_exchange")
+        return FlatFees(parse_share("fee_rate", rate, PRICE_PLACES, 1))
+    if fee_model not in _MODELS:
+        raise InvalidParameter(
+            "fee_model", f"must be one of {', '.join(_MODELS)}, got {shown(fee_model)}"
+        )
+    if fee_rate is not None:
+        raise InvalidParameter(
+            "fee_rate",
+            "goes without a fee_model; leave one of them out, or send fee_model fixed_bps with"
+            " fee_bps",
+        )
+    if fee_model != "fixed_bps":
+        _refuse("fee_bps", fee_bps, "fixed_bps")
+    if fee_model != "match_exchange":
+        _refuse("fee_schedule", fee_schedule, "match_exchange")
+    match fee_model:
+        case "none":
+            return FlatFees(ZERO, "none")
+        case "fixed_bps":
+            given = _DEFAULT_BPS if fee_bps is None else fee_bps
+            bps = parse_share("fee_bps", given, AMOUNT_PLACES, _HIGHEST_BPS)
+            return FlatFees(rounded(multiply(bps, _BASIS_POINT), PRICE_PLACES), "fixed_bps")
+        case "tiered_maker_taker":
+            return TieredFees()
+    return DatedFees(FeeSchedule.parse(fee_schedule, start, end))
+
+
+def _refuse(field: str, value: object, model: FeeModel) -> None:
+    if value is not None:
+        raise InvalidParameter(field, f"goes with fee_model {model} only; leave it out")

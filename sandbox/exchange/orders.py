@@ -1,0 +1,214 @@
+"""Orders and fills as values, and what an instruction must satisfy to become an order."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Literal, get_args
+
+import msgspec
+
+from candlestep.sandbox.clock import format_time, parse_time
+from candlestep.sandbox.errors import InvalidParameter, OrderNotFound, shown
+from candlestep.sandbox.money import AMOUNT_PLACES, PRICE_PLACES, ZERO, parse_positive
+
+Side = Literal["buy", "sell"]
+OrderType = Literal["market", "limit", "stop_loss", "take_profit"]
+OrderStatus = Literal["pending", "filled", "cancelled", "rejected", "expired"]
+
+_SIDES: tuple[str, ...] = get_args(Side)
+_TYPES: tuple[str, ...] = get_args(OrderType)
+_LONGEST_NAME = 128
+
+
+class Fill(msgspec.Struct, frozen=True):
+    """An execution; what HTTP calls a trade. ``id`` counts up from 1 within a session."""
+
+    id: int
+    order_id: int
+    symbol: str
+    side: Side
+    type: OrderType
+    quantity: Decimal
+    price: Decimal
+    quote_amount: Decimal
+    """``quantity * price``, at 8 places; fees are not in it."""
+    fee: Decimal
+    slippage: Decimal
+    """Fraction by which the price was worse than the market's; 0 for a resting limit."""
+    realized_pnl: Decimal | None
+    """Proceeds after fee less the cost of what was sold; None for a buy."""
+    time: int
+
+
+class OrderRequest(msgspec.Struct, frozen=True, gc=False):
+    """A checked instruction: exactly the prices that its type needs, rounded, all positive."""
+
+    symbol: str
+    side: Side
+    type: OrderType
+    quantity: Decimal
+    price: Decimal | None = None
+    trigger_price: Decimal | None = None
+    client_order_id: str | None = None
+    oco_group: str | None = None
+    expires_at: int | None = None
+
+
+class Order(msgspec.Struct, frozen=True):
+    """An instruction and its state: an immutable value, replaced when the state changes.
+
+    Times are in milliseconds, quantities in base currency, prices and cash in quote currency.
+    ``closed_at`` is when the order stopped being pending, whatever ended it; ``reason`` says
+    why it was cancelled or rejected, or that the session placed it itself.
+    """
+
+    id: int
+    symbol: str
+    side: Side
+    type: OrderType
+    quantity: Decimal
+    price: Decimal | None
+    trigger_price: Decimal | None
+    client_order_id: str | None
+    oco_group: str | None
+    created_at: int
+    expires_at: int | None
+    status: OrderStatus = "pending"
+    reason: str | None = None
+    filled_at: int | None = None
+    closed_at: int | None = None
+    locked_cash: Decimal = ZERO
+    """Cash held back while pending, fee included."""
+    locked_quantity: Decimal = ZERO
+    """Quantity held back while pending; limit sells of one ``oco_group`` share the largest."""
+    fill: Fill | None = None
+
+    @property
+    def trigger(self) -> Decimal:
+        """The price at which the pending order becomes executable."""
+        trigger = self.price if self.type == "limit" else self.trigger_price
+        assert trigger is not None, "a market order is never pending"
+        return trigger
+
+    @property
+    def waits_for_fall(self) -> bool:
+        """Whether the price must fall to the trigger, not rise to it."""
+        return waits_for_fall(self.side, self.type)
+
+    @property
+    def is_protective(self) -> bool:
+        """Whether it is a reduce-only sell: it guards a position and locks nothing."""
+        return is_protective(self.side, self.type)
+
+
+def order_by_id(orders: Sequence[Order], order_id: object) -> Order:
+    """The order with this id among all of a session; raises ``OrderNotFound``."""
+    match order_id:
+        case bool():
+            pass
+        case int() if 1 <= order_id <= len(orders):
+            return orders[order_id - 1]
+    raise OrderNotFound(f"there is no order {shown(order_id)}", order_id=shown(order_id))
+
+
+def waits_for_fall(side: Side, type: OrderType) -> bool:
+    """Whether a pending order waits for the price to fall to its trigger, not to rise.
+
+    A buy limit, a sell stop_loss and a buy take_profit do; the other three wait for a rise.
+    """
+    return (side == "sell") == (type == "stop_loss")
+
+
+def is_protective(side: Side, type: OrderType) -> bool:
+    """Whether such an order guards a position: a sell stop_loss or take_profit."""
+    return side == "sell" and type in ("stop_loss", "take_profit")
+
+
+def parse_request(
+    *,
+    now: int,
+    symbol: object,
+    side: object,
+    type: object,
+    quantity: object,
+    price: object = None,
+    trigger_price: object = None,
+    client_order_id: str | None = None,
+    oco_group: object = None,
+    expires_at: object = None,
+) -> OrderRequest:
+    """The instruction these values describe; raises ``InvalidParameter`` naming the field.
+
+    A stop_loss or take_profit without ``trigger_price`` takes ``price`` as its trigger.
+    ``client_order_id`` has been through ``parse_name``.
+    """
+    if not isinstance(symbol, str):
+        raise InvalidParameter("symbol", "must be a string such as 'BTCUSDT'")
+    if side not in _SIDES:
+        raise InvalidParameter("side", f"must be one of {', '.join(_SIDES)}")
+    if type not in _TYPES:
+        raise InvalidParameter("type", f"must be one of {', '.join(_TYPES)}")
+    expiry = None
+    if type == "market":
+        _refuse_prices(price, trigger_price)
+        if expires_at is not None:
+            raise InvalidParameter("expires_at", "a market order fills at once; leave it out")
+    else:
+        price, trigger_price = _pending_prices(type, price, trigger_price)
+        if expires_at is not None:
+            expiry = _parse_expiry(expires_at, now)
+    return OrderRequest(
+        symbol,
+        side,  # type: ignore[arg-type]
+        type,  # type: ignore[arg-type]
+        parse_positive("quantity", quantity, AMOUNT_PLACES),
+        None if price is None else parse_positive("price", price, PRICE_PLACES),
+        None
+        if trigger_price is None
+        else parse_positive("trigger_price", trigger_price, PRICE_PLACES),
+        client_order_id,
+        parse_name("oco_group", oco_group),
+        expiry,
+    )
+
+
+def parse_name(field: str, value: object) -> str | None:
+    """An optional name of 1 to 128 characters."""
+    if value is None:
+        return None
+    if not isinstance(value, str) or not 1 <= len(value) <= _LONGEST_NAME:
+        raise InvalidParameter(field, f"must be a string of 1 to {_LONGEST_NAME} characters")
+    return value
+
+
+def _refuse_prices(price: object, trigger_price: object) -> None:
+    for field, given in (("price", price), ("trigger_price", trigger_price)):
+        if given is not None:
+            raise InvalidParameter(
+                field, "a market order takes no price; leave it out, or send a limit order"
+            )
+
+
+def _pending_prices(type: object, price: object, trigger_price: object) -> tuple[object, object]:
+    """The limit price and the trigger price of a pending order: one of them, the other None."""
+    if type == "limit":
+        if price is None:
+            raise InvalidParameter("price", "a limit order needs its limit price")
+        if trigger_price is not None:
+            raise InvalidParameter("trigger_price", "a limit order takes only a price")
+        return price, None
+    if trigger_price is None:
+        if price is None:
+            raise InvalidParameter("trigger_price", f"a {type} order needs its trigger price")
+        return None, price
+    if price is not None:
+        raise InvalidParameter(
+            "price", f"a {type} order takes either trigger_price or price, not both"
+        )
+    return None, trigger_price
+
+
+def _parse_expiry(value: object, now: int) -> int:
+    expiry = parse_time(value, "expires_at")
+    if expiry <= now:
+        raise InvalidParameter("expires_at", f"must be after the virtual time, {format_time(now)}")
+    return expiry

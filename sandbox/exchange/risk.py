@@ -1,0 +1,130 @@
+"""The risk profile of an agent: three limits, checked on every buy when it is placed."""
+
+from collections.abc import Callable
+from decimal import Decimal
+
+import msgspec
+
+from candlestep.sandbox.clock import DAY
+from candlestep.sandbox.exchange.history import History
+from candlestep.sandbox.market.market import Market
+from candlestep.sandbox.money import (
+    AMOUNT_PLACES,
+    ZERO,
+    add,
+    multiply,
+    parse_share,
+    rounded_share,
+    subtract,
+)
+
+_HUNDRED = Decimal(100)
+
+
+class RiskProfile(msgspec.Struct, frozen=True):
+    """Limits in percent, from 0 to 100 at 8 places; None does not limit.
+
+    Anything that writes such a number is accepted; raises ``InvalidParameter`` naming the limit.
+    """
+
+    max_order_size_pct: Decimal | None = None
+    """Of available cash: what one order may cost."""
+    max_position_size_pct: Decimal | None = None
+    """Of total equity: what a position may come to, pending buys included."""
+    daily_loss_limit_pct: Decimal | None = None
+    """Of the equity at the start of the UTC day: the net loss that may be realized in it."""
+
+    def __post_init__(self) -> None:
+        for limit in self.__struct_fields__:
+            value = getattr(self, limit)
+            if value is not None:
+                percent = parse_share(limit, value, AMOUNT_PLACES, 100)
+                msgspec.structs.force_setattr(self, limit, percent)
+
+
+class Exposure(msgspec.Struct, frozen=True):
+    """What an account stands to risk by a buy; in quote currency."""
+
+    order_cost: Decimal
+    available_cash: Decimal
+    symbol_value: Decimal
+    """Value held of the symbol, and its pending buys at their triggers."""
+    total_equity: Decimal
+    realized_today: Decimal
+
+
+class Breach(msgspec.Struct, frozen=True):
+    """A limit that refuses a buy: what it allows and what was attempted, in quote currency."""
+
+    limit: str
+    percent: Decimal
+    allowed: Decimal
+    attempted: Decimal
+
+
+class TradingDay:
+    """The present UTC day of an account: its equity at the start, and what it has realized since.
+
+    Whatever is realized is to be preceded by ``begin``.
+    """
+
+    def __init__(self, now: int, equity: Decimal) -> None:
+        """The day of ``now`` (ms), begun with ``equity``."""
+        self._day = now // DAY
+        self._realized_before = ZERO
+        self._known_equity: tuple[int, Decimal] = (self._day, equity)
+
+    def begin(self, now: int, realized_pnl: Decimal) -> None:
+        """Begin the day of ``now``, if it is another, with what has been realized up to it."""
+        day = now // DAY
+        if day != self._day:
+            self._day = day
+            self._realized_before = realized_pnl
+
+    def realized(self, realized_pnl: Decimal) -> Decimal:
+        """What of ``realized_pnl`` was realized in this day."""
+        return subtract(realized_pnl, self._realized_before)
+
+    def equity_at_start(self, history: History, market: Market) -> Decimal:
+        """Equity at midnight, before its events; of the first day, the starting balance."""
+        day, equity = self._known_equity
+        if day != self._day:
+            equity = history.equity_before(market, self._day * DAY)
+            self._known_equity = (self._day, equity)
+        return equity
+
+
+def first_breach(
+    profile: RiskProfile, exposure: Exposure, equity_at_day_start: Callable[[], Decimal]
+) -> Breach | None:
+    """The first limit that the buy would exceed, or None.
+
+    ``equity_at_day_start`` is asked only if the profile limits the daily loss.
+    """
+    exposed = add(exposure.symbol_value, exposure.order_cost)
+    for limit, percent, base, attempted in (
+        (
+            "max_order_size_pct",
+            profile.max_order_size_pct,
+            exposure.available_cash,
+            exposure.order_cost,
+        ),
+        ("max_position_size_pct", profile.max_position_size_pct, exposure.total_equity, exposed),
+    ):
+        if percent is not None and _exceeds(attempted, percent, base):
+            return _breach(limit, percent, base, attempted)
+    percent = profile.daily_loss_limit_pct
+    loss = exposure.realized_today.copy_negate()
+    if percent is not None and loss > 0:
+        base = equity_at_day_start()
+        if _exceeds(loss, percent, base):
+            return _breach("daily_loss_limit_pct", percent, base, loss)
+    return None
+
+
+def _exceeds(amount: Decimal, percent: Decimal, base: Decimal) -> bool:
+    return multiply(amount, _HUNDRED) > multiply(percent, base)
+
+
+def _breach(limit: str, percent: Decimal, base: Decimal, attempted: Decimal) -> Breach:
+    return Breach(limit, percent, rounded_share(base, percent, _HUNDRED), attempted)

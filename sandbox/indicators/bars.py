@@ -1,0 +1,96 @@
+"""The complete candles of one timeframe as columns of floats: what indicators are computed of."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from candlestep.sandbox.clock import DAY, MINUTE, Clock, interval_name
+from candlestep.sandbox.errors import InvalidParameter
+from candlestep.sandbox.market.candles import Candles, Floats, Integers
+from candlestep.sandbox.market.fixed_point import Units, as_floats
+
+PRICES = ("open", "high", "low", "close", "volume")
+"""The columns that a candle has."""
+
+_INT64_HEADROOM = 2**62
+_MOST_IN_A_BUCKET = DAY // MINUTE
+
+
+class Frame(NamedTuple):
+    """Candles of one symbol and one interval in order of time; times in milliseconds.
+
+    A row must not be looked at before its ``complete_time``.
+    """
+
+    symbol: str
+    complete_time: Integers
+    open: Floats
+    high: Floats
+    low: Floats
+    close: Floats
+    volume: Floats
+
+
+class Window(NamedTuple):
+    """The rows of a frame that complete within a session, while orders can still be placed."""
+
+    first: int
+    stop: int
+    steps: Integers
+    """Of each row in ``[first, stop)``, the first step at which it is complete."""
+
+
+def frame(candles: Candles, interval: int) -> Frame:
+    """The candles of ``interval`` milliseconds, aggregated from finer ones where there are such.
+
+    As ``Market.candles``: stretches of which the data has only coarser candles are left out.
+    Every number depends on the finer candles inside its row alone. Linear.
+    """
+    if candles.intervals == (interval,):
+        return Frame(
+            candles.symbol,
+            candles.complete_time,
+            candles.open,
+            candles.high,
+            candles.low,
+            candles.close,
+            candles.volume,
+        )
+    rows = np.flatnonzero(candles.complete_time - candles.open_time <= interval)
+    if not len(rows):
+        raise InvalidParameter(
+            "timeframe",
+            f"{interval_name(interval)} is finer than the data of {candles.symbol}, which is"
+            f" {interval_name(candles.intervals[0])}; name that or a coarser one",
+        )
+    buckets = candles.open_time[rows] // interval
+    firsts = np.flatnonzero(np.diff(buckets, prepend=buckets[0] - 1))
+    lasts = np.append(firsts[1:], len(rows)) - 1
+    return Frame(
+        candles.symbol,
+        (buckets[firsts] + 1) * interval,
+        candles.open[rows[firsts]],
+        np.maximum.reduceat(candles.high[rows], firsts),
+        np.minimum.reduceat(candles.low[rows], firsts),
+        candles.close[rows[lasts]],
+        _volume(candles, rows, firsts),
+    )
+
+
+def window(rows: Frame, clock: Clock) -> Window:
+    """The rows that complete from the session's start on, and before its last step."""
+    steps = -((clock.start - rows.complete_time) // clock.interval)
+    first = int(np.searchsorted(rows.complete_time, clock.start))
+    stop = int(np.searchsorted(steps, clock.total_steps))
+    return Window(first, max(first, stop), steps[first:stop])
+
+
+def _volume(candles: Candles, rows: Integers, firsts: Integers) -> Floats:
+    """The volume inside each bucket: the exact sum, rounded once to the nearest float."""
+    if len(firsts) == len(rows):
+        return candles.volume[rows]
+    units, digits, largest = candles.volume_units
+    members: Units = units[rows]
+    if largest * _MOST_IN_A_BUCKET >= _INT64_HEADROOM:
+        members = members.astype(object)
+    return as_floats(np.add.reduceat(members, firsts), digits)

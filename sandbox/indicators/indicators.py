@@ -1,0 +1,394 @@
+"""Indicators by name: their parameters, their bounds, and their values from TA-Lib.
+
+A value is NaN until there is enough history for it. Each value is computed from the rows before
+it in order, so that it is the same whatever follows.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+import numpy as np
+import talib
+
+from candlestep.sandbox.errors import InvalidParameter, shown
+from candlestep.sandbox.indicators.bars import PRICES, Frame
+from candlestep.sandbox.market.candles import Floats
+
+LONGEST_PERIOD = 100_000
+"""The longest period of any indicator, in candles."""
+MOST_INDICATORS = 50
+
+_SMOOTHED = 5
+_WILDER = 10
+"""Of smoothing by 2 / (period + 1), and by 1 / period, what is left is e ** -10."""
+_SIMPLE: Any = 0  # What TA-Lib calls a simple moving average, where it lets one choose.
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}", re.ASCII)
+
+
+class Parameter(msgspec.Struct, frozen=True):
+    """A number that an indicator takes, and its bounds, both included."""
+
+    name: str
+    default: int | float
+    least: int | float
+    most: int | float
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it counts candles."""
+        return isinstance(self.default, int)
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """A kind of indicator."""
+
+    name: str
+    description: str
+    compute: Callable[..., Floats | tuple[Floats, ...]]
+    """From its columns, and its parameters by name."""
+    parameters: tuple[Parameter, ...] = ()
+    outputs: tuple[str, ...] = ()
+    """Names of its values, if there is more than one."""
+    columns: tuple[str, ...] = ()
+    """The columns it is computed of; none if it takes any one as its ``source``."""
+    settles: int = 1
+    """After how many times its periods more history changes its values by less than a thousandth
+    of how much these vary."""
+
+
+class Indicator(msgspec.Struct, frozen=True):
+    """One indicator of a strategy, checked, all parameters given."""
+
+    kind: str
+    parameters: dict[str, int | float]
+    source: str | None
+    """A column, an indicator, or one value of one; None if the kind has its own columns."""
+
+    def content(self) -> dict[str, Any]:
+        """As it is written in a card."""
+        source = {} if self.source is None else {"source": self.source}
+        return {"kind": self.kind, **self.parameters, **source}
+
+
+def parse_indicators(raw: object, field: str = "indicators") -> dict[str, Indicator]:
+    """The indicators that plain ``raw`` declares by name, each after those it is computed of.
+
+    Raises ``InvalidParameter`` naming the place.
+    """
+    if not isinstance(raw, dict):
+        raise InvalidParameter(field, 'must be an object such as {"fast": {"kind": "sma"}}')
+    if len(raw) > MOST_INDICATORS:
+        raise InvalidParameter(field, f"has {len(raw)} members; {MOST_INDICATORS} are allowed")
+    declared = {}
+    for name, each in sorted(raw.items()):
+        if not _NAME.fullmatch(name) or name in PRICES:
+            raise InvalidParameter(
+                f"{field}.{shown(name)}",
+                "a name has up to 64 letters, digits and _, begins with a letter, and is none of"
+                f" {', '.join(PRICES)}",
+            )
+        declared[name] = _parse_indicator(each, f"{field}.{name}")
+    return _in_sequence(declared, field)
+
+
+def history_of(indicators: Mapping[str, Indicator]) -> int:
+    """How many candles of history the values of all of them depend on, for all that matters."""
+    found: dict[str, int] = {}
+    for name, indicator in indicators.items():
+        kind = KINDS[indicator.kind]
+        periods = [indicator.parameters[each.name] for each in kind.parameters if each.is_whole]
+        source = "" if indicator.source is None else indicator.source.partition(".")[0]
+        found[name] = found.get(source, 0) + kind.settles * int(sum(periods))
+    return max(found.values(), default=0)
+
+
+def value_names(indicators: Mapping[str, Indicator]) -> list[str]:
+    """What conditions may name: the columns, ``fast``, ``bands.upper``."""
+    names = list(PRICES)
+    for name, indicator in indicators.items():
+        names += _names_of(name, indicator)
+    return names
+
+
+class Values:
+    """The columns of a frame and the values of indicators over all of it, by name."""
+
+    def __init__(self, frame: Frame, indicators: Mapping[str, Indicator]) -> None:
+        """Compute every indicator, which are in the sequence of ``parse_indicators``."""
+        self._columns: dict[str, Floats] = {name: getattr(frame, name) for name in PRICES}
+        for name, indicator in indicators.items():
+            names = _names_of(name, indicator)
+            self._columns.update(zip(names, self._compute(indicator), strict=True))
+
+    def __getitem__(self, name: str) -> Floats:
+        return self._columns[name]
+
+    def _compute(self, indicator: Indicator) -> tuple[Floats, ...]:
+        kind = KINDS[indicator.kind]
+        names = kind.columns if indicator.source is None else (indicator.source,)
+        values = kind.compute(*(self._columns[name] for name in names), **indicator.parameters)
+        return values if isinstance(values, tuple) else (values,)
+
+
+def _names_of(name: str, indicator: Indicator) -> list[str]:
+    outputs = KINDS[indicator.kind].outputs
+    return [f"{name}.{output}" for output in outputs] if outputs else [name]
+
+
+def _parse_indicator(raw: object, field: str) -> Indicator:
+    if not isinstance(raw, dict) or not isinstance(raw.get("kind"), str):
+        raise InvalidParameter(f"{field}.kind", f"must be one of {', '.join(KINDS)}")
+    kind = KINDS.get(raw["kind"])
+    if kind is None:
+        raise InvalidParameter(f"{field}.kind", f"must be one of {', '.join(KINDS)}")
+    known = [parameter.name for parameter in kind.parameters]
+    if not kind.columns:
+        known.append("source")
+    for name in raw:
+        if name != "kind" and name not in known:
+            takes = ", ".join(known) or "nothing"
+            raise InvalidParameter(f"{field}.{shown(name)}", f"{kind.name} takes {takes}")
+    parameters = {
+        parameter.name: _parse_parameter(
+            raw.get(parameter.name, parameter.default), parameter, f"{field}.{parameter.name}"
+        )
+        for parameter in kind.parameters
+    }
+    if parameters.get("fast", 0) >= parameters.get("slow", LONGEST_PERIOD + 1):
+        raise InvalidParameter(f"{field}.fast", "must be less than slow")
+    source = None if kind.columns else raw.get("source", "close")
+    if not isinstance(source, str) and not kind.columns:
+        raise InvalidParameter(f"{field}.source", "must name a column or an indicator")
+    return Indicator(kind.name, parameters, source)
+
+
+def _parse_parameter(value: object, parameter: Parameter, field: str) -> int | float:
+    whole = "a whole number" if parameter.is_whole else "a number"
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int if parameter.is_whole else int | float)
+        or not parameter.least <= value <= parameter.most
+    ):
+        raise InvalidParameter(
+            field,
+            f"must be {whole} from {parameter.least} to {parameter.most}, got {shown(value)}",
+        )
+    return value if parameter.is_whole else float(value)
+
+
+def _in_sequence(declared: dict[str, Indicator], field: str) -> dict[str, Indicator]:
+    """The same indicators, each after the one that is its source."""
+    names = value_names(declared)
+    for name, indicator in declared.items():
+        if indicator.source is not None and indicator.source not in names:
+            raise InvalidParameter(
+                f"{field}.{name}.source",
+                f"{shown(indicator.source)!r} is none of {', '.join(names)}",
+            )
+    found: dict[str, Indicator] = {}
+    while len(found) < len(declared):
+        ready = [
+            name
+            for name, indicator in declared.items()
+            if name not in found
+            and (indicator.source is None or indicator.source in value_names(found))
+        ]
+        if not ready:
+            name = next(name for name in declared if name not in found)
+            raise InvalidParameter(f"{field}.{name}.source", "it is computed of itself")
+        found.update((name, declared[name]) for name in ready)
+    return found
+
+
+def _period(default: int, least: int = 2, name: str = "period") -> Parameter:
+    return Parameter(name, default, least, LONGEST_PERIOD)
+
+
+def _one(
+    name: str,
+    description: str,
+    function: Callable[..., Floats],
+    default: int,
+    least: int = 2,
+    settles: int = 1,
+) -> Kind:
+    """A kind that takes a source and a period."""
+    return Kind(
+        name,
+        description,
+        lambda source, period: function(source, timeperiod=period),
+        (_period(default, least),),
+        settles=settles,
+    )
+
+
+def _of_range(
+    name: str,
+    description: str,
+    function: Callable[..., Floats],
+    default: int,
+    least: int = 2,
+    settles: int = 1,
+) -> Kind:
+    """A kind that takes a period, and high, low and close."""
+    return Kind(
+        name,
+        description,
+        lambda high, low, close, period: function(high, low, close, timeperiod=period),
+        (_period(default, least),),
+        columns=("high", "low", "close"),
+        settles=settles,
+    )
+
+
+def _bollinger(source: Floats, period: int, deviations: float) -> tuple[Floats, ...]:
+    return tuple(
+        talib.BBANDS(
+            source,
+            timeperiod=period,
+            nbdevup=deviations,
+            nbdevdn=deviations,
+            matype=_SIMPLE,
+        )
+    )
+
+
+def _donchian(high: Floats, low: Floats, period: int) -> tuple[Floats, ...]:
+    upper, lower = talib.MAX(high, timeperiod=period), talib.MIN(low, timeperiod=period)
+    return upper, (upper + lower) / 2, lower
+
+
+def _macd(source: Floats, fast: int, slow: int, signal: int) -> tuple[Floats, ...]:
+    return tuple(talib.MACD(source, fastperiod=fast, slowperiod=slow, signalperiod=signal))
+
+
+def _stochastic(
+    high: Floats, low: Floats, close: Floats, period: int, smooth: int, signal: int
+) -> tuple[Floats, ...]:
+    return tuple(
+        talib.STOCH(
+            high,
+            low,
+            close,
+            fastk_period=period,
+            slowk_period=smooth,
+            slowk_matype=_SIMPLE,
+            slowd_period=signal,
+            slowd_matype=_SIMPLE,
+        )
+    )
+
+
+def _deviation(source: Floats, period: int) -> Floats:
+    return np.asarray(talib.STDDEV(source, timeperiod=period, nbdev=1.0))
+
+
+def _aroon(high: Floats, low: Floats, period: int) -> tuple[Floats, ...]:
+    down, up = talib.AROON(high, low, timeperiod=period)
+    return up, down
+
+
+def _money_flow(high: Floats, low: Floats, close: Floats, volume: Floats, period: int) -> Floats:
+    return np.asarray(talib.MFI(high, low, close, volume, timeperiod=period))
+
+
+def _parabolic(high: Floats, low: Floats, acceleration: float, maximum: float) -> Floats:
+    return np.asarray(talib.SAR(high, low, acceleration=acceleration, maximum=maximum))
+
+
+_RANGE = ("high", "low", "close")
+
+KINDS: dict[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        _one("sma", "simple moving average", talib.SMA, 20, 1),
+        _one("ema", "exponential moving average", talib.EMA, 20, 1, _SMOOTHED),
+        _one("wma", "linearly weighted moving average", talib.WMA, 20, 1),
+        _one("dema", "double exponential moving average", talib.DEMA, 20, 2, 2 * _SMOOTHED),
+        _one("tema", "triple exponential moving average", talib.TEMA, 20, 2, 3 * _SMOOTHED),
+        _one("kama", "Kaufman's adaptive moving average", talib.KAMA, 20, 2, _WILDER),
+        _one("highest", "highest of the last candles, this one included", talib.MAX, 20),
+        _one("lowest", "lowest of the last candles, this one included", talib.MIN, 20),
+        Kind("deviation", "standard deviation of the population", _deviation, (_period(20),)),
+        _one("rsi", "relative strength index (Wilder), 0 to 100", talib.RSI, 14, 2, _WILDER),
+        _one("momentum", "difference from so many candles before", talib.MOM, 10, 1),
+        _one("roc", "change from so many candles before, in percent", talib.ROC, 10, 1),
+        _one("slope", "slope of the regression line, a candle", talib.LINEARREG_SLOPE, 14),
+        _one(
+            "trix", "1-candle change of a triple EMA, in percent", talib.TRIX, 15, 1, 3 * _SMOOTHED
+        ),
+        Kind(
+            "macd",
+            "moving average convergence and divergence, with its signal line",
+            _macd,
+            (_period(12, name="fast"), _period(26, name="slow"), _period(9, 1, "signal")),
+            ("macd", "signal", "histogram"),
+            settles=_SMOOTHED,
+        ),
+        Kind(
+            "bollinger",
+            "simple moving average, and so many standard deviations around it",
+            _bollinger,
+            (_period(20), Parameter("deviations", 2.0, 0.01, 100)),
+            ("upper", "middle", "lower"),
+        ),
+        Kind(
+            "donchian",
+            "highest high and lowest low of the last candles, this one included",
+            _donchian,
+            (_period(20),),
+            ("upper", "middle", "lower"),
+            ("high", "low"),
+        ),
+        Kind(
+            "stochastic",
+            "slow stochastic oscillator, 0 to 100",
+            _stochastic,
+            (_period(14, 1), _period(3, 1, "smooth"), _period(3, 1, "signal")),
+            ("k", "d"),
+            _RANGE,
+        ),
+        Kind(
+            "aroon",
+            "candles since the highest high and the lowest low, as 100 down to 0",
+            _aroon,
+            (_period(14),),
+            ("up", "down"),
+            ("high", "low"),
+        ),
+        Kind(
+            "sar",
+            "parabolic stop and reverse, followed from the first candle",
+            _parabolic,
+            (
+                Parameter("acceleration", 0.02, 0.0001, 1),
+                Parameter("maximum", 0.2, 0.0001, 1),
+            ),
+            columns=("high", "low"),
+        ),
+        _of_range("atr", "average true range (Wilder)", talib.ATR, 14, 1, _WILDER),
+        _of_range("natr", "average true range in percent of the close", talib.NATR, 14, 1, _WILDER),
+        _of_range("adx", "average directional index", talib.ADX, 14, 2, 2 * _WILDER),
+        _of_range("plus_di", "positive directional indicator", talib.PLUS_DI, 14, 1, _WILDER),
+        _of_range("minus_di", "negative directional indicator", talib.MINUS_DI, 14, 1, _WILDER),
+        _of_range("cci", "commodity channel index", talib.CCI, 14),
+        _of_range("williams_r", "Williams' %R, -100 to 0", talib.WILLR, 14),
+        Kind(
+            "mfi",
+            "money flow index, 0 to 100",
+            _money_flow,
+            (_period(14),),
+            columns=(*_RANGE, "volume"),
+        ),
+        Kind(
+            "obv",
+            "on-balance volume, counted from the first candle",
+            talib.OBV,
+            columns=("close", "volume"),
+        ),
+        Kind("typical_price", "mean of high, low and close", talib.TYPPRICE, columns=_RANGE),
+    )
+}
+"""Every kind of indicator by name."""

@@ -1,0 +1,473 @@
+"""Candles of one symbol: checked once, then read-only, shared, and looked up by time."""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from decimal import Decimal
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from candlestep.sandbox.clock import EARLIEST, LATEST, format_time, interval_name, parse_interval
+from candlestep.sandbox.errors import InvalidCandles, InvalidParameter
+from candlestep.sandbox.market.fingerprint import Fingerprint
+from candlestep.sandbox.market.fixed_point import FixedPoint, fixed_point
+from candlestep.sandbox.market.price_index import TouchIndex
+from candlestep.sandbox.money import MARKET, MAXIMUM, decimal_of
+
+MAXIMUM_VOLUME = 1e24
+"""Largest volume of a candle."""
+_INT64_HEADROOM = 2**62
+VOLUME_WINDOW = 60
+"""How many candles the average volume of the slippage model looks back."""
+
+Integers = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+class Candle(msgspec.Struct, frozen=True, gc=False):
+    """One candle: times in milliseconds, prices in quote currency, volume in base currency."""
+
+    open_time: int
+    complete_time: int
+    open: Decimal
+    high: Decimal
+    low: Decimal
+    close: Decimal
+    volume: Decimal
+
+    @property
+    def low_is_nearer(self) -> bool:
+        """Whether the low is at least as near to the open as the high is."""
+        return MARKET.subtract(self.open, self.low) <= MARKET.subtract(self.high, self.open)
+
+
+class RecentVolume(NamedTuple):
+    """Volume of the latest candles of one granularity: its exact sum, and of how many."""
+
+    total: Decimal
+    candles: int
+
+
+class FirstOpen(NamedTuple):
+    """When the first candle opened, and at what price."""
+
+    time: int
+    price: float
+
+
+class TimeLine(NamedTuple):
+    """What a ``Candles`` is made of: plain values, and columns that are read-only."""
+
+    symbol: str
+    intervals: tuple[int, ...]
+    first_open: FirstOpen
+    columns: dict[str, NDArray[Any]]
+    """Of one length, by the names in ``COLUMNS``."""
+
+
+COLUMNS = {
+    "open_time": np.dtype(np.int64),
+    "complete_time": np.dtype(np.int64),
+    "open": np.dtype(np.float64),
+    "high": np.dtype(np.float64),
+    "low": np.dtype(np.float64),
+    "close": np.dtype(np.float64),
+    "volume": np.dtype(np.float64),
+}
+"""The columns of a time line, and what each is of."""
+
+
+class Candles:
+    """The time line of one symbol: candles in order, that do not overlap, holes allowed.
+
+    Built from arrays for a single interval; ``merge`` makes one time line of several. All that
+    is kept is read-only: an array that can be written to is copied, one that cannot is shared.
+    """
+
+    def __init__(
+        self,
+        *,
+        symbol: str,
+        interval: str | int,
+        open_time: ArrayLike,
+        open: ArrayLike,
+        high: ArrayLike,
+        low: ArrayLike,
+        close: ArrayLike,
+        volume: ArrayLike | None = None,
+    ) -> None:
+        """Check and keep candles of one ``interval`` (a name such as ``"1m"``, or seconds).
+
+        ``open_time`` is in milliseconds since the epoch (or ``datetime64``); ``volume`` may be
+        left out where the data has none. Raises ``InvalidCandles``, which names the row.
+        """
+        length = parse_interval(interval)
+        times = _times(open_time)
+        columns = {
+            "open": _floats("open", open),
+            "high": _floats("high", high),
+            "low": _floats("low", low),
+            "close": _floats("close", close),
+            "volume": np.zeros(len(times)) if volume is None else _floats("volume", volume),
+        }
+        _check_symbol(symbol)
+        _check_rows(times, length, columns)
+        self._keep(symbol, times, times + length, columns, (length,))
+
+    @classmethod
+    def merge(cls, series: Sequence["Candles"]) -> "Candles":
+        """One time line of several series of one symbol, each of another interval.
+
+        Every finest candle is in it, and a coarser one only if no finer candle opens inside it.
+        """
+        if len({each.symbol for each in series}) != 1:
+            raise InvalidParameter("symbol", "candles of different symbols cannot be merged")
+        if len(series) == 1:
+            return series[0]
+        by_interval = sorted(series, key=lambda each: each.intervals[0])
+        intervals = tuple(each.intervals[0] for each in by_interval)
+        if len(set(intervals)) != len(intervals) or any(len(s.intervals) > 1 for s in series):
+            raise InvalidParameter(
+                "interval", "to be merged, each series must be of one interval, and each another"
+            )
+        kept = [np.ones(len(by_interval[0]), dtype=bool)]
+        for coarse, finer in zip(by_interval[1:], range(1, len(series)), strict=True):
+            inside = sum(_openings_inside(coarse, fine) for fine in by_interval[:finer])
+            kept.append(np.equal(inside, 0))
+        times = np.concatenate(
+            [each.open_time[mask] for each, mask in zip(by_interval, kept, strict=True)]
+        )
+        order = np.argsort(times, kind="stable")
+
+        def column(name: str) -> NDArray[Any]:
+            parts = zip(by_interval, kept, strict=True)
+            return np.concatenate([getattr(each, name)[mask] for each, mask in parts])[order]
+
+        merged = cls.__new__(cls)
+        merged._keep(
+            series[0].symbol,
+            times[order],
+            column("complete_time"),
+            {name: column(name) for name in ("open", "high", "low", "close", "volume")},
+            intervals,
+        )
+        # A coarse candle may open first and yet not be kept, for finer ones that open later.
+        merged.first_open = min((s.first_open for s in by_interval), key=lambda first: first.time)
+        return merged
+
+    @classmethod
+    def restore(cls, time_line: TimeLine) -> "Candles":
+        """The candles that ``time_line`` was taken of; not checked again, arrays are shared."""
+        columns = dict(time_line.columns)
+        restored = cls.__new__(cls)
+        restored._keep(
+            time_line.symbol,
+            columns.pop("open_time"),
+            columns.pop("complete_time"),
+            columns,
+            time_line.intervals,
+        )
+        restored.first_open = time_line.first_open
+        return restored
+
+    @property
+    def time_line(self) -> TimeLine:
+        """What ``restore`` makes the same candles of, in another process for example."""
+        columns = {name: getattr(self, name) for name in COLUMNS}
+        return TimeLine(self.symbol, self.intervals, self.first_open, columns)
+
+    def _keep(
+        self,
+        symbol: str,
+        open_time: Integers,
+        complete_time: Integers,
+        columns: dict[str, Floats],
+        intervals: tuple[int, ...],
+    ) -> None:
+        self.symbol = symbol
+        self.intervals = intervals
+        """Intervals in the time line, finest first, in milliseconds."""
+        self.open_time = _read_only(open_time)
+        self.complete_time = _read_only(complete_time)
+        self.open = _read_only(columns["open"])
+        self.high = _read_only(columns["high"])
+        self.low = _read_only(columns["low"])
+        self.close = _read_only(columns["close"])
+        self.volume = _read_only(columns["volume"])
+        # Elements of a memoryview are plain numbers and cost half of an array's.
+        self._complete_times = self.complete_time.data
+        self.closes: Sequence[float] = self.close.data
+        """The closes, for looking up one at a time."""
+        self.first_open = FirstOpen(int(open_time[0]), float(self.open[0]))
+        """The price before the first candle is complete."""
+        self._first_complete = int(complete_time[0])
+        self._finest = intervals[0]
+        self._length = len(open_time)
+        span = int(complete_time[-1]) - self._first_complete
+        self._is_regular = len(intervals) == 1 and span == (self._length - 1) * self._finest
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __repr__(self) -> str:
+        names = "+".join(interval_name(interval) for interval in self.intervals)
+        start, end = format_time(int(self.open_time[0])), format_time(int(self.complete_time[-1]))
+        return f"Candles({self.symbol} {names}, {len(self)} from {start} to {end})"
+
+    def finest_complete(self, time: int) -> int | None:
+        """The finest interval of which a candle is complete at ``time``; None before the first."""
+        complete = [length for length, first in self._first_completions if first <= time]
+        return min(complete, default=None)
+
+    @cached_property
+    def _first_completions(self) -> list[tuple[int, int]]:
+        """Each interval in the time line, and when its first candle is complete."""
+        lengths = self.complete_time - self.open_time
+        return [
+            (interval, int(self.complete_time[np.argmax(lengths == interval)]))
+            for interval in self.intervals
+            if (lengths == interval).any()
+        ]
+
+    def last_complete(self, time: int) -> int:
+        """Index of the latest candle complete at ``time``, or -1. Constant without holes."""
+        index = (time - self._first_complete) // self._finest
+        last = self._length - 1
+        if self._is_regular:
+            return index if 0 <= index < last else -1 if index < 0 else last
+        complete = self._complete_times
+        if 0 <= index < last and complete[index] <= time < complete[index + 1]:
+            return index
+        return bisect_right(complete, time) - 1
+
+    def has_any(self, start: int, end: int) -> bool:
+        """Whether a candle, or a part of one, is between two times."""
+        index = self.last_complete(start) + 1
+        return index < len(self) and int(self.open_time[index]) < end
+
+    def last_complete_at(self, times: Integers) -> Integers:
+        """``last_complete`` of each of ``times``, as an array."""
+        if self._is_regular:
+            steps = (times - self._first_complete) // self._finest
+            return np.clip(steps, -1, self._length - 1, out=steps)
+        return np.searchsorted(self.complete_time, times, side="right") - 1
+
+    def price(self, time: int) -> Decimal | None:
+        """The close of the latest candle complete at ``time``.
+
+        Before the first complete candle, the open of the first one to open; before that, None.
+        """
+        index = self.last_complete(time)
+        if index >= 0:
+            return decimal_of(self.closes[index])
+        first = self.first_open
+        return decimal_of(first.price) if time >= first.time else None
+
+    @cached_property
+    def price_units(self) -> FixedPoint:
+        """The first open, then every close, as exact integers.
+
+        So the price at a time is the element that follows its ``last_complete``.
+        """
+        return fixed_point(np.concatenate([[self.first_open.price], self.close]))
+
+    def candle(self, index: int) -> Candle:
+        """The candle at ``index``, in decimals."""
+        return Candle(
+            int(self.open_time[index]),
+            int(self.complete_time[index]),
+            decimal_of(float(self.open[index])),
+            decimal_of(float(self.high[index])),
+            decimal_of(float(self.low[index])),
+            decimal_of(float(self.close[index])),
+            decimal_of(float(self.volume[index])),
+        )
+
+    def interval(self, index: int) -> int:
+        """The interval of the candle at ``index``, in milliseconds."""
+        return int(self.complete_time[index] - self.open_time[index])
+
+    def first_touch(
+        self, below: float, above: float, start: int, stop: int, *, close_only: bool = False
+    ) -> int:
+        """The first candle in ``[start, stop)`` whose range reaches ``below`` or ``above``.
+
+        ``stop`` if there is none. A filter in floats: whoever compares decimals that are
+        rounded to floats misses nothing, for rounding never swaps two numbers. With
+        ``close_only`` the close alone is asked.
+        """
+        index = self._close_index if close_only else self._range_index
+        return index.first_touch(below, above, start, stop)
+
+    def fingerprint(self, end: int) -> dict[str, str]:
+        """A digest of each UTC month (``2024-10``) of the candles complete at ``end``.
+
+        And of the price before the first, under ``first_open``, if it can be read by then.
+        """
+        first = self.first_open
+        if end < first.time:
+            return {}
+        months = self._fingerprint.of(self.last_complete(end) + 1)
+        return {"first_open": f"{format_time(first.time)} {first.price!r}"} | months
+
+    @cached_property
+    def _fingerprint(self) -> Fingerprint:
+        return Fingerprint(self)
+
+    def prepare(self) -> None:
+        """Derive now what orders and valuations will ask for, not when the first one does.
+
+        Linear: some 60 ms for a year of minutes, seconds where prices have 16 digits or more.
+        """
+        _ = self.price_units, self.volume_units, self._volumes, self._first_with_volume
+        _ = self._range_index, self._first_completions, self._fingerprint
+
+    @cached_property
+    def _range_index(self) -> TouchIndex:
+        return TouchIndex(self.low, self.high)
+
+    @cached_property
+    def _close_index(self) -> TouchIndex:
+        return TouchIndex(self.close, self.close)
+
+    @cached_property
+    def volume_units(self) -> FixedPoint:
+        """Every volume as exact integers."""
+        return fixed_point(self.volume)
+
+    @cached_property
+    def _first_with_volume(self) -> int:
+        return int(np.argmax(self.volume > 0)) if (self.volume > 0).any() else self._length
+
+    @cached_property
+    def _volumes(self) -> dict[int, "_Granularity"]:
+        return {interval: _Granularity(self, interval) for interval in self.intervals}
+
+    def recent_volume(self, stop: int, interval: int) -> RecentVolume | None:
+        """Volume of the last 60 candles of ``interval`` among those before index ``stop``.
+
+        None if there is none, or if no candle before ``stop``, of any interval, had volume.
+        """
+        if self._first_with_volume >= stop:
+            return None
+        recent = self._volumes[interval].recent(stop)
+        return recent if recent.candles else None
+
+
+class _Granularity:
+    """The volumes of one interval in a time line, as exact running totals."""
+
+    def __init__(self, candles: Candles, interval: int) -> None:
+        units, self._digits, largest = candles.volume_units
+        self._rows: Integers | None = None
+        if len(candles.intervals) > 1:
+            lengths = candles.complete_time - candles.open_time
+            self._rows = np.flatnonzero(lengths == interval)
+            units = units[self._rows]
+        if largest * len(units) >= _INT64_HEADROOM:
+            units = units.astype(object)
+        self._totals = np.concatenate([units[:1] * 0, np.cumsum(units)])
+
+    def recent(self, stop: int) -> RecentVolume:
+        if self._rows is not None:
+            stop = int(self._rows.searchsorted(stop))
+        start = max(0, stop - VOLUME_WINDOW)
+        total = int(self._totals[stop] - self._totals[start])
+        return RecentVolume(Decimal(f"{total}e-{self._digits}"), stop - start)
+
+
+def _openings_inside(coarse: Candles, fine: Candles) -> Integers:
+    """How many candles of ``fine`` open inside each candle of ``coarse``."""
+    before = np.searchsorted(fine.open_time, coarse.open_time)
+    return np.searchsorted(fine.open_time, coarse.complete_time) - before
+
+
+def _read_only(column: NDArray[Any]) -> NDArray[Any]:
+    column = np.array(column, order="C", copy=True if column.flags.writeable else None)
+    column.flags.writeable = False
+    return column
+
+
+def _times(values: ArrayLike) -> Integers:
+    times = np.asarray(values)
+    if times.dtype.kind == "M":
+        times = times.astype("datetime64[ms]").astype(np.int64)
+    if times.ndim != 1 or times.dtype.kind not in "iu":
+        raise InvalidParameter(
+            "open_time",
+            "must be one column of whole milliseconds since 1970, or datetime64;"
+            " parse_time reads ISO 8601 texts",
+        )
+    return times.astype(np.int64, copy=False)
+
+
+def _floats(name: str, values: ArrayLike) -> Floats:
+    try:
+        column = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        raise InvalidParameter(name, "must be a column of numbers") from None
+    if column.ndim != 1:
+        raise InvalidParameter(name, "must be one column")
+    return column
+
+
+def _check_symbol(symbol: str) -> None:
+    if not isinstance(symbol, str) or not symbol:
+        raise InvalidParameter("symbol", "must be a non-empty string such as 'BTCUSDT'")
+
+
+def _check_rows(times: Integers, interval: int, columns: dict[str, Floats]) -> None:
+    """Raise ``InvalidCandles`` at the first row that breaks the first rule broken."""
+    rows = len(times)
+    if rows == 0:
+        raise InvalidParameter("open_time", "there are no candles")
+    for name, column in columns.items():
+        if len(column) != rows:
+            raise InvalidCandles(
+                name, f"has {len(column)} values for {rows} open times", row=min(len(column), rows)
+            )
+    for name, column in columns.items():
+        _refuse_rows(~np.isfinite(column), name, "is not a finite number", column, times)
+        if name == "volume":
+            _refuse_rows(np.signbit(column), name, "is negative", column, times)
+            _refuse_rows(column > MAXIMUM_VOLUME, name, "is above 1e24", column, times)
+        else:
+            _refuse_rows(column <= 0, name, "is not positive", column, times)
+            _refuse_rows(column > float(MAXIMUM), name, f"is above {MAXIMUM:f}", column, times)
+    outside = (times < EARLIEST) | (times > LATEST - interval)
+    _refuse_rows(
+        outside,
+        "open_time",
+        "is not within the years 1 to 9999; it must be in milliseconds",
+        times,
+        times,
+    )
+    _refuse_rows(
+        times % interval != 0,
+        "open_time",
+        "is not a multiple of the interval; it must be in milliseconds, UTC",
+        times,
+        times,
+    )
+    behind = np.zeros(rows, dtype=bool)
+    behind[1:] = times[1:] == times[:-1]
+    _refuse_rows(behind, "open_time", "is there twice", times, times)
+    behind[1:] = times[1:] < times[:-1]
+    _refuse_rows(behind, "open_time", "is earlier than the one before", times, times)
+    low, high = columns["low"], columns["high"]
+    for name in ("open", "close"):
+        _refuse_rows(low > columns[name], "low", f"is above the {name}", low, times)
+        _refuse_rows(high < columns[name], "high", f"is below the {name}", high, times)
+
+
+def _refuse_rows(
+    bad: NDArray[np.bool_], name: str, reason: str, column: NDArray[Any], times: Integers
+) -> None:
+    if bad.any():
+        row = int(bad.argmax())
+        raise InvalidCandles(
+            name, f"row {row} (open_time {times[row]}): {column[row]} {reason}", row=row
+        )

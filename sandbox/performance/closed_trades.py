@@ -1,0 +1,102 @@
+"""Closed trades: what was bought and sold again, derived from the fills of a session."""
+
+from collections.abc import Iterable
+from decimal import Decimal
+
+import msgspec
+
+from candlestep.sandbox.exchange.orders import Fill, Side
+from candlestep.sandbox.money import (
+    AMOUNT_PLACES,
+    PRICE_PLACES,
+    ZERO,
+    add,
+    multiply,
+    rounded_ratio,
+    rounded_share,
+    subtract,
+)
+
+_HUNDRED = Decimal(100)
+
+
+class ClosedTrade(msgspec.Struct, frozen=True):
+    """One fill that reduces a position, and what it closes. Exactly:
+
+    ``pnl == proceeds - cost - fee``, where proceeds are the fill's ``quantity * price`` and the
+    cost is ``entry_price * quantity``, both at 8 places before the entry price is rounded.
+    """
+
+    fill_id: int
+    symbol: str
+    side: Side
+    """Of the entry: ``buy`` for a position that was bought."""
+    quantity: Decimal
+    entry_time: int
+    """When the position was opened from nothing, in milliseconds."""
+    entry_price: Decimal
+    """Average price of what was bought, fees not included, at 16 places."""
+    exit_time: int
+    exit_price: Decimal
+    pnl: Decimal
+    """What the fill realized, after all fees."""
+    fee: Decimal
+    """Of the fill, and this quantity's share of the fees paid at entry."""
+    return_pct: Decimal | None
+    """``pnl`` in percent of what the quantity cost with its entry fees, at 8 places; None if
+    that rounds to nothing."""
+
+
+class _Open(msgspec.Struct):
+    """A position while it is open."""
+
+    since: int
+    quantity: Decimal = ZERO
+    notional: Decimal = ZERO
+
+
+def closed_trades(fills: Iterable[Fill]) -> list[ClosedTrade]:
+    """The closed trades among all ``fills`` of a session, which are in order. Linear."""
+    opened: dict[str, _Open] = {}
+    trades = []
+    for fill in fills:
+        if fill.side == "buy":
+            position = opened.setdefault(fill.symbol, _Open(fill.time))
+            position.quantity = add(position.quantity, fill.quantity)
+            position.notional = add(position.notional, fill.quote_amount)
+            continue
+        position = opened[fill.symbol]
+        trades.append(_closed(position, fill))
+        if not position.quantity:
+            del opened[fill.symbol]
+    return trades
+
+
+def _closed(position: _Open, fill: Fill) -> ClosedTrade:
+    """The trade that ``fill`` closes; its part is taken out of ``position``."""
+    assert fill.realized_pnl is not None, "a sell realizes PnL"
+    entry_price = rounded_ratio(position.notional, position.quantity, PRICE_PLACES)
+    # What the account says it cost, so that the parts add up to its PnL to the last digit.
+    cost = subtract(subtract(fill.quote_amount, fill.fee), fill.realized_pnl)
+    notional = position.notional
+    if fill.quantity != position.quantity:
+        notional = rounded_share(position.notional, fill.quantity, position.quantity)
+    entry_fee = subtract(cost, notional)
+    position.quantity = subtract(position.quantity, fill.quantity)
+    position.notional = subtract(position.notional, notional)
+    percent = None
+    if cost:
+        percent = rounded_ratio(multiply(fill.realized_pnl, _HUNDRED), cost, AMOUNT_PLACES)
+    return ClosedTrade(
+        fill_id=fill.id,
+        symbol=fill.symbol,
+        side="buy",
+        quantity=fill.quantity,
+        entry_time=position.since,
+        entry_price=entry_price,
+        exit_time=fill.time,
+        exit_price=fill.price,
+        pnl=fill.realized_pnl,
+        fee=add(entry_fee, fill.fee),
+        return_pct=percent,
+    )

@@ -1,0 +1,331 @@
+"""Performance figures, each from one definition, for every part of the product that reports them.
+
+Formulas are the textbook's, as in Bacon, *Practical Portfolio Performance Measurement and
+Attribution*, 2nd ed. (2008), and as the empyrical library computes them. A ratio that is
+undefined (no losses, no variation, too few returns) is None, never 0 or infinity.
+"""
+
+import math
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from candlestep.sandbox.clock import DAY, HOUR, interval_name, parse_interval
+from candlestep.sandbox.exchange.orders import Fill
+from candlestep.sandbox.money import AMOUNT_PLACES, PRICE_PLACES, ZERO, add, rounded, rounded_ratio
+
+YEAR = 365 * DAY
+_DAILY_FROM = 14 * DAY
+_STRETCH = 512
+"""Of so many instants together it is asked whether equity stays below its peak."""
+
+
+class EquitySeries(NamedTuple):
+    """Equity as a step function: ``equity[i]`` holds from ``time[i]`` (ms) to the next."""
+
+    time: NDArray[np.int64]
+    equity: NDArray[np.float64]
+
+
+class Metrics(msgspec.Struct, frozen=True):
+    """Figures of a session; percentages and fractions as each says, amounts in quote currency."""
+
+    total_return: float
+    """Final over starting equity less 1; a fraction."""
+    cagr: float | None
+    """Compound annual growth: ``(final / start) ** (365 days / span) - 1``; a fraction."""
+    sharpe_ratio: float | None
+    """Mean return over its sample standard deviation, annualised; risk-free rate 0."""
+    sortino_ratio: float | None
+    """Mean return over the root mean square of the negative ones, annualised."""
+    calmar_ratio: float | None
+    """``cagr`` over the maximum drawdown."""
+    volatility: float | None
+    """Sample standard deviation of returns, annualised; a fraction."""
+    max_drawdown_pct: float
+    """Largest fall from a peak, in percent of the peak, at every candle."""
+    max_drawdown_duration_days: int
+    """Longest time under water: from the first instant below a peak to the first back at it."""
+    var_95: float | None
+    """Loss that a return exceeds in 5 % of cases (historical, interpolated); a fraction ≥ 0."""
+    var_99: float | None
+    cvar_95: float | None
+    """Mean loss of the worst 5 % of returns; a fraction ≥ 0."""
+    cvar_99: float | None
+    total_trades: int
+    """Fills."""
+    trades_per_day: float
+    win_rate: float | None
+    """Percent of the fills that realize PnL which realize a gain."""
+    profit_factor: float | None
+    """Sum of gains over sum of losses."""
+    avg_win: Decimal | None
+    avg_loss: Decimal | None
+    """Mean losing PnL: negative."""
+    best_trade: Decimal | None
+    worst_trade: Decimal | None
+    expectancy: Decimal | None
+    """Mean realized PnL of the fills that realize any, after fees."""
+    turnover: float | None
+    """Traded notional over time-weighted mean equity, per year."""
+    candles_in_market: int
+    """Steps at whose time a position was held."""
+    returns_grid: str
+    """Interval of the returns behind the ratios: ``1d`` from 14 days on, else ``1h`` or coarser."""
+    max_drawdown_amount: Decimal | None = None
+    """Largest fall from a peak in quote currency, at every candle; that of ``max_drawdown_pct`` may
+    be another. None, as the next three, in results of before they were computed."""
+    returns_count: int | None = None
+    """How many returns the ratios are of."""
+    returns_skewness: float | None = None
+    """Third central moment of the returns over the cube of their standard deviation."""
+    returns_kurtosis: float | None = None
+    """Fourth central moment over the fourth power of the standard deviation: 3 if normal."""
+
+
+class TradeFigures(msgspec.Struct, frozen=True):
+    """Figures of a set of fills; see ``Metrics``."""
+
+    total_trades: int
+    win_rate: float | None
+    profit_factor: float | None
+    avg_win: Decimal | None
+    avg_loss: Decimal | None
+    best_trade: Decimal | None
+    worst_trade: Decimal | None
+    expectancy: Decimal | None
+
+
+class Drawdown(NamedTuple):
+    """``depth`` as a fraction of the peak, ``duration`` in milliseconds under water; ``amount``,
+    the largest fall in currency, which need not be the deepest."""
+
+    depth: float
+    duration: int
+    amount: float
+
+
+def compute_metrics(
+    series: EquitySeries,
+    fills: Sequence[Fill],
+    *,
+    starting_balance: float,
+    interval: int,
+    candles_in_market: int,
+) -> Metrics:
+    """All figures of a session from its equity, which starts with the session, and its fills.
+
+    ``interval`` is the session's candle interval in milliseconds. Linear in the lengths.
+    """
+    start, end = int(series.time[0]), int(series.time[-1])
+    span = end - start
+    total_return = float(series.equity[-1]) / starting_balance - 1
+    grid = DAY if span >= _DAILY_FROM else max(HOUR, interval)
+    returns = returns_on_grid(series, grid, starting_balance)
+    annual = math.sqrt(YEAR / grid)
+    drawdown = max_drawdown(series, starting_balance)
+    growth = cagr(total_return, span)
+    trades = trade_figures(fills)
+    return Metrics(
+        total_return=total_return,
+        cagr=growth,
+        sharpe_ratio=sharpe_ratio(returns, annual),
+        sortino_ratio=sortino_ratio(returns, annual),
+        calmar_ratio=None if growth is None or not drawdown.depth else growth / drawdown.depth,
+        volatility=None if len(returns) < 2 else float(returns.std(ddof=1)) * annual,
+        max_drawdown_pct=drawdown.depth * 100,
+        max_drawdown_duration_days=-(-drawdown.duration // DAY),
+        var_95=value_at_risk(returns, 0.05),
+        var_99=value_at_risk(returns, 0.01),
+        cvar_95=conditional_value_at_risk(returns, 0.05),
+        cvar_99=conditional_value_at_risk(returns, 0.01),
+        total_trades=trades.total_trades,
+        trades_per_day=trades.total_trades * DAY / span if span else 0.0,
+        win_rate=trades.win_rate,
+        profit_factor=trades.profit_factor,
+        avg_win=trades.avg_win,
+        avg_loss=trades.avg_loss,
+        best_trade=trades.best_trade,
+        worst_trade=trades.worst_trade,
+        expectancy=trades.expectancy,
+        turnover=_turnover(series, fills, span),
+        candles_in_market=candles_in_market,
+        returns_grid=interval_name(grid),
+        max_drawdown_amount=rounded(Decimal(repr(drawdown.amount)), AMOUNT_PLACES),
+        returns_count=len(returns),
+        returns_skewness=_standardised_moment(returns, 3),
+        returns_kurtosis=_standardised_moment(returns, 4),
+    )
+
+
+def with_risk_free_rate(
+    metrics: Metrics, series: EquitySeries, starting_balance: float, rate: float
+) -> Metrics:
+    """``metrics`` with the ratios that compare returns with a risk-free rate, of ``series``.
+
+    ``rate`` is a yearly fraction above -1; each return is compared with what it yields in as long
+    a time, ``(1 + rate) ** (grid / 365 days) - 1``. The equity at the instants of the grid, which
+    the metrics name, must be in the series.
+    """
+    grid = parse_interval(metrics.returns_grid)
+    target = math.pow(1 + rate, grid / YEAR) - 1
+    excess = returns_on_grid(series, grid, starting_balance) - target
+    annual = math.sqrt(YEAR / grid)
+    return msgspec.structs.replace(
+        metrics,
+        sharpe_ratio=sharpe_ratio(excess, annual),
+        sortino_ratio=sortino_ratio(excess, annual),
+    )
+
+
+def returns_on_grid(
+    series: EquitySeries, grid: int, starting_balance: float
+) -> NDArray[np.float64]:
+    """Simple returns between the multiples of ``grid`` milliseconds (UTC) within the series.
+
+    Stretches before the first and after the last multiple are left out: each return spans the
+    same time. At the very start equity is the starting balance, so that the cost of what is
+    bought there counts. Equity that is 0 ends the series of returns.
+    """
+    first = -(-int(series.time[0]) // grid) * grid
+    instants = np.arange(first, int(series.time[-1]) + 1, grid)
+    if len(instants) < 2:
+        return np.empty(0)
+    equity = series.equity[np.searchsorted(series.time, instants, side="right") - 1]
+    if first == series.time[0]:
+        equity[0] = starting_balance
+    if (equity <= 0).any():
+        equity = equity[: int(np.argmax(equity <= 0)) + 1]
+    return equity[1:] / equity[:-1] - 1
+
+
+def sharpe_ratio(returns: NDArray[np.float64], annual: float) -> float | None:
+    """``mean / sample standard deviation * annual``; Sharpe (1994) with risk-free rate 0."""
+    if len(returns) < 2 or _is_constant(returns):
+        return None
+    return float(returns.mean() / returns.std(ddof=1)) * annual
+
+
+def sortino_ratio(returns: NDArray[np.float64], annual: float) -> float | None:
+    """``mean / sqrt(mean(min(return, 0) ** 2)) * annual``; Sortino and Price (1994), target 0."""
+    if len(returns) < 2:
+        return None
+    downside = math.sqrt(float(np.mean(np.minimum(returns, 0.0) ** 2)))
+    return float(returns.mean()) / downside * annual if downside else None
+
+
+def cagr(total_return: float, span: int) -> float | None:
+    """Compound annual growth rate of ``total_return`` over ``span`` milliseconds."""
+    if not span:
+        return None
+    try:
+        return float(math.pow(max(1 + total_return, 0.0), YEAR / span) - 1)
+    except OverflowError:
+        return None
+
+
+def value_at_risk(returns: NDArray[np.float64], tail: float) -> float | None:
+    """Historical VaR: the ``tail`` quantile of returns as a loss, 0 if it is a gain."""
+    return max(0.0, -float(np.quantile(returns, tail))) if len(returns) else None
+
+
+def conditional_value_at_risk(returns: NDArray[np.float64], tail: float) -> float | None:
+    """Mean loss of the worst ``tail`` of returns, at least one; 0 if it is a gain."""
+    if not len(returns):
+        return None
+    worst = int((len(returns) - 1) * tail) + 1
+    return max(0.0, -float(np.mean(np.partition(returns, worst - 1)[:worst])))
+
+
+def max_drawdown(series: EquitySeries, starting_balance: float) -> Drawdown:
+    """The deepest and the longest fall below a peak, the starting balance being the first peak.
+
+    Equity is compared as given; a float holds an amount at 8 places up to 90 million. Linear, and
+    quick where it is below an earlier peak for long.
+    """
+    series = _condensed(series, starting_balance)
+    peaks = np.maximum.accumulate(series.equity)
+    np.maximum(peaks, starting_balance, out=peaks)
+    below = series.equity < peaks
+    if not below.any():
+        return Drawdown(0.0, 0, 0.0)
+    amount = float(np.subtract(peaks, series.equity).max())
+    deepest = int(np.divide(series.equity, peaks, out=peaks).argmin())
+    peak = max(starting_balance, float(series.equity[: deepest + 1].max()))
+    depth = (peak - float(series.equity[deepest])) / peak
+    # Where it dips below and comes back, in turn; it may begin below, and end so.
+    turns = np.flatnonzero(below[1:] != below[:-1]) + 1
+    first, last = ([0] if below[0] else []), ([len(below) - 1] if below[-1] else [])
+    times = series.time[np.concatenate([first, turns, last]).astype(np.intp)]
+    return Drawdown(depth, int((times[1::2] - times[::2]).max()), amount)
+
+
+def _condensed(series: EquitySeries, starting_balance: float) -> EquitySeries:
+    """The series with each stretch of it that stays below an earlier peak as one point: its lowest
+    equity, at its first time. It has the same drawdowns.
+    """
+    stretches = (len(series.equity) - 1) // _STRETCH  # The end itself stays as it is.
+    body = series.equity[: stretches * _STRETCH].reshape(stretches, _STRETCH)
+    highest, lowest = body.max(axis=1), body.min(axis=1)
+    peaks = np.maximum.accumulate(np.concatenate([[starting_balance], highest]))[:-1]
+    stays_below = highest < peaks
+    is_kept = np.ones(len(series.equity), dtype=bool)
+    in_stretches = is_kept[: stretches * _STRETCH].reshape(stretches, _STRETCH)
+    in_stretches[stays_below, 1:] = False
+    equity = series.equity[is_kept]
+    lengths = np.where(stays_below, 1, _STRETCH)
+    equity[(np.cumsum(lengths) - lengths)[stays_below]] = lowest[stays_below]
+    return EquitySeries(series.time[is_kept], equity)
+
+
+def trade_figures(fills: Sequence[Fill]) -> TradeFigures:
+    """Figures of ``fills``, from those that realize PnL, after fees."""
+    realized = [fill.realized_pnl for fill in fills if fill.realized_pnl is not None]
+    wins = [pnl for pnl in realized if pnl > 0]
+    losses = [pnl for pnl in realized if pnl < 0]
+    return TradeFigures(
+        total_trades=len(fills),
+        win_rate=len(wins) / len(realized) * 100 if realized else None,
+        profit_factor=float(rounded_ratio(_sum(wins), _sum(losses).copy_abs(), PRICE_PLACES))
+        if losses
+        else None,
+        avg_win=_mean(wins),
+        avg_loss=_mean(losses),
+        best_trade=max(realized, default=None),
+        worst_trade=min(realized, default=None),
+        expectancy=_mean(realized),
+    )
+
+
+def _turnover(series: EquitySeries, fills: Sequence[Fill], span: int) -> float | None:
+    weighted = float(np.multiply(np.diff(series.time), series.equity[:-1]).sum())
+    if not span or not weighted:
+        return None
+    return float(_sum([fill.quote_amount for fill in fills])) / (weighted / span) * (YEAR / span)
+
+
+def _standardised_moment(returns: NDArray[np.float64], order: int) -> float | None:
+    """The central moment of this order over that power of the standard deviation (of all)."""
+    if len(returns) < 2 or _is_constant(returns):
+        return None
+    around = returns - returns.mean()
+    return float(np.mean(around**order) / np.mean(around**2) ** (order / 2))
+
+
+def _is_constant(returns: NDArray[np.float64]) -> bool:
+    return bool(returns.min() == returns.max())
+
+
+def _sum(amounts: Sequence[Decimal]) -> Decimal:
+    total = ZERO
+    for amount in amounts:
+        total = add(total, amount)
+    return total
+
+
+def _mean(amounts: Sequence[Decimal]) -> Decimal | None:
+    return rounded_ratio(_sum(amounts), Decimal(len(amounts)), AMOUNT_PLACES) if amounts else None

@@ -1,0 +1,113 @@
+"""What came of a session: its outcome in figures, from its account, its history and its fills."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Literal
+
+import msgspec
+
+from candlestep.sandbox.config import SessionConfig
+from candlestep.sandbox.exchange.account import Account
+from candlestep.sandbox.exchange.history import History
+from candlestep.sandbox.exchange.orders import Fill
+from candlestep.sandbox.market.fixed_point import as_floats
+from candlestep.sandbox.market.market import Market
+from candlestep.sandbox.money import (
+    AMOUNT_PLACES,
+    ZERO,
+    add,
+    multiply,
+    rounded,
+    rounded_ratio,
+    subtract,
+)
+from candlestep.sandbox.performance.metrics import (
+    EquitySeries,
+    Metrics,
+    compute_metrics,
+    trade_figures,
+)
+
+SessionStatus = Literal["running", "completed", "cancelled"]
+
+_HUNDRED = Decimal(100)
+
+
+class PairResult(msgspec.Struct, frozen=True):
+    """What one symbol contributed: fills, percent of winning ones, realized plus unrealized."""
+
+    symbol: str
+    trades: int
+    win_rate: float | None
+    net_pnl: Decimal
+
+
+class Results(msgspec.Struct, frozen=True):
+    """Outcome of a session so far, or as it ended; amounts in quote currency."""
+
+    status: SessionStatus
+    final_equity: Decimal
+    total_pnl: Decimal
+    roi_pct: Decimal
+    """``total_pnl`` in percent of the starting balance, at 8 places."""
+    total_trades: int
+    total_fees: Decimal
+    metrics: Metrics
+    by_pair: tuple[PairResult, ...]
+    """Symbols with fills, sorted."""
+
+
+def compute_results(
+    config: SessionConfig,
+    market: Market,
+    *,
+    status: SessionStatus,
+    time: int,
+    account: Account,
+    history: History,
+    fills: Sequence[Fill],
+) -> Results:
+    """The outcome as of ``time`` (ms), given all that happened until then. Linear in the candles."""
+    instants = history.instants(market, config.clock.start, time)
+    equity = history.total_equity(market, instants)
+    portfolio = account.portfolio(market.prices(time))
+    total_pnl = subtract(portfolio.total_equity, config.starting_balance)
+    fees = ZERO
+    for fill in fills:
+        fees = add(fees, fill.fee)
+    unrealized = {each.symbol: each.unrealized_pnl for each in portfolio.positions}
+    return Results(
+        status=status,
+        final_equity=rounded(portfolio.total_equity, AMOUNT_PLACES),
+        total_pnl=rounded(total_pnl, AMOUNT_PLACES),
+        roi_pct=rounded_ratio(
+            multiply(total_pnl, _HUNDRED), config.starting_balance, AMOUNT_PLACES
+        ),
+        total_trades=len(fills),
+        total_fees=rounded(fees, AMOUNT_PLACES),
+        metrics=compute_metrics(
+            EquitySeries(instants, as_floats(equity, AMOUNT_PLACES)),
+            fills,
+            starting_balance=float(config.starting_balance),
+            interval=config.clock.interval,
+            candles_in_market=history.steps_in_market(config.clock, time),
+        ),
+        by_pair=_by_pair(account, fills, unrealized),
+    )
+
+
+def _by_pair(
+    account: Account, fills: Sequence[Fill], unrealized: dict[str, Decimal]
+) -> tuple[PairResult, ...]:
+    by_symbol: dict[str, list[Fill]] = {}
+    for fill in fills:
+        by_symbol.setdefault(fill.symbol, []).append(fill)
+    return tuple(
+        PairResult(
+            symbol,
+            len(by_symbol[symbol]),
+            trade_figures(by_symbol[symbol]).win_rate,
+            add(account.holding(symbol).realized_pnl, unrealized.get(symbol, ZERO)),
+        )
+        for symbol in sorted(by_symbol)
+    )

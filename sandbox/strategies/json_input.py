@@ -1,0 +1,110 @@
+"""Plain data from outside: bounded, with one spelling of each number, read into typed structs."""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from candlestep.sandbox.errors import InvalidParameter, shown
+
+DEEPEST = 32
+"""How deeply lists and objects may be nested."""
+MOST_VALUES = 5_000
+"""How many values, all in all, a strategy may be made of."""
+LONGEST_SOURCE = 65_536
+"""The longest text, in characters."""
+
+_LARGEST_WHOLE = 2**53
+_NAMED_FIELD = re.compile(r"Object (contains unknown|missing required) field `(.*)`", re.DOTALL)
+
+T = TypeVar("T")
+
+
+def plain(value: object, field: str) -> Any:
+    """A copy of JSON-like ``value`` in which equal numbers are spelt alike, ``1.0`` as ``1``.
+
+    Raises ``InvalidParameter``, which names the place, for what JSON cannot hold, numbers that
+    are not finite, and more or deeper data than any strategy needs.
+    """
+    return _Copy().of(value, field, 0)
+
+
+def convert(value: object, type: type[T], field: str) -> T:
+    """``value``, which is plain, as a struct; raises ``InvalidParameter`` naming the place."""
+    try:
+        return msgspec.convert(value, type)
+    except msgspec.ValidationError as error:
+        message, _, place = str(error).partition(" - at `$")
+    path = field + place.rstrip("`")
+    if message.startswith("."):
+        name, _, message = message.partition(": ")
+        path += name
+    named = _NAMED_FIELD.fullmatch(message)
+    if named is None:
+        raise InvalidParameter(path.removeprefix("."), message.replace("`", ""))
+    path = f"{path}.{shown(named[2])}"
+    if named[1] == "missing required":
+        raise InvalidParameter(path.removeprefix("."), "is missing")
+    raise InvalidParameter(
+        path.removeprefix("."), "there is no such field; correct its name or leave it out"
+    )
+
+
+def field_error(name: str, message: str) -> ValueError:
+    """What the ``__post_init__`` of a struct raises for its field ``name``; see ``convert``."""
+    return ValueError(f".{name}: {message}")
+
+
+class _Copy:
+    def __init__(self) -> None:
+        self._values = 0
+
+    def of(self, value: object, field: str, depth: int) -> Any:
+        self._values += 1
+        if self._values > MOST_VALUES:
+            raise InvalidParameter(field, f"there are more than {MOST_VALUES} values up to here")
+        if depth > DEEPEST:
+            raise InvalidParameter(field, f"is nested more than {DEEPEST} deep; flatten it")
+        match value:
+            case None | bool():
+                return value
+            case int() | float():
+                return _number(value, field)
+            case str():
+                return _text(value, field)
+            case list() | tuple():
+                return [
+                    self.of(each, f"{field}[{place}]", depth + 1)
+                    for place, each in enumerate(value)
+                ]
+            case Mapping():
+                return {
+                    _key(key, field): self.of(each, f"{field}.{shown(key)}".lstrip("."), depth + 1)
+                    for key, each in value.items()
+                }
+        raise InvalidParameter(field, f"a {type(value).__name__} is not JSON")
+
+
+def _number(value: float, field: str) -> int | float:
+    if not math.isfinite(value) if isinstance(value, float) else abs(value) > _LARGEST_WHOLE:
+        raise InvalidParameter(field, f"{shown(value)} is not a finite number of double precision")
+    return int(value) if value == int(value) and abs(value) <= _LARGEST_WHOLE else value
+
+
+def _text(value: str, field: str) -> str:
+    if len(value) > LONGEST_SOURCE:
+        raise InvalidParameter(field, f"is longer than {LONGEST_SOURCE} characters; shorten it")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise InvalidParameter(field, "has half of a surrogate pair, no character") from None
+    return value
+
+
+def _key(key: object, field: str) -> str:
+    if not isinstance(key, str):
+        raise InvalidParameter(field, f"has the key {shown(key)}; keys are strings")
+    return _text(key, field)

@@ -1,0 +1,118 @@
+"""A strategy as a program in Starlark, a dialect of Python that does no I/O and always ends.
+
+    indicators = {
+        "fast": {"kind": "sma", "period": 60},
+        "bands": {"kind": "bollinger", "period": 20, "deviations": 2},
+    }
+
+    def on_candle(ctx):
+        if ctx.position == 0 and ctx.close < ctx.bands.lower:
+            ctx.buy(equity_share=0.95, stop_loss={"percent": 2})
+        elif ctx.position > 0 and ctx.close > ctx.fast:
+            ctx.sell()
+
+``on_candle`` is called with every complete candle of the timeframe, symbol by symbol, once every
+indicator has a value at this candle and at the one before. ``ctx`` has:
+
+- ``symbol``, ``time`` (milliseconds, when the candle was complete), ``open``, ``high``, ``low``,
+  ``close``, ``volume``, and each indicator by its name; ``previous`` has the same of the candle
+  before;
+- ``position`` (quantity held), ``entry_price`` (average, fees included; None without a position),
+  ``cash`` (available), and ``fills``, those of this symbol since the last call, each with ``id,
+  order_id, side, type, quantity, price, fee, realized_pnl, time``: all as of the call;
+- ``state``: a dict of the symbol's own that is kept between calls (globals are frozen);
+- ``buy(quantity | quote= | equity_share=, type="market", price=, trigger_price=, oco_group=,
+  expires_at=, stop_loss=, take_profit=)`` and ``sell(quantity, …)``, which without a quantity
+  sells all of the position. The terms are those of ``Session.place_order`` and of a card's
+  ``Size``; ``stop_loss`` and ``take_profit`` guard what a market buy bought, at a price or at
+  ``{"percent": 2}`` from the fill. Both return the order's id, or None if it was refused;
+- ``cancel(order_id)``: whether it was still pending;
+- ``orders()``: the pending orders of the symbol, oldest first, each with ``id, side, type,
+  quantity, price, trigger_price, oco_group``; ``equity()``: total equity;
+- ``history(name, count)``: the last values of a column or an indicator, oldest first, this
+  candle's included; None where there was none yet.
+
+The last four ask the exchange, which costs microseconds; the rest costs next to nothing.
+"""
+
+import re
+
+import msgspec
+import starlark
+
+from candlestep.sandbox.errors import InvalidParameter
+from candlestep.sandbox.strategies.json_input import LONGEST_SOURCE
+
+FILE_NAME = "strategy.star"
+"""What a program is called in messages."""
+
+NO_ON_CANDLE = "a program must define on_candle(ctx) at its top level"
+
+_ON_CANDLE = re.compile(r"^(?:def[ ]+on_candle[ ]*\(|on_candle[ ]*=[^=])", re.MULTILINE)
+_POSITION = re.compile(rf"^ *--> {re.escape(FILE_NAME)}:(\d+):(\d+)", re.MULTILINE)
+_CALLED_FROM = re.compile(rf"^ +\* {re.escape(FILE_NAME)}:(\d+), in ", re.MULTILINE)
+_MESSAGE = re.compile(r"^error: (.*?)(?:\n *--> |\Z)", re.MULTILINE | re.DOTALL)
+
+
+class Program(msgspec.Struct, frozen=True):
+    """A program that has been parsed. What it says is known when it is evaluated."""
+
+    source: str
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """What is wrong with a program, and where: line and column from 1, None where unknown."""
+
+    message: str
+    line: int | None
+    column: int | None
+
+
+def parse_program(source: str) -> Program:
+    """Check syntax and that ``on_candle`` is defined; nothing is evaluated.
+
+    Raises ``InvalidParameter`` for ``source``, with ``line`` and ``column`` in its details.
+    """
+    if len(source) > LONGEST_SOURCE:
+        raise InvalidParameter("source", f"is longer than {LONGEST_SOURCE} characters; shorten it")
+    try:
+        parse(source)
+    except starlark.StarlarkError as error:
+        failure = failure_of(error)
+        raise InvalidParameter(
+            "source",
+            f"line {failure.line}, column {failure.column}: {failure.message}",
+            line=failure.line,
+            column=failure.column,
+        ) from None
+    if not _ON_CANDLE.search(source):
+        raise InvalidParameter(
+            "source",
+            f"line 1, column 1: {NO_ON_CANDLE}",
+            line=1,
+            column=1,
+        )
+    return Program(source)
+
+
+def parse(source: str) -> starlark.AstModule:
+    """The syntax tree of a program; raises ``starlark.StarlarkError``."""
+    dialect = starlark.Dialect.standard()
+    dialect.enable_lambda = True
+    dialect.enable_f_strings = True
+    dialect.enable_keyword_only_arguments = True
+    dialect.enable_top_level_stmt = True
+    dialect.enable_load = False
+    return starlark.parse(FILE_NAME, source, dialect)
+
+
+def failure_of(error: starlark.StarlarkError) -> Failure:
+    """What Starlark's report says: its message, and the innermost place in the program."""
+    report = str(error)
+    message = _MESSAGE.search(report)
+    text = message[1].removeprefix("Parse error: ").strip() if message else report
+    position = _POSITION.search(report)
+    if position is not None:
+        return Failure(text, int(position[1]), int(position[2]))
+    called = _CALLED_FROM.findall(report)
+    return Failure(text, int(called[-1]) if called else None, None)

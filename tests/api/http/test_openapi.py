@@ -1,0 +1,475 @@
+"""``/openapi.json`` against a running server: what it says is what there is, and what is answered.
+
+``--fuzz-examples`` (or FUZZ_EXAMPLES) tries as many random requests of each operation; without
+it a few are tried, always the same.
+"""
+
+import json
+import re
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from html.parser import HTMLParser
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from schemathesis import Case, GenerationMode, checks
+
+from candlestep.api.admin.running_server import FILE_NAME
+from candlestep.api.http.openapi import openapi
+from candlestep.api.http.route import Route, decode_body, header_names
+from candlestep.api.schemas.requests import CreateBody
+from candlestep.api.server.app import ROUTES
+from candlestep.sandbox import InvalidParameter
+from tests.support.backtests import BACKTESTS, CONFIG, CROSS, STRATEGIES
+from tests.support.server_process import RunningServer, running
+
+EXAMPLES = 40
+SLOW_EXAMPLES = 4
+"""Of what makes a market of 170,000 candles each time."""
+
+DOCUMENT = openapi(ROUTES)
+SCHEMA = schemathesis.openapi.from_dict(DOCUMENT)
+CHECKS = [
+    checks.not_a_server_error,
+    checks.status_code_conformance,
+    checks.content_type_conformance,
+    checks.response_headers_conformance,
+    checks.response_schema_conformance,
+    checks.negative_data_rejection,
+]
+"""What every answer must be; ``negative_data_rejection``: what the document forbids is refused."""
+
+BACKTEST = "/api/v1/backtest"
+SESSION = {
+    "start_time": "2025-01-02T00:00:00Z",
+    "end_time": "2025-01-02T12:00:00Z",
+    "starting_balance": 10_000,
+    "candle_interval": "1m",
+    "pairs": ["BTCUSDT", "ETHUSDT"],
+}
+BUY = {"symbol": "BTCUSDT", "side": "buy", "type": "market", "quantity": "0.01"}
+BID = {"symbol": "ETHUSDT", "side": "buy", "type": "limit", "quantity": 1, "price": 100}
+JOB = {
+    "template_id": "tpl_sma_cross",
+    "params": {},
+    "symbols": ["BTCUSDT"],
+    "timeframe": "1h",
+    "start": "2025-01-02T00:00:00Z",
+    "end": "2025-01-03T00:00:00Z",
+    "capital": "10000",
+}
+SHORT = CONFIG | {"start_date": "2025-01-02T00:00:00Z", "end_date": "2025-01-03T00:00:00Z"}
+EXECUTE = f"{BACKTEST}/{{exchangeId}}/{{type}}"
+RUNS = "/api/v2/backtest/runs"
+RUN = {
+    "dataset_id": "btcusdt-1d-2025",
+    "strategy": {"template": "tpl_sma_cross"},
+    "fees": 5,
+    "slippage": 3,
+    "funding": True,
+}
+PREPARE = {"instrument": "BTC/USDT", "from": "2025-01-02", "to": "2025-01-03", "cadence": "1h"}
+SOURCE = "def on_candle(ctx):\n    pass\n"
+BODIES: Mapping[str, dict[str, Any]] = {
+    f"{BACKTEST}/jobs": JOB,
+    f"{EXECUTE}/prepare": PREPARE,
+    RUNS: RUN,
+    f"{BACKTEST}/create": SESSION,
+    f"{BACKTEST}/{{session_id}}/trade/order": BUY | {"client_order_id": "sent again"},
+    f"{BACKTEST}/{{session_id}}/step/batch": {"steps": 7},
+    "/api/v1/agents": {"name": "drawn"},
+    STRATEGIES: {"name": "drawn", "pipeline_config": CROSS},
+    BACKTESTS: {"strategy_id": "", "config": SHORT},
+    f"{BACKTESTS}/sweep": {"strategy_id": "", "base_config": SHORT, "param_grid": [{"fast": 3}]},
+    f"{BACKTESTS}/compare": {"backtest_ids": []},
+}
+"""Bodies that are accepted; random ones take some of their fields, to get further."""
+
+LEFT_ALONE = (
+    "/admin/data/export",
+    "/admin/data/drop-sample",
+    "/admin/keys/create",
+)
+"""Paths that are called without the token: they would write files, or take the market away."""
+
+REFUSE_MORE = (f"{BACKTEST}/compare", f"{BACKTEST}/jobs")
+"""Paths whose queries may be refused though the document allows them: a time such as 0000-00-00."""
+
+LEAVE_OUT = (
+    "SlippageAnswer",
+    "InstrumentAnswer",
+    "LinkedInstrumentAnswer",
+    "CompileAnswer",
+)
+"""Answers that leave out what has no value."""
+
+OF_ROUTE = pytest.mark.parametrize(
+    "route", ROUTES, ids=[f"{route.method} {route.path}" for route in ROUTES]
+)
+
+
+class World:
+    """A server with the sample market, and what requests can be about.
+
+    A session that requests have moved on is replaced when one of its former state is wanted.
+    """
+
+    def __init__(self, server: RunningServer) -> None:
+        self.url = server.url
+        self.token = json.loads((server.home / FILE_NAME).read_bytes())["token"]
+        self.client = server.client()
+        self._sessions: dict[str, str] = {}
+        self._strategy = self._executed = ""
+        self.post("/admin/data/sample", {}, {"X-Candlestep-Token": self.token})
+
+    def session(self, status: str) -> str:
+        """The id of a session of this status; it has orders, if it was started."""
+        known = self._sessions.get(status)
+        if known is None or self._status(known) != status:
+            known = self._sessions[status] = self._new_session(status)
+        return known
+
+    def agent(self) -> str:
+        """The id of a new agent."""
+        return str(self.post("/api/v1/agents", {"name": "probe"}).json()["agent_id"])
+
+    def job(self) -> str:
+        """The id of a job; a new one unless there are too many that have not ended."""
+        made = self.client.post(f"{BACKTEST}/jobs", json=JOB)
+        if made.is_success:
+            return str(made.json()["id"])
+        assert made.status_code == 429, made.text
+        return str(self.client.get(f"{BACKTEST}/jobs").json()["data"][0]["id"])
+
+    def strategy(self) -> str:
+        """The id of a strategy; a new one if requests have deleted the last."""
+        if not self._is_there(STRATEGIES, self._strategy):
+            body = {"name": "probe", "pipeline_config": CROSS}
+            self._strategy = str(self.post(STRATEGIES, body).json()["id"])
+        return self._strategy
+
+    def backtest(self) -> str:
+        """The id of a new backtest."""
+        body = {"strategy_id": self.strategy(), "config": SHORT}
+        return str(self.post(BACKTESTS, body).json()["id"])
+
+    def executed(self) -> str:
+        """The id of a backtest that was executed, unless too many jobs have not ended."""
+        if not self._is_there(BACKTESTS, self._executed):
+            self._executed = self.backtest()
+            answer = self.client.post(f"{BACKTESTS}/{self._executed}/execute")
+            assert answer.status_code in (200, 429), answer.text
+        return self._executed
+
+    def task(self) -> str:
+        """The id of the task of an execution; one that there is not, if there are too many."""
+        answer = self.client.post(f"{BACKTESTS}/{self.backtest()}/execute/async")
+        assert answer.status_code in (200, 429), answer.text
+        return str(answer.json().get("task_id", "none"))
+
+    def program(self) -> str:
+        """The id of a program."""
+        return str(self.client.post("/api/v1/strategy", content=SOURCE).json()["strategyId"])
+
+    def preparation(self) -> str:
+        """The id of a preparation."""
+        path = EXECUTE.format(exchangeId="binance", type="ticker")
+        return str(self.post(f"{path}/prepare", PREPARE).json()["jobId"])
+
+    def execution(self) -> str:
+        """The id of an execution, or of none while there are too many."""
+        path = EXECUTE.format(exchangeId="binance", type="ticker")
+        body = {"prepareJobId": self.preparation(), "strategyId": self.program()}
+        made = self.client.post(f"{path}/execute", json=body)
+        return str(made.json()["jobId"]) if made.is_success else "none"
+
+    def run(self) -> str:
+        """The id of a run, or of none while there are too many."""
+        made = self.client.post(RUNS, json=RUN)
+        return str(made.json()["data"]["run_id"]) if made.is_success else "none"
+
+    def post(
+        self, path: str, body: object, headers: Mapping[str, str] | None = None
+    ) -> httpx.Response:
+        answer = self.client.post(path, json=body, headers=headers)
+        assert answer.is_success, answer.text
+        return answer
+
+    def _is_there(self, path: str, name: str) -> bool:
+        return bool(name) and self.client.get(f"{path}/{name}").is_success
+
+    def _status(self, session_id: str) -> str:
+        return str(self.client.get(f"{BACKTEST}/{session_id}/status").json()["status"])
+
+    def _new_session(self, status: str) -> str:
+        session_id = str(self.post(f"{BACKTEST}/create", SESSION).json()["session_id"])
+        path = f"{BACKTEST}/{session_id}"
+        if status != "created":
+            self.post(f"{path}/start", {})
+            for order in (BUY, BID, BID):
+                self.post(f"{path}/trade/order", order)
+        if status == "completed":
+            self.post(f"{path}/step/batch", {"steps": 10_000})
+        if status == "cancelled":
+            self.post(f"{path}/cancel", {})
+        return session_id
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with running(tmp_path_factory.mktemp("openapi")) as server:
+        yield World(server)
+
+
+KNOWN: Mapping[str, tuple[Callable[[World], object] | None, ...]] = {
+    "session_id": (
+        lambda world: world.session("running"),
+        lambda world: world.session("running"),
+        lambda world: world.session("completed"),
+        lambda world: world.session("cancelled"),
+        lambda world: world.session("created"),
+        None,
+    ),
+    "order_id": (lambda world: 1, lambda world: 2, lambda world: 3, None),
+    "symbol": (lambda world: "BTCUSDT", lambda world: "eth/usdt", None),
+    "agent_id": (World.agent, None),
+    "job_id": (World.job, None),
+    "strategy_id": (World.strategy, None),
+    "backtest_id": (World.backtest, World.executed, None),
+    "task_id": (World.task, None),
+    "run_id": (World.run, None),
+    "strategyId": (World.program, None),
+    "jobId": (World.preparation, World.execution, None),
+    "type": (lambda world: "ticker", lambda world: "ticker", None),
+    "exchangeId": (lambda world: "binance", None),
+    "segment": (lambda world: "spot", lambda world: "futures", None),
+}
+"""Of each parameter of a path, what exists; None leaves what was drawn."""
+
+Fuzz = Callable[[Callable[[st.DataObject], None]], None]
+
+
+@pytest.fixture
+def fuzz(request: pytest.FixtureRequest) -> Fuzz:
+    """Runs a property of drawn data as often as it was asked for."""
+    asked = request.config.getoption("--fuzz-examples")
+    route: Route = request.node.callspec.params["route"]
+    usual = SLOW_EXAMPLES if route.path == "/admin/data/sample" else EXAMPLES
+
+    def run(check: Callable[[st.DataObject], None]) -> None:
+        chosen = settings(
+            max_examples=asked or usual,
+            derandomize=not asked,
+            database=None,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        )
+        chosen(given(st.data())(check))()
+
+    return run
+
+
+def make_sensible(case: Case[Any], route: Route, world: World, data: st.DataObject) -> None:
+    """Give a random request some ids that exist, and some fields that are accepted."""
+    for name in route.parameters:
+        known = data.draw(st.sampled_from(KNOWN[name]))
+        if known is not None:
+            case.path_parameters[name] = known(world)
+    if route.path in BODIES and isinstance(case.body, dict):
+        accepted = {
+            name: _with_ids(name, value, world) for name, value in BODIES[route.path].items()
+        }
+        kept = data.draw(st.sets(st.sampled_from(sorted(accepted))))
+        case.body.update({name: accepted[name] for name in kept})
+    if route.path == f"{BACKTEST}/compare" and data.draw(st.booleans()):
+        case.query["sessions"] = f"{world.session('completed')},{world.session('cancelled')}"
+
+
+def _with_ids(name: str, value: Any, world: World) -> Any:
+    """A field of ``BODIES``; where that is to name something, an id of what there is."""
+    if name == "strategy_id":
+        return world.strategy()
+    return [world.backtest(), world.executed()] if name == "backtest_ids" else value
+
+
+@OF_ROUTE
+def test_whatever_is_sent_the_answer_is_as_described(
+    route: Route, world: World, fuzz: Fuzz
+) -> None:
+    operation = SCHEMA[route.path][route.method]
+    allowed = operation.as_strategy()
+    forbidden = operation.as_strategy(generation_mode=GenerationMode.NEGATIVE)
+    headers = {}
+    if route.access == "admin" and route.path not in LEFT_ALONE:
+        headers["X-Candlestep-Token"] = world.token
+
+    def answers_as_described(data: st.DataObject) -> None:
+        is_allowed = data.draw(st.sampled_from((True, True, False)))
+        case = data.draw(allowed if is_allowed else forbidden)
+        if is_allowed:
+            make_sensible(case, route, world, data)
+        answer = case.call_and_validate(base_url=world.url, headers=headers, checks=CHECKS)
+        if is_allowed and route.method == "GET" and route.path not in REFUSE_MORE:
+            # Of a request without a body, the document says all that is refused.
+            assert answer.status_code != route.refused_with, answer.text
+
+    fuzz(answers_as_described)
+
+
+def test_the_document_is_openapi_and_is_what_the_server_answers(world: World) -> None:
+    SCHEMA.validate()
+
+    assert world.client.get("/openapi.json").json() == json.loads(json.dumps(DOCUMENT))
+
+
+def test_every_route_is_in_the_document_and_nothing_else_is() -> None:
+    described = {
+        (method.upper(), path)
+        for path, operations in DOCUMENT["paths"].items()
+        for method in operations
+    }
+
+    assert described == {(route.method, route.path) for route in ROUTES}
+    assert len(described) == len(ROUTES)
+
+
+@OF_ROUTE
+def test_a_route_says_what_it_takes_and_every_code_that_it_may_answer(route: Route) -> None:
+    operation = DOCUMENT["paths"][route.path][route.method.lower()]
+    responses = operation["responses"]
+
+    in_path = [each["name"] for each in operation["parameters"] if each["in"] == "path"]
+    assert in_path == re.findall("{(.*?)}", route.path)
+    headers = route.headers is not None and header_names(route.headers)
+    assert [each["name"] for each in operation["parameters"] if each["in"] == "header"] == [
+        *(headers or []),
+        *(["Idempotency-Key"] if route.takes_key else []),
+    ]
+    assert ("requestBody" in operation) == (route.body is not None)
+    assert {str(status) for status in (route.status, *route.also)} <= responses.keys()
+    for code in route.errors:
+        schema = responses[str(route.status_of(code))]["content"]["application/json"]["schema"]
+        assert code in schema["properties"]["code"]["enum"]
+    if route.access == "admin":
+        assert operation["security"] == [{"command_line": []}]
+
+
+def test_objects_have_no_fields_but_those_described() -> None:
+    schemas = DOCUMENT["components"]["schemas"]
+    objects = {name: schema for name, schema in schemas.items() if schema["type"] == "object"}
+
+    assert objects
+    for name, schema in objects.items():
+        assert schema["additionalProperties"] is False, name
+        if name.endswith("Answer") and name not in LEAVE_OUT:
+            assert schema["required"] == list(schema["properties"]), name
+
+
+@pytest.mark.parametrize("number", ["1", "1.5", "+.5", "1.", "1e-3", "1E+03", "0" * 400])
+def test_the_pattern_of_numbers_allows(number: str) -> None:
+    assert re.search(pattern_of_numbers(), number)
+
+
+@pytest.mark.parametrize("no_number", ["", ".", "NaN", "1_000", "1e9999", "0x1", "١", " 1", "1,5"])
+def test_the_pattern_of_numbers_refuses(no_number: str) -> None:
+    assert not re.search(pattern_of_numbers(), no_number)
+
+
+def pattern_of_numbers() -> str:
+    order = DOCUMENT["components"]["schemas"]["OrderBody"]
+    assert order["properties"]["quantity"]["type"] == ["string", "number"]
+    return str(order["properties"]["quantity"]["pattern"])
+
+
+class Loads(HTMLParser):
+    """Collects the addresses that a page would load or link to."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.addresses: list[str | None] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.addresses += [value for name, value in attrs if name in ("src", "href", "action")]
+
+
+def test_the_page_needs_nothing_from_elsewhere(world: World) -> None:
+    page = world.client.get("/docs").text
+
+    assert set(Loads(page).addresses) == {"openapi.json", "data:,"}
+    assert not re.search(r"https?:|//[a-z]|@import|url\(", page.replace("</", ""))
+    assert re.findall(r"fetch\((.*?)\)", page) == ['"openapi.json"']
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"pirce": 5}, "pirce"),
+        ({}, "start_time"),
+        ([], "body"),
+        ({"pairs": ["BTCUSDT", 5]}, "pairs[1]"),
+        ({"slippage": {"model": "none", "bps": 1}}, "slippage.bps"),
+        ({"slippage": {"model": " - at `$.elsewhere`"}}, "slippage.model"),
+        ({" - at `": 1}, " - at `"),
+        ({"x" * 100_000: 1}, "x" * 40 + "…"),
+        ({"trigger": "x" * 100_000}, "trigger"),
+    ],
+)
+def test_a_refused_field_is_named_whatever_was_sent(body: Any, field: str) -> None:
+    with pytest.raises(InvalidParameter) as refused:
+        decode_body(CreateBody, json.dumps(body).encode())
+
+    assert refused.value.details["field"] == field
+    assert len(refused.value.message) < 300
+
+
+@pytest.mark.parametrize("text", ["null", "NULL", "", "nope"])
+def test_a_filter_that_is_no_value_is_refused_and_not_left_out(world: World, text: str) -> None:
+    refused = world.client.get(f"{BACKTEST}/list?status={text}")
+
+    assert refused.status_code == 422
+    assert refused.json()["details"]["field"] == "status"
+
+
+@pytest.mark.parametrize("steps", [7, 7.0, "7", "7.0", "7e0"])
+def test_steps_are_a_whole_number_however_it_is_written(world: World, steps: object) -> None:
+    path = f"{BACKTEST}/{world.session('running')}/step/batch/fast"
+
+    assert world.post(path, {"steps": steps}).json()["steps_executed"] == 7
+
+
+def test_an_end_before_the_start_is_refused_as_that(world: World) -> None:
+    turned = SESSION | {"start_time": SESSION["end_time"], "end_time": SESSION["start_time"]}
+    refused = world.client.post(f"{BACKTEST}/create", json=turned)
+
+    assert refused.json()["code"] == "INVALID_PARAMETER"
+    assert refused.json()["details"]["field"] == "end_time"
+
+
+def test_all_that_is_no_request_is_refused_in_the_one_shape(world: World) -> None:
+    """By what reads HTTP, in front of all routes."""
+    address = urlsplit(world.url)
+    with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
+        connection.sendall(b"these are no headers\r\n\r\n")
+        received = b"".join(iter(lambda: connection.recv(4096), b""))
+
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert json.loads(body)["code"] == "INVALID_REQUEST"
+    assert set(json.loads(body)) == set(DOCUMENT["components"]["schemas"]["ErrorBody"]["required"])
+
+
+def test_headers_without_end_are_refused(world: World) -> None:
+    address = urlsplit(world.url)
+    with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\n")
+        with suppress(ConnectionError):
+            for _ in range(10_000):
+                connection.sendall(b"X-More: %s\r\n" % (b"x" * 1000))
+            pytest.fail("10 MB of headers were taken")

@@ -1,0 +1,180 @@
+"""Tokens: what a key is exchanged for, and that they open no more and no longer than the key."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jwt
+import pytest
+
+from candlestep.data.records.accounts import list_keys
+from candlestep.data.records.signing import signing_key
+from candlestep.data.store.database import Store
+from tests.support.api_client import BACKTEST, Api, check_error, make_key, sample_home
+from tests.support.command_line import candlestep
+from tests.support.server_process import RunningServer, running
+
+TOKEN = "/api/v1/auth/token"
+AGENTS = "/api/v1/agents"
+
+
+class World(NamedTuple):
+    server: RunningServer
+    key: str
+    key_id: str
+    revoked: str
+    revoked_id: str
+    secret: bytes
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    home = sample_home(tmp_path_factory.mktemp("tokens") / "home")
+    key, revoked = make_key(home, "ann"), make_key(home, "bob", revoked=True)
+    store = Store.open(home)
+    ids = {each.revoked_at is None: each.key_id for each in list_keys(store)}
+    secret = signing_key(store)
+    store.close()
+    with running(home) as server:
+        yield World(server, key, ids[True], revoked, ids[False], secret)
+
+
+def exchanged(world: World) -> Any:
+    with world.server.client(world.key) as client:
+        return Api(client).post(TOKEN)
+
+
+def status(server: RunningServer, token: str, path: str = AGENTS) -> int:
+    with server.client() as client:
+        answer = client.get(path, headers={"Authorization": f"Bearer {token}"})
+        if answer.status_code >= 400:
+            assert check_error(answer)["code"] == "UNAUTHORIZED"
+        return answer.status_code
+
+
+def forged(world: World, *, secret: bytes | None = None, **changes: Any) -> str:
+    """A token as the server makes them, but for what is changed."""
+    now = int(time.time())
+    claims = {
+        "iss": "candlestep",
+        "sub": "acc",
+        "key": world.key_id,
+        "iat": now,
+        "exp": now + 60,
+    } | changes
+    given = {name: value for name, value in claims.items() if value is not ...}
+    return jwt.encode(given, secret or world.secret, algorithm="HS256")
+
+
+def test_a_key_is_exchanged_for_a_token(world: World) -> None:
+    answer = exchanged(world)
+    assert set(answer) == {"access_token", "token_type", "expires_in", "tier"}
+    assert (answer["token_type"], answer["expires_in"], answer["tier"]) == ("Bearer", 3600, "free")
+    claims = jwt.decode(answer["access_token"], world.secret, algorithms=["HS256"])
+    assert claims["key"] == world.key_id
+    assert claims["exp"] - claims["iat"] == 3600
+    assert world.key not in json.dumps(claims)
+    # As the key may be sent as a bearer everywhere, so here.
+    with world.server.client() as client:
+        bearer = client.post(TOKEN, headers={"Authorization": f"Bearer {world.key}"})
+        assert bearer.status_code == 200
+
+
+def test_a_token_opens_what_the_key_does(world: World) -> None:
+    token = exchanged(world)["access_token"]
+    with world.server.client(world.key) as client:
+        by_key = Api(client)
+        session_id = by_key.started()
+        agents = by_key.get(AGENTS)
+    with world.server.client() as client:
+        client.headers["Authorization"] = f"Bearer {token}"
+        by_token = Api(client)
+        assert by_token.get(AGENTS) == agents
+        assert by_token.step(session_id)["step"] == 1
+        assert by_token.get(f"{BACKTEST}/list")["total"] == 1
+
+
+def test_a_token_makes_no_token(world: World) -> None:
+    token = exchanged(world)["access_token"]
+    for headers in (
+        {"Authorization": f"Bearer {token}"},
+        {"X-API-Key": token},
+        {"X-API-Key": "ak_wrong"},
+        {"X-API-Key": world.revoked},
+        {},
+    ):
+        with world.server.client() as client:
+            answer = client.post(TOKEN, headers=headers)
+            assert answer.status_code == 401
+            assert check_error(answer)["code"] == "invalid_apikey"
+
+
+def test_what_is_forged_expired_or_of_a_revoked_key_opens_nothing(world: World) -> None:
+    now = int(time.time())
+    assert status(world.server, forged(world)) == 200
+    for token in (
+        forged(world, secret=bytes(32)),
+        forged(world, exp=now - 1),
+        forged(world, exp=...),
+        forged(world, exp="soon"),
+        forged(world, key=world.revoked_id),
+        forged(world, key="key_unknown"),
+        forged(world, key=...),
+        forged(world, key=5),
+        forged(world, key=None),
+        forged(world, iss="elsewhere"),
+        jwt.encode({"key": world.key_id, "exp": now + 60}, None, algorithm="none"),
+        forged(world).rpartition(".")[0] + ".",
+        forged(world) + "x",
+        "a.b.c",
+        "..",
+    ):
+        assert status(world.server, token) == 401, token
+
+
+def test_a_token_expires_even_if_it_was_used_before(world: World) -> None:
+    token = forged(world, exp=int(time.time()) + 2)
+    assert status(world.server, token) == 200
+    until = time.monotonic() + 10
+    while status(world.server, token) == 200:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def test_a_token_ends_with_its_key_and_lives_through_a_restart(tmp_path: Path) -> None:
+    home = sample_home(tmp_path / "home")
+    key = make_key(home, "ann")
+    with running(home) as server, server.client(key) as client:
+        token = Api(client).post(TOKEN)["access_token"]
+        assert status(server, token) == 200
+    with running(home) as server:
+        assert status(server, token) == 200
+        (listed,) = json.loads(candlestep("keys", "list", "--json", "--home", home).out)
+        assert candlestep("keys", "revoke", listed["key_id"], "--home", home).code == 0
+        assert status(server, token) == 401
+
+
+def test_without_keys_there_are_tokens_too_and_they_open_nothing_later(tmp_path: Path) -> None:
+    home = sample_home(tmp_path / "home")
+    with running(home) as server:
+        for headers in ({}, {"X-API-Key": "ak_any"}):
+            with server.client() as client:
+                answer = client.post(TOKEN, headers=headers)
+                assert answer.status_code == 200
+                token = answer.json()["access_token"]
+        assert status(server, token) == 200
+        assert candlestep("keys", "create", "one", "--home", home).code == 0
+        assert status(server, token) == 401
+
+
+def test_a_copy_of_the_store_has_not_what_tokens_are_signed_with(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    secret = signing_key(store)
+    assert signing_key(store) == secret
+    store.export(tmp_path / "copy.duckdb")
+    store.close()
+    assert secret.hex().encode() in (tmp_path / "candlestep.duckdb").read_bytes()
+    assert secret.hex().encode() not in (tmp_path / "copy.duckdb").read_bytes()
+    assert not list(tmp_path.glob("*.wal"))

@@ -1,0 +1,80 @@
+"""The process of the server: one on a home and a port, and how it ends."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from candlestep.data.store.database import FILE_NAME
+from tests.support.api_client import (
+    BACKTEST,
+    Api,
+    sample_home,
+)
+from tests.support.command_line import candlestep
+from tests.support.raw_http import request_bytes
+from tests.support.server_process import RunningServer, running
+
+
+def test_a_second_server_on_the_home_is_refused(server: RunningServer, api: Api) -> None:
+    second = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "candlestep.api",
+            "serve",
+            "--home",
+            str(server.home),
+            "--port",
+            "0",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (second.returncode, second.stdout) == (1, "")
+    assert f"in use by process {server.process.pid}" in second.stderr
+    assert "Traceback" not in second.stderr
+    api.get("/health")
+    assert json.loads((server.home / "server.json").read_text())["pid"] == server.process.pid
+
+
+def test_a_port_that_is_taken_is_refused(server: RunningServer, tmp_path: Path) -> None:
+    port = str(urlsplit(server.url).port)
+    done = candlestep("serve", "--home", tmp_path, "--port", port)
+    assert (done.code, done.out) == (1, "")
+    assert "cannot listen" in done.err
+
+
+def test_an_interrupted_server_ends_as_a_stopped_one(tmp_path: Path) -> None:
+    server = RunningServer(sample_home(tmp_path))
+    with server.client() as client:
+        session_id = Api(client).started()
+    server.process.send_signal(signal.SIGINT)
+    assert server.stop() == 0
+    log = (tmp_path / "server.log").read_text()
+    assert all(json.loads(line) for line in log.splitlines()), "nothing is said but what is logged"
+    assert not (tmp_path / "server.json").exists()
+    assert (tmp_path / FILE_NAME).exists()
+    with running(tmp_path) as again, again.client() as client:
+        assert Api(client).read(session_id, "status")["status"] == "running"
+
+
+def test_a_client_that_says_nothing_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    with running(sample_home(tmp_path)) as server, server.client() as client:
+        api = Api(client)
+        session_id = api.started()
+        address = urlsplit(server.url)
+        part = request_bytes("POST", f"{BACKTEST}/{session_id}/step/batch", b'{"steps": 5}')[:-3]
+        with closing(socket.create_connection((address.hostname, address.port), 10)) as idle:
+            idle.sendall(part)
+            api.step(session_id)
+            assert server.stop() == 0
+    with running(tmp_path) as server, server.client() as client:
+        status = Api(client).read(session_id, "status")
+        assert (status["status"], status["current_step"]) == ("running", 1)

@@ -1,0 +1,252 @@
+"""Nothing is lost: kills, restarts, full disks, damaged files, and sessions that left memory."""
+
+import json
+import resource
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import duckdb
+import httpx
+import pytest
+
+from candlestep.data.journal.recording import StepRecord, checked, encoded, records_of
+from candlestep.data.store.database import FILE_NAME
+from tests.support.api_client import BACKTEST, Api, sample_home, wait_for
+from tests.support.server_process import RunningServer, running
+from tests.support.traded_sessions import everything, journal, traded
+from tests.torture import torture
+
+
+@pytest.mark.parametrize("flags", [(), ("--idle-seconds", "1"), ("--durability", "power")])
+def test_a_killed_server_loses_nothing_that_it_acknowledged(
+    tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    kills = 5
+    assert len(list(torture(tmp_path, kills, 1, *flags))) == kills
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_after_a_restart_sessions_are_as_they_were(tmp_path: Path, end: str) -> None:
+    home = sample_home(tmp_path)
+    server = RunningServer(home)
+    with server.client() as client:
+        api = Api(client)
+        running_id, created_id, ended_id = traded(api), api.create("01-15", "01-16"), traded(api)
+        fresh_id = api.started()
+        api.step(ended_id, 10_000)
+        ids = (running_id, ended_id, fresh_id)
+        before = [everything(api, session_id) for session_id in ids]
+        listed = api.get(f"{BACKTEST}/list")
+        if end == "stop":
+            assert server.stop() == 0
+        else:
+            server.kill()
+    with running(home) as server, server.client() as client:
+        api = Api(client)
+        assert api.get(f"{BACKTEST}/list") == listed
+        assert api.get("/health")["open_sessions"] == 2
+        assert [everything(api, session_id) for session_id in ids] == before
+        assert api.post(f"{BACKTEST}/{running_id}/step")["step"] == 1003
+        assert api.step(running_id, 10_000)["is_complete"]
+        api.post(f"{BACKTEST}/{created_id}/start")
+        same = [api.read(each, "results")["summary"] for each in (running_id, ended_id)]
+        assert same[0] == same[1], "the same commands, and one of them across two servers"
+
+
+def test_a_session_that_had_ended_unsaved_is_saved_by_itself(tmp_path: Path) -> None:
+    """Killed between the journal and the store: the store does not know of the end."""
+    home = sample_home(tmp_path)
+    server = RunningServer(home)
+    with server.client() as client:
+        api = Api(client)
+        ids = [traded(api), traded(api)]
+        api.step(ids[0], 10_000)
+        api.post(f"{BACKTEST}/{ids[1]}/cancel")
+        results = [api.read(session_id, "results") for session_id in ids]
+        server.kill()
+    with duckdb.connect(str(home / FILE_NAME)) as store:
+        for table in ("trades", "equity", "metrics", "by_pair"):
+            store.execute(f"DELETE FROM {table}")
+        store.execute(
+            "UPDATE sessions SET status = 'running', current_step = 1000, completed_at = NULL,"
+            " final_equity = NULL, total_pnl = NULL, total_trades = NULL"
+        )
+    with running(home) as server, server.client() as client:
+        api = Api(client)
+        assert [api.read(session_id, "results") for session_id in ids] == results
+        assert api.get("/health")["open_sessions"] == 0
+
+
+@pytest.mark.parametrize("durability", ["process", "power"])
+def test_a_full_disk_refuses_commands_and_loses_none(tmp_path: Path, durability: str) -> None:
+    flags = ("--durability", durability)
+    with running(sample_home(tmp_path), *flags) as server, server.client() as client:
+        api = Api(client)
+        session_id = traded(api)
+        path = f"{BACKTEST}/{session_id}"
+        server.limit_files(4096)
+        while client.post(f"{path}/step").is_success:
+            pass  # There is some room in the file.
+        before = everything(api, session_id)
+        step = json.loads(before["status"])["current_step"]
+        for _ in range(2):
+            assert api.post(f"{path}/step", expect=503)["code"] == "STORAGE_UNAVAILABLE"
+            api.step(session_id, 100, expect=503)
+            api.order(session_id, expect=503)
+            api.call("DELETE", f"{path}/trade/order/4", expect=503)
+            api.post(f"{path}/fork", expect=503)
+            api.post(f"{path}/cancel", expect=503)
+            assert everything(api, session_id) == before
+        server.limit_files(resource.RLIM_INFINITY)
+        assert api.post(f"{path}/step")["step"] == step + 1
+        server.kill()
+    with running(tmp_path) as server, server.client() as client:
+        assert Api(client).post(f"{BACKTEST}/{session_id}/step")["step"] == step + 2
+
+
+def test_housekeeping_goes_on_when_neither_store_nor_log_can_be_written(tmp_path: Path) -> None:
+    home = sample_home(tmp_path)
+    (home / "server.log").write_bytes(b" " * 8192)
+    with running(home, "--idle-seconds", "1") as server, server.client() as client:
+        api = Api(client)
+        session_id = traded(api)
+        before = everything(api, session_id)
+        server.limit_files(4096)
+        wait_for_empty_memory(client)
+        assert everything(api, session_id) == before
+        wait_for_empty_memory(client)
+        server.limit_files(resource.RLIM_INFINITY)
+        assert api.post(f"{BACKTEST}/{session_id}/step")["step"] == 1003
+        wait_for_empty_memory(client)
+
+
+def wait_for_empty_memory(client: httpx.Client) -> None:
+    """Until housekeeping has put all sessions aside, as idle."""
+    wait_for(
+        lambda: client.get("/metrics").text, lambda text: "candlestep_sessions_in_memory 0" in text
+    )
+
+
+def test_a_damaged_journal_fails_its_session_and_says_where(tmp_path: Path) -> None:
+    home = sample_home(tmp_path)
+    server = RunningServer(home)
+    with server.client() as client:
+        api = Api(client)
+        damaged, other, gone, ended = (traded(api) for _ in range(4))
+        api.step(ended, 10_000)
+        before = everything(api, other)
+        server.kill()
+    for session_id in (damaged, ended):
+        content = bytearray(journal(home, session_id).read_bytes())
+        place = content.index(b"\n") + 20
+        content[place] ^= 1
+        journal(home, session_id).write_bytes(content)
+    journal(home, gone).unlink()
+    with running(home) as server, server.client() as client:
+        api = Api(client)
+        error = api.post(f"{BACKTEST}/{damaged}/step", expect=409)
+        assert f"{damaged}.jsonl is damaged at line 2 (byte" in error["message"]
+        assert api.read(damaged, "status")["status"] == "failed"
+        assert "line 2" in api.read(damaged, "status")["error"]
+        assert "missing" in api.post(f"{BACKTEST}/{gone}/step", expect=409)["message"]
+        assert everything(api, other) == before
+        assert "line 2" in api.read(ended, "trade/orders", expect=409)["message"]
+        assert api.read(ended, "results")["status"] == "completed", "what is saved, stays"
+        failed = api.get(f"{BACKTEST}/list", status="failed")["backtests"]
+        assert {each["session_id"] for each in failed} == {damaged, gone}
+
+
+def test_a_line_that_was_never_finished_is_dropped(tmp_path: Path) -> None:
+    home = sample_home(tmp_path)
+    server = RunningServer(home)
+    with server.client() as client:
+        api = Api(client)
+        session_id = traded(api)
+        before = everything(api, session_id)
+        server.kill()
+    with journal(home, session_id).open("ab") as file:
+        file.write(b'{"do":"step","steps":1,"at":')
+    with running(home) as server, server.client() as client:
+        api = Api(client)
+        assert everything(api, session_id) == before
+        assert api.post(f"{BACKTEST}/{session_id}/step")["step"] == 1003
+
+
+def test_an_engine_that_answers_otherwise_fails_the_session_and_says_why(tmp_path: Path) -> None:
+    """As a newer version might: here, the record of a fill is of another price."""
+    home = sample_home(tmp_path)
+    server = RunningServer(home)
+    with server.client() as client:
+        session_id = traded(Api(client))
+        server.kill()
+    lines = journal(home, session_id).read_bytes().splitlines(keepends=True)
+    for number, line in enumerate(lines):
+        if b'"do":"order"' in line:
+            fields = json.loads(line)
+            del fields["crc"]
+            fields["digest"] = "0" * 16
+            lines[number] = checked(json.dumps(fields).encode()[:-1])
+            break
+    journal(home, session_id).write_bytes(b"".join(lines))
+    with running(home) as server, server.client() as client:
+        api = Api(client)
+        error = api.post(f"{BACKTEST}/{session_id}/step", expect=409)
+        assert "answers otherwise at step 0" in error["message"]
+        assert error["details"]["status"] == "failed"
+        assert client.get(f"{BACKTEST}/{session_id}/recording").status_code == 200
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[RunningServer]:
+    """A server with room for the candles of one symbol: two months are 9.7 MB."""
+    with running(sample_home(tmp_path), "--memory-budget", "12MB") as server:
+        yield server
+
+
+def test_sessions_make_room_for_each_other(small: RunningServer) -> None:
+    """Each has other candles, and there is room for one: they take turns in memory."""
+    with small.client() as client:
+        api = Api(client)
+        ids = [api.started("02-10", "02-11", pairs=[pair]) for pair in ("BTCUSDT", "ETHUSDT") * 2]
+        for number in range(1, 4):
+            assert [api.step(each)["step"] for each in ids] == [number] * 4
+        assert api.get("/health")["open_sessions"] == 4
+        listed = api.get(f"{BACKTEST}/list")["backtests"]
+        assert {each["current_step"] for each in listed} == {3}
+        with ThreadPoolExecutor(4) as threads:
+            answers = list(threads.map(lambda each: api.step(each, 100)["step"], ids * 3))
+        assert sorted(answers) == [103] * 4 + [203] * 4 + [303] * 4
+
+
+def test_idle_sessions_leave_memory_and_come_back(tmp_path: Path) -> None:
+    with running(sample_home(tmp_path), "--idle-seconds", "1") as server, server.client() as client:
+        api = Api(client)
+        ids = [traded(api) for _ in range(5)]
+        before = [everything(api, session_id) for session_id in ids]
+        wait_for_empty_memory(client)
+        assert api.get("/health")["open_sessions"] == 5
+        for session_id in ids:
+            records = [
+                r.record
+                for r in records_of(journal(tmp_path, session_id).read_bytes(), needs_crc=True)
+            ]
+            assert len([r for r in records if isinstance(r, StepRecord)]) <= 3
+        assert [everything(api, session_id) for session_id in ids] == before
+        assert [api.post(f"{BACKTEST}/{each}/step")["step"] for each in ids] == [1003] * 5
+
+
+def test_hundreds_of_quiet_steps_are_two_lines_of_a_recording(tmp_path: Path) -> None:
+    with running(sample_home(tmp_path)) as server, server.client() as client:
+        api = Api(client)
+        session_id = api.started("01-15", "01-20")
+        for _ in range(500):
+            api.post(f"{BACKTEST}/{session_id}/step")
+        lines = client.get(f"{BACKTEST}/{session_id}/recording").content.splitlines(keepends=True)
+        assert len(lines) == 3
+        kept = [json.loads(line) for line in lines[1:]]
+        assert [(each["steps"], each.get("times", 1), each["at"]) for each in kept] == [
+            (1, 499, 499),
+            (1, 1, 500),
+        ]
+        assert encoded(StepRecord(steps=1, at=500, digest=kept[1]["digest"])) == lines[2]

@@ -1,0 +1,95 @@
+"""A step of many is many steps: however a span is split, the outcome is the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from candlestep.sandbox import InvalidParameter, InvalidState, Session
+from tests.support.cases import Case, Command, End, Refusal, Step, apply, serialised, start_session
+from tests.support.strategies import cases
+
+
+@st.composite
+def split(draw: st.DrawFn, case: Case) -> Case:
+    """The same case, each of its steps taken in parts."""
+    found: list[Command] = []
+    left = case.config.total_steps
+    for command in case.commands:
+        if isinstance(command, Step) and min(command.steps, left) > 0:
+            steps = min(command.steps, left)
+            cuts = draw(st.lists(st.integers(0, steps), max_size=5))
+            edges = sorted({0, steps, *cuts})
+            found += [Step(b - a) for a, b in pairwise(edges)]
+            left -= steps
+        else:
+            found.append(command)
+            left = 0 if isinstance(command, End) else left
+    return replace(case, commands=tuple(found))
+
+
+def at_once(session: Session, command: Command) -> Iterator[Any]:
+    """The session's answer to a command."""
+    yield apply(session, command)
+
+
+def from_change_to_change(session: Session, command: Command) -> Iterator[Any]:
+    """Its answers where a step is taken as ``step_to_change``, as often as it takes."""
+    if not isinstance(command, Step):
+        yield apply(session, command)
+        return
+    left = command.steps
+    while True:
+        try:
+            step = session.step_to_change(left)
+        except (InvalidParameter, InvalidState) as error:
+            yield Refusal(error.code)
+            return
+        stopped_early = step.steps_executed < left and not step.is_complete
+        assert not stopped_early or step.orders_filled or step.orders_closed
+        yield step
+        left -= step.steps_executed
+        if not left or step.is_complete:
+            return
+
+
+def outcome(case: Case, answers: Any = at_once) -> dict[str, str]:
+    """What a session leaves behind, and what its steps reported, one after the other."""
+    session = start_session(case)
+    filled: list[object] = []
+    closed: list[object] = []
+    refusals: list[object] = []
+    for command in case.commands:
+        for answer in answers(session, command):
+            if isinstance(answer, Refusal):
+                refusals.append(answer.code)
+            elif isinstance(command, Step):
+                filled += answer.orders_filled
+                closed += answer.orders_closed
+    return {
+        "refusals": serialised(refusals),
+        "filled": serialised(filled),
+        "closed": serialised(closed),
+        "orders": serialised(session.orders),
+        "fills": serialised(session.fills),
+        "snapshots": serialised(session.snapshots()),
+        "portfolio": serialised(session.portfolio()),
+        "results": serialised(session.results()),
+        "status": serialised((session.status, session.time, session.step_number)),
+    }
+
+
+@given(st.data())
+def test_any_split_of_a_span_gives_the_same_outcome(data: st.DataObject) -> None:
+    case = data.draw(cases())
+    assert outcome(data.draw(split(case))) == outcome(case)
+
+
+@given(cases())
+def test_stepping_from_change_to_change_gives_the_same_outcome(case: Case) -> None:
+    assert outcome(case, from_change_to_change) == outcome(case)

@@ -1,0 +1,334 @@
+"""The engine answers as a plain loop over every candle does: to the last digit, every command."""
+
+from __future__ import annotations
+
+from decimal import Decimal, localcontext
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+
+from candlestep.sandbox import Session
+from tests.support import oracle
+from tests.support.cases import (
+    MINUTE,
+    Bar,
+    Cancel,
+    Case,
+    Command,
+    Config,
+    End,
+    Fees,
+    Place,
+    Refusal,
+    Series,
+    Step,
+    apply,
+    start_session,
+)
+from tests.support.oracle import Oracle, Refused
+from tests.support.strategies import MIDNIGHT, cases
+
+CURRENCY = "USDT"
+ORDER_FIELDS = (
+    "id",
+    "symbol",
+    "side",
+    "type",
+    "quantity",
+    "price",
+    "trigger_price",
+    "client_order_id",
+    "oco_group",
+    "created_at",
+    "expires_at",
+    "status",
+    "reason",
+    "filled_at",
+    "closed_at",
+)
+LOCK_FIELDS = ("locked_cash", "locked_quantity")
+FILL_FIELDS = (
+    "id",
+    "order_id",
+    "symbol",
+    "side",
+    "type",
+    "quantity",
+    "price",
+    "quote_amount",
+    "fee",
+    "slippage",
+    "realized_pnl",
+    "time",
+)
+PORTFOLIO_FIELDS = (
+    "total_equity",
+    "available_cash",
+    "locked_cash",
+    "position_value",
+    "unrealized_pnl",
+    "realized_pnl",
+)
+
+
+def start_oracle(case: Case) -> Oracle:
+    config = case.config
+    rows: list[oracle.Row] = [
+        (
+            series.symbol,
+            series.interval,
+            bar.open_time,
+            *(bar.open, bar.high, bar.low, bar.close),
+            bar.volume if series.has_volume else None,
+        )
+        for series in case.market
+        for bar in series.bars
+    ]
+    return Oracle(
+        rows,
+        oracle.Config(
+            start=config.start,
+            end=config.end,
+            interval=config.interval,
+            balance=Decimal(config.balance),
+            fee_rate=Decimal(config.fees.fee_rate or "0.001"),
+            fee_model=config.fees.fee_model,
+            fee_bps=Decimal(config.fees.fee_bps or 5),
+            fee_schedule=tuple(
+                oracle.FeePeriod(
+                    period.start,
+                    period.stop,
+                    Decimal(period.maker),
+                    Decimal(period.taker),
+                    period.symbols,
+                )
+                for period in config.fees.fee_schedule or ()
+            ),
+            slippage=config.slippage,
+            bps=Decimal(config.bps),
+            trigger=config.trigger,
+            liquidate_at_end=config.liquidate_at_end,
+            max_order_size_pct=_decimal(config.max_order_size_pct),
+            max_position_size_pct=_decimal(config.max_position_size_pct),
+            daily_loss_limit_pct=_decimal(config.daily_loss_limit_pct),
+        ),
+    )
+
+
+def _decimal(text: str | None) -> Decimal | None:
+    return None if text is None else Decimal(text)
+
+
+def expected(session: Oracle, command: Command) -> object:
+    """What the oracle answers, in the form of `seen`."""
+    try:
+        match command:
+            case Place():
+                return fields_of_order(
+                    session.place_order(
+                        symbol=command.symbol,
+                        side=command.side,
+                        type=command.type,
+                        quantity=Decimal(command.quantity),
+                        price=_decimal(command.price),
+                        trigger_price=_decimal(command.trigger_price),
+                        client_order_id=command.client_order_id,
+                        oco_group=command.oco_group,
+                        expires_at=command.expires_at,
+                    )
+                )
+            case Cancel():
+                return fields_of_order(session.cancel_order(command.order_id))
+            case Step():
+                events = session.step(command.steps)
+                return {
+                    "time": session.time,
+                    "step": session.step_number,
+                    "is_complete": session.status == "completed",
+                    "remaining_steps": session.total_steps - session.step_number,
+                    "progress_pct": oracle.rounded(
+                        Fraction(100 * session.step_number, session.total_steps), 2
+                    ),
+                    "prices": session.prices(),
+                    "orders_filled": [fields_of_order(order) for order in events.orders_filled],
+                    "orders_closed": [fields_of_order(order) for order in events.orders_closed],
+                    "portfolio": session.portfolio()._asdict(),
+                }
+            case End():
+                session.cancel()
+                return None
+    except Refused as refused:
+        return Refusal(refused.code)
+
+
+def seen(session: Session, command: Command) -> object:
+    answer = apply(session, command)
+    if isinstance(answer, Refusal):
+        return answer
+    match command:
+        case Place() | Cancel():
+            return fields_of_order(answer)
+        case Step():
+            step: Any = answer
+            return {
+                "time": step.time,
+                "step": step.step,
+                "is_complete": step.is_complete,
+                "remaining_steps": step.remaining_steps,
+                "progress_pct": step.progress_pct,
+                "prices": step.prices,
+                "orders_filled": [fields_of_order(order) for order in step.orders_filled],
+                "orders_closed": [fields_of_order(order) for order in step.orders_closed],
+                "portfolio": fields(step.portfolio, PORTFOLIO_FIELDS),
+            }
+        case End():
+            return None
+
+
+def fields(value: Any, names: tuple[str, ...]) -> dict[str, object]:
+    return {name: getattr(value, name) for name in names}
+
+
+def fields_of_order(order: Any) -> dict[str, object]:
+    """An order as both sides show it; what it locks counts while it is pending."""
+    locks = LOCK_FIELDS if order.status == "pending" else ()
+    fill = None if order.fill is None else fields(order.fill, FILL_FIELDS)
+    return {**fields(order, ORDER_FIELDS + locks), "fill": fill}
+
+
+def assert_same_state(session: Session, plain: Oracle) -> None:
+    assert session.status == plain.status
+    assert session.time == plain.time
+    assert session.step_number == plain.step_number
+    assert [fields_of_order(o) for o in session.orders] == [
+        fields_of_order(o) for o in plain.orders
+    ]
+    assert [o.id for o in session.open_orders()] == [o.id for o in plain.pending]
+    assert [fields(f, FILL_FIELDS) for f in session.fills] == [
+        fields(f, FILL_FIELDS) for f in plain.fills
+    ]
+    assert fields(session.portfolio(), PORTFOLIO_FIELDS) == plain.portfolio()._asdict()
+    assert session.prices() == plain.prices()
+    assert_same_positions(session, plain)
+    assert_same_balances(session, plain)
+
+
+def assert_same_positions(session: Session, plain: Oracle) -> None:
+    positions = {p.symbol: p for p in session.positions()}
+    held = {symbol: p for symbol, p in plain.positions.items() if p.quantity}
+    assert sorted(positions) == sorted(held)
+    for symbol, position in held.items():
+        names = ("quantity", "cost_basis", "realized_pnl")
+        assert fields(positions[symbol], names) == fields(position, names)
+        average = Fraction(position.cost_basis) / Fraction(position.quantity)
+        assert positions[symbol].avg_entry_price == oracle.rounded(average, 16)
+        assert positions[symbol].current_price == plain.price(symbol)
+
+
+def assert_same_balances(session: Session, plain: Oracle) -> None:
+    """The account's currency and what is held, with what is locked of it."""
+    balances = {b.asset: (b.available, b.locked, b.total) for b in session.balances()}
+    expected = {CURRENCY: (plain.available_cash(), plain.locked_cash(), plain.cash)}
+    for symbol, position in plain.positions.items():
+        if position.quantity:
+            locked = plain.locked_quantity(symbol)
+            available = exactly(position.quantity, -locked)
+            expected[symbol.removesuffix(CURRENCY)] = (available, locked, position.quantity)
+    assert balances == expected
+
+
+def exactly(a: Decimal, b: Decimal) -> Decimal:
+    return oracle.EXACT.add(a, b)
+
+
+def assert_same_snapshots(session: Session, plain: Oracle) -> None:
+    snapshots = session.snapshots()
+    assert [int(time) for time in snapshots.time] == sorted(plain.snapshots)
+    for name in PORTFOLIO_FIELDS:
+        values = [getattr(plain.snapshots[time], name) for time in sorted(plain.snapshots)]
+        assert [_from_units(units) for units in getattr(snapshots, name)] == values
+
+
+def _from_units(units: int) -> Decimal:
+    """A snapshot's amount, which counts units of the eighth place."""
+    return Decimal(int(units)).scaleb(-8, oracle.EXACT)
+
+
+def assert_same_results(session: Session, plain: Oracle) -> None:
+    results = session.results()
+    metrics = results.metrics
+    portfolio = plain.portfolio()
+    assert results.final_equity == portfolio.total_equity
+    assert results.total_pnl == exactly(portfolio.realized_pnl, portfolio.unrealized_pnl)
+    assert results.total_trades == metrics.total_trades == len(plain.fills)
+    with localcontext(oracle.EXACT):
+        assert results.total_fees == sum((fill.fee for fill in plain.fills), Decimal(0))
+
+    assert {pair.symbol: (pair.trades, pair.net_pnl) for pair in results.by_pair} == {
+        symbol: (len(fills), plain.net_pnl(symbol))
+        for symbol in plain.symbols
+        if (fills := [fill for fill in plain.fills if fill.symbol == symbol])
+    }
+
+    deepest, days = plain.drawdown()
+    assert metrics.max_drawdown_pct == pytest.approx(float(deepest * 100), rel=1e-12, abs=1e-12)
+    assert metrics.max_drawdown_duration_days == days
+
+    trades = plain.trade_metrics()
+    assert (metrics.best_trade, metrics.worst_trade) == (trades.best_trade, trades.worst_trade)
+    for name in ("win_rate", "profit_factor"):
+        assert_close(getattr(metrics, name), getattr(trades, name), 1e-12)
+    for name in ("avg_win", "avg_loss", "expectancy"):
+        assert_close(getattr(metrics, name), getattr(trades, name), 1e-8)
+
+
+def assert_close(value: float | Decimal | None, true: Fraction | None, tolerance: float) -> None:
+    if true is None:
+        assert value is None
+    else:
+        assert value is not None
+        scale = max(Fraction(1), abs(true))
+        assert abs(Fraction(value) - true) <= Fraction(tolerance) * scale
+
+
+def losing(day_loss_limit: str, first_loss: int, *lows: float) -> Case:
+    """An account of 1000 whose positions of 500 are stopped out, one a minute around midnight;
+    each buy shows whether the day's loss was within the limit."""
+    first = MIDNIGHT + (first_loss - 2) * MINUTE
+    bars = tuple(
+        Bar(first + index * MINUTE, 100.0, 100.0, low, 100.0, 0.0)
+        for index, low in enumerate((100.0, *lows))
+    )
+    start = first + MINUTE
+    config = Config(
+        start=start,
+        end=start + len(lows) * MINUTE,
+        interval=MINUTE,
+        balance="1000",
+        fees=Fees(fee_rate="0"),
+        slippage="none",
+        daily_loss_limit_pct=day_loss_limit,
+    )
+    commands: list[Command] = []
+    for low in lows:
+        buy = Place("AAAUSDT", "buy", "market", "5")
+        stop = Place("AAAUSDT", "sell", "stop_loss", "5", trigger_price=str(low))
+        commands += [buy, stop, Step(1)]
+    return Case((Series("AAAUSDT", MINUTE, bars, has_volume=False),), config, tuple(commands))
+
+
+@given(cases())
+@example(losing("10.5", 0, 80.0, 80.0, 80.0)).via("a loss at midnight, of the equity before it")
+@example(losing("10", -1, 80.0, 81.6, 99.0, 99.0)).via("a limit of the equity at midnight")
+@example(losing("10", 0, 90.0, 90.0, 90.0, 90.0, 90.0)).via("a loss of exactly the limit")
+def test_engine_and_plain_loop_agree_after_every_command(case: Case) -> None:
+    session, plain = start_session(case), start_oracle(case)
+    assert session.total_steps == plain.total_steps
+    assert_same_state(session, plain)
+    for command in case.commands:
+        assert seen(session, command) == expected(plain, command)
+        assert_same_state(session, plain)
+    assert_same_snapshots(session, plain)
+    assert_same_results(session, plain)

@@ -1,0 +1,527 @@
+"""One strategy through every engine: the same decisions, executed by others, come to the same.
+
+What engines other than the sandbox do differently, and how far that goes, is said by these rules,
+and each is checked by computing it again:
+
+- They compute in binary floats. Prices agree to their last digit or two.
+- The sandbox takes its fee of the notional rounded to 8 places, they of what it was before
+  rounding; what they come to is rounded when it is booked. Fees differ by 1e-8 at most.
+- Whatever differs in what fills have cost and brought is the difference in equity, exactly and at
+  every candle, for all are booked in one ledger.
+- Cash that differs in the eighth place may buy so much more or less, in lots of 1e-8.
+- With so little cash left, whether that buys anything at all may depend on its eighth place.
+- vectorbt takes cash to be used up when less than 1e-9 of it is left.
+"""
+
+from __future__ import annotations
+
+import math
+from decimal import ROUND_HALF_UP, Decimal
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+import candlestep.sandbox.engines.run
+from candlestep.api.jobs.run import perform
+from candlestep.data.records.jobs import RunSpec
+from candlestep.sandbox import (
+    Candles,
+    Fill,
+    InvalidParameter,
+    Market,
+    RiskProfile,
+    SessionConfig,
+    closed_trades,
+    parse_time,
+)
+from candlestep.sandbox.engines.run import (
+    EngineFailed,
+    EngineRun,
+    check_engine,
+    engines,
+    run_engine,
+)
+from candlestep.sandbox.strategies import Cancelled, compile_strategy, decision_plan
+from tests.support.cards import cards
+from tests.support.cases import Case, market_of, session_config
+from tests.support.real_candles import eurusd, minutes
+from tests.support.strategies import cases
+
+OTHERS = ["backtrader", "vectorbt"]
+EIGHT = Decimal("1e-8")
+HOUR = 3_600_000
+FEE = Decimal("0.001")
+SLIPPAGE = Decimal("0.0005")
+LEAST = Decimal("0.001")
+"""With less than this, the eighth place of the cash may decide whether anything is bought."""
+FLOAT = 4e-16
+"""Two roundings of a float."""
+
+SMA_CROSS = {"template": "tpl_sma_cross", "timeframe": "1h"}
+TEMPLATES = [
+    "buy_and_hold",
+    "sma_cross",
+    "ema_cross",
+    "rsi",
+    "bollinger",
+    "breakout",
+    "macd",
+    "dca",
+]
+
+
+@pytest.fixture(params=OTHERS)
+def other(request: pytest.FixtureRequest) -> str:
+    return installed(request.param)
+
+
+def installed(name: str) -> str:
+    if name not in engines():
+        pytest.skip(f"{name} is not installed")
+    return name
+
+
+def config(**options: Any) -> SessionConfig:
+    return SessionConfig(
+        **{
+            "start_time": "2024-10-03",
+            "end_time": "2024-10-31",
+            "starting_balance": "10000",
+            "candle_interval": "1h",
+            "fee_rate": FEE,
+            "slippage": {"model": "fixed_bps", "bps": 5},
+            **options,
+        }
+    )
+
+
+def through(name: str, content: dict[str, Any], config: SessionConfig, market: Market) -> EngineRun:
+    return run_engine(name, compile_strategy(content), config, market)
+
+
+@pytest.fixture(scope="module")
+def october() -> Market:
+    return Market([minutes("BTCUSDT", "2024-10"), minutes("ETHUSDT", "2024-10")])
+
+
+def rounded(amount: Decimal) -> Decimal:
+    return amount.quantize(EIGHT, ROUND_HALF_UP)
+
+
+def paid(fill: Fill) -> Decimal:
+    """What the fill took from the cash."""
+    return fill.quote_amount + fill.fee if fill.side == "buy" else fill.fee - fill.quote_amount
+
+
+# The one strategy on real candles, all of it
+
+
+@pytest.mark.parametrize("liquidate", [False, True], ids=["kept", "sold at the end"])
+def test_an_sma_cross_on_real_candles_is_the_same_but_for_what_rules_explain(
+    other: str, october: Market, liquidate: bool
+) -> None:
+    content = {**SMA_CROSS, "symbols": ["BTCUSDT"]}
+    session = config(liquidate_at_end=liquidate)
+    ours = through("sandbox", content, session, october)
+    theirs = through(other, content, session, october)
+
+    assert len(ours.fills) == 15 + liquidate, "it trades; the last position is open at the end"
+    assert [each.symbol for each in ours.positions] == ([] if liquidate else ["BTCUSDT"])
+    assert decided(theirs) == decided(ours)
+    assert occasions(theirs.fills) == occasions(ours.fills)
+
+    for their, our in zip(theirs.fills, ours.fills, strict=True):
+        assert their.quantity == our.quantity, "no lot differs here"
+        assert float(their.price) == pytest.approx(float(our.price), rel=FLOAT)
+        assert their.quote_amount == our.quote_amount
+        # Of the rounded notional, and of the notional.
+        assert our.fee == rounded(our.quote_amount * FEE)
+        assert their.fee == rounded(our.quantity * our.price * FEE)
+        assert abs(their.fee - our.fee) <= EIGHT
+
+    assert (theirs.equity_time == ours.equity_time).all()
+    assert len(ours.equity_time) == 28 * 24 + 1, "the start, and every hour since"
+    for time, their_equity, our_equity in zip(
+        ours.equity_time.tolist(), theirs.equity.tolist(), ours.equity.tolist(), strict=True
+    ):
+        until = zip(theirs.fills, ours.fills, strict=True)
+        explained = sum(paid(our) - paid(their) for their, our in until if our.time <= time)
+        assert their_equity - our_equity == explained / EIGHT
+
+    assert len(theirs.trades) == len(ours.trades)
+    assert theirs.results.total_fees == sum(fill.fee for fill in theirs.fills)
+    assert metrics(theirs) == pytest.approx(metrics(ours), rel=1e-9)
+
+
+def test_the_sandbox_itself_does_what_the_rule_says_in_a_plain_loop(october: Market) -> None:
+    """So that the engines do not agree on something wrong: averages, crosses, sizes, by hand."""
+    ours = through("sandbox", {**SMA_CROSS, "symbols": ["BTCUSDT"]}, config(), october)
+    candles = october.time_line("BTCUSDT")
+    by_hour = dict(zip((candles.open_time // HOUR).tolist(), candles.close.tolist(), strict=True))
+    hours_of_data, closes = list(by_hour), list(by_hour.values())
+    start, end = (parse_time(f"2024-10-{day}") // HOUR for day in ("03", "31"))
+    first, last = hours_of_data.index(start - 1), hours_of_data.index(end - 1)
+    cash, held, expected = 10_000.0, 0.0, []
+    for hour in range(first, last):
+        now, before = [
+            math.fsum(closes[at - 9 : at + 1]) / 10 - math.fsum(closes[at - 49 : at + 1]) / 50
+            if at >= 49
+            else math.nan
+            for at in (hour, hour - 1)
+        ]
+        price = closes[hour]
+        if not held and before <= 0 < now:
+            price *= 1.0005
+            held = math.floor(cash * 0.95 / (price * 1.001) * 1e8) / 1e8
+            cash -= held * price * 1.001
+            expected.append((hour, held, price))
+        elif held and before >= 0 > now:
+            price *= 0.9995
+            cash += held * price * 0.999
+            expected.append((hour, held, price))
+            held = 0.0
+    done = [
+        (hours_of_data.index(fill.time // HOUR - 1), fill.quantity, fill.price)
+        for fill in ours.fills
+    ]
+    assert [each[0] for each in done] == [each[0] for each in expected]
+    for column in (1, 2):
+        assert [float(each[column]) for each in done] == pytest.approx(
+            [each[column] for each in expected], rel=1e-9
+        )
+    final = cash + held * closes[last]
+    assert float(ours.results.final_equity) == pytest.approx(final, rel=1e-12)
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_every_template_of_rules_comes_to_the_same(
+    other: str, october: Market, template: str
+) -> None:
+    """Of two symbols at once, which share the cash: the first takes what the second lacks."""
+    content = {"template": f"tpl_{template}", "timeframe": "1h"}
+    ours = through("sandbox", content, config(), october)
+    theirs = through(other, content, config(), october)
+    assert {fill.symbol for fill in ours.fills} == {"BTCUSDT", "ETHUSDT"}
+    assert_alike(theirs, ours)
+
+
+def test_holes_in_the_candles_change_nothing(other: str) -> None:
+    """A year of EURUSD without its weekends."""
+    candles = eurusd()
+    session = config(start_time=int(candles.complete_time[100]), end_time="2018-04-01")
+    content = {"template": "tpl_ema_cross", "parameters": {"equity_share": 1}}
+    ours = through("sandbox", content, session, Market([candles]))
+    assert len(ours.fills) > 150
+    assert_alike(through(other, content, session, Market([candles])), ours)
+
+
+def test_steps_finer_than_the_timeframe_change_nothing(other: str, october: Market) -> None:
+    """The session's candles count for the metrics, whatever those of the engine were."""
+    content = {**SMA_CROSS, "timeframe": "4h"}
+    session = config(candle_interval="5m", start_time="2024-10-03T00:10:00Z")
+    ours = through("sandbox", content, session, october)
+    theirs = through(other, content, session, october)
+    assert_alike(theirs, ours)
+    assert theirs.results.metrics.candles_in_market == ours.results.metrics.candles_in_market
+
+
+def decided(run: EngineRun) -> list[tuple[Any, ...]]:
+    return [(each.time, each.symbol, each.action, each.refused) for each in run.signals]
+
+
+def occasions(fills: Any) -> list[tuple[Any, ...]]:
+    return [(fill.id, fill.time, fill.symbol, fill.side, fill.slippage) for fill in fills]
+
+
+def metrics(run: EngineRun) -> dict[str, Any]:
+    found = msgspec.structs.asdict(run.results.metrics)
+    found.pop("returns_grid")
+    return {
+        name: float(value) if isinstance(value, Decimal) else value for name, value in found.items()
+    }
+
+
+def assert_alike(theirs: EngineRun, ours: EngineRun) -> None:
+    """Decisions and times are equal, quantities to a lot, and money as that makes it."""
+    assert decided(theirs) == decided(ours)
+    assert occasions(theirs.fills) == occasions(ours.fills)
+    lots = 0.0
+    for their, our in zip(theirs.fills, ours.fills, strict=True):
+        price = float(our.price)
+        difference = abs(float(their.quantity - our.quantity))
+        rounding = 1.01e-8 + float(our.quantity) * 1e-9 + our.id * 2e-8 / price
+        assert difference <= rounding
+        lots += difference * price
+        assert float(their.price) == pytest.approx(price, rel=FLOAT, abs=1e-16)
+    money = lots + 2e-8 * len(ours.fills)
+    assert (theirs.equity_time == ours.equity_time).all()
+    their_equity, our_equity = (run.equity.astype(float) * 1e-8 for run in (theirs, ours))
+    assert their_equity == pytest.approx(our_equity, rel=1e-9, abs=money)
+    assert theirs.candles == ours.candles
+    assert list(theirs.trades) == closed_trades(theirs.fills)
+
+
+# Any card on small markets
+
+
+@settings(
+    max_examples=max(1, settings().max_examples // 8), suppress_health_check=list(HealthCheck)
+)
+@given(case=cases(), content=cards(), name=st.sampled_from(OTHERS), data=st.data())
+def test_any_card_of_rules_comes_to_the_same(
+    case: Case, content: dict[str, Any], name: str, data: st.DataObject
+) -> None:
+    installed(name)
+    for entry in content["entries"]:
+        entry.pop("stop_loss", None)
+        entry.pop("take_profit", None)
+    given = session_config(case.config)
+    session = SessionConfig(
+        start_time=given.start_time,
+        end_time=given.end_time,
+        starting_balance=given.starting_balance,
+        candle_interval=given.clock.interval // 1000,
+        fee_rate=data.draw(st.sampled_from(["0", "0.001", "0.25"]), label="fee"),
+        slippage={"model": "fixed_bps", "bps": data.draw(st.sampled_from([0, 5, 300]))},
+        liquidate_at_end=given.liquidate_at_end,
+    )
+    market = market_of(case.market)
+    try:
+        ours = through("sandbox", content, session, market)
+    except InvalidParameter as refusal:
+        assume(refusal.details["field"] != "timeframe")
+        raise
+    theirs = through(name, content, session, market)
+    assume(all(fill.quote_amount > LEAST for run in (ours, theirs) for fill in run.fills))
+    assert_alike(theirs, ours)
+
+
+# By hand
+
+
+def hours(closes: list[float], symbol: str = "AAAUSDT") -> Candles:
+    price = np.array(closes)
+    return Candles(
+        symbol=symbol,
+        interval="1h",
+        open_time=np.arange(len(closes)) * HOUR,
+        open=price,
+        high=price,
+        low=price,
+        close=price,
+    )
+
+
+UP_DOWN = {
+    "entries": [
+        {"when": {"left": "close", "op": "==", "right": 100}, "size": {"quantity": 10}},
+        {"when": {"left": "close", "op": "==", "right": 90}, "size": {"quote": 5000}},
+    ],
+    "exits": [{"when": {"left": "close", "op": ">=", "right": 110}}],
+}
+BY_HAND = {
+    "start_time": HOUR,
+    "starting_balance": "2000",
+    "slippage": {"model": "fixed_bps", "bps": 100},
+}
+
+
+@pytest.mark.parametrize("name", ["sandbox", *OTHERS])
+def test_a_purchase_and_a_sale_by_hand(name: str) -> None:
+    market = Market([hours([100, 105, 110, 90, 95])])
+    done = through(installed(name), UP_DOWN, config(**BY_HAND, end_time=5 * HOUR), market)
+    bought, sold = done.fills
+    # 10 at 101 for 1010 and 1.01; 10 at 108.9 for 1089 and 1.089.
+    assert (bought.time, bought.price, bought.quote_amount, bought.fee) == (
+        HOUR,
+        Decimal(101),
+        Decimal(1010),
+        Decimal("1.01"),
+    )
+    assert (sold.time, sold.price, sold.quote_amount, sold.fee) == (
+        3 * HOUR,
+        Decimal("108.9"),
+        Decimal(1089),
+        Decimal("1.089"),
+    )
+    assert sold.realized_pnl == Decimal("76.901")
+    # After the purchase 988.99 and 10 times the price; after the sale 2076.901.
+    equity = [each * EIGHT for each in done.equity.tolist()]
+    assert equity == [
+        Decimal("1988.99"),
+        Decimal("2038.99"),
+        Decimal("2076.901"),
+        Decimal("2076.901"),
+        Decimal("2076.901"),
+    ]
+    # For 5000 there is not enough: the decision is there, and nothing comes of it.
+    assert decided(done) == [
+        (HOUR, "AAAUSDT", "buy", None),
+        (3 * HOUR, "AAAUSDT", "sell", None),
+        (4 * HOUR, "AAAUSDT", "buy", "INSUFFICIENT_BALANCE"),
+    ]
+    (trade,) = done.trades
+    assert (trade.entry_time, trade.exit_time, trade.pnl) == (HOUR, 3 * HOUR, sold.realized_pnl)
+    assert done.results.final_equity == Decimal("2076.901")
+    assert done.results.metrics.total_return == pytest.approx(0.0384505, rel=1e-12)
+    assert done.results.metrics.candles_in_market == 1, "of those after the start"
+
+
+def test_what_is_decided_is_known_before_anything_is_bought() -> None:
+    """The first entry that is true buys, only some add, and a sale goes before that."""
+    card = {
+        "entries": [
+            {"when": {"left": "close", "op": ">", "right": 104}, "size": {"quantity": 1}},
+            {"when": {"left": "close", "op": ">", "right": 95}, "size": {"quote": 5}, "add": True},
+        ],
+        "exits": [{"when": {"left": "close", "op": ">=", "right": 110}}],
+    }
+    market = Market([hours([100, 105, 110, 90, 95, 99])])
+    plan = decision_plan(compile_strategy(card), config(**BY_HAND, end_time=6 * HOUR), market)
+    (decided,) = plan.by_symbol
+    assert decided.symbol == "AAAUSDT"
+    assert decided.steps.tolist() == [0, 1, 2, 3, 4], "nothing is decided at the end"
+    assert decided.buys.tolist() == [1, 0, 0, -1, -1]
+    assert decided.adds.tolist() == [1, 1, 1, -1, -1]
+    assert decided.sells.tolist() == [False, False, True, False, False]
+    assert (plan.timeframe, plan.candles) == (HOUR, 5)
+    for content in (GRID, PROGRAM):
+        with pytest.raises(InvalidParameter, match="no program, no grid"):
+            decision_plan(compile_strategy(content), config(), market)
+
+
+# Which engines there are, and what they refuse
+
+
+def test_the_sandbox_is_always_there_and_others_if_installed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(candlestep.sandbox.engines.run, "find_spec", lambda name: None)
+    assert engines() == ["sandbox"]
+    with pytest.raises(InvalidParameter, match=r"candlestep\[vectorbt\]") as refusal:
+        through("vectorbt", UP_DOWN, config(), Market([hours([1, 2])]))
+    assert refusal.value.details["field"] == "engine"
+    monkeypatch.setattr(
+        candlestep.sandbox.engines.run, "find_spec", lambda name: name == "backtrader"
+    )
+    assert engines() == ["backtrader", "sandbox"]
+
+
+@pytest.mark.parametrize("name", ["zipline", "", "sandbox ", "os"])
+def test_an_unknown_engine_is_refused_with_those_there_are(name: str) -> None:
+    with pytest.raises(InvalidParameter, match=f"is none of {', '.join(engines())}"):
+        through(name, UP_DOWN, config(), Market([hours([1, 2])]))
+
+
+GUARDED = {"template": "tpl_sma_cross", "parameters": {"stop_loss_pct": 2}}
+TARGETED = {"template": "tpl_sma_cross", "parameters": {"take_profit_pct": 2}}
+GRID = {"template": "tpl_grid", "parameters": {"lower_price": 1, "upper_price": 2}}
+PROGRAM = {"source": "def on_candle(ctx):\n    pass\n"}
+
+
+@pytest.mark.parametrize(
+    ("feature", "content", "options"),
+    [
+        ("stop_loss", GUARDED, {}),
+        ("take_profit", TARGETED, {}),
+        ("grid", GRID, {}),
+        ("source", PROGRAM, {}),
+        ("fee_model", SMA_CROSS, {"fee_rate": None, "fee_model": "tiered_maker_taker"}),
+        ("slippage", SMA_CROSS, {"slippage": {"model": "volume"}}),
+        ("risk", SMA_CROSS, {"risk": RiskProfile(max_order_size_pct=Decimal(5))}),
+    ],
+)
+def test_what_an_engine_cannot_do_is_refused_by_name(
+    other: str, feature: str, content: dict[str, Any], options: dict[str, Any]
+) -> None:
+    strategy = compile_strategy(content)
+    with pytest.raises(InvalidParameter, match=f"engine: {other} .*sandbox") as found:
+        run_engine(other, strategy, config(**options), Market([hours([1, 2])]))
+    assert found.value.details == {"field": "engine", "feature": feature}
+    check_engine("sandbox", strategy, config(**options))
+
+
+# What goes wrong, and being asked to stop
+
+
+def test_an_engine_that_raises_fails_in_words(other: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def execute(orders: object) -> None:
+        raise ZeroDivisionError("too little of everything")
+
+    engine = SimpleNamespace(execute=execute)
+    monkeypatch.setattr(candlestep.sandbox.engines.run, "import_module", lambda name: engine)
+    with pytest.raises(EngineFailed, match=f"{other} failed: .*too little of everything.*sandbox"):
+        through(other, UP_DOWN, config(**BY_HAND, end_time=5 * HOUR), Market([hours([100] * 5)]))
+
+
+def test_an_engine_whose_equity_is_not_that_of_its_executions_fails(
+    other: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = import_module(f"api.engine_{other}")
+
+    def execute(orders: Any) -> Any:
+        executed = adapter.execute(orders)
+        return executed._replace(equity=executed.equity * (1 + 1e-6))
+
+    engine = SimpleNamespace(execute=execute)
+    monkeypatch.setattr(candlestep.sandbox.engines.run, "import_module", lambda name: engine)
+    with pytest.raises(EngineFailed, match=r"its equity at 1970-01-01T01:00:00Z is 1988.99"):
+        through(other, UP_DOWN, config(**BY_HAND, end_time=5 * HOUR), Market([hours([100] * 5)]))
+
+
+@pytest.mark.parametrize("name", ["sandbox", *OTHERS])
+def test_a_run_tells_its_progress_and_stops_when_asked(name: str) -> None:
+    """Before the first symbol, between symbols, and while the engine runs."""
+    closes = [100.0, 110.0] * 300
+    market = Market([hours(closes, symbol) for symbol in ("AAAUSDT", "BBBUSDT")])
+    strategy = compile_strategy(UP_DOWN)
+    session = config(**BY_HAND, end_time=600 * HOUR)
+    told: list[float] = []
+    polls = 0
+
+    def count() -> bool:
+        nonlocal polls
+        polls += 1
+        return False
+
+    run_engine(installed(name), strategy, session, market, told.append, count)
+    assert told == sorted(told)
+    assert told[-1] == 1.0
+    assert 50 < len(told) <= 101
+    for stop in (1, 2, 3, 4, 5, polls):
+        asked = iter(range(1, stop + 1))
+        with pytest.raises(Cancelled):
+            run_engine(name, strategy, session, market, None, lambda: next(asked) == stop)  # noqa: B023
+
+
+def test_a_run_of_a_job_names_its_engine(other: str, tmp_path: Path) -> None:
+    candles = [hours([100, 105, 110, 90, 95])]
+    spec = RunSpec(
+        strategy=UP_DOWN,
+        pairs=["AAAUSDT"],
+        start_time=HOUR,
+        end_time=5 * HOUR,
+        interval=HOUR,
+        starting_balance="2000",
+        config={"fee_rate": "0.001", "slippage": BY_HAND["slippage"]},
+        engine=other,
+    )
+
+    def done(spec: RunSpec) -> Any:
+        return perform(spec, candles, tmp_path, lambda _: None, lambda: False)
+
+    outcome = done(spec)
+    assert outcome.summary.final_equity == Decimal("2076.901")
+    assert outcome.files == ["equity", "trades"]
+    refused = done(msgspec.structs.replace(spec, config={}))
+    assert refused.error.code == "INVALID_PARAMETER"
+    assert f"engine: {other} takes one rate of slippage" in refused.error.message
+    unknown = done(msgspec.structs.replace(spec, engine="zipline"))
+    assert unknown.error.code == "INVALID_PARAMETER"

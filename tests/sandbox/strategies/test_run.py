@@ -1,0 +1,202 @@
+"""Running a strategy is no more than stepping a session: the same orders, the same fills, the
+same results, and nothing of the future."""
+
+from __future__ import annotations
+
+from copy import copy
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import assume, given, reject
+from hypothesis import strategies as st
+
+from candlestep.sandbox import INTERVALS, InvalidParameter, Market, SessionConfig
+from candlestep.sandbox.clock import Clock
+from candlestep.sandbox.strategies import Cancelled, Run, compile_strategy, run
+from tests.support.by_hand import follow
+from tests.support.cards import cards
+from tests.support.cases import Bar, Case, Series, market_of, session_config
+from tests.support.runs import FEWER, MINUTE, config, minutes, ordered, outcome, until
+from tests.support.strategies import cases, other_futures
+
+
+def in_steps_of(config: SessionConfig, timeframe: str | None) -> SessionConfig:
+    """The configuration whose steps an agent by hand takes."""
+    found = copy(config)
+    if timeframe is not None and INTERVALS[timeframe] < config.clock.interval:
+        found.clock = Clock.between(config.start_time, config.end_time, INTERVALS[timeframe])
+    return found
+
+
+def run_or_skip(content: dict[str, Any], config: SessionConfig, market: Market) -> Run:
+    """The run, unless the market has no candles so fine."""
+    try:
+        return run(compile_strategy(content), config, market)
+    except InvalidParameter as refusal:
+        if refusal.details["field"] != "timeframe":
+            raise
+        reject()
+
+
+@FEWER
+@given(cases(), cards())
+def test_a_card_does_what_an_agent_does_by_hand(case: Case, content: dict[str, Any]) -> None:
+    market, config = market_of(case.market), session_config(case.config)
+    done = run_or_skip(content, config, market)
+    by_hand = follow(content, in_steps_of(config, content.get("timeframe")), market)
+    assert outcome(done.session) == outcome(by_hand)
+
+
+@FEWER
+@given(cases(), cards(), st.data())
+def test_no_order_depends_on_what_comes_later(
+    case: Case, content: dict[str, Any], data: st.DataObject
+) -> None:
+    """Change every candle after some time, or cut them off: nothing until then is different."""
+    config = session_config(case.config)
+    now = data.draw(st.integers(case.config.start, case.config.end), label="now")
+    other = data.draw(other_futures(case, now), label="other")
+    if data.draw(st.booleans(), label="cut"):
+        other = cut(other, now)
+    assume({series.symbol for series in other} == set(case.symbols))
+    done = run_or_skip(content, config, market_of(case.market))
+    changed = run_or_skip(content, config, market_of(other))
+    assert until(done, now) == until(changed, now)
+
+
+def cut(market: tuple[Series, ...], now: int) -> tuple[Series, ...]:
+    """The candles that have opened by ``now``: of a running one the open is known."""
+    found = (
+        replace(series, bars=tuple(bar for bar in series.bars if bar.open_time <= now))
+        for series in market
+    )
+    return tuple(series for series in found if series.bars)
+
+
+RISE = {"left": "close", "op": ">", "right": "open"}
+FALL = {"left": "close", "op": "<", "right": "open"}
+ON_RISES = {
+    "entries": [{"when": RISE, "size": {"equity_share": 1}}],
+    "exits": [{"when": FALL}],
+}
+
+
+def test_a_signal_is_acted_on_when_its_candle_is_complete_at_its_close() -> None:
+    market = market_of(minutes([10, 12, 16, 20, 19, 19, 20, 25]))
+    done = run(compile_strategy(ON_RISES), config(6), market)
+    # 1000 buys 83.33333333 at 12; sold at 19: 1583.33333327 and 0.00000004 of change.
+    assert ordered(done) == [
+        (2, "buy", "83.33333333", "12"),
+        (5, "sell", "83.33333333", "19"),
+    ]
+    # The candle that completes at the session's last step is not acted on.
+    assert done.session.time == 7 * MINUTE
+    assert done.candles == 6
+    assert [(s.time // MINUTE, s.action, s.order_id) for s in done.signals] == [
+        (2, "buy", 1),
+        (5, "sell", 2),
+    ]
+
+
+def test_stop_and_target_are_orders_that_trigger_inside_candles_and_cancel_each_other() -> None:
+    closes = [100.0, 101.0, 98.0, 102.0, 103.0, 101.5, 105.0, 105.0]
+    card = {
+        "timeframe": "5m",
+        "entries": [
+            {
+                "every": 1,
+                "size": {"quantity": 1},
+                "stop_loss": {"percent": 2},
+                "take_profit": {"percent": "1.5"},
+            }
+        ],
+    }
+    market = market_of(minutes([100.0] * 5 + closes))
+    done = run(compile_strategy(card), config(8, start=5 * MINUTE), market)
+    # Bought at minute 5 for 100: stop at 98, target at 101.5. Minute 8 falls to 98.
+    assert ordered(done) == [
+        (5, "buy", "1", "100"),
+        (8, "sell", "1", "98"),
+        (10, "buy", "1", "103"),
+        (12, "sell", "1", "104.545"),
+    ]
+    kinds = [(o.type, o.status, o.reason) for o in done.session.orders]
+    assert kinds[:3] == [
+        ("market", "filled", None),
+        ("stop_loss", "filled", None),
+        ("take_profit", "cancelled", "oco"),
+    ]
+
+
+def test_an_equity_share_is_divided_evenly_among_the_symbols() -> None:
+    card = {"entries": [{"every": 1, "size": {"equity_share": 0.8}}]}
+    market = market_of(minutes([10.0] * 5) + minutes([40.0] * 5, "BBBUSDT"))
+    done = run(compile_strategy(card), config(3), market)
+    assert ordered(done) == [(1, "buy", "40", "10"), (1, "buy", "10", "40")]
+    alone = run(compile_strategy({**card, "symbols": ["BBBUSDT"]}), config(3), market)
+    assert ordered(alone) == [(1, "buy", "20", "40")]
+
+
+def test_what_the_exchange_refuses_is_a_signal_without_an_order() -> None:
+    card = {"entries": [{"every": 1, "add": True, "size": {"quote": 600}}]}
+    done = run(compile_strategy(card), config(3), market_of(minutes([10.0] * 5)))
+    assert [(s.time // MINUTE, s.order_id, s.refused) for s in done.signals] == [
+        (1, 1, None),
+        (2, None, "INSUFFICIENT_BALANCE"),
+        (3, None, "INSUFFICIENT_BALANCE"),
+    ]
+
+
+def test_the_steps_are_those_of_the_timeframe_unless_the_configuration_has_finer_ones() -> None:
+    market = market_of(minutes([10.0] * 60))
+    card = compile_strategy({**ON_RISES, "timeframe": "5m"})
+    coarse = run(card, config(30, candle_interval="15m"), market)
+    assert coarse.session.total_steps == 6
+    fine = run(card, config(30, candle_interval="1m"), market)
+    assert fine.session.total_steps == 30
+    assert compile_strategy(ON_RISES).timeframe is None
+    # Candles complete at minutes 15 and 30; the second is seen at the last step, too late.
+    assert run(compile_strategy(ON_RISES), config(30, candle_interval="15m"), market).candles == 1
+
+
+def test_a_market_without_the_symbol_or_the_timeframe_is_refused() -> None:
+    market = market_of((Series("AAAUSDT", 60 * MINUTE, (Bar(0, 1, 1, 1, 1, 1),)),))
+    with pytest.raises(InvalidParameter, match=r"timeframe: 1m is finer than the data of AAAUSDT"):
+        run(compile_strategy({**ON_RISES, "timeframe": "1m"}), config(3), market)
+    with pytest.raises(Exception, match="no symbol 'XXX'"):
+        run(compile_strategy({**ON_RISES, "symbols": ["XXX"]}), config(3), market)
+
+
+def test_progress_goes_from_0_to_1_and_is_told_sparingly() -> None:
+    closes = [10.0 + k % 2 for k in range(2_000)]
+    told: list[float] = []
+    market = market_of(minutes(closes))
+    run(compile_strategy(ON_RISES), config(1_990), market, told.append)
+    assert told == sorted(set(told))
+    assert (told[0], told[-1]) == (0, 1)
+    assert 50 < len(told) <= 101
+    program = compile_strategy({"source": "def on_candle(ctx): pass"})
+    told.clear()
+    run(program, config(1_990), market, told.append)
+    assert (told[0], told[-1]) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [ON_RISES, {"source": "def on_candle(ctx):\n    for _ in range(1000): ctx.close + 1\n"}],
+)
+def test_a_run_ends_when_it_is_cancelled(content: dict[str, Any]) -> None:
+    market = market_of(minutes([10.0 + k % 2 for k in range(2_000)]))
+    asked = 0
+
+    def cancelled() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > 3
+
+    with pytest.raises(Cancelled):
+        run(compile_strategy(content), config(1_990), market, cancelled=cancelled)
+    assert asked == 4
+    with pytest.raises(Cancelled):
+        run(compile_strategy(content), config(1_990), market, cancelled=lambda: True)

@@ -1,0 +1,194 @@
+"""An agent that follows a card by hand: it steps a session one step at a time, looks at the
+candles that the session shows, and works every condition out anew, number by number."""
+
+from __future__ import annotations
+
+import math
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import talib
+
+from candlestep.sandbox import (
+    INTERVALS,
+    InvalidParameter,
+    Market,
+    SandboxError,
+    Session,
+    SessionConfig,
+)
+
+Content = dict[str, Any]
+
+
+def follow(content: Content, config: SessionConfig, market: Market) -> Session:
+    """The session, run to its end; ``config`` has the steps that are to be taken."""
+    session = Session(config, market)
+    agents = [
+        Agent(content, session, symbol, len(content.get("symbols", market.symbols)))
+        for symbol in sorted(content.get("symbols", market.symbols))
+    ]
+    while session.status == "running":
+        for agent in agents:
+            agent.look()
+        session.step()
+    return session
+
+
+class Agent:
+    """One symbol's part of the work."""
+
+    def __init__(self, content: Content, session: Session, symbol: str, symbols: int) -> None:
+        self.content = content
+        self.session = session
+        self.symbol = symbol
+        self.symbols = symbols
+        name = content.get("timeframe")
+        self.interval = INTERVALS[name] if name else session.config.clock.interval
+        self.seen = session.time - 1
+        self.candles = 0
+
+    def look(self) -> None:
+        """Act, if a candle has been completed since the last look."""
+        try:
+            history = self.session.candles(self.symbol, self.interval // 1000, 10_000)
+        except InvalidParameter:
+            return
+        if not history or history[-1].complete_time <= self.seen:
+            return
+        self.seen = history[-1].complete_time
+        self.candles += 1
+        columns = {
+            name: np.array([float(getattr(candle, name)) for candle in history])
+            for name in ("open", "high", "low", "close", "volume")
+        }
+        self.act(indicators(self.content.get("indicators", {}), columns))
+
+    def act(self, columns: dict[str, Any]) -> None:
+        position = {each.symbol: each.quantity for each in self.session.positions()}
+        held = position.get(self.symbol, Decimal(0))
+        if held and any(value(rule["when"], columns) for rule in self.content.get("exits", [])):
+            self.try_to_order(side="sell", type="market", quantity=held)
+            return
+        for entry in self.content["entries"]:
+            if held and not entry.get("add"):
+                continue
+            due = (
+                (self.candles - 1) % entry["every"] == 0
+                if "every" in entry
+                else value(entry["when"], columns)
+            )
+            if due:
+                self.enter(entry)
+                return
+
+    def enter(self, entry: Content) -> None:
+        size = entry["size"]
+        if "quantity" in size:
+            quantity = Decimal(size["quantity"])
+        else:
+            cash = Decimal(size.get("quote", 0))
+            if "equity_share" in size:
+                share = Decimal(size["equity_share"]) * self.session.portfolio().total_equity
+                cash = min(half_up(share / self.symbols), self.session.account.available_cash)
+            if not cash:
+                return
+            quantity = self.session.affordable(symbol=self.symbol, cash=cash)
+        bought = self.try_to_order(side="buy", type="market", quantity=quantity)
+        if bought is None:
+            return
+        guards = {
+            name: entry[name]["percent"] for name in ("stop_loss", "take_profit") if name in entry
+        }
+        for name, percent in guards.items():
+            sign = -1 if name == "stop_loss" else 1
+            self.try_to_order(
+                side="sell",
+                type=name,
+                quantity=quantity,
+                trigger_price=bought.fill.price * (100 + sign * Decimal(percent)) / 100,
+                oco_group=f"guard-{bought.id}" if len(guards) == 2 else None,
+            )
+
+    def try_to_order(self, **order: Any) -> Any:
+        try:
+            return self.session.place_order(symbol=self.symbol, **order)
+        except SandboxError:
+            return None
+
+
+def half_up(amount: Decimal) -> Decimal:
+    return Decimal(math.floor(amount * 10**8 + Decimal("0.5"))) / 10**8
+
+
+def indicators(declared: Content, columns: dict[str, Any]) -> dict[str, Any]:
+    """The columns, and every indicator of the history so far."""
+    found = dict(columns)
+    waiting = dict(declared)
+    while waiting:
+        for name, each in list(waiting.items()):
+            if each.get("source", "close") in found:
+                found.update(computed(name, waiting.pop(name), found))
+    return found
+
+
+def computed(name: str, each: Content, columns: dict[str, Any]) -> dict[str, Any]:
+    source, period = columns[each.get("source", "close")], each.get("period", 0)
+    match each["kind"]:
+        case "sma":
+            return {name: talib.SMA(source, timeperiod=period)}
+        case "ema":
+            return {name: talib.EMA(source, timeperiod=period)}
+        case "rsi":
+            return {name: talib.RSI(source, timeperiod=period)}
+        case "atr":
+            prices = (columns["high"], columns["low"], columns["close"])
+            return {name: talib.ATR(*prices, timeperiod=period)}
+        case "donchian":
+            upper = talib.MAX(columns["high"], timeperiod=period)
+            lower = talib.MIN(columns["low"], timeperiod=period)
+            return {f"{name}.upper": upper, f"{name}.lower": lower}
+        case "obv":
+            return {name: talib.OBV(columns["close"], columns["volume"])}
+    raise AssertionError(each)
+
+
+def value(condition: Content, columns: dict[str, Any]) -> bool | None:
+    """Whether a condition holds at the latest candle; None while that is not known."""
+    if "all" in condition:
+        parts = [value(part, columns) for part in condition["all"]]
+        return False if False in parts else None if None in parts else True
+    if "any" in condition:
+        parts = [value(part, columns) for part in condition["any"]]
+        return True if True in parts else None if None in parts else False
+    if "not" in condition:
+        negated = value(condition["not"], columns)
+        return None if negated is None else not negated
+    left, op, right = condition["left"], condition["op"], condition["right"]
+    if op.startswith("crosses"):
+        if op == "crosses_below":
+            left, right = right, left
+        was_above = compared(left, ">", right, columns, 1)
+        is_above = compared(left, ">", right, columns, 0)
+        if was_above is True or is_above is False:
+            return False
+        return None if None in (was_above, is_above) else True
+    return compared(left, op, right, columns, 0)
+
+
+def compared(left: Any, op: str, right: Any, columns: dict[str, Any], ago: int) -> bool | None:
+    a, b = number(left, columns, ago), number(right, columns, ago)
+    if math.isnan(a) or math.isnan(b):
+        return None
+    outcomes = {">": a > b, ">=": a >= b, "<": a < b, "<=": a <= b, "==": a == b, "!=": a != b}
+    return outcomes[op]
+
+
+def number(operand: Any, columns: dict[str, Any], ago: int) -> float:
+    if isinstance(operand, dict):
+        return number(operand["of"], columns, ago + operand["ago"])
+    if not isinstance(operand, str):
+        return float(operand)
+    column = columns[operand]
+    return float(column[-1 - ago]) if ago < len(column) else math.nan

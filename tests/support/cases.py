@@ -1,0 +1,281 @@
+"""A case: a small market, a session's configuration and commands; and how it is run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+import numpy as np
+
+from candlestep.sandbox import (
+    Candles,
+    Market,
+    RiskProfile,
+    SandboxError,
+    Session,
+    SessionConfig,
+    format_time,
+)
+
+SECOND = 1_000
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+
+INTERVALS = {
+    MINUTE: "1m",
+    5 * MINUTE: "5m",
+    15 * MINUTE: "15m",
+    HOUR: "1h",
+    4 * HOUR: "4h",
+    DAY: "1d",
+}
+
+Side: TypeAlias = Literal["buy", "sell"]
+Type: TypeAlias = Literal["market", "limit", "stop_loss", "take_profit"]
+Slippage: TypeAlias = Literal["volume", "fixed_bps", "none"]
+Trigger: TypeAlias = Literal["path", "close"]
+FeeModel: TypeAlias = Literal["none", "fixed_bps", "tiered_maker_taker", "match_exchange"]
+
+
+@dataclass(frozen=True)
+class Bar:
+    open_time: int
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+
+
+@dataclass(frozen=True)
+class Series:
+    """The candles of one symbol in one granularity."""
+
+    symbol: str
+    interval: int
+    bars: tuple[Bar, ...]
+    has_volume: bool = True
+
+
+@dataclass(frozen=True)
+class FeePeriod:
+    """An entry of a venue's fee schedule."""
+
+    start: int
+    stop: int | None
+    maker: str
+    taker: str
+    symbols: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Fees:
+    """What is said of fees: a rate, or a model with what it takes."""
+
+    fee_rate: str | None = None
+    fee_model: FeeModel | None = None
+    fee_bps: str | None = None
+    fee_schedule: tuple[FeePeriod, ...] | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """As arguments of ``SessionConfig``: what is not said is left out."""
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        if self.fee_schedule is not None:
+            given["fee_schedule"] = [_fee_entry(period) for period in self.fee_schedule]
+        return given
+
+
+def _fee_entry(period: FeePeriod) -> dict[str, Any]:
+    entry: dict[str, Any] = {"maker": period.maker, "taker": period.taker}
+    entry["from"] = format_time(period.start)
+    if period.stop is not None:
+        entry["until"] = format_time(period.stop)
+    if period.symbols is not None:
+        entry["symbols"] = list(period.symbols)
+    return entry
+
+
+@dataclass(frozen=True)
+class Config:
+    start: int
+    end: int
+    interval: int
+    balance: str
+    fees: Fees = Fees()
+    slippage: Slippage = "volume"
+    bps: str = "0"
+    trigger: Trigger = "path"
+    liquidate_at_end: bool = False
+    max_order_size_pct: str | None = None
+    max_position_size_pct: str | None = None
+    daily_loss_limit_pct: str | None = None
+
+    @property
+    def total_steps(self) -> int:
+        return (self.end - self.start) // self.interval
+
+
+@dataclass(frozen=True)
+class Place:
+    symbol: str
+    side: Side
+    type: Type
+    quantity: str
+    price: str | None = None
+    trigger_price: str | None = None
+    client_order_id: str | None = None
+    oco_group: str | None = None
+    expires_at: int | None = None
+
+
+@dataclass(frozen=True)
+class Cancel:
+    order_id: int
+
+
+@dataclass(frozen=True)
+class Step:
+    steps: int
+
+
+@dataclass(frozen=True)
+class End:
+    """The session is cancelled."""
+
+
+Command: TypeAlias = Place | Cancel | Step | End
+
+
+@dataclass(frozen=True)
+class Case:
+    market: tuple[Series, ...]
+    config: Config
+    commands: tuple[Command, ...]
+
+    @property
+    def symbols(self) -> list[str]:
+        return sorted({series.symbol for series in self.market})
+
+    @property
+    def finest(self) -> int:
+        return min(series.interval for series in self.market)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """The answer to a command that was refused."""
+
+    code: str
+
+
+def one_candle_at_a_time(case: Case) -> Case:
+    """The same commands, with the steps of the finest candles, one by one."""
+    finest, config = case.finest, case.config
+    steps = config.total_steps * config.interval // finest
+    config = replace(config, interval=finest, end=config.start + steps * finest)
+    commands: list[Command] = []
+    left = steps
+    for command in case.commands:
+        if isinstance(command, Step):
+            count = min(command.steps * case.config.interval // finest, left)
+            commands += [Step(1)] * count
+            left -= count
+        else:
+            commands.append(command)
+    return replace(case, config=config, commands=tuple(commands))
+
+
+def market_of(market: tuple[Series, ...]) -> Market:
+    return Market(
+        [
+            Candles(
+                symbol=series.symbol,
+                interval=INTERVALS[series.interval],
+                open_time=np.array([bar.open_time for bar in series.bars], dtype=np.int64),
+                open=np.array([bar.open for bar in series.bars]),
+                high=np.array([bar.high for bar in series.bars]),
+                low=np.array([bar.low for bar in series.bars]),
+                close=np.array([bar.close for bar in series.bars]),
+                volume=np.array([bar.volume for bar in series.bars]) if series.has_volume else None,
+            )
+            for series in market
+        ]
+    )
+
+
+def session_config(config: Config) -> SessionConfig:
+    slippage: dict[str, str] = {"model": config.slippage}
+    if config.slippage == "fixed_bps":
+        slippage["bps"] = config.bps
+    return SessionConfig(
+        start_time=config.start,
+        end_time=config.end,
+        starting_balance=config.balance,
+        candle_interval=INTERVALS[config.interval],
+        **config.fees.settings,
+        slippage=slippage,
+        trigger=config.trigger,
+        liquidate_at_end=config.liquidate_at_end,
+        risk=RiskProfile(
+            max_order_size_pct=_decimal(config.max_order_size_pct),
+            max_position_size_pct=_decimal(config.max_position_size_pct),
+            daily_loss_limit_pct=_decimal(config.daily_loss_limit_pct),
+        ),
+    )
+
+
+def _decimal(text: str | None) -> Decimal | None:
+    return None if text is None else Decimal(text)
+
+
+def start_session(case: Case) -> Session:
+    return Session(session_config(case.config), market_of(case.market))
+
+
+def apply(session: Session, command: Command) -> object:
+    """The session's answer to a command, or its refusal."""
+    match command:
+        case Place():
+            return answer_of(
+                lambda: session.place_order(
+                    symbol=command.symbol,
+                    side=command.side,
+                    type=command.type,
+                    quantity=command.quantity,
+                    price=command.price,
+                    trigger_price=command.trigger_price,
+                    client_order_id=command.client_order_id,
+                    oco_group=command.oco_group,
+                    expires_at=command.expires_at,
+                )
+            )
+        case Cancel():
+            return answer_of(lambda: session.cancel_order(command.order_id))
+        case Step():
+            return answer_of(lambda: session.step(command.steps))
+        case End():
+            return answer_of(session.cancel)
+
+
+def answer_of(read: Callable[[], object]) -> object:
+    """What a command or a read answers, or its refusal."""
+    try:
+        return read()
+    except SandboxError as error:
+        return Refusal(error.code)
+
+
+def serialised(value: object) -> str:
+    """Every digit of an answer."""
+    return msgspec.json.encode(value, enc_hook=_plain_array).decode()
+
+
+def _plain_array(value: object) -> object:
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    raise NotImplementedError(type(value))

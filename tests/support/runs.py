@@ -1,0 +1,83 @@
+"""Runs of strategies on small markets: what tests make of them, and compare."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import settings
+
+from candlestep.sandbox import Session, SessionConfig
+from candlestep.sandbox.strategies import Run
+from tests.support.cases import Bar, Series, serialised
+
+FEWER = settings(max_examples=max(1, settings().max_examples // 10))
+"""Of the examples that a property of sessions is tried with, a tenth."""
+MINUTE = 60_000
+
+
+def minutes(closes: list[float], symbol: str = "AAAUSDT") -> tuple[Series, ...]:
+    """Minutes from time 0 on, each opening at the close before, without wicks."""
+    opens = [closes[0], *closes]
+    bars = tuple(
+        Bar(k * MINUTE, o, max(o, c), min(o, c), c, 1.0)
+        for k, (o, c) in enumerate(zip(opens, closes, strict=False))
+    )
+    return (Series(symbol, MINUTE, bars),)
+
+
+def config(steps: int, start: int = MINUTE, **options: Any) -> SessionConfig:
+    return SessionConfig(
+        start_time=start,
+        end_time=start + steps * MINUTE,
+        starting_balance="1000",
+        **{"fee_rate": 0, "slippage": {"model": "none"}, **options},
+    )
+
+
+def ordered(done: Run) -> list[tuple[int, str, str, str]]:
+    """Minute, side, quantity and price of every fill."""
+    return [
+        (
+            fill.time // MINUTE,
+            fill.side,
+            f"{fill.quantity.normalize():f}",
+            f"{fill.price.normalize():f}",
+        )
+        for fill in done.session.fills
+    ]
+
+
+def outcome(session: Session) -> dict[str, str]:
+    return {
+        "orders": serialised(session.orders),
+        "fills": serialised(session.fills),
+        "snapshots": serialised(session.snapshots()),
+        "results": serialised(session.results()),
+    }
+
+
+def until(done: Run, now: int) -> object:
+    """Orders, fills and signals up to the last step that is not after ``now``."""
+    clock = done.session.config.clock
+    last = clock.start + (now - clock.start) // clock.interval * clock.interval
+    if last == clock.end:
+        last -= 1  # What is pending at the end is cancelled there.
+    placed = [replace_end(order) for order in done.session.orders if order.created_at <= last]
+    fills = [fill for fill in done.session.fills if fill.time <= last]
+    signals = [signal for signal in done.signals if signal.time <= last]
+    return serialised((placed, fills, signals))
+
+
+def replace_end(order: Any) -> Any:
+    """What was ordered, without what became of it."""
+    return (
+        order.id,
+        order.symbol,
+        order.side,
+        order.type,
+        order.quantity,
+        order.price,
+        order.trigger_price,
+        order.oco_group,
+        order.created_at,
+    )
