@@ -122,7 +122,7 @@ class InternalError(SandboxError):
     code = "INTERNAL_ERROR"
 
 
-def renamed(
+def with_field_names(
     refusal: InvalidParameter, names: Mapping[str, str], within: str = ""
 ) -> InvalidParameter:
     """The refusal, of the field as the request names it: by ``names``, and ``within`` another.
@@ -132,10 +132,10 @@ def renamed(
     field = str(refusal.details["field"])
     first, dot, rest = field.partition(".")
     name = names.get(field) or names.get(first, first) + dot + rest
-    return named(refusal, within + name if name else within.removesuffix("."))
+    return with_field(refusal, within + name if name else within.removesuffix("."))
 
 
-def named(refusal: InvalidParameter, field: str) -> InvalidParameter:
+def with_field(refusal: InvalidParameter, field: str) -> InvalidParameter:
     """The refusal, of another field."""
     message = refusal.message.removeprefix(f"{refusal.details['field']}: ")
     others = {key: value for key, value in refusal.details.items() if key != "field"}

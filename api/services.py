@@ -4,12 +4,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
-from candlestep.api.http.auth import Gate
+from candlestep.api.http.auth import Authenticator
 from candlestep.api.http.request_metrics import Counters
-from candlestep.api.http.route import Call
+from candlestep.api.http.route import Request
 from candlestep.api.jobs.job_queue import job_queue
-from candlestep.api.sessions.host import Hub
-from candlestep.api.sessions.hosted_session import Live
+from candlestep.api.sessions.host import SessionHost
+from candlestep.api.sessions.hosted_session import HostedSession
 from candlestep.api.settings import Settings
 from candlestep.api.threads import Threads
 from candlestep.data.market.candle_cache import CandleCache
@@ -19,10 +19,12 @@ from candlestep.data.store.database import Store
 Result = TypeVar("Result")
 
 
-class Server:
+class Services:
     """What handlers work with: the settings, the store and what is known of it, the sessions."""
 
-    def __init__(self, settings: Settings, store: Store, gate: Gate, most_files: int) -> None:
+    def __init__(
+        self, settings: Settings, store: Store, gate: Authenticator, most_files: int
+    ) -> None:
         """``most_files``: how many files this process may have open."""
         self.settings = settings
         self.store = store
@@ -30,7 +32,7 @@ class Server:
         self.catalogue = Catalogue(store)
         self.threads = Threads()
         self.cache = CandleCache(store, settings.memory_budget)
-        self.hub = Hub(settings, store, self.cache, self.threads, most_files)
+        self.hub = SessionHost(settings, store, self.cache, self.threads, most_files)
         self.jobs = job_queue(
             settings,
             store,
@@ -42,8 +44,8 @@ class Server:
         self.executing: set[str] = set()
         """The ids of backtests whose execution is being queued right now."""
 
-    async def live(self, call: Call) -> Live:
-        """The session that the call's path names; raises as ``SessionMemory.find`` does."""
+    async def live(self, call: Request) -> HostedSession:
+        """The session that the call's path names; raises as ``SessionPool.find`` does."""
         memory, session_id = self.hub.memory, call.path["session_id"]
         live = memory.get(call.account_id, session_id)
         return live or await memory.find(call.account_id, session_id)

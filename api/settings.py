@@ -10,7 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from candlestep.sandbox import InvalidParameter
-from candlestep.sandbox.errors import shown
+from candlestep.sandbox.errors import abbreviate
 
 DEFAULT_HOME = "~/.candlestep"
 _NO_HOME = ("home", DEFAULT_HOME)
@@ -120,7 +120,7 @@ def _read(given: Mapping[str, tuple[str, str] | None]) -> dict[str, Any]:
             try:
                 settings[setting] = _READERS[setting](text.strip())
             except ValueError as error:
-                raise InvalidParameter(source, f"{shown(text)!r} {error}") from None
+                raise InvalidParameter(source, f"{abbreviate(text)!r} {error}") from None
     return settings
 
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import msgspec
 
-from candlestep.sandbox.errors import InvalidParameter, shown
+from candlestep.sandbox.errors import InvalidParameter, abbreviate
 
 MINUTE = 60_000
 HOUR = 60 * MINUTE
@@ -114,7 +114,7 @@ def _parse_iso(text: str, field: str) -> datetime:
     except ValueError:
         pass
     raise InvalidParameter(
-        field, f"{shown(text)!r} is not an ISO 8601 time such as '2025-06-01T00:00:00Z'"
+        field, f"{abbreviate(text)!r} is not an ISO 8601 time such as '2025-06-01T00:00:00Z'"
     )
 
 

@@ -35,7 +35,7 @@ class InvalidCandles(InvalidParameter):
     """Candles that contradict themselves; ``details["row"]`` is the first such row, from 0."""
 
 
-def shown(value: object) -> str:
+def abbreviate(value: object) -> str:
     """``value`` as text for a message: at most 40 characters of it."""
     if isinstance(value, int) and value.bit_length() > _LONG_BITS:
         return "a number of hundreds of digits"

@@ -18,7 +18,7 @@ from decimal import (
     Overflow,
 )
 
-from candlestep.sandbox.errors import InvalidParameter, shown
+from candlestep.sandbox.errors import InvalidParameter, abbreviate
 
 _ERRORS = [InvalidOperation, DivisionByZero, Overflow]
 
@@ -85,7 +85,7 @@ def decimal_of(value: float) -> Decimal:
     return Decimal(repr(value))
 
 
-def plain(value: Decimal) -> str:
+def format_decimal(value: Decimal) -> str:
     """``value`` as text without exponent and trailing zeros: ``0.001``."""
     return f"{EXACT.normalize(value):f}"
 
@@ -120,16 +120,16 @@ def parse_number(field: str, value: object) -> Decimal:
             return Decimal(value)
         case Decimal() if value.is_finite():
             return value
-    raise InvalidParameter(field, f"{shown(value)!r} is not a finite number such as '0.25'")
+    raise InvalidParameter(field, f"{abbreviate(value)!r} is not a finite number such as '0.25'")
 
 
 def parse_positive(field: str, value: object, places: int) -> Decimal:
     """A number above zero and at most ``MAXIMUM``, rounded half up to ``places``."""
     number = parse_number(field, value)
     if number <= 0:
-        raise InvalidParameter(field, f"must be positive, got {shown(value)}")
+        raise InvalidParameter(field, f"must be positive, got {abbreviate(value)}")
     if number > MAXIMUM:
-        raise InvalidParameter(field, f"must be at most {MAXIMUM:f}, got {shown(value)}")
+        raise InvalidParameter(field, f"must be at most {MAXIMUM:f}, got {abbreviate(value)}")
     number = _ROUNDING.quantize(number, _UNIT[places])
     if not number:
         raise InvalidParameter(field, f"rounds to zero at {places} decimal places")
@@ -140,5 +140,5 @@ def parse_share(field: str, value: object, places: int, upper: int) -> Decimal:
     """A number from 0 to ``upper``, rounded half up to ``places``."""
     number = parse_number(field, value)
     if not 0 <= number <= upper:
-        raise InvalidParameter(field, f"must be from 0 to {upper}, got {shown(value)}")
+        raise InvalidParameter(field, f"must be from 0 to {upper}, got {abbreviate(value)}")
     return rounded(number, places).copy_abs()

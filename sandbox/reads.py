@@ -53,7 +53,7 @@ class SessionReads(ABC):
 
     def default_interval(self, symbol: str) -> int:
         """The session's candle interval in milliseconds, or the data's so far if coarser."""
-        finest = self.market.time_line(symbol).finest_complete(self.time)
+        finest = self.market.candles_of(symbol).finest_complete(self.time)
         return max(finest or 0, self.config.clock.interval)
 
     def ticker(self, symbol: str) -> Ticker:

@@ -8,7 +8,7 @@ import numpy as np
 
 from candlestep.sandbox.clock import format_time
 from candlestep.sandbox.config import Number, SessionConfig, Time
-from candlestep.sandbox.errors import InvalidParameter, InvalidState, shown
+from candlestep.sandbox.errors import InvalidParameter, InvalidState, abbreviate
 from candlestep.sandbox.exchange.account import Account, Portfolio
 from candlestep.sandbox.exchange.exchange import Exchange
 from candlestep.sandbox.exchange.history import EquityCurve
@@ -288,7 +288,9 @@ class Session(SessionReads):
     def _times(self, steps: int) -> Integers:
         """The start, every so many steps since, and now."""
         if type(steps) is not int or steps < 1:
-            raise InvalidParameter("steps", f"must be a whole number from 1 on, got {shown(steps)}")
+            raise InvalidParameter(
+                "steps", f"must be a whole number from 1 on, got {abbreviate(steps)}"
+            )
         clock = self._clock
         times = np.arange(clock.start, self.time + 1, steps * clock.interval)
         return times if times[-1] == self.time else np.append(times, self.time)
@@ -298,7 +300,9 @@ class Session(SessionReads):
         if self.status != "running":
             self._require_running("step")
         if type(steps) is not int or steps < 1:
-            raise InvalidParameter("steps", f"must be a whole number from 1 on, got {shown(steps)}")
+            raise InvalidParameter(
+                "steps", f"must be a whole number from 1 on, got {abbreviate(steps)}"
+            )
         return min(self._step + steps, self._clock.total_steps)
 
     def _complete(self) -> None:

@@ -16,7 +16,7 @@ SANDBOX_BASE = ("sandbox.errors", "sandbox.money", "sandbox.clock")
 MARKET = ("sandbox.market", *SANDBOX_BASE)
 EXCHANGE = ("sandbox.exchange", *MARKET)
 SESSION = ("sandbox.session", "sandbox.performance", "sandbox.config", *EXCHANGE)
-STRATEGIES = ("sandbox.strategies", "sandbox.indicators", *SESSION)
+STRATEGIES = ("sandbox", "sandbox.strategies", "sandbox.indicators", *SESSION)
 
 DATA_BASE = ("data.store", "data.symbols", "data.clock", "data.errors")
 RECORDS = ("data.records", "data.imports", *DATA_BASE)
@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "sandbox.config": EXCHANGE,
     "sandbox.performance": ("sandbox.config", *EXCHANGE),
     "sandbox.session": ("sandbox.performance", "sandbox.config", *EXCHANGE),
-    "sandbox.strategies": ("sandbox.indicators", *SESSION),
+    "sandbox.strategies": ("sandbox", "sandbox.indicators", *SESSION),
     "sandbox.engines": STRATEGIES,
     "sandbox": SESSION,
     "data": (),
@@ -78,8 +78,10 @@ THIRD_PARTIES: dict[str, set[str]] = {
     "data": {"duckdb", "numpy", "msgspec", "structlog"},
     "data.imports": {"duckdb", "numpy", "msgspec", "structlog", "httpx"},
     "api": {"msgspec", "structlog", "numpy"},
-    "api.http": {"msgspec", "structlog", "jwt"},
     "api.jobs": {"msgspec", "structlog", "numpy", "ray"},
+    "api.cli": {"click", "httpx", "msgspec", "rich"},
+    "api.http": {"jwt", "msgspec", "prometheus_client", "structlog"},
+    "api.routes": {"msgspec", "numpy", "structlog", "swagger_ui_bundle"},
     "api.server": {"msgspec", "structlog", "starlette", "uvicorn", "uvloop", "h11", "httptools"},
     "api.replay": {"msgspec", "httpx"},
     "api.admin": {"msgspec", "structlog", "httpx"},
@@ -87,8 +89,17 @@ THIRD_PARTIES: dict[str, set[str]] = {
 """The libraries that each package may import; one without an entry has those of its parent."""
 
 IMPURE = {"time", "random", "secrets", "uuid", "os", "io", "socket", "threading", "asyncio"}
+PENDING = {
+    "sandbox.session": {"sandbox.reads"},
+    "api.sessions": {"api.http"},
+    "api.jobs": {"api.settings", "api.http"},
+    "api.replay": {"api.http"},
+    "api.admin": {"api.routes"},
+    "api.cli": {"api.http"},
+}
+"""Imports that are still to be untied."""
 MOST_MODULES = 16
-MOST_LINES = 550
+MOST_LINES = 548
 
 
 class Module:
@@ -142,6 +153,22 @@ def package_of(name: str, packages: Collection[str]) -> str:
     return max(above, key=len)
 
 
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_a_package_imports_only_what_the_table_allows(package: str) -> None:
+    top = package.partition(".")[0]
+    allowed = {package, *MAY_IMPORT[package]}
+    for module in modules():
+        if package_of(module.name, MAY_IMPORT) != package:
+            continue
+        for name in module.ours:
+            if name.partition(".")[0] in BELOW[top]:
+                continue
+            target = package_of(name, MAY_IMPORT)
+            if any(f"{name}.".startswith(f"{pending}.") for pending in PENDING.get(package, ())):
+                continue
+            assert target in allowed, f"{module.name} imports {name}"
+
+
 def test_sub_packages_of_routes_import_no_sibling() -> None:
     for module in modules():
         parts = module.name.split(".")
@@ -150,6 +177,21 @@ def test_sub_packages_of_routes_import_no_sibling() -> None:
         siblings = {name for name in module.ours if name.startswith("api.routes")}
         own = ".".join(parts[:3])
         assert all(name.startswith(own) for name in siblings), f"{module.name}: {siblings}"
+
+
+def test_no_import_goes_in_a_circle() -> None:
+    graph = {module.name: module.ours for module in modules()}
+    done: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, " → ".join((*path[path.index(name) :], name))
+        if name not in done:
+            for target in sorted(graph.get(name, ())):
+                visit(target, (*path, name))
+            done.add(name)
+
+    for name in graph:
+        visit(name, ())
 
 
 def test_each_package_imports_only_its_libraries() -> None:

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import httpx
 import msgspec
 
-from candlestep.api.schemas.account import PortfolioAnswer
-from candlestep.api.schemas.orders import OrderAnswer, TradeAnswer
-from candlestep.api.schemas.requests import OrderBody
-from candlestep.api.sessions.player import Player
+from candlestep.api.schemas.account import PortfolioResponse
+from candlestep.api.schemas.orders import OrderResponse, TradeResponse
+from candlestep.api.schemas.requests import OrderRequest
+from candlestep.api.sessions.player import CommandPlayer
 from candlestep.data.imports.sample import sample_market
 from candlestep.data.imports.validation import CandleColumns
 from candlestep.sandbox import Candles, Market, SandboxError, Session, SessionConfig
@@ -47,14 +47,14 @@ class Call(NamedTuple):
 
     path: str
     body: Json | None
-    apply: Callable[[Player], bytes]
+    apply: Callable[[CommandPlayer], bytes]
     method: str = "POST"
 
 
 class Twin:
     """A session on the server, and the same one here that no server can lose."""
 
-    def __init__(self, session_id: str, player: Player) -> None:
+    def __init__(self, session_id: str, player: CommandPlayer) -> None:
         self.session_id = session_id
         self.player = player
 
@@ -162,7 +162,7 @@ class Client:
         session_id = created.json()["session_id"]
         started = http.post(f"{BACKTEST}/{session_id}/start", headers=headers)
         assert started.status_code == 200, started.text
-        player = Player(Session(SessionConfig(**CONFIG), self.market))  # type: ignore[arg-type]
+        player = CommandPlayer(Session(SessionConfig(**CONFIG), self.market))  # type: ignore[arg-type]
         self.twins.append(Twin(session_id, player))
         self.unborn = None
 
@@ -185,7 +185,7 @@ class Client:
         if choose < 0.602:
             return Call("cancel", None, lambda player: player.cancel().answer)
         order = self._random_order(twin)
-        body = OrderBody(**order)
+        body = OrderRequest(**order)
         return Call("trade/order", order, lambda player: placed(player, body))
 
     def _random_order(self, twin: Twin) -> Json:
@@ -225,14 +225,14 @@ class Client:
         }
 
 
-def placed(player: Player, body: OrderBody) -> bytes:
+def placed(player: CommandPlayer, body: OrderRequest) -> bytes:
     played = player.order(body)
     if played.refusal is not None:
         raise played.refusal
     return played.answer
 
 
-def applied(call: Call, player: Player) -> bytes | str:
+def applied(call: Call, player: CommandPlayer) -> bytes | str:
     """What a call answers where nothing is lost, or the code of its refusal."""
     try:
         return call.apply(player)
@@ -240,7 +240,7 @@ def applied(call: Call, player: Player) -> bytes | str:
         return error.code
 
 
-def seen(player: Player) -> Json:
+def seen(player: CommandPlayer) -> Json:
     """All that a server should say of a session."""
     session = player.session
     found: Json = msgspec.json.decode(
@@ -248,9 +248,9 @@ def seen(player: Player) -> Json:
             {
                 "status": session.status,
                 "step": session.step_number,
-                "orders": [OrderAnswer.of(order) for order in session.orders],
-                "portfolio": PortfolioAnswer.of(session.portfolio()),
-                "trades": [TradeAnswer.of(fill) for fill in session.fills],
+                "orders": [OrderResponse.of(order) for order in session.orders],
+                "portfolio": PortfolioResponse.of(session.portfolio()),
+                "trades": [TradeResponse.of(fill) for fill in session.fills],
             }
         )
     )

@@ -14,7 +14,14 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from candlestep.api.http.auth import DEFAULT_ACCOUNT
-from candlestep.api.replay.replay import Library, Replayed, TellDone, load_market, record, replay
+from candlestep.api.replay.replay import (
+    LocalTarget,
+    Replayed,
+    TellDone,
+    load_market,
+    record,
+    replay,
+)
 from candlestep.data.errors import AgentNotFound, UnreadableFile
 from candlestep.data.imports.importer import ImportSummary, import_file, prune
 from candlestep.data.imports.sample import SOURCE, drop_sample, load_sample
@@ -48,24 +55,24 @@ class Progress(msgspec.Struct, frozen=True):
     unit: str
 
 
-Tell = Callable[[Progress], None]
-Request = TypeVar("Request", bound=msgspec.Struct)
+Report = Callable[[Progress], None]
+Input = TypeVar("Input", bound=msgspec.Struct)
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Command(Generic[Request, Result]):
+class Operation(Generic[Input, Result]):
     """What a command takes, does and gives, and the path under which a server does it."""
 
     path: str
     summary: str
-    request: type[Request]
+    request: type[Input]
     result: type[Result]
-    run: Callable[[Store, Request, Tell], Result]
+    run: Callable[[Store, Input, Report], Result]
     """Raises ``SandboxError`` for what it refuses; nothing has changed then."""
 
 
-class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class EmptyInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The request of a command that needs to be told nothing."""
 
 
@@ -78,7 +85,7 @@ class ImportFiles(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     exchange: str = DEFAULT_EXCHANGE
 
 
-class Imported(msgspec.Struct, frozen=True):
+class ImportReport(msgspec.Struct, frozen=True):
     """What became of each file or other source of candles: each is imported whole or not at all."""
 
     imports: list["Import"]
@@ -140,7 +147,7 @@ class CreateKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     agent: str | None = None
 
 
-class KeyShown(msgspec.Struct, frozen=True):
+class KeyInfo(msgspec.Struct, frozen=True):
     """What may be told of a key at any time; times in milliseconds."""
 
     key_id: str
@@ -155,14 +162,14 @@ class KeyShown(msgspec.Struct, frozen=True):
 class CreatedKey(msgspec.Struct, frozen=True):
     """A new key with its secret, which is told this once."""
 
-    key: KeyShown
+    key: KeyInfo
     secret: str
 
 
-class KeysShown(msgspec.Struct, frozen=True):
+class KeyList(msgspec.Struct, frozen=True):
     """The keys of all accounts, oldest first."""
 
-    keys: list[KeyShown]
+    keys: list[KeyInfo]
 
 
 class RevokeKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -183,13 +190,13 @@ class Recorded(msgspec.Struct, frozen=True):
     lines: int
 
 
-def _import_files(store: Store, request: ImportFiles, tell: Tell) -> Imported:
+def _import_files(store: Store, request: ImportFiles, report: Report) -> ImportReport:
     imports, refusals = [], []
     for file in request.files:
         name = Path(file).name
 
         def tell_rows(done: int, total: int, name: str = name) -> None:
-            tell(Progress(name, done, total, "rows"))
+            report(Progress(name, done, total, "rows"))
 
         try:
             if not os.path.isfile(file):  # Path.is_file raises where a name is too long
@@ -208,52 +215,52 @@ def _import_files(store: Store, request: ImportFiles, tell: Tell) -> Imported:
             refusals.append(Refusal(name, error.code, error.message, error.details))
         else:
             imports.append(Import(name, summary))
-    return Imported(imports, refusals)
+    return ImportReport(imports, refusals)
 
 
-def _list_candles(store: Store, request: Nothing, tell: Tell) -> Candles:
+def _list_candles(store: Store, request: EmptyInput, report: Report) -> Candles:
     return Candles(list(Catalogue(store).series()))
 
 
-def _load_sample(store: Store, request: Nothing, tell: Tell) -> Imported:
-    return Imported([Import(SOURCE, summary) for summary in load_sample(store)], [])
+def _load_sample(store: Store, request: EmptyInput, report: Report) -> ImportReport:
+    return ImportReport([Import(SOURCE, summary) for summary in load_sample(store)], [])
 
 
-def _drop_sample(store: Store, request: Nothing, tell: Tell) -> Dropped:
+def _drop_sample(store: Store, request: EmptyInput, report: Report) -> Dropped:
     return Dropped(drop_sample(store))
 
 
-def _export(store: Store, request: ExportTo, tell: Tell) -> Exported:
+def _export(store: Store, request: ExportTo, report: Report) -> Exported:
     store.export(request.path)
     return Exported(request.path, Path(request.path).stat().st_size)
 
 
-def _prune(store: Store, request: Nothing, tell: Tell) -> Pruned:
+def _prune(store: Store, request: EmptyInput, report: Report) -> Pruned:
     with store.transaction():
         return Pruned(prune(store, [*pinned_imports(store), *job_imports(store)]))
 
 
-def _replay(store: Store, request: RunRecording, tell: Tell) -> Replayed:
+def _replay(store: Store, request: RunRecording, report: Report) -> Replayed:
     path = Path(request.path)
     recording = read_recording(path)
-    target = Library(recording.start, load_market(store, recording.start))
-    return replay(recording, target, _commands_of(path, tell))
+    target = LocalTarget(recording.start, load_market(store, recording.start))
+    return replay(recording, target, _commands_of(path, report))
 
 
-def _record(store: Store, request: RunRecording, tell: Tell) -> Recorded:
+def _record(store: Store, request: RunRecording, report: Report) -> Recorded:
     path = Path(request.path)
     recording = read_recording(path)
-    target = Library(recording.start, load_market(store, recording.start))
-    lines = record(recording, target, _commands_of(path, tell))
+    target = LocalTarget(recording.start, load_market(store, recording.start))
+    lines = record(recording, target, _commands_of(path, report))
     write_recording(path, lines)
     return Recorded(lines.count(b"\n"))
 
 
-def _commands_of(path: Path, tell: Tell) -> TellDone:
-    return lambda done, total: tell(Progress(path.name, done, total, "commands"))
+def _commands_of(path: Path, report: Report) -> TellDone:
+    return lambda done, total: report(Progress(path.name, done, total, "commands"))
 
 
-def _create_key(store: Store, request: CreateKey, tell: Tell) -> CreatedKey:
+def _create_key(store: Store, request: CreateKey, report: Report) -> CreatedKey:
     name, account_name = _name("name", request.name), _name("account", request.account)
     with store.transaction():
         account = ensure_account(store, account_name)
@@ -262,12 +269,12 @@ def _create_key(store: Store, request: CreateKey, tell: Tell) -> CreatedKey:
         return CreatedKey(_shown(store, key.key_id), secret)
 
 
-def _list_keys(store: Store, request: Nothing, tell: Tell) -> KeysShown:
+def _list_keys(store: Store, request: EmptyInput, report: Report) -> KeyList:
     accounts = {account.account_id: account.name for account in list_accounts(store)}
     agents = {agent.agent_id: agent.name for each in accounts for agent in list_agents(store, each)}
-    return KeysShown(
+    return KeyList(
         [
-            KeyShown(
+            KeyInfo(
                 key.key_id,
                 key.name,
                 accounts[key.account_id],
@@ -281,13 +288,13 @@ def _list_keys(store: Store, request: Nothing, tell: Tell) -> KeysShown:
     )
 
 
-def _revoke_key(store: Store, request: RevokeKey, tell: Tell) -> KeyShown:
+def _revoke_key(store: Store, request: RevokeKey, report: Report) -> KeyInfo:
     with store.transaction():
         return _shown(store, revoke_key(store, request.key_id).key_id)
 
 
-def _shown(store: Store, key_id: str) -> KeyShown:
-    keys = _list_keys(store, Nothing(), lambda progress: None).keys
+def _shown(store: Store, key_id: str) -> KeyInfo:
+    keys = _list_keys(store, EmptyInput(), lambda progress: None).keys
     return next(key for key in keys if key.key_id == key_id)
 
 
@@ -318,22 +325,26 @@ def _name(field: str, text: str) -> str:
     return name
 
 
-IMPORT = Command(
-    "/admin/data/import", "Import files of candles", ImportFiles, Imported, _import_files
+IMPORT = Operation(
+    "/admin/data/import", "Import files of candles", ImportFiles, ImportReport, _import_files
 )
-LIST = Command("/admin/data/list", "List the candles", Nothing, Candles, _list_candles)
-SAMPLE = Command("/admin/data/sample", "Load the sample market", Nothing, Imported, _load_sample)
-DROP_SAMPLE = Command(
-    "/admin/data/drop-sample", "Drop the sample market", Nothing, Dropped, _drop_sample
+LIST = Operation("/admin/data/list", "List the candles", EmptyInput, Candles, _list_candles)
+SAMPLE = Operation(
+    "/admin/data/sample", "Load the sample market", EmptyInput, ImportReport, _load_sample
 )
-EXPORT = Command("/admin/data/export", "Write a copy of the store", ExportTo, Exported, _export)
-PRUNE = Command("/admin/data/prune", "Drop superseded candles", Nothing, Pruned, _prune)
-REPLAY = Command("/admin/replay", "Run a recording again", RunRecording, Replayed, _replay)
-RECORD = Command("/admin/record", "Write down a recording", RunRecording, Recorded, _record)
-CREATE_KEY = Command("/admin/keys/create", "Create an API key", CreateKey, CreatedKey, _create_key)
-LIST_KEYS = Command("/admin/keys/list", "List the API keys", Nothing, KeysShown, _list_keys)
-REVOKE_KEY = Command("/admin/keys/revoke", "Revoke an API key", RevokeKey, KeyShown, _revoke_key)
+DROP_SAMPLE = Operation(
+    "/admin/data/drop-sample", "Drop the sample market", EmptyInput, Dropped, _drop_sample
+)
+EXPORT = Operation("/admin/data/export", "Write a copy of the store", ExportTo, Exported, _export)
+PRUNE = Operation("/admin/data/prune", "Drop superseded candles", EmptyInput, Pruned, _prune)
+REPLAY = Operation("/admin/replay", "Run a recording again", RunRecording, Replayed, _replay)
+RECORD = Operation("/admin/record", "Write down a recording", RunRecording, Recorded, _record)
+CREATE_KEY = Operation(
+    "/admin/keys/create", "Create an API key", CreateKey, CreatedKey, _create_key
+)
+LIST_KEYS = Operation("/admin/keys/list", "List the API keys", EmptyInput, KeyList, _list_keys)
+REVOKE_KEY = Operation("/admin/keys/revoke", "Revoke an API key", RevokeKey, KeyInfo, _revoke_key)
 
-COMMANDS: tuple[Command[Any, Any], ...] = (
+OPERATIONS: tuple[Operation[Any, Any], ...] = (
     IMPORT, LIST, SAMPLE, DROP_SAMPLE, EXPORT, PRUNE, REPLAY, RECORD, CREATE_KEY, LIST_KEYS, REVOKE_KEY,
 )  # fmt: skip

@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import msgspec
 
-from candlestep.api.admin.operation import Command, Request, Result, Tell
+from candlestep.api.admin.operation import Input, Operation, Report, Result
 from candlestep.api.http.auth import TOKEN_HEADER
 from candlestep.api.routes.admin import Line
 from candlestep.data.errors import StorageUnavailable
@@ -34,7 +34,9 @@ class RefusedByServer(SandboxError):
     code = "REFUSED"
 
 
-def perform(command: Command[Request, Result], home: Path, request: Request, tell: Tell) -> Result:
+def perform(
+    command: Operation[Input, Result], home: Path, request: Input, report: Report
+) -> Result:
     """Run a command on the store of ``home``, or have the server do it that runs on it.
 
     Raises ``SandboxError`` for what is refused, from here or from there.
@@ -42,7 +44,7 @@ def perform(command: Command[Request, Result], home: Path, request: Request, tel
     server = running_server(home)
     if server is not None:
         try:
-            return _send(server, command, request, tell)
+            return _send(server, command, request, report)
         except httpx.ConnectError:
             pass  # It has ended, or is about to: the store tells whether it is free.
         except httpx.HTTPError as error:
@@ -52,7 +54,7 @@ def perform(command: Command[Request, Result], home: Path, request: Request, tel
             ) from None
     store = Store.open(home)
     try:
-        return command.run(store, request, tell)
+        return command.run(store, request, report)
     finally:
         store.close()
 
@@ -72,7 +74,7 @@ def running_server(home: Path) -> RunningServer | None:
 
 
 def _send(
-    server: RunningServer, command: Command[Request, Result], request: Request, tell: Tell
+    server: RunningServer, command: Operation[Input, Result], request: Input, report: Report
 ) -> Result:
     # The server is on this machine: no proxy of the environment is of any use.
     with (
@@ -92,7 +94,7 @@ def _send(
                 raise RefusedByServer(line.error.message)
             if line.progress is None:
                 return msgspec.convert(line.result, command.result)
-            tell(line.progress)
+            report(line.progress)
     raise httpx.RemoteProtocolError("the answer is not complete")
 
 

@@ -10,25 +10,25 @@ from typing import Any
 
 import msgspec
 
-from candlestep.api.admin import operation as commands
+from candlestep import __version__
+from candlestep.api.admin import operation as operations
 from candlestep.api.admin.operation import (
-    Command,
+    EmptyInput,
     Import,
-    Imported,
-    KeyShown,
-    Nothing,
+    ImportReport,
+    Input,
+    KeyInfo,
+    Operation,
     Progress,
-    Request,
     Result,
 )
 from candlestep.api.admin.running_server import perform
-from candlestep.api.cli import replay_report as divergence
+from candlestep.api.cli import replay_report
 from candlestep.api.cli.terminal import ProgressBar, table
 from candlestep.api.http.auth import DEFAULT_ACCOUNT
-from candlestep.api.replay.remote_target import Remote, remote_session
+from candlestep.api.replay.remote_target import RemoteTarget, remote_session
 from candlestep.api.replay.replay import TellDone, record, replay
 from candlestep.api.settings import DESCRIPTIONS, Settings, flag_name, home_directory
-from candlestep.api.version import VERSION
 from candlestep.data.imports.archive import DEFAULT_BASE_URL, fetch_month, months
 from candlestep.data.journal.recording import Recording, read_recording, write_recording
 from candlestep.data.market.catalogue import Series
@@ -88,23 +88,23 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _import(options: argparse.Namespace) -> int:
-    request = commands.ImportFiles(
+    request = operations.ImportFiles(
         files=options.files,
         symbol=options.symbol,
         interval=options.interval,
         exchange=options.exchange,
     )
-    return _tell_imported(options, _perform(commands.IMPORT, options, request))
+    return _tell_imported(options, _perform(operations.IMPORT, options, request))
 
 
 def _sample(options: argparse.Namespace) -> int:
-    imported = _perform(commands.SAMPLE, options, Nothing())
+    imported = _perform(operations.SAMPLE, options, EmptyInput())
     print("The sample market is synthetic: nothing in it ever happened on a market.\n")
     return _tell_imported(options, imported)
 
 
 def _drop_sample(options: argparse.Namespace) -> int:
-    symbols = _perform(commands.DROP_SAMPLE, options, Nothing()).symbols
+    symbols = _perform(operations.DROP_SAMPLE, options, EmptyInput()).symbols
     if symbols:
         print(
             f"The sample market of {', '.join(symbols)} is gone; sessions that ran on it keep it."
@@ -148,18 +148,18 @@ def _download(options: argparse.Namespace) -> int:
                     files[symbol].append(str(path))
     for symbol, paths in files.items():
         if paths:
-            request = commands.ImportFiles(
+            request = operations.ImportFiles(
                 files=paths, symbol=symbols[symbol], interval=options.interval
             )
-            imported = _perform(commands.IMPORT, options, request)
+            imported = _perform(operations.IMPORT, options, request)
             imports += imported.imports
             refusals += imported.refusals
-    code = _tell_imported(options, Imported(imports, refusals))
+    code = _tell_imported(options, ImportReport(imports, refusals))
     return REFUSED if absent else code
 
 
 def _list(options: argparse.Namespace) -> int:
-    series = _perform(commands.LIST, options, Nothing()).series
+    series = _perform(operations.LIST, options, EmptyInput()).series
     if options.json:
         return _print_json([_series_as_json(each) for each in series])
     if not series:
@@ -187,14 +187,14 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    exported = _perform(commands.EXPORT, options, commands.ExportTo(options.path))
+    exported = _perform(operations.EXPORT, options, operations.ExportTo(options.path))
     print(f"{exported.path} is a copy of the store, of {exported.size / 1e6:,.1f} MB.")
     _suggest(f"duckdb {exported.path} opens it, SHOW TABLES; lists what it holds")
     return 0
 
 
 def _prune(options: argparse.Namespace) -> int:
-    rows = _perform(commands.PRUNE, options, Nothing()).rows
+    rows = _perform(operations.PRUNE, options, EmptyInput()).rows
     print(f"{rows:,} superseded candles dropped.")
     return 0
 
@@ -208,48 +208,48 @@ def _replay(options: argparse.Namespace) -> int:
         _suggest(f"{_command(options, f'replay {file}')} compares with them")
         return 0
     if options.url is None:
-        request = commands.RunRecording(_absolute(file))
-        replayed = _perform(commands.REPLAY, options, request)
+        request = operations.RunRecording(_absolute(file))
+        replayed = _perform(operations.REPLAY, options, request)
     else:
-        with _remote(options) as (recording, target, tell):
-            replayed = replay(recording, target, tell)
+        with _remote(options) as (recording, target, report):
+            replayed = replay(recording, target, report)
     if replayed.is_same:
-        print(divergence.same(file, replayed))
+        print(replay_report.same(file, replayed))
         return 0
-    print(divergence.problems(file, replayed))
+    print(replay_report.problems(file, replayed))
     return REFUSED
 
 
 def _record(options: argparse.Namespace) -> int:
     if options.url is None:
-        request = commands.RunRecording(_absolute(options.file))
-        return _perform(commands.RECORD, options, request).lines
-    with _remote(options) as (recording, target, tell):
-        lines = record(recording, target, tell)
+        request = operations.RunRecording(_absolute(options.file))
+        return _perform(operations.RECORD, options, request).lines
+    with _remote(options) as (recording, target, report):
+        lines = record(recording, target, report)
     write_recording(Path(options.file), lines)
     return lines.count(b"\n")
 
 
 @contextmanager
-def _remote(options: argparse.Namespace) -> Iterator[tuple[Recording, Remote, TellDone]]:
+def _remote(options: argparse.Namespace) -> Iterator[tuple[Recording, RemoteTarget, TellDone]]:
     """The recording, a session for it on the server, and what shows how far it is."""
     recording = read_recording(Path(options.file))
     key = options.key or os.environ.get(_KEY_VARIABLE)
     name = Path(options.file).name
 
-    def tell(done: int, total: int) -> None:
+    def report(done: int, total: int) -> None:
         bar.show(Progress(name, done, total, "commands"))
 
     with (
         ProgressBar(sys.stderr) as bar,
         remote_session(options.url, key, recording.start) as target,
     ):
-        yield recording, target, tell
+        yield recording, target, report
 
 
 def _create_key(options: argparse.Namespace) -> int:
-    request = commands.CreateKey(options.name, options.account, options.agent)
-    created = _perform(commands.CREATE_KEY, options, request)
+    request = operations.CreateKey(options.name, options.account, options.agent)
+    created = _perform(operations.CREATE_KEY, options, request)
     key = created.key
     print(f"key      {created.secret}")
     print(f"id       {key.key_id}")
@@ -260,7 +260,7 @@ def _create_key(options: argparse.Namespace) -> int:
 
 
 def _list_keys(options: argparse.Namespace) -> int:
-    keys = _perform(commands.LIST_KEYS, options, Nothing()).keys
+    keys = _perform(operations.LIST_KEYS, options, EmptyInput()).keys
     if options.json:
         return _print_json([_key_as_json(key) for key in keys])
     if not keys:
@@ -284,19 +284,19 @@ def _list_keys(options: argparse.Namespace) -> int:
 
 
 def _revoke_key(options: argparse.Namespace) -> int:
-    key = _perform(commands.REVOKE_KEY, options, commands.RevokeKey(options.key_id))
+    key = _perform(operations.REVOKE_KEY, options, operations.RevokeKey(options.key_id))
     print(f"The key {key.name} ({key.key_id}) opens nothing any more.")
     return 0
 
 
 def _perform(
-    command: Command[Request, Result], options: argparse.Namespace, request: Request
+    command: Operation[Input, Result], options: argparse.Namespace, request: Input
 ) -> Result:
     with ProgressBar(sys.stderr) as bar:
         return perform(command, home_directory(options.home), request, bar.show)
 
 
-def _tell_imported(options: argparse.Namespace, imported: Imported) -> int:
+def _tell_imported(options: argparse.Namespace, imported: ImportReport) -> int:
     """What was imported, as a table, and what was not, in words; an exit code."""
     for refusal in imported.refusals:
         _fail(refusal.message)
@@ -358,7 +358,7 @@ def _series_as_json(series: Series) -> dict[str, Any]:
     }
 
 
-def _key_as_json(key: KeyShown) -> dict[str, Any]:
+def _key_as_json(key: KeyInfo) -> dict[str, Any]:
     revoked_at = None if key.revoked_at is None else format_time(key.revoked_at)
     times = {"created_at": format_time(key.created_at), "revoked_at": revoked_at}
     return msgspec.structs.asdict(key) | times
@@ -387,7 +387,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="candlestep", description="A simulated exchange that an agent steps through."
     )
-    parser.add_argument("--version", action="version", version=VERSION)
+    parser.add_argument("--version", action="version", version=__version__)
     parser.set_defaults(run=lambda options: _explain(parser))
     groups = parser.add_subparsers(metavar="COMMAND")
     _add_serve(groups)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from candlestep.api.errors import Forbidden, InvalidApiKey, Unauthorized
-from candlestep.api.http.route import Access
+from candlestep.api.http.route import AccessLevel
 from candlestep.api.http.tokens import Claims, new_token, read_token
 from candlestep.data.records.accounts import default_agent, ensure_account, hash_key, list_keys
 from candlestep.data.records.signing import signing_key
@@ -33,7 +33,7 @@ class Caller(NamedTuple):
     """None where there are no keys."""
 
 
-class Gate:
+class Authenticator:
     """Decides whose a request is. Reads the keys once, and again when told that they changed."""
 
     def __init__(self, store: Store) -> None:
@@ -66,7 +66,7 @@ class Gate:
         """A token that opens what the key does, for a short time and as long as the key does."""
         return new_token(self._signing_key, account_id, api_key_id, int(time.time()))
 
-    def caller(self, access: Access, headers: Mapping[bytes, bytes]) -> Caller:
+    def caller(self, access: AccessLevel, headers: Mapping[bytes, bytes]) -> Caller:
         """The account and the agent that a request acts for; raises if it may not be made.
 
         ``headers`` has those of ``HEADERS`` that were sent. Raises ``Unauthorized``,

@@ -2,19 +2,24 @@
 
 import inspect
 from functools import cache
-from importlib import resources
 from typing import Any
 
 import msgspec
 
+from candlestep import __version__
 from candlestep.api.errors import ErrorBody
-from candlestep.api.http.route import Access, Call, Empty, Page, Route, Stream, Text
+from candlestep.api.http.route import (
+    AccessLevel,
+    File,
+    JsonLines,
+    NoContent,
+    PlainText,
+    Route,
+)
 from candlestep.api.schemas.fields import SYMBOL_PATTERN
-from candlestep.api.services import Server
-from candlestep.api.version import VERSION
 
 _ALWAYS = ("INTERNAL_ERROR",)
-_BY_ACCESS: dict[Access, tuple[str, ...]] = {
+_BY_ACCESS: dict[AccessLevel, tuple[str, ...]] = {
     "public": ("FORBIDDEN",),
     "account": ("UNAUTHORIZED", "FORBIDDEN", "STORAGE_UNAVAILABLE"),
     "key": ("invalid_apikey", "FORBIDDEN", "STORAGE_UNAVAILABLE"),
@@ -44,7 +49,7 @@ _KINDS = {
 }
 _TAGS = {
     "system": "server",
-    "candlestep.api.http.openapi": "server",
+    "documentation": "server",
     "tokens": "server",
     "agents": "agents",
     "prepare_execute.exchanges": "exchanges",
@@ -89,27 +94,15 @@ _PATH_SCHEMAS: dict[str, dict[str, Any]] = {
 }
 
 
-class Json(msgspec.Struct, frozen=True):
+class JsonDocument(msgspec.Struct, frozen=True):
     """Marks an answer that is a JSON document as it stands."""
-
-
-async def document(server: Server, call: Call) -> dict[str, Any]:
-    """The OpenAPI document."""
-    from candlestep.api.server.app import ROUTES as ALL_ROUTES
-
-    return openapi(ALL_ROUTES)
-
-
-async def browse(server: Server, call: Call) -> Page:
-    """A page that shows the OpenAPI document; it loads nothing from elsewhere."""
-    return Page("text/html; charset=utf-8", _page().encode())
 
 
 @cache
 def openapi(routes: tuple[Route, ...]) -> dict[str, Any]:
     """An OpenAPI 3.1 document of ``routes``."""
     types = {answer for route in routes for answer in _answers(route)} | {ErrorBody}
-    types |= {each.body for each in routes if each.body not in (None, Text)}
+    types |= {each.body for each in routes if each.body not in (None, PlainText)}
     ordered = sorted(types, key=lambda each: each.__name__)
     schemas, components = msgspec.json.schema_components(
         ordered, ref_template="#/components/schemas/{name}"
@@ -127,7 +120,7 @@ def openapi(routes: tuple[Route, ...]) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {
             "title": "Candlestep",
-            "version": VERSION,
+            "version": __version__,
             "description": _ABOUT,
         },
         "tags": [{"name": name} for name in dict.fromkeys(_TAGS.values())],
@@ -151,7 +144,7 @@ def openapi(routes: tuple[Route, ...]) -> dict[str, Any]:
 def _answers(route: Route) -> tuple[Any, ...]:
     """The types that a route may answer with, which are described; none of what is no JSON."""
     answers = route.answer if isinstance(route.answer, tuple) else (route.answer,)
-    return tuple(each for each in answers if each not in (Stream, Page, Empty, Json))
+    return tuple(each for each in answers if each not in (JsonLines, File, NoContent, JsonDocument))
 
 
 def _operation(route: Route, references: dict[Any, dict[str, Any]]) -> dict[str, Any]:
@@ -169,7 +162,7 @@ def _operation(route: Route, references: dict[Any, dict[str, Any]]) -> dict[str,
         "responses": _responses(route, references),
         "security": _security(route),
     }
-    if route.body is Text:
+    if route.body is PlainText:
         content = {"text/plain": {"schema": {"type": "string"}}}
         operation["requestBody"] = {"required": True, "content": content}
     elif route.body is not None:
@@ -215,7 +208,7 @@ def _responses(route: Route, references: dict[Any, dict[str, Any]]) -> dict[str,
     responses: dict[str, Any] = {}
     for status in (route.status, *route.also):
         responses[str(status)] = {"description": route.summary}
-        if route.answer is not Empty:
+        if route.answer is not NoContent:
             responses[str(status)]["content"] = _content(route, references)
     codes: dict[int, list[str]] = {}
     for code in _codes(route):
@@ -230,8 +223,8 @@ def _responses(route: Route, references: dict[Any, dict[str, Any]]) -> dict[str,
 
 def _refusal(reference: dict[str, Any], codes: list[str]) -> dict[str, Any]:
     """An error answer that has one of ``codes``."""
-    one_of = {"enum": codes}
-    schema = reference | {"properties": {"code": one_of, "error": one_of}}
+    match_choice = {"enum": codes}
+    schema = reference | {"properties": {"code": match_choice, "error": match_choice}}
     return {
         "description": ", ".join(codes),
         "content": {"application/json": {"schema": schema}},
@@ -239,12 +232,12 @@ def _refusal(reference: dict[str, Any], codes: list[str]) -> dict[str, Any]:
 
 
 def _content(route: Route, references: dict[Any, dict[str, Any]]) -> dict[str, Any]:
-    if route.answer is Stream:
+    if route.answer is JsonLines:
         return {"application/x-ndjson": {"schema": {"type": "string", "description": _LINES}}}
-    if route.answer is Page:
+    if route.answer is File:
         kind = _KINDS.get(route.path, "text/plain")
         return {kind: {"schema": {"type": "string"}}}
-    if route.answer is Json:
+    if route.answer is JsonDocument:
         return {"application/json": {"schema": {"type": "object"}}}
     schemas = [references[each] for each in _answers(route)]
     schema = schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
@@ -254,7 +247,7 @@ def _content(route: Route, references: dict[Any, dict[str, Any]]) -> dict[str, A
 def _codes(route: Route) -> tuple[str, ...]:
     codes = [*_ALWAYS, *_BY_ACCESS[route.access], *route.errors]
     if route.body is not None:
-        codes += _WITH_TEXT if route.body is Text else _WITH_BODY
+        codes += _WITH_TEXT if route.body is PlainText else _WITH_BODY
     if route.access != "public" or route.body is not None:
         codes.append("INVALID_PARAMETER")
     return tuple(dict.fromkeys(codes))
@@ -266,14 +259,3 @@ def _security(route: Route) -> list[dict[str, list[str]]]:
     if route.access == "key":
         return [{"key": []}, {}]
     return [] if route.access == "public" else [{"key": []}, {"bearer": []}, {}]
-
-
-@cache
-def _page() -> str:
-    return resources.files("candlestep.api.http").joinpath("docs.html").read_text(encoding="utf-8")
-
-
-ROUTES = [
-    Route("GET", "/openapi.json", document, "This API as OpenAPI", Json, access="public"),
-    Route("GET", "/docs", browse, "This API as a page", Page, access="public"),
-]

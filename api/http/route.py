@@ -7,27 +7,24 @@ document and the tests of ownership are all made of them.
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args, get_origin
+from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 import msgspec
 
 from candlestep.api.errors import STATUS, InvalidJson
 from candlestep.sandbox import InvalidParameter
-from candlestep.sandbox.errors import shown
+from candlestep.sandbox.errors import abbreviate
 from candlestep.sandbox.strategies.json_input import DEEPEST
 
-if TYPE_CHECKING:
-    from candlestep.api.services import Server
-
-Access = Literal["public", "account", "key", "admin"]
+AccessLevel = Literal["public", "account", "key", "admin"]
 """``key``: as ``account``, but with an API key itself and no token that was made with one."""
 
 
-class Stream(msgspec.Struct, frozen=True):
+class JsonLines(msgspec.Struct, frozen=True):
     """Marks an answer as lines of JSON (``application/x-ndjson``), sent as they come."""
 
 
-class Page(msgspec.Struct, frozen=True):
+class File(msgspec.Struct, frozen=True):
     """Marks an answer that is text of another kind, and says which."""
 
     content_type: str
@@ -37,11 +34,11 @@ class Page(msgspec.Struct, frozen=True):
     quotes_name: bool = True
 
 
-class Empty(msgspec.Struct, frozen=True):
+class NoContent(msgspec.Struct, frozen=True):
     """An answer of status 204, without a body."""
 
 
-class Text(msgspec.Struct, frozen=True):
+class PlainText(msgspec.Struct, frozen=True):
     """Marks a body that is text as it stands, of whatever content type, and holds it."""
 
     text: str
@@ -53,7 +50,7 @@ class NumberText(str):
     __slots__ = ()
 
 
-class Call(msgspec.Struct):
+class Request(msgspec.Struct):
     """One request, checked: who calls, the path's parameters, the body and the query."""
 
     account_id: str
@@ -71,14 +68,14 @@ class Call(msgspec.Struct):
     """Of the API key that it was sent with, or that its token was made with."""
 
 
-class Encoded(NamedTuple):
+class JsonBytes(NamedTuple):
     """An answer that is JSON already, and its 2xx status."""
 
     body: bytes
     status: int
 
 
-Handler = Callable[["Server", Call], Awaitable[Any]]
+Handler = Callable[[Any, Request], Awaitable[Any]]
 Lines = AsyncIterator[bytes]
 
 
@@ -98,7 +95,7 @@ class Route(msgspec.Struct, frozen=True):
     """Further 2xx statuses that it may answer with."""
     errors: tuple[str, ...] = ()
     """Codes that it may answer with, beside those that any route may."""
-    access: Access = "account"
+    access: AccessLevel = "account"
     takes_key: bool = False
     """Whether an Idempotency-Key makes it safe to send again."""
     headers: type[msgspec.Struct] | None = None
@@ -133,7 +130,7 @@ def decode_body(body_type: type[msgspec.Struct], raw: bytes) -> Any:
     A number with a point or an exponent is kept as its text, so that no digit is lost before it
     is checked. Raises ``InvalidJson``, or ``InvalidParameter`` naming the field.
     """
-    if body_type is Text:
+    if body_type is PlainText:
         return _text(raw)
     decoder = _decoders.get(body_type)
     if decoder is None:
@@ -159,10 +156,10 @@ def decode_query(query_type: type[msgspec.Struct], query: Mapping[str, str]) -> 
     for name, text in query.items():
         value = getattr(decoded, fields[name])
         if value is None:  # msgspec reads "null" as None, which is no filter
-            raise InvalidParameter(name, f"{shown(text)!r} is no value of it")
+            raise InvalidParameter(name, f"{abbreviate(text)!r} is no value of it")
         # msgspec reads numbers as Python does: 1_000, digits of other scripts.
         if type(value) is int and not _WHOLE_NUMBER.fullmatch(text):
-            raise InvalidParameter(name, f"{shown(text)!r} is not a whole number such as 100")
+            raise InvalidParameter(name, f"{abbreviate(text)!r} is not a whole number such as 100")
     return decoded
 
 
@@ -199,9 +196,9 @@ def with_numbers(value: Any, depth: int = 0) -> Any:
     return value
 
 
-def _text(raw: bytes) -> Text:
+def _text(raw: bytes) -> PlainText:
     try:
-        return Text(raw.decode())
+        return PlainText(raw.decode())
     except UnicodeDecodeError as error:
         raise InvalidParameter("body", f"is not UTF-8 from byte {error.start} on") from None
 
@@ -221,7 +218,7 @@ def _invalid(
         if not separator:
             message, place = text, ""
     within = (place or "").rstrip("`").removeprefix("$").lstrip(".")
-    field = ".".join(part for part in (within, shown(name)) if part) or "body"
+    field = ".".join(part for part in (within, abbreviate(name)) if part) or "body"
     if message.startswith("Invalid enum value"):
         message += _choices(decoded_type, field)
     if len(message) > _LONGEST_MESSAGE:
@@ -231,11 +228,11 @@ def _invalid(
 
 def _about_field(what: str, name: str, decoded_type: type[msgspec.Struct] | None) -> str:
     if "missing" in what:
-        return f"is required: {what} `{shown(name)}`"
+        return f"is required: {what} `{abbreviate(name)}`"
     known = () if decoded_type is None else decoded_type.__struct_encode_fields__
     near = get_close_matches(name[:100], known, n=1)
     meant = f"; did you mean `{near[0]}`?" if near else ""
-    return f"{what} `{shown(name)}`{meant}"
+    return f"{what} `{abbreviate(name)}`{meant}"
 
 
 def _choices(decoded_type: type[msgspec.Struct], field: str) -> str:

@@ -17,7 +17,7 @@ class WorkerDied(Exception):
     """A worker has ended in the middle of a run; says how."""
 
 
-class RunCall(msgspec.Struct, frozen=True):
+class RunTask(msgspec.Struct, frozen=True):
     """A run that is to be done: on the candles in these files, its own files to go there."""
 
     spec: RunSpec
@@ -36,7 +36,7 @@ class Executor(Protocol):
         """Make ready for runs; said again, it changes nothing."""
 
     async def perform(
-        self, call: RunCall, on_progress: Callable[[float], object], stop: asyncio.Event
+        self, call: RunTask, on_progress: Callable[[float], object], stop: asyncio.Event
     ) -> RunOutcome:
         """Do a run; when ``stop`` is set it ends within a second, with the error ``CANCELLED``.
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from candlestep.data.market.catalogue import Series, covered
+from candlestep.data.market.catalogue import Series, covered_periods
 from candlestep.data.store.database import now
 from candlestep.sandbox import InvalidParameter, format_time, parse_time
 from candlestep.sandbox.clock import candle_span
@@ -14,7 +14,7 @@ MOST_YEARS = 5
 """Between the start and the end of a run, whichever API it comes by."""
 
 
-class PastSpan(NamedTuple):
+class Period(NamedTuple):
     """A time in the past, and the candles that open in it. All in milliseconds."""
 
     start: int
@@ -26,7 +26,7 @@ class PastSpan(NamedTuple):
     """The last candle is complete."""
 
 
-def given_span(start: str, end: str, start_field: str, end_field: str) -> tuple[int, int]:
+def parse_period(start: str, end: str, start_field: str, end_field: str) -> tuple[int, int]:
     """Two times, the one after the other, in ms; raises ``InvalidParameter`` naming a field."""
     start_time, end_time = parse_time(start, start_field), parse_time(end, end_field)
     if start_time >= end_time:
@@ -34,12 +34,12 @@ def given_span(start: str, end: str, start_field: str, end_field: str) -> tuple[
     return start_time, end_time
 
 
-def past_span(start: str, end: str, interval: int, *, start_field: str, end_field: str) -> PastSpan:
+def past_period(start: str, end: str, interval: int, *, start_field: str, end_field: str) -> Period:
     """A time that is over and has candles of ``interval`` ms, both its start and its end included.
 
     It is at most ``MOST_YEARS`` long. Raises ``InvalidParameter`` naming a field.
     """
-    start_time, end_time = given_span(start, end, start_field, end_field)
+    start_time, end_time = parse_period(start, end, start_field, end_field)
     if end_time > now():
         raise InvalidParameter(end_field, "must not be in the future")
     if is_too_long(start_time, end_time):
@@ -52,7 +52,7 @@ def past_span(start: str, end: str, interval: int, *, start_field: str, end_fiel
         raise InvalidParameter(
             end_field, f"no candle opens from {_bare(start_field)} to {_bare(end_field)}"
         )
-    return PastSpan(start_time, end_time, first, last)
+    return Period(start_time, end_time, first, last)
 
 
 def is_too_long(start: int, end: int) -> bool:
@@ -65,7 +65,7 @@ def is_too_long(start: int, end: int) -> bool:
     return end > int(latest.timestamp()) * 1000 + start % 1000
 
 
-def within_data(span: PastSpan, markets: Iterable[Iterable[Series]], interval: int) -> PastSpan:
+def clip_to_data(span: Period, markets: Iterable[Iterable[Series]], interval: int) -> Period:
     """The part of a time from the first candle of any of some symbols to the last of any.
 
     Before and after, nothing could happen, and it would count in what is measured by the year.
@@ -73,7 +73,7 @@ def within_data(span: PastSpan, markets: Iterable[Iterable[Series]], interval: i
     inside = [
         (a, b)
         for series in markets
-        for a, b in covered(series, interval)
+        for a, b in covered_periods(series, interval)
         if a < span.last and b > span.first
     ]
     if not inside:
@@ -85,7 +85,9 @@ def within_data(span: PastSpan, markets: Iterable[Iterable[Series]], interval: i
 def candles_within(series: Iterable[Series], interval: int, start: int, end: int) -> int:
     """For how many milliseconds between two times one symbol has candles of ``interval`` ms."""
     return sum(
-        min(b, end) - max(a, start) for a, b in covered(series, interval) if a < end and b > start
+        min(b, end) - max(a, start)
+        for a, b in covered_periods(series, interval)
+        if a < end and b > start
     )
 
 
@@ -106,7 +108,7 @@ def require_candles(
     """
     if candles_within(series, interval, start, end):
         return
-    spans = covered(series, interval)
+    spans = covered_periods(series, interval)
     near = [span for span in spans if span[1] <= start][-1:] + [
         span for span in spans if span[0] >= end
     ][:1]

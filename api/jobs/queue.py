@@ -15,7 +15,7 @@ import msgspec
 import structlog
 
 from candlestep.api.errors import RateLimited
-from candlestep.api.jobs.executor import Executor, RunCall, WorkerDied
+from candlestep.api.jobs.executor import Executor, RunTask, WorkerDied
 from candlestep.api.jobs.run_errors import CANCELLED, FAULT, worker_failed
 from candlestep.api.threads import InThread
 from candlestep.data.errors import JobNotFound, StorageUnavailable
@@ -31,13 +31,13 @@ from candlestep.data.records.jobs import (
     RunSpec,
     get_job,
     list_jobs,
-    put_job,
+    save_job,
     save_job_end,
     save_job_progress,
     save_outcomes,
     unfinished_jobs,
 )
-from candlestep.data.run_files.retention import delete_old_payloads
+from candlestep.data.run_files.retention import delete_old_run_files
 from candlestep.data.run_files.run_files import delete_job_files, run_directory
 from candlestep.data.store.database import Store, now
 from candlestep.sandbox import InvalidState, SandboxError
@@ -53,7 +53,7 @@ _RETENTION_SECONDS = 3600
 log = structlog.get_logger()
 
 
-class _Candles(NamedTuple):
+class CandleHolder(NamedTuple):
     """What ``MappedCandles.hold`` is asked for by a run."""
 
     exchange: str
@@ -64,7 +64,7 @@ class _Candles(NamedTuple):
     look_back: int
 
     @classmethod
-    def of(cls, spec: RunSpec) -> "_Candles":
+    def of(cls, spec: RunSpec) -> "CandleHolder":
         assert spec.import_number is not None, "it is pinned when the job is submitted"
         return cls(
             spec.exchange,
@@ -76,7 +76,7 @@ class _Candles(NamedTuple):
         )
 
 
-class _Live:
+class ActiveJob:
     """A job that has not ended."""
 
     __slots__ = (
@@ -87,7 +87,7 @@ class _Live:
     def __init__(self, record: JobRecord) -> None:
         self.record = record
         self.outcomes = list(record.outcomes)
-        self.latest_candles: tuple[_Candles, Sequence[Path]] | None = None
+        self.latest_candles: tuple[CandleHolder, Sequence[Path]] | None = None
         """Those of the run that was started last, and their files."""
         self.pending = deque(n for n, outcome in enumerate(self.outcomes) if outcome is None)
         self.progress = [float(outcome is not None) for outcome in self.outcomes]
@@ -164,15 +164,15 @@ class JobQueue:
         self._load = load
         self._home = home
         self._result_days = result_days
-        self._live: dict[str, _Live] = {}
-        self._of_account: dict[str, dict[str, _Live]] = {}
+        self._live: dict[str, ActiveJob] = {}
+        self._of_account: dict[str, dict[str, ActiveJob]] = {}
         """The unfinished jobs of each account, first in first."""
         self._last_turn: dict[str, int] = {}
         """When each account last had a run started, counted in runs."""
         self._free = executor.slots
         self._submitting = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._changed: dict[str, _Live] = {}
+        self._changed: dict[str, ActiveJob] = {}
         self._noting: asyncio.Task[None] | None = None
 
     async def recover(self) -> None:
@@ -221,7 +221,7 @@ class JobQueue:
 
         Raises what loading them does, and ``StorageUnavailable``.
         """
-        self._candles.release(await self._hold(_Candles.of(spec)))
+        self._candles.release(await self._hold(CandleHolder.of(spec)))
 
     async def get(self, account_id: str, job_id: str) -> JobRecord:
         """The account's job as of now; raises ``JobNotFound``."""
@@ -278,7 +278,7 @@ class JobQueue:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._executor.close()
 
-    def _of(self, account_id: str, job_id: str) -> _Live | None:
+    def _of(self, account_id: str, job_id: str) -> ActiveJob | None:
         live = self._live.get(job_id)
         return live if live is not None and live.record.account_id == account_id else None
 
@@ -306,12 +306,12 @@ class JobQueue:
             ]
             if job_id is not None:
                 delete_job_files(self._home, job_id)
-            return put_job(
+            return save_job(
                 self._store, account_id, origin=origin, specs=pinned, request=request, job_id=job_id
             )
 
     def _add(self, record: JobRecord) -> None:
-        live = self._live[record.job_id] = _Live(record)
+        live = self._live[record.job_id] = ActiveJob(record)
         self._of_account.setdefault(record.account_id, {})[record.job_id] = live
         self._end_if_it_has_run(live)
 
@@ -329,7 +329,7 @@ class JobQueue:
             self._note(live)
             self._start(self._run(live, live.pending.popleft()))
 
-    def _next(self) -> _Live | None:
+    def _next(self) -> ActiveJob | None:
         """The job whose turn it is: the first of the account that has waited for the longest."""
         waiting = {
             account_id: live
@@ -342,7 +342,7 @@ class JobQueue:
         self._last_turn[account_id] = max(self._last_turn.values(), default=0) + 1
         return waiting[account_id]
 
-    async def _run(self, live: _Live, number: int) -> None:
+    async def _run(self, live: ActiveJob, number: int) -> None:
         def on_progress(fraction: float) -> None:
             live.progress[number] = min(fraction, 0.99)
             self._note(live)
@@ -361,7 +361,7 @@ class JobQueue:
         self._end_if_it_has_run(live)
 
     async def _outcome(
-        self, live: _Live, number: int, on_progress: Callable[[float], object]
+        self, live: ActiveJob, number: int, on_progress: Callable[[float], object]
     ) -> RunOutcome:
         """What becomes of a run, which is tried again where its worker dies."""
         try:
@@ -385,7 +385,7 @@ class JobQueue:
             return RunOutcome(error=FAULT)
 
     async def _perform(
-        self, live: _Live, number: int, on_progress: Callable[[float], object]
+        self, live: ActiveJob, number: int, on_progress: Callable[[float], object]
     ) -> RunOutcome:
         spec = live.record.specs[number]
         paths = await self._held(live, spec)
@@ -393,17 +393,17 @@ class JobQueue:
             return RunOutcome(error=CANCELLED)
         try:
             directory = run_directory(self._home, live.record.job_id, number)
-            call = RunCall(spec, paths, directory)
+            call = RunTask(spec, paths, directory)
             return await self._executor.perform(call, on_progress, live.stop)
         finally:
             self._candles.release(paths)
 
-    async def _held(self, live: _Live, spec: RunSpec) -> Sequence[Path] | None:
+    async def _held(self, live: ActiveJob, spec: RunSpec) -> Sequence[Path] | None:
         """The candles of a run, held; None if the job is stopped before they are there.
 
         Most runs of a sweep are on those of the run before.
         """
-        candles = _Candles.of(spec)
+        candles = CandleHolder.of(spec)
         if live.latest_candles is not None:
             latest, paths = live.latest_candles
             if latest == candles and self._candles.hold_again(paths):
@@ -413,7 +413,7 @@ class JobQueue:
             live.latest_candles = (candles, found)
         return found
 
-    async def _loaded(self, candles: "_Candles", stop: asyncio.Event) -> Sequence[Path] | None:
+    async def _loaded(self, candles: "CandleHolder", stop: asyncio.Event) -> Sequence[Path] | None:
         holding = asyncio.create_task(self._hold(candles))
         stopping = asyncio.create_task(stop.wait())
         try:
@@ -429,15 +429,15 @@ class JobQueue:
         if not holding.cancelled() and holding.exception() is None:
             self._candles.release(holding.result())
 
-    async def _hold(self, candles: "_Candles") -> Sequence[Path]:
+    async def _hold(self, candles: "CandleHolder") -> Sequence[Path]:
         return await self._load(self._candles.hold, *candles)
 
-    def _end_if_it_has_run(self, live: _Live) -> None:
+    def _end_if_it_has_run(self, live: ActiveJob) -> None:
         if live.has_run and not live.is_ending:
             live.is_ending = True
             self._start(self._end(live))
 
-    async def _end(self, live: _Live) -> None:
+    async def _end(self, live: ActiveJob) -> None:
         """Store how a job ended, and only then let it be seen."""
         ended = live.as_ended()
         self._changed.pop(ended.job_id, None)
@@ -456,7 +456,7 @@ class JobQueue:
         live.ended.set()
         log.info("job_ended", job_id=ended.job_id, status=ended.status, error=ended.error_code)
 
-    def _note(self, live: _Live) -> None:
+    def _note(self, live: ActiveJob) -> None:
         """Store how far a job is, soon: one task writes for all."""
         self._changed[live.record.job_id] = live
         if self._noting is None or self._noting.done():
@@ -499,7 +499,7 @@ class JobQueue:
         while True:
             try:
                 deleted = await self._in_thread(
-                    delete_old_payloads,
+                    delete_old_run_files,
                     self._store,
                     self._home,
                     time=now(),

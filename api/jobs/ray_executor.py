@@ -17,16 +17,16 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from candlestep.api.jobs.executor import SECONDS_TO_STOP, RunCall, WorkerDied
+from candlestep.api.jobs.executor import SECONDS_TO_STOP, RunTask, WorkerDied
 from candlestep.api.jobs.latest import Latest
 from candlestep.api.jobs.run import perform
 from candlestep.api.jobs.run_errors import CANCELLED, too_slow, wears_out
 from candlestep.api.jobs.worker import limit_memory
 from candlestep.data.market.mapped_candles import open_mapped
 from candlestep.data.records.jobs import RunOutcome, RunSpec
-from candlestep.data.run_files.run_files import write_payloads
+from candlestep.data.run_files.run_files import write_run_files
 from candlestep.sandbox import Candles, SandboxError
-from candlestep.sandbox.market.candles import TimeLine
+from candlestep.sandbox.market.candles import CandleArrays
 
 _KEPT_TIME_LINES = 64
 _POLL_SECONDS = 0.1
@@ -77,7 +77,7 @@ class _Actor:
 
     def _time_line(self, name: str, reference: Any) -> Candles:
         def restored() -> Candles:
-            line: TimeLine = ray.get(reference)
+            line: CandleArrays = ray.get(reference)
             return Candles.restore(line)
 
         return self._time_lines.get(name, restored)
@@ -132,7 +132,7 @@ class RayExecutor:
             self._idle += [self._actor.remote(self._run_memory) for _ in range(self._slots)]
 
     async def perform(
-        self, call: RunCall, on_progress: Callable[[float], object], stop: asyncio.Event
+        self, call: RunTask, on_progress: Callable[[float], object], stop: asyncio.Event
     ) -> RunOutcome:
         actor = self._idle.pop() if self._idle else self._actor.remote(self._run_memory)
         is_usable = False
@@ -142,7 +142,7 @@ class RayExecutor:
             is_usable = ending.done() and not wears_out(outcome)
             if not outcome.error:
                 _, files = await ending
-                await asyncio.to_thread(write_payloads, call.directory, files)
+                await asyncio.to_thread(write_run_files, call.directory, files)
             return outcome
         except RayError as death:
             raise WorkerDied(str(death).splitlines()[0]) from None
@@ -155,7 +155,7 @@ class RayExecutor:
     async def close(self) -> None:
         await asyncio.to_thread(ray.shutdown)
 
-    async def _performed(self, actor: Any, call: RunCall) -> tuple[RunOutcome, dict[str, bytes]]:
+    async def _performed(self, actor: Any, call: RunTask) -> tuple[RunOutcome, dict[str, bytes]]:
         """What an actor makes of a run, as soon as the cluster has room for the actor."""
         await actor.begin.remote()
         names = [str(path) for path in call.candles]
@@ -204,7 +204,7 @@ class RayExecutor:
     def _put(self, path: Path) -> Any:
         """The time line of a file in the object store, put there once."""
         with self._putting:
-            return self._references.get(str(path), lambda: ray.put(open_mapped(path).time_line))
+            return self._references.get(str(path), lambda: ray.put(open_mapped(path).arrays))
 
 
 async def _future(reference: Any) -> Any:

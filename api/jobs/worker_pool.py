@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import structlog
 
-from candlestep.api.jobs.executor import SECONDS_TO_STOP, RunCall, WorkerDied
+from candlestep.api.jobs.executor import SECONDS_TO_STOP, RunTask, WorkerDied
 from candlestep.api.jobs.run_errors import CANCELLED, OUT_OF_MEMORY, too_slow, wears_out
 from candlestep.api.jobs.worker_messages import Advanced, Begin, Ended, Stop
 from candlestep.api.jobs.worker_process import WorkerProcess
@@ -38,7 +38,7 @@ class WorkerPool:
             self._keeping = [asyncio.create_task(self._keep()) for _ in range(self._slots)]
 
     async def perform(
-        self, call: RunCall, on_progress: Callable[[float], object], stop: asyncio.Event
+        self, call: RunTask, on_progress: Callable[[float], object], stop: asyncio.Event
     ) -> RunOutcome:
         await self.start()
         worker = await self._idle_worker(stop)
@@ -115,7 +115,7 @@ class WorkerPool:
     async def _converse(
         self,
         worker: WorkerProcess,
-        call: RunCall,
+        call: RunTask,
         on_progress: Callable[[float], object],
         stop: asyncio.Event,
     ) -> RunOutcome:

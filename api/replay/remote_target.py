@@ -7,8 +7,13 @@ from typing import Any
 import httpx
 import msgspec
 
-from candlestep.api.replay.replay import Reply
-from candlestep.api.schemas.sessions import CancelAnswer, EndAnswer, StartAnswer, StartedAnswer
+from candlestep.api.replay.replay import TargetReply
+from candlestep.api.schemas.sessions import (
+    CancelResponse,
+    EndResponse,
+    StartedResponse,
+    StartResponse,
+)
 from candlestep.api.sessions.player import Refusal
 from candlestep.data.errors import StorageUnavailable
 from candlestep.data.journal.candle_fingerprints import Fingerprints
@@ -39,10 +44,10 @@ class RefusedByServer(SandboxError):
     code = "REFUSED"
 
 
-class Remote:
+class RemoteTarget:
     """A session on a server; make it with ``remote_session``."""
 
-    def __init__(self, client: httpx.Client, session_id: str, started: StartedAnswer) -> None:
+    def __init__(self, client: httpx.Client, session_id: str, started: StartedResponse) -> None:
         self._client = client
         self._path = f"{_BACKTEST}/{session_id}"
         self._started = started
@@ -56,18 +61,18 @@ class Remote:
         """The digest of what its start answered."""
         return chained(b"", _encode(self._started))
 
-    def play(self, command: Command) -> Reply:
+    def play(self, command: Command) -> TargetReply:
         """Play one command, once; a refusal is a reply."""
         answer = self._send(command)
         if answer.is_success:
             body = answer.content
             if isinstance(command, CancelRecord):
-                body = _encode(_without_id(msgspec.json.decode(body, type=CancelAnswer)))
-            return Reply(body, answer.status_code)
+                body = _encode(_without_id(msgspec.json.decode(body, type=CancelResponse)))
+            return TargetReply(body, answer.status_code)
         if answer.status_code >= 500:
             _checked(answer)
         refusal = msgspec.json.decode(answer.content, type=Refusal)
-        return Reply(_encode(refusal), answer.status_code)
+        return TargetReply(_encode(refusal), answer.status_code)
 
     def account(self) -> dict[str, Any]:
         """Its portfolio, as it is answered."""
@@ -89,7 +94,7 @@ class Remote:
 
 
 @contextmanager
-def remote_session(url: str, key: str | None, start: Start) -> Iterator[Remote]:
+def remote_session(url: str, key: str | None, start: Start) -> Iterator[RemoteTarget]:
     """A new session on the server at ``url``, started, with an agent of its own.
 
     If it does not come to its end it is cancelled. Raises ``RefusedByServer`` with the server's
@@ -106,9 +111,9 @@ def remote_session(url: str, key: str | None, start: Start) -> Iterator[Remote]:
                 created = _checked(client.post(f"{_BACKTEST}/create", json=body))
                 session_id = created.json()["session_id"]
                 answer = _checked(client.post(f"{_BACKTEST}/{session_id}/start"))
-                started = msgspec.json.decode(answer.content, type=StartAnswer)
-                without_id = StartedAnswer(started.status, started.virtual_time, started.prices)
-                yield Remote(client, session_id, without_id)
+                started = msgspec.json.decode(answer.content, type=StartResponse)
+                without_id = StartedResponse(started.status, started.virtual_time, started.prices)
+                yield RemoteTarget(client, session_id, without_id)
             finally:
                 with suppress(httpx.HTTPError):
                     if session_id:
@@ -130,8 +135,8 @@ def _create_body(start: Start, agent_id: str) -> Mapping[str, Any]:
     }
 
 
-def _without_id(answer: CancelAnswer) -> EndAnswer:
-    return EndAnswer(answer.status, answer.total_trades, answer.roi_pct)
+def _without_id(answer: CancelResponse) -> EndResponse:
+    return EndResponse(answer.status, answer.total_trades, answer.roi_pct)
 
 
 def _checked(answer: httpx.Response) -> httpx.Response:

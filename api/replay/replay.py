@@ -10,10 +10,16 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 from msgspec import UNSET
 
+from candlestep import __version__
 from candlestep.api.errors import STATUS
-from candlestep.api.schemas.account import PortfolioAnswer
-from candlestep.api.sessions.player import Player, digested, recorded_config, refused, start_digest
-from candlestep.api.version import VERSION
+from candlestep.api.schemas.account import PortfolioResponse
+from candlestep.api.sessions.player import (
+    CommandPlayer,
+    digested,
+    recorded_config,
+    refused,
+    start_digest,
+)
 from candlestep.data.imports.importer import latest_import
 from candlestep.data.journal.candle_fingerprints import (
     Difference,
@@ -52,14 +58,14 @@ TellDone = Callable[[int, int], None]
 """Told how many commands of how many are done."""
 
 
-class Reply(NamedTuple):
+class TargetReply(NamedTuple):
     """What a command was answered."""
 
     answer: bytes
     status: int
 
 
-class Target(Protocol):
+class ReplayTarget(Protocol):
     """A session that commands are played on."""
 
     def candles(self) -> Fingerprints:
@@ -68,7 +74,7 @@ class Target(Protocol):
     def start_digest(self) -> bytes:
         """The digest of what its start answered."""
 
-    def play(self, command: Command) -> Reply:
+    def play(self, command: Command) -> TargetReply:
         """Play one command, once; a refusal is a reply."""
 
     def account(self) -> dict[str, Any]:
@@ -119,12 +125,12 @@ class _Told(msgspec.Struct):
 _read_step = msgspec.json.Decoder(_Told).decode
 
 
-class Library:
+class LocalTarget:
     """A session of this process."""
 
     def __init__(self, start: Start, market: Market) -> None:
         config = recorded_config(start.config, start.risk_profile)
-        self._player = Player(Session(config, market))
+        self._player = CommandPlayer(Session(config, market))
 
     def candles(self) -> Fingerprints:
         """What candles it can read."""
@@ -135,17 +141,17 @@ class Library:
         """The digest of what its start answered."""
         return start_digest(self._player.session)
 
-    def play(self, command: Command) -> Reply:
+    def play(self, command: Command) -> TargetReply:
         """Play one command, once; a refusal is a reply."""
         try:
             played = self._player.play(command)
         except SandboxError as error:
-            return Reply(refused(error), STATUS.get(error.code, 500))
-        return Reply(played.answer, played.status)
+            return TargetReply(refused(error), STATUS.get(error.code, 500))
+        return TargetReply(played.answer, played.status)
 
     def account(self) -> dict[str, Any]:
         """Its portfolio, as it is answered."""
-        portfolio = PortfolioAnswer.of(self._player.session.portfolio())
+        portfolio = PortfolioResponse.of(self._player.session.portfolio())
         plain: dict[str, Any] = msgspec.to_builtins(portfolio)
         return plain
 
@@ -186,7 +192,7 @@ def load_market(store: Store, start: Start) -> Market:
     return market
 
 
-def replay(recording: Recording, target: Target, tell: TellDone) -> Replayed:
+def replay(recording: Recording, target: ReplayTarget, tell: TellDone) -> Replayed:
     """Play a recording to its end, or to where it is first answered otherwise."""
     start = recording.start
     different = list(differences(start.candles, target.candles())) if start.candles else []
@@ -211,12 +217,12 @@ def replay(recording: Recording, target: Target, tell: TellDone) -> Replayed:
     return Replayed(len(lines), compared, different, None)
 
 
-def record(recording: Recording, target: Target, tell: TellDone) -> bytes:
+def record(recording: Recording, target: ReplayTarget, tell: TellDone) -> bytes:
     """Play a recording to its end, and write down every answer: the file of a recording."""
     digest = target.start_digest()
     start = msgspec.structs.replace(
         recording.start,
-        engine=VERSION,
+        engine=__version__,
         candles=target.candles(),
         digest=digest.decode(),
     )
@@ -233,7 +239,7 @@ def record(recording: Recording, target: Target, tell: TellDone) -> bytes:
     return encoded(start) + b"".join(map(encoded, compacted(made, ())))
 
 
-def _replies(target: Target, command: Command) -> Iterator[Reply]:
+def _replies(target: ReplayTarget, command: Command) -> Iterator[TargetReply]:
     if isinstance(command, StepRecord):
         once = msgspec.structs.replace(command, times=1)
         for _ in range(command.times):
@@ -245,7 +251,7 @@ def _replies(target: Target, command: Command) -> Iterator[Reply]:
         yield target.play(command)
 
 
-def _is_as_recorded(command: Command, reply: Reply, digest: bytes) -> bool:
+def _is_as_recorded(command: Command, reply: TargetReply, digest: bytes) -> bool:
     """Whether the reply is what was recorded of it: a digest, the answer, both or nothing."""
     if command.digest is not None and command.digest != digest.decode():
         return False
@@ -260,12 +266,12 @@ def _is_as_recorded(command: Command, reply: Reply, digest: bytes) -> bool:
     return bool(expected == found)
 
 
-def _step_after(command: Command, reply: Reply, step: int) -> int:
+def _step_after(command: Command, reply: TargetReply, step: int) -> int:
     is_step = isinstance(command, StepRecord) and reply.status == 200
     return _read_step(reply.answer).step if is_step else step
 
 
-def _recorded(command: Command, reply: Reply, step: int, digest: str) -> Command:
+def _recorded(command: Command, reply: TargetReply, step: int, digest: str) -> Command:
     answer = msgspec.Raw(reply.answer)
     if isinstance(command, StepRecord):
         told = _read_step(reply.answer) if reply.status == 200 else None
@@ -280,7 +286,7 @@ def _recorded(command: Command, reply: Reply, step: int, digest: str) -> Command
     return msgspec.structs.replace(command, at=step, answer=answer, digest=digest)
 
 
-def _start_divergence(target: Target) -> Divergence:
+def _start_divergence(target: ReplayTarget) -> Divergence:
     return Divergence(
         line=1,
         command={"do": "start"},
@@ -293,7 +299,9 @@ def _start_divergence(target: Target) -> Divergence:
     )
 
 
-def _divergence(line: int, command: Command, step: int, reply: Reply, target: Target) -> Divergence:
+def _divergence(
+    line: int, command: Command, step: int, reply: TargetReply, target: ReplayTarget
+) -> Divergence:
     asked: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(command))
     for name in ("answer", "digest", "at", "status"):
         asked.pop(name, None)

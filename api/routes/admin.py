@@ -7,18 +7,16 @@ details}}``. Only who can read the token in the server's home may call them.
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import structlog
 
-from candlestep.api.admin.operation import COMMANDS, Command, Progress
+from candlestep.api.admin.operation import OPERATIONS, Operation, Progress
 from candlestep.api.errors import InternalError
-from candlestep.api.http.route import Call, Handler, Lines, Route, Stream
+from candlestep.api.http.route import Handler, JsonLines, Lines, Request, Route
+from candlestep.api.services import Services
 from candlestep.sandbox import SandboxError
-
-if TYPE_CHECKING:
-    from candlestep.api.services import Server
 
 log = structlog.get_logger()
 
@@ -39,15 +37,15 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True):
     error: ErrorLine | None = None
 
 
-def _handler(command: Command[Any, Any]) -> Handler:
-    async def handle(server: "Server", call: Call) -> Lines:
-        return _lines(server, command, call.body)
+def _handler(operation: Operation[Any, Any]) -> Handler:
+    async def handle(services: Services, request: Request) -> Lines:
+        return _lines(services, operation, request.body)
 
     return handle
 
 
 async def _lines(
-    server: "Server", command: Command[Any, Any], request: msgspec.Struct
+    services: Services, operation: Operation[Any, Any], request: msgspec.Struct
 ) -> AsyncIterator[bytes]:
     """The lines of a command, which runs to its end even if nobody reads them any more."""
     loop = asyncio.get_running_loop()
@@ -58,23 +56,23 @@ async def _lines(
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(lines.put_nowait, line)
 
-    def tell(progress: Progress) -> None:
+    def report(progress: Progress) -> None:
         send(Line(progress=progress))
 
     def work() -> None:
         try:
-            result = command.run(server.store, request, tell)
-            server.gate.reload()
+            result = operation.run(services.store, request, report)
+            services.gate.reload()
             line = Line(result=result)
         except SandboxError as error:
             line = Line(error=ErrorLine(error.code, error.message, error.details))
         except Exception:
-            log.exception("command_failed", path=command.path)
+            log.exception("command_failed", path=operation.path)
             message = "the server failed at this; its log says how"
             line = Line(error=ErrorLine(InternalError.code, message, {}))
         send(line)
 
-    working = asyncio.create_task(server.threads.run_long(work))
+    working = asyncio.create_task(services.threads.run_long(work))
     is_last = False
     while not is_last:
         line = await lines.get()
@@ -86,12 +84,12 @@ async def _lines(
 ROUTES = [
     Route(
         method="POST",
-        path=command.path,
-        handler=_handler(command),
-        summary=command.summary,
-        answer=Stream,
-        body=command.request,
+        path=operation.path,
+        handler=_handler(operation),
+        summary=operation.summary,
+        answer=JsonLines,
+        body=operation.request,
         access="admin",
     )
-    for command in COMMANDS
+    for operation in OPERATIONS
 ]

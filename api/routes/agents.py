@@ -6,11 +6,11 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from candlestep.api.http.route import Call, Route
+from candlestep.api.http.route import Request, Route
 from candlestep.api.schemas.fields import Time, optional_money
-from candlestep.api.schemas.requests import AgentBody, AgentChange, RiskBody, RiskChange
-from candlestep.api.schemas.results import RiskAnswer
-from candlestep.api.services import Server
+from candlestep.api.schemas.requests import AgentChange, AgentRequest, RiskChange, RiskRequest
+from candlestep.api.schemas.results import RiskResponse
+from candlestep.api.services import Services
 from candlestep.data.records.accounts import (
     Agent,
     create_agent,
@@ -25,61 +25,65 @@ _BASE = "/api/v1/agents"
 _LIMITS = RiskProfile.__struct_fields__
 
 
-class AgentAnswer(msgspec.Struct, frozen=True):
+class AgentResponse(msgspec.Struct, frozen=True):
     agent_id: str
     name: str
-    risk_profile: RiskAnswer
+    risk_profile: RiskResponse
     created_at: Time
 
 
-class AgentsAnswer(msgspec.Struct, frozen=True):
-    agents: list[AgentAnswer]
+class AgentsResponse(msgspec.Struct, frozen=True):
+    agents: list[AgentResponse]
     total: int
 
 
-async def create(server: Server, call: Call) -> AgentAnswer:
+async def create(services: Services, request: Request) -> AgentResponse:
     """Make an agent with a risk profile; sessions of the agent take a copy of it."""
-    body: AgentBody = call.body
+    body: AgentRequest = request.body
     profile = _profile(body.risk_profile)
-    made = await server.in_thread(create_agent, server.store, call.account_id, body.name, profile)
+    made = await services.in_thread(
+        create_agent, services.store, request.account_id, body.name, profile
+    )
     return _answer(made)
 
 
-async def agents(server: Server, call: Call) -> AgentsAnswer:
+async def agents(services: Services, request: Request) -> AgentsResponse:
     """The account's agents, the default one first."""
-    found = await server.in_thread(list_agents, server.store, call.account_id)
-    return AgentsAnswer([_answer(agent) for agent in found], len(found))
+    found = await services.in_thread(list_agents, services.store, request.account_id)
+    return AgentsResponse([_answer(agent) for agent in found], len(found))
 
 
-async def agent(server: Server, call: Call) -> AgentAnswer:
+async def agent(services: Services, request: Request) -> AgentResponse:
     """One agent."""
-    agent_id = call.path["agent_id"]
-    return _answer(await server.in_thread(get_agent, server.store, call.account_id, agent_id))
+    agent_id = request.path["agent_id"]
+    return _answer(
+        await services.in_thread(get_agent, services.store, request.account_id, agent_id)
+    )
 
 
-async def change(server: Server, call: Call) -> AgentAnswer:
+async def change(services: Services, request: Request) -> AgentResponse:
     """Change the name or some limits (null lifts one); sessions that exist keep theirs."""
-    body: AgentChange = call.body
-    changed = await server.in_thread(
+    body: AgentChange = request.body
+    changed = await services.in_thread(
         update_agent,
-        server.store,
-        call.account_id,
-        call.path["agent_id"],
+        services.store,
+        request.account_id,
+        request.path["agent_id"],
         name=None if body.name is UNSET else body.name,
         risk_profile=None if body.risk_profile is UNSET else _changes(body.risk_profile),
     )
     return _answer(changed)
 
 
-async def delete(server: Server, call: Call) -> AgentAnswer:
+async def delete(services: Services, request: Request) -> AgentResponse:
     """Delete an agent, and answer with what it was; its sessions stay."""
-    agent_id = call.path["agent_id"]
-    deleted = await server.in_thread(get_agent, server.store, call.account_id, agent_id)
-    await server.in_thread(delete_agent, server.store, call.account_id, agent_id)
+    agent_id = request.path["agent_id"]
+    deleted = await services.in_thread(get_agent, services.store, request.account_id, agent_id)
+    await services.in_thread(delete_agent, services.store, request.account_id, agent_id)
     return _answer(deleted)
 
 
-def _profile(body: RiskBody | None) -> Mapping[str, Any]:
+def _profile(body: RiskRequest | None) -> Mapping[str, Any]:
     """All limits as they are stored: text, or None; raises ``InvalidParameter``."""
     return _stored({name: getattr(body, name, None) for name in _LIMITS})
 
@@ -96,23 +100,23 @@ def _stored(given: Mapping[str, Any]) -> dict[str, str | None]:
     return {name: optional_money(limit) for name, limit in limits.items()}
 
 
-def _answer(agent: Agent) -> AgentAnswer:
-    profile = RiskAnswer.of(agent.risk_profile)
-    return AgentAnswer(agent.agent_id, agent.name, profile, format_time(agent.created_at))
+def _answer(agent: Agent) -> AgentResponse:
+    profile = RiskResponse.of(agent.risk_profile)
+    return AgentResponse(agent.agent_id, agent.name, profile, format_time(agent.created_at))
 
 
 _UNKNOWN = ("AGENT_NOT_FOUND",)
 
 ROUTES = [
-    Route("POST", _BASE, create, "Make an agent", AgentAnswer, body=AgentBody, status=201),
-    Route("GET", _BASE, agents, "List agents", AgentsAnswer),
-    Route("GET", f"{_BASE}/{{agent_id}}", agent, "One agent", AgentAnswer, errors=_UNKNOWN),
+    Route("POST", _BASE, create, "Make an agent", AgentResponse, body=AgentRequest, status=201),
+    Route("GET", _BASE, agents, "List agents", AgentsResponse),
+    Route("GET", f"{_BASE}/{{agent_id}}", agent, "One agent", AgentResponse, errors=_UNKNOWN),
     Route(
-        "PATCH", f"{_BASE}/{{agent_id}}", change, "Change an agent", AgentAnswer,
+        "PATCH", f"{_BASE}/{{agent_id}}", change, "Change an agent", AgentResponse,
         body=AgentChange, errors=_UNKNOWN,
     ),
     Route(
-        "DELETE", f"{_BASE}/{{agent_id}}", delete, "Delete an agent", AgentAnswer,
+        "DELETE", f"{_BASE}/{{agent_id}}", delete, "Delete an agent", AgentResponse,
         errors=(*_UNKNOWN, "INVALID_STATE"),
     ),
 ]  # fmt: skip

@@ -5,61 +5,63 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from candlestep.api.http.route import Call, Page, Route
+from candlestep import __version__
+from candlestep.api.http.route import File, Request, Route
 from candlestep.api.schemas.fields import Time, optional_time
-from candlestep.api.services import Server
-from candlestep.api.version import VERSION
+from candlestep.api.services import Services
 from candlestep.sandbox import format_time
 
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
 
-class Gap(msgspec.Struct, frozen=True):
+class GapResponse(msgspec.Struct, frozen=True):
     exchange: str
     symbol: str
     start: Time
     end: Time
 
 
-class DataRangeAnswer(msgspec.Struct, frozen=True):
+class DataRangeResponse(msgspec.Struct, frozen=True):
     earliest: Time | None
     latest: Time | None
     total_pairs: int
     intervals_available: list[str]
-    data_gaps: list[Gap]
+    data_gaps: list[GapResponse]
     pairs: list[str]
     synthetic: Annotated[
         bool, Meta(description="Whether the data, or some of it, is the synthetic sample market.")
     ]
 
 
-class HealthAnswer(msgspec.Struct, frozen=True):
+class HealthResponse(msgspec.Struct, frozen=True):
     status: Literal["ok"]
     version: str
     open_sessions: int
 
 
-async def health(server: Server, call: Call) -> HealthAnswer:
+async def health(services: Services, request: Request) -> HealthResponse:
     """Whether the server answers."""
-    return HealthAnswer("ok", VERSION, server.hub.memory.open_sessions)
+    return HealthResponse("ok", __version__, services.hub.memory.open_sessions)
 
 
-async def counters(server: Server, call: Call) -> Page:
+async def counters(services: Services, request: Request) -> File:
     """Counters for Prometheus."""
-    return Page(_PROMETHEUS, server.counters.text(server.hub.steps_made, server.gauges).encode())
+    return File(
+        _PROMETHEUS, services.counters.text(services.hub.steps_made, services.gauges).encode()
+    )
 
 
-async def data_range(server: Server, call: Call) -> DataRangeAnswer:
+async def data_range(services: Services, request: Request) -> DataRangeResponse:
     """The times, pairs and intervals that sessions can be run on."""
-    found = await server.in_thread(server.catalogue.data_range)
-    series = await server.in_thread(server.catalogue.series)
-    return DataRangeAnswer(
+    found = await services.in_thread(services.catalogue.data_range)
+    series = await services.in_thread(services.catalogue.series)
+    return DataRangeResponse(
         optional_time(found.earliest),
         optional_time(found.latest),
         found.total_pairs,
         list(found.intervals_available),
         [
-            Gap(hole.exchange, hole.symbol, format_time(hole.start), format_time(hole.end))
+            GapResponse(hole.exchange, hole.symbol, format_time(hole.start), format_time(hole.end))
             for hole in found.data_gaps
         ],
         sorted({each.symbol for each in series}),
@@ -68,7 +70,7 @@ async def data_range(server: Server, call: Call) -> DataRangeAnswer:
 
 
 ROUTES = [
-    Route("GET", "/health", health, "Health", HealthAnswer, access="public"),
-    Route("GET", "/metrics", counters, "Prometheus counters", Page, access="public"),
-    Route("GET", "/api/v1/market/data-range", data_range, "What data there is", DataRangeAnswer),
+    Route("GET", "/health", health, "Health", HealthResponse, access="public"),
+    Route("GET", "/metrics", counters, "Prometheus counters", File, access="public"),
+    Route("GET", "/api/v1/market/data-range", data_range, "What data there is", DataRangeResponse),
 ]

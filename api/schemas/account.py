@@ -6,7 +6,7 @@ from candlestep.api.schemas.fields import Money, money
 from candlestep.sandbox import Balance, Portfolio, Position
 
 
-class PositionAnswer(msgspec.Struct, frozen=True):
+class PositionResponse(msgspec.Struct, frozen=True):
     symbol: str
     quantity: Money
     avg_entry_price: Money
@@ -17,7 +17,7 @@ class PositionAnswer(msgspec.Struct, frozen=True):
     realized_pnl: Money
 
     @classmethod
-    def of(cls, position: Position) -> "PositionAnswer":
+    def of(cls, position: Position) -> "PositionResponse":
         return cls(
             position.symbol,
             money(position.quantity),
@@ -30,11 +30,11 @@ class PositionAnswer(msgspec.Struct, frozen=True):
         )
 
 
-class PositionsAnswer(msgspec.Struct, frozen=True):
-    positions: list[PositionAnswer]
+class PositionsResponse(msgspec.Struct, frozen=True):
+    positions: list[PositionResponse]
 
 
-class PortfolioAnswer(msgspec.Struct, frozen=True):
+class PortfolioResponse(msgspec.Struct, frozen=True):
     total_equity: Money
     available_cash: Money
     locked_cash: Money
@@ -42,10 +42,10 @@ class PortfolioAnswer(msgspec.Struct, frozen=True):
     unrealized_pnl: Money
     realized_pnl: Money
     starting_balance: Money
-    positions: list[PositionAnswer]
+    positions: list[PositionResponse]
 
     @classmethod
-    def of(cls, portfolio: Portfolio) -> "PortfolioAnswer":
+    def of(cls, portfolio: Portfolio) -> "PortfolioResponse":
         return cls(
             money(portfolio.total_equity),
             money(portfolio.available_cash),
@@ -54,22 +54,22 @@ class PortfolioAnswer(msgspec.Struct, frozen=True):
             money(portfolio.unrealized_pnl),
             money(portfolio.realized_pnl),
             money(portfolio.starting_balance),
-            [PositionAnswer.of(position) for position in portfolio.positions],
+            [PositionResponse.of(position) for position in portfolio.positions],
         )
 
 
-class BalanceAnswer(msgspec.Struct, frozen=True):
+class BalanceResponse(msgspec.Struct, frozen=True):
     asset: str
     available: Money
     locked: Money
     total: Money
 
     @classmethod
-    def of(cls, balance: Balance) -> "BalanceAnswer":
+    def of(cls, balance: Balance) -> "BalanceResponse":
         return cls(
             balance.asset, money(balance.available), money(balance.locked), money(balance.total)
         )
 
 
-class BalancesAnswer(msgspec.Struct, frozen=True):
-    balances: list[BalanceAnswer]
+class BalancesResponse(msgspec.Struct, frozen=True):
+    balances: list[BalanceResponse]

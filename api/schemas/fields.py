@@ -33,7 +33,7 @@ _TIME_PATTERN = (
 )
 
 
-def number_given(example: Any, **bounds: Any) -> Meta:
+def number_schema(example: Any, **bounds: Any) -> Meta:
     """How a number that is received is described; what it may be is checked by who uses it."""
     schema = {"type": ["string", "number"], "pattern": NUMBER_PATTERN, "examples": [example]}
     return Meta(
@@ -42,11 +42,11 @@ def number_given(example: Any, **bounds: Any) -> Meta:
     )
 
 
-Positive = Annotated[Any, number_given("0.1", exclusiveMinimum=0, maximum=10**16)]
-Fraction = Annotated[Any, number_given("0.001", minimum=0, maximum=1)]
-Percent = Annotated[Any, number_given(10, minimum=0, maximum=100)]
-BasisPoints = Annotated[Any, number_given(5, minimum=0, maximum=5000)]
-TimeGiven = Annotated[
+PositiveNumber = Annotated[Any, number_schema("0.1", exclusiveMinimum=0, maximum=10**16)]
+Fraction = Annotated[Any, number_schema("0.001", minimum=0, maximum=1)]
+Percent = Annotated[Any, number_schema(10, minimum=0, maximum=100)]
+BasisPoints = Annotated[Any, number_schema(5, minimum=0, maximum=5000)]
+TimeInput = Annotated[
     str,
     Meta(
         description="ISO 8601; UTC unless it says otherwise.",
@@ -74,14 +74,14 @@ Symbol = Annotated[
 INTERVAL_SECONDS = [length // 1000 for length in INTERVALS.values()]
 INTERVAL_TEXTS = [*INTERVALS, *map(str, INTERVAL_SECONDS)]
 """What an interval may be as text: its name, or seconds."""
-IntervalGiven = Annotated[
+IntervalInput = Annotated[
     str | int, Meta(extra_json_schema={"enum": [*INTERVAL_TEXTS, *INTERVAL_SECONDS]})
 ]
 Status = SessionStatus
 Name = Annotated[str, Meta(max_length=200)]
 
 
-def one_of(choices: Iterable[Choice], given: str) -> Choice | None:
+def match_choice(choices: Iterable[Choice], given: str) -> Choice | None:
     """The one of ``choices`` that is ``given``; None if it is none of them."""
     return next((each for each in choices if each == given), None)
 

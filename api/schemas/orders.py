@@ -9,7 +9,7 @@ from candlestep.api.schemas.fields import Money, Time, money, optional_money, op
 from candlestep.sandbox import Fill, Order, format_time
 
 
-class OrderAnswer(msgspec.Struct, frozen=True):
+class OrderResponse(msgspec.Struct, frozen=True):
     id: int
     order_id: int
     client_order_id: str | None
@@ -33,7 +33,7 @@ class OrderAnswer(msgspec.Struct, frozen=True):
     expires_at: Time | None
 
     @classmethod
-    def of(cls, order: Order) -> "OrderAnswer":
+    def of(cls, order: Order) -> "OrderResponse":
         fill = order.fill
         return cls(
             id=order.id,
@@ -60,19 +60,19 @@ class OrderAnswer(msgspec.Struct, frozen=True):
         )
 
 
-class OrdersAnswer(msgspec.Struct, frozen=True):
-    orders: list[OrderAnswer]
+class OrdersResponse(msgspec.Struct, frozen=True):
+    orders: list[OrderResponse]
     count: int
     total: int
 
 
-class CancelOrderAnswer(msgspec.Struct, frozen=True):
+class CancelOrderResponse(msgspec.Struct, frozen=True):
     order_id: int
     status: Literal["cancelled"]
     cancelled: bool
 
 
-class TradeAnswer(msgspec.Struct, frozen=True):
+class TradeResponse(msgspec.Struct, frozen=True):
     id: int
     order_id: int
     symbol: str
@@ -87,7 +87,7 @@ class TradeAnswer(msgspec.Struct, frozen=True):
     simulated_at: Time
 
     @classmethod
-    def of(cls, fill: Fill) -> "TradeAnswer":
+    def of(cls, fill: Fill) -> "TradeResponse":
         return cls(
             fill.id,
             fill.order_id,
@@ -104,8 +104,8 @@ class TradeAnswer(msgspec.Struct, frozen=True):
         )
 
 
-class TradesAnswer(msgspec.Struct, frozen=True):
-    trades: list[TradeAnswer]
+class TradesResponse(msgspec.Struct, frozen=True):
+    trades: list[TradeResponse]
     count: int
     total: int
 

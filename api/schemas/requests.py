@@ -10,12 +10,12 @@ from candlestep.api.schemas.fields import (
     BasisPoints,
     ExchangeGiven,
     Fraction,
-    IntervalGiven,
+    IntervalInput,
     Name,
     Percent,
-    Positive,
+    PositiveNumber,
     Symbol,
-    TimeGiven,
+    TimeInput,
 )
 from candlestep.data.symbols import DEFAULT_EXCHANGE
 from candlestep.sandbox.exchange.costs.fees import FeeModel
@@ -24,33 +24,33 @@ MOST_FORKS = 100
 """Of one call."""
 
 
-class Body(msgspec.Struct, forbid_unknown_fields=True):
+class RequestBody(msgspec.Struct, forbid_unknown_fields=True):
     """Base of what is received: an unknown field is refused by name."""
 
     has_strategy: ClassVar[bool] = False
     """Whether a field holds a strategy, whose numbers ``with_numbers`` gives back."""
 
 
-class VolumeSlippage(Body, tag_field="model", tag="volume"):
+class VolumeSlippage(RequestBody, tag_field="model", tag="volume"):
     pass
 
 
-class FixedSlippage(Body, tag_field="model", tag="fixed_bps"):
+class FixedSlippage(RequestBody, tag_field="model", tag="fixed_bps"):
     bps: BasisPoints
 
 
-class NoSlippage(Body, tag_field="model", tag="none"):
+class NoSlippage(RequestBody, tag_field="model", tag="none"):
     pass
 
 
 Slippage = VolumeSlippage | FixedSlippage | NoSlippage
 
 
-class CreateBody(Body):
-    start_time: TimeGiven
-    end_time: TimeGiven
-    starting_balance: Positive = 10_000
-    candle_interval: Annotated[IntervalGiven, Meta(description="A name, or seconds.")] = "1m"
+class CreateRequest(RequestBody):
+    start_time: TimeInput
+    end_time: TimeInput
+    starting_balance: PositiveNumber = 10_000
+    candle_interval: Annotated[IntervalInput, Meta(description="A name, or seconds.")] = "1m"
     strategy_label: Name = ""
     agent_id: (
         Annotated[str, Meta(max_length=100, description="Left out: the key's agent.")] | None
@@ -87,11 +87,11 @@ FromStep = (
 )
 
 
-class StepBody(Body):
+class StepRequest(RequestBody):
     from_step: FromStep = None
 
 
-class BatchBody(Body, kw_only=True):
+class BatchRequest(RequestBody, kw_only=True):
     steps: Annotated[
         Any,
         Meta(
@@ -107,58 +107,58 @@ class BatchBody(Body, kw_only=True):
     from_step: FromStep = None
 
 
-class FastBody(BatchBody, kw_only=True):
+class FastRequest(BatchRequest, kw_only=True):
     include_intermediate_trades: Annotated[
         bool, Meta(description="Accepted; fills are always included.")
     ] = True
 
 
-class OrderBody(Body):
+class OrderRequest(RequestBody):
     symbol: Symbol
     side: Literal["buy", "sell"]
     type: Literal["market", "limit", "stop_loss", "take_profit"]
-    quantity: Positive
+    quantity: PositiveNumber
     price: Annotated[
-        Positive | None,
+        PositiveNumber | None,
         Meta(description="A limit order's; else `trigger_price`, where that is not."),
     ] = None
     trigger_price: Annotated[
-        Positive | None, Meta(description="Of a stop_loss or take_profit.")
+        PositiveNumber | None, Meta(description="Of a stop_loss or take_profit.")
     ] = None
     client_order_id: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
     oco_group: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
-    expires_at: TimeGiven | None = None
+    expires_at: TimeInput | None = None
 
 
-class NoBody(Body):
+class EmptyBody(RequestBody):
     pass
 
 
-class ForkBody(Body):
+class ForkRequest(RequestBody):
     count: Annotated[int, Meta(ge=1, le=MOST_FORKS)] = 1
     strategy_label: Annotated[
         Name | None, Meta(description="Left out: that of the session that is forked.")
     ] = None
 
 
-class RiskBody(Body):
+class RiskRequest(RequestBody):
     max_order_size_pct: Percent | None = None
     max_position_size_pct: Percent | None = None
     daily_loss_limit_pct: Percent | None = None
 
 
-class RiskChange(Body):
+class RiskChange(RequestBody):
     max_order_size_pct: Percent | UnsetType | None = UNSET
     max_position_size_pct: Percent | UnsetType | None = UNSET
     daily_loss_limit_pct: Percent | UnsetType | None = UNSET
 
 
-class AgentBody(Body):
+class AgentRequest(RequestBody):
     name: Annotated[str, Meta(min_length=1, max_length=200)]
-    risk_profile: RiskBody | None = None
+    risk_profile: RiskRequest | None = None
 
 
-class AgentChange(Body):
+class AgentChange(RequestBody):
     name: Annotated[str, Meta(min_length=1, max_length=200)] | UnsetType = UNSET
     risk_profile: Annotated[
         RiskChange | UnsetType,

@@ -11,12 +11,12 @@ from candlestep.sandbox import Snapshot, format_time
 from candlestep.sandbox.exchange.costs.fees import FeeModel
 
 
-class SlippageAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+class SlippageResponse(msgspec.Struct, frozen=True, omit_defaults=True):
     model: Literal["volume", "fixed_bps", "none"]
     bps: Decimals | UnsetType = UNSET
 
 
-class FeePeriodAnswer(msgspec.Struct, frozen=True):
+class FeePeriodResponse(msgspec.Struct, frozen=True):
     start: Time = msgspec.field(name="from")
     until: Time | None
     symbols: Annotated[list[str] | None, Meta(description="Null: all that no other names.")]
@@ -24,7 +24,7 @@ class FeePeriodAnswer(msgspec.Struct, frozen=True):
     taker: Decimals
 
     @classmethod
-    def of(cls, entry: Mapping[str, Any]) -> "FeePeriodAnswer":
+    def of(cls, entry: Mapping[str, Any]) -> "FeePeriodResponse":
         return cls(
             entry["from"],
             entry.get("until"),
@@ -34,13 +34,13 @@ class FeePeriodAnswer(msgspec.Struct, frozen=True):
         )
 
 
-class RiskAnswer(msgspec.Struct, frozen=True):
+class RiskResponse(msgspec.Struct, frozen=True):
     max_order_size_pct: Decimals | None
     max_position_size_pct: Decimals | None
     daily_loss_limit_pct: Decimals | None
 
     @classmethod
-    def of(cls, profile: Mapping[str, str | None]) -> "RiskAnswer":
+    def of(cls, profile: Mapping[str, str | None]) -> "RiskResponse":
         return cls(*(profile.get(limit) for limit in cls.__struct_fields__))
 
 
@@ -58,12 +58,12 @@ class ResultsConfig(msgspec.Struct, frozen=True):
     fee_model: FeeModel | None
     fee_bps: Annotated[Decimals | None, Meta(description="Of the model `fixed_bps`.")]
     fee_schedule: Annotated[
-        list[FeePeriodAnswer] | None, Meta(description="What `match_exchange` was run with.")
+        list[FeePeriodResponse] | None, Meta(description="What `match_exchange` was run with.")
     ]
-    slippage: SlippageAnswer
+    slippage: SlippageResponse
     trigger: Literal["path", "close"]
     liquidate_at_end: bool
-    risk_profile: RiskAnswer
+    risk_profile: RiskResponse
 
 
 class ResultsSummary(msgspec.Struct, frozen=True):
@@ -74,7 +74,7 @@ class ResultsSummary(msgspec.Struct, frozen=True):
     total_fees: Money
 
 
-class MetricsAnswer(msgspec.Struct, frozen=True):
+class MetricsResponse(msgspec.Struct, frozen=True):
     sharpe_ratio: float | None
     sortino_ratio: float | None
     max_drawdown_pct: float
@@ -100,23 +100,23 @@ class MetricsAnswer(msgspec.Struct, frozen=True):
     returns_grid: str
 
 
-class PairAnswer(msgspec.Struct, frozen=True):
+class PairResponse(msgspec.Struct, frozen=True):
     symbol: str
     trades: int
     win_rate: float | None
     net_pnl: Money
 
 
-class ResultsAnswer(msgspec.Struct, frozen=True):
+class ResultsResponse(msgspec.Struct, frozen=True):
     session_id: str
     status: Status
     config: ResultsConfig
     summary: ResultsSummary
-    metrics: MetricsAnswer
-    by_pair: list[PairAnswer]
+    metrics: MetricsResponse
+    by_pair: list[PairResponse]
 
 
-class SnapshotAnswer(msgspec.Struct, frozen=True):
+class SnapshotResponse(msgspec.Struct, frozen=True):
     simulated_at: Time
     total_equity: Money
     available_cash: Money
@@ -126,7 +126,7 @@ class SnapshotAnswer(msgspec.Struct, frozen=True):
     realized_pnl: Money
 
     @classmethod
-    def of(cls, snapshot: Snapshot) -> "SnapshotAnswer":
+    def of(cls, snapshot: Snapshot) -> "SnapshotResponse":
         return cls(
             format_time(snapshot.time),
             money(snapshot.total_equity),
@@ -138,10 +138,10 @@ class SnapshotAnswer(msgspec.Struct, frozen=True):
         )
 
 
-class EquityCurveAnswer(msgspec.Struct, frozen=True):
+class EquityCurveResponse(msgspec.Struct, frozen=True):
     session_id: str
     interval: int
-    snapshots: list[SnapshotAnswer]
+    snapshots: list[SnapshotResponse]
 
 
 class Comparison(msgspec.Struct, frozen=True):
@@ -157,7 +157,7 @@ class Comparison(msgspec.Struct, frozen=True):
     final_equity: Money
 
 
-class CompareAnswer(msgspec.Struct, frozen=True):
+class CompareResponse(msgspec.Struct, frozen=True):
     comparisons: list[Comparison]
     best_by_roi: str
     best_by_sharpe: str | None
@@ -165,7 +165,7 @@ class CompareAnswer(msgspec.Struct, frozen=True):
     recommendation: str
 
 
-class BestAnswer(msgspec.Struct, frozen=True):
+class BestResponse(msgspec.Struct, frozen=True):
     session_id: str
     strategy_label: str
     metric: str

@@ -9,29 +9,29 @@ from candlestep.data.records.sessions import SessionRecord
 from candlestep.sandbox import format_time, interval_name
 
 
-class CreateAnswer(msgspec.Struct, frozen=True):
+class CreateResponse(msgspec.Struct, frozen=True):
     session_id: str
     status: Literal["created"]
     total_steps: int
     estimated_pairs: int
 
 
-class StartAnswer(msgspec.Struct, frozen=True):
+class StartResponse(msgspec.Struct, frozen=True):
     session_id: str
     status: Literal["running"]
     virtual_time: Time
     prices: dict[str, Money]
 
 
-class StartedAnswer(msgspec.Struct, frozen=True):
-    """A ``StartAnswer`` but for the session's id: the same in every replay."""
+class StartedResponse(msgspec.Struct, frozen=True):
+    """A ``StartResponse`` but for the session's id: the same in every replay."""
 
     status: Literal["running"]
     virtual_time: Time
     prices: dict[str, Money]
 
 
-class SessionAnswer(msgspec.Struct, frozen=True):
+class SessionResponse(msgspec.Struct, frozen=True):
     session_id: str
     agent_id: str
     strategy_label: str
@@ -58,7 +58,7 @@ class SessionAnswer(msgspec.Struct, frozen=True):
     error: str | None
 
     @classmethod
-    def of(cls, record: SessionRecord) -> "SessionAnswer":
+    def of(cls, record: SessionRecord) -> "SessionResponse":
         return cls(
             session_id=record.session_id,
             agent_id=record.agent_id,
@@ -87,20 +87,20 @@ class SessionAnswer(msgspec.Struct, frozen=True):
         )
 
 
-class SessionsAnswer(msgspec.Struct, frozen=True):
-    backtests: list[SessionAnswer]
+class SessionsResponse(msgspec.Struct, frozen=True):
+    backtests: list[SessionResponse]
     total: int
 
 
-class CancelAnswer(msgspec.Struct, frozen=True):
+class CancelResponse(msgspec.Struct, frozen=True):
     session_id: str
     status: Literal["cancelled", "completed"]
     total_trades: int
     roi_pct: Money
 
 
-class EndAnswer(msgspec.Struct, frozen=True):
-    """A ``CancelAnswer`` but for the session's id: the same in every replay."""
+class EndResponse(msgspec.Struct, frozen=True):
+    """A ``CancelResponse`` but for the session's id: the same in every replay."""
 
     status: Literal["cancelled", "completed"]
     total_trades: int

@@ -4,27 +4,27 @@ from decimal import Decimal
 
 import msgspec
 
-from candlestep.api.schemas.account import PortfolioAnswer, PositionAnswer
+from candlestep.api.schemas.account import PortfolioResponse, PositionResponse
 from candlestep.api.schemas.fields import Money, Time, money
-from candlestep.api.schemas.orders import OrderAnswer
+from candlestep.api.schemas.orders import OrderResponse
 from candlestep.api.schemas.sessions import progress
 from candlestep.sandbox import Holding, Portfolio, Position, Step, format_time
 
 
-class StepAnswer(msgspec.Struct, frozen=True):
+class StepResponse(msgspec.Struct, frozen=True):
     virtual_time: Time
     step: int
     total_steps: int
     progress_pct: Money
     prices: dict[str, Money]
-    orders_filled: list[OrderAnswer]
-    orders_closed: list[OrderAnswer]
-    portfolio: PortfolioAnswer
+    orders_filled: list[OrderResponse]
+    orders_closed: list[OrderResponse]
+    portfolio: PortfolioResponse
     is_complete: bool
     remaining_steps: int
 
 
-class FastAnswer(StepAnswer, frozen=True):
+class FastResponse(StepResponse, frozen=True):
     steps_executed: int
 
 
@@ -36,23 +36,23 @@ class StepTexts:
         self._cash_texts: tuple[str, ...] = ()
         self._holdings: dict[str, tuple[Holding, tuple[str, str, str, str]]] = {}
 
-    def answer(self, step: Step) -> StepAnswer:
+    def answer(self, step: Step) -> StepResponse:
         """The answer that tells of ``step``."""
         prices = {symbol: money(price) for symbol, price in step.prices.items()}
-        return StepAnswer(
+        return StepResponse(
             format_time(step.time),
             step.step,
             step.total_steps,
             progress(step.step, step.total_steps),
             prices,
-            [OrderAnswer.of(order) for order in step.orders_filled],
-            [OrderAnswer.of(order) for order in step.orders_closed],
+            [OrderResponse.of(order) for order in step.orders_filled],
+            [OrderResponse.of(order) for order in step.orders_closed],
             self._portfolio(step.portfolio, prices),
             step.is_complete,
             step.total_steps - step.step,
         )
 
-    def _portfolio(self, portfolio: Portfolio, prices: dict[str, str]) -> PortfolioAnswer:
+    def _portfolio(self, portfolio: Portfolio, prices: dict[str, str]) -> PortfolioResponse:
         available, locked, realized, starting = self._cash
         if (
             portfolio.available_cash is not available
@@ -68,7 +68,7 @@ class StepTexts:
             )
             self._cash_texts = tuple(map(money, cash))
         available_text, locked_text, realized_text, starting_text = self._cash_texts
-        return PortfolioAnswer(
+        return PortfolioResponse(
             money(portfolio.total_equity),
             available_text,
             locked_text,
@@ -82,7 +82,7 @@ class StepTexts:
             ],
         )
 
-    def _position(self, holding: Holding, position: Position, price: str) -> PositionAnswer:
+    def _position(self, holding: Holding, position: Position, price: str) -> PositionResponse:
         kept = self._holdings.get(holding.symbol)
         if kept is None or kept[0] is not holding:
             amounts = (position.quantity, position.avg_entry_price, position.cost_basis)
@@ -90,7 +90,7 @@ class StepTexts:
             kept = (holding, (quantity, entry, basis, money(position.realized_pnl)))
             self._holdings[holding.symbol] = kept
         quantity, entry, basis, realized = kept[1]
-        return PositionAnswer(
+        return PositionResponse(
             holding.symbol,
             quantity,
             entry,

@@ -28,63 +28,25 @@ from candlestep.api.errors import (
     UnsupportedMediaType,
     error_body,
 )
-from candlestep.api.http import openapi
 from candlestep.api.http.auth import HEADERS
 from candlestep.api.http.route import (
-    Call,
-    Empty,
-    Encoded,
-    Page,
+    File,
+    JsonBytes,
+    JsonLines,
+    NoContent,
+    PlainText,
+    Request,
     Route,
-    Stream,
-    Text,
     decode_body,
     decode_headers,
     decode_query,
     header_names,
 )
-from candlestep.api.routes import agents, system
-from candlestep.api.routes import tokens as token_exchange
-from candlestep.api.routes.admin import ROUTES as ADMIN_ROUTES
-from candlestep.api.routes.backtests import backtests, strategies, sweeps
-from candlestep.api.routes.backtests import results as backtest_results
-from candlestep.api.routes.jobs import jobs, templates
-from candlestep.api.routes.prepare_execute import exchanges, executions, preparations, programs
-from candlestep.api.routes.runs import runs
-from candlestep.api.routes.stepping import forks as forking
-from candlestep.api.routes.stepping import market_and_account as reading
-from candlestep.api.routes.stepping import orders as trading
-from candlestep.api.routes.stepping import results
-from candlestep.api.routes.stepping import sessions as stepping
-from candlestep.api.schemas.requests import NoBody
-from candlestep.api.services import Server
+from candlestep.api.routes import ROUTES
+from candlestep.api.schemas.requests import EmptyBody
+from candlestep.api.services import Services
 from candlestep.sandbox import InvalidParameter, SandboxError
-from candlestep.sandbox.errors import shown
-
-ROUTES: tuple[Route, ...] = (
-    *system.ROUTES,
-    *openapi.ROUTES,
-    *token_exchange.ROUTES,
-    *agents.ROUTES,
-    *exchanges.ROUTES,
-    *programs.ROUTES,
-    *preparations.ROUTES,
-    *executions.ROUTES,
-    *runs.ROUTES,
-    *jobs.ROUTES,
-    *templates.ROUTES,
-    *strategies.ROUTES,
-    *sweeps.ROUTES,
-    *backtest_results.ROUTES,
-    *backtests.ROUTES,
-    *stepping.ROUTES,
-    *results.ROUTES,
-    *trading.ROUTES,
-    *forking.ROUTES,
-    *reading.ROUTES,
-    *ADMIN_ROUTES,
-)
-"""Every route of the server."""
+from candlestep.sandbox.errors import abbreviate
 
 _SESSION = "/api/v1/backtest/"
 _NO_SESSIONS = ("", "jobs")
@@ -118,7 +80,7 @@ class _Disconnected(Exception):
 class App:
     """The server as an ASGI application."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Services) -> None:
         self._server = server
         self._gate = server.gate
         self._request_prefix = secrets.token_hex(4)
@@ -174,8 +136,8 @@ class App:
             account_id, agent_id, api_key_id = self._gate.caller(route.access, headers)
             raw = b""
             if route.body is not None and _has_body(headers):
-                raw = await self._read_body(headers, receive, is_json=route.body is not Text)
-            call = Call(
+                raw = await self._read_body(headers, receive, is_json=route.body is not PlainText)
+            request = Request(
                 account_id,
                 agent_id,
                 path,
@@ -186,8 +148,8 @@ class App:
                 None if route.headers is None else decode_headers(route.headers, headers),
                 api_key_id,
             )
-            answer = await route.handler(self._server, call)
-            status = answer.status if type(answer) is Encoded else route.status
+            answer = await route.handler(self._server, request)
+            status = answer.status if type(answer) is JsonBytes else route.status
         except _Disconnected:
             return
         except SandboxError as error:
@@ -201,7 +163,7 @@ class App:
                 InternalError("the server failed at this; please report it with the request id"),
                 request_id,
             )
-        if route is not None and route.answer is Stream and status < 400:
+        if route is not None and route.answer is JsonLines and status < 400:
             await _send_lines(send, request_id, answer)
         else:
             await _send_whole(send, status, request_id, answer, extra)
@@ -262,8 +224,8 @@ class App:
         headers = {name: value for name, value in scope["headers"] if name in _READ_HEADERS}
         request_id = self._request_id(headers)
         error = NotFound(
-            f"there is nothing at {shown(scope['path'])}; GET /docs shows what there is",
-            path=shown(scope["path"]),
+            f"there is nothing at {abbreviate(scope['path'])}; GET /docs shows what there is",
+            path=abbreviate(scope["path"]),
         )
         began = time.perf_counter()
         await _send_whole(send, 404, request_id, error_body(error, request_id), [])
@@ -319,7 +281,7 @@ def _query(route: Route, raw: bytes) -> Any:
     query = dict(pairs)
     if len(query) != len(pairs):
         raise InvalidParameter("query", "has a parameter twice")
-    return decode_query(route.query or NoBody, query)
+    return decode_query(route.query or EmptyBody, query)
 
 
 def _too_large(most: int) -> PayloadTooLarge:
@@ -337,15 +299,15 @@ def _error_headers(status: int, routes: Mapping[str, Route]) -> list[tuple[bytes
 async def _send_whole(
     send: Send, status: int, request_id: str, answer: Any, extra: list[tuple[bytes, bytes]]
 ) -> None:
-    if type(answer) is Empty:
+    if type(answer) is NoContent:
         headers = [(b"x-request-id", request_id.encode()), *extra]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": b""})
         return
     content_type = b"application/json"
-    if type(answer) is Encoded:
+    if type(answer) is JsonBytes:
         body = answer.body
-    elif isinstance(answer, Page):
+    elif isinstance(answer, File):
         body, content_type = answer.text, answer.content_type.encode()
         if answer.file_name is not None:
             name = f'"{answer.file_name}"' if answer.quotes_name else answer.file_name

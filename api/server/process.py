@@ -18,10 +18,10 @@ import uvicorn
 import uvloop
 
 from candlestep.api.admin.running_server import FILE_NAME, RunningServer
-from candlestep.api.http.auth import Gate
+from candlestep.api.http.auth import Authenticator
 from candlestep.api.server.app import App
 from candlestep.api.server.uvicorn_protocol import OneWriteProtocol
-from candlestep.api.services import Server
+from candlestep.api.services import Services
 from candlestep.api.settings import Settings
 from candlestep.data.store.database import Store
 from candlestep.sandbox import InvalidState, SandboxError
@@ -50,7 +50,7 @@ def serve(settings: Settings) -> None:
     configure_logs()
     try:
         with closing(Store.open(settings.home)) as store:
-            gate = Gate(store)
+            gate = Authenticator(store)
             if gate.is_open and not settings.is_loopback:
                 raise InvalidState(
                     f"there is no API key, and {settings.host} can be reached by others: make a key"
@@ -109,8 +109,10 @@ class _Uvicorn(uvicorn.Server):
         yield
 
 
-async def _run(settings: Settings, store: Store, gate: Gate, listener: socket.socket) -> None:
-    server = Server(settings, store, gate, _most_files())
+async def _run(
+    settings: Settings, store: Store, gate: Authenticator, listener: socket.socket
+) -> None:
+    server = Services(settings, store, gate, _most_files())
     await server.recover()
     url = _url(listener)
     config = uvicorn.Config(
@@ -151,7 +153,7 @@ def _most_files() -> int:
     return wanted if soft == resource.RLIM_INFINITY else soft
 
 
-def _greet(url: str, gate: Gate) -> None:
+def _greet(url: str, gate: Authenticator) -> None:
     print(f"Candlestep serves {url} (API: {url}/docs)", flush=True)
     if gate.is_open:
         print(

@@ -12,13 +12,19 @@ from typing import TypeVar
 import msgspec
 import structlog
 
-from candlestep.api.http.route import Call, Encoded
-from candlestep.api.sessions.hosted_session import Live
-from candlestep.api.sessions.idempotency import Asked, Keys, asked, repeated, require_same
-from candlestep.api.sessions.player import Played
-from candlestep.api.sessions.pool import TICK_SECONDS, SessionMemory, require_started
+from candlestep.api.http.route import JsonBytes, Request
+from candlestep.api.sessions.hosted_session import HostedSession
+from candlestep.api.sessions.idempotency import (
+    IdempotencyKey,
+    ReplyCache,
+    asked,
+    repeat_reply,
+    require_same,
+)
+from candlestep.api.sessions.player import Reply
+from candlestep.api.sessions.pool import TICK_SECONDS, SessionPool, require_started
 from candlestep.api.sessions.progress import SessionProgress
-from candlestep.api.sessions.repository import SessionStorage, compact
+from candlestep.api.sessions.repository import SessionRepository, compact
 from candlestep.api.settings import Settings
 from candlestep.api.threads import Threads
 from candlestep.data.errors import BudgetInUse, StorageUnavailable
@@ -33,11 +39,11 @@ _FILES_FOR_OTHERS = 256
 """Of the files that the process may have open, those that are not journals."""
 
 Result = TypeVar("Result")
-Act = Callable[[Live, Asked | None], Played]
+Act = Callable[[HostedSession, IdempotencyKey | None], Reply]
 log = structlog.get_logger()
 
 
-class Hub:
+class SessionHost:
     """The sessions of a server. Its methods are called on the event loop."""
 
     def __init__(
@@ -53,11 +59,11 @@ class Hub:
         """By all sessions since the server's start."""
         self._threads = threads
         self._is_synced = settings.durability == "power"
-        self._storage = SessionStorage(
+        self._storage = SessionRepository(
             store, cache, Journals(settings.home, synced=self._is_synced)
         )
         self._progress = SessionProgress(store, threads)
-        self.memory = SessionMemory(
+        self.memory = SessionPool(
             self._storage,
             cache,
             threads,
@@ -86,7 +92,7 @@ class Hub:
         return msgspec.structs.replace(record, current_step=step)
 
     async def recording(self, account_id: str, session_id: str) -> bytes:
-        """The session's recording up to now. Raises as ``SessionMemory.find``, but for failed ones."""
+        """The session's recording up to now. Raises as ``SessionPool.find``, but for failed ones."""
         record = await self.record(account_id, session_id)
         if record.status == "created":
             require_started(record)
@@ -100,7 +106,7 @@ class Hub:
                     "the session's journal is missing", status=record.status
                 ) from None
 
-    async def start(self, call: Call) -> Live:
+    async def start(self, call: Request) -> HostedSession:
         """Load the market and let the session run; again while at step 0, it changes nothing.
 
         Raises ``SessionNotFound``, ``InvalidState``, ``NoPrice`` if no pair has candles, and
@@ -130,7 +136,7 @@ class Hub:
             f"the session is {record.status}; create a new one", status=record.status
         )
 
-    def step_at_once(self, live: Live) -> Encoded | None:
+    def step_at_once(self, live: HostedSession) -> JsonBytes | None:
         """Make one step without waiting; None if it may have to wait, and ``perform`` is to do it.
 
         For requests without a key.
@@ -150,16 +156,16 @@ class Hub:
             raise
         self.steps_made += 1
         self._progress.advanced(live.record.session_id, before, before + 1)
-        return Encoded(played.answer, 200)
+        return JsonBytes(played.answer, 200)
 
     async def perform(
-        self, call: Call, what: str, act: Act, *, load_ended: bool = False
-    ) -> Encoded:
+        self, call: Request, what: str, act: Act, *, load_ended: bool = False
+    ) -> JsonBytes:
         """Have ``act`` change the session that the call's path names, at most once for its key.
 
         The change is in the journal, and a session that it ends is saved, before this returns.
         Raises what ``act`` raises, ``StorageUnavailable`` with nothing changed, and as
-        ``SessionMemory.find``.
+        ``SessionPool.find``.
         """
         request = asked(call, what)
         live = await self._held(call, load_ended=load_ended or request is not None)
@@ -167,16 +173,16 @@ class Hub:
             kept = None if request is None else live.keys.find(request)
             if kept is not None:
                 await self._settle(live)
-                return repeated(kept)
+                return repeat_reply(kept)
             played = await self._act(live, lambda: act(live, request), request)
             await self._settle(live)
         finally:
             self.memory.release(live)
         if played.refusal is not None:
             raise played.refusal
-        return Encoded(played.answer, played.status)
+        return JsonBytes(played.answer, played.status)
 
-    async def fork(self, call: Call, strategy_label: str | None, count: int) -> ForkRecord:
+    async def fork(self, call: Request, strategy_label: str | None, count: int) -> ForkRecord:
         """Make ``count`` running sessions that share the past of a running one.
 
         Raises as ``perform`` does.
@@ -187,7 +193,7 @@ class Hub:
             kept = None if request is None else live.keys.find(request)
             if kept is not None:
                 if kept.fork is None:
-                    repeated(kept)
+                    repeat_reply(kept)
                 assert kept.fork is not None
                 made = await self._threads.run(self._storage.fork, live, kept.fork)
                 self.memory.open_sessions += len(made)
@@ -198,7 +204,9 @@ class Hub:
             made = await self._threads.run(self._storage.fork, live, fork)
             self.memory.open_sessions += len(made)
             for record, journal in made:
-                self.memory.add(Live(record, live.player.fork(), journal, Keys(), None))
+                self.memory.add(
+                    HostedSession(record, live.player.fork(), journal, ReplyCache(), None)
+                )
             return fork
         finally:
             self.memory.release(live)
@@ -207,9 +215,9 @@ class Hub:
         """Find the sessions that an earlier process left, save those that had ended, and begin to
         keep house.
         """
-        unfinished = await self._threads.run(self._storage.unfinished)
-        self.memory.open_sessions = unfinished.running
-        self._to_save = unfinished.to_save
+        interrupted_sessions = await self._threads.run(self._storage.interrupted_sessions)
+        self.memory.open_sessions = interrupted_sessions.running
+        self._to_save = interrupted_sessions.to_save
         await self._save_ended()
         self._tidying = asyncio.create_task(self._tidy_for_ever())
 
@@ -226,7 +234,7 @@ class Hub:
             log.exception("sessions_not_put_aside")
         await self._progress.close()
 
-    async def _held(self, call: Call, *, load_ended: bool) -> Live:
+    async def _held(self, call: Request, *, load_ended: bool) -> HostedSession:
         """The session of the call's path, held."""
         while True:
             live = await self.memory.find(
@@ -237,7 +245,9 @@ class Hub:
                 return live
             self.memory.release(live)
 
-    async def _act(self, live: Live, act: Callable[[], Result], request: Asked | None) -> Result:
+    async def _act(
+        self, live: HostedSession, act: Callable[[], Result], request: IdempotencyKey | None
+    ) -> Result:
         """Change a session that is held: wholly and as durably as is set, or not at all."""
         size = 0 if live.journal is None else live.journal.size
         before = live.session.step_number
@@ -264,7 +274,7 @@ class Hub:
         self._progress.advanced(live.record.session_id, before, live.session.step_number)
         return result
 
-    async def _sync(self, live: Live, size: int) -> None:
+    async def _sync(self, live: HostedSession, size: int) -> None:
         """Have what the journal grew by, from ``size`` on, on disk; or else take it back."""
         journal = live.journal
         if not self._is_synced or journal is None or journal.size == size:
@@ -275,7 +285,7 @@ class Hub:
             journal.truncate(size)
             raise
 
-    async def _settle(self, live: Live) -> None:
+    async def _settle(self, live: HostedSession) -> None:
         """Save a session that is held, if it has ended."""
         if live.final is None:
             return

@@ -7,11 +7,11 @@ import msgspec
 from msgspec import UNSET
 
 from candlestep.api.errors import STATUS
-from candlestep.api.schemas.requests import OrderBody
-from candlestep.api.sessions.idempotency import Asked, Kept, Keys
+from candlestep.api.schemas.requests import OrderRequest
+from candlestep.api.sessions.idempotency import IdempotencyKey, ReplyCache, StoredReply
 from candlestep.api.sessions.player import (
-    Played,
-    Player,
+    CommandPlayer,
+    Reply,
     cancel_answer,
     fast_answer,
     recorded_order,
@@ -37,14 +37,14 @@ _SESSION_BYTES = 16 * 1024
 _ORDER_BYTES = 2 * 1024
 
 
-class Final(NamedTuple):
+class FinalReply(NamedTuple):
     """The answer of the command that ended a session, and the steps that it made."""
 
     answer: bytes
     steps: int
 
 
-class Live:
+class HostedSession:
     """A session that has started. Whoever changes it holds its lock.
 
     Every change is in its journal before it is answered; one that cannot be raises
@@ -69,10 +69,10 @@ class Live:
     def __init__(
         self,
         record: SessionRecord,
-        player: Player,
+        player: CommandPlayer,
         journal: Journal | None,
-        keys: Keys,
-        start_asked: Asked | None,
+        keys: ReplyCache,
+        start_asked: IdempotencyKey | None,
     ) -> None:
         self.account_id = record.account_id
         self.record = record
@@ -85,7 +85,7 @@ class Live:
         self.lock = asyncio.Lock()
         self.users = 0
         """How many have the lock or wait for it."""
-        self.final: Final | None = None
+        self.final: FinalReply | None = None
         """How it ended, until it is saved."""
         self.used_at = 0
         """When it was last asked for, in ticks."""
@@ -102,10 +102,10 @@ class Live:
         """About how much memory it takes, candles aside."""
         return _SESSION_BYTES + _ORDER_BYTES * self.session.order_count + self.keys.size
 
-    def step(self, steps: int, asked: Asked | None = None, *, fast: bool = False) -> Played:
+    def step(self, steps: int, asked: IdempotencyKey | None = None, *, fast: bool = False) -> Reply:
         """Advance. If it has ended and is not saved, its last step is answered again."""
         if self.final is not None and self.session.status == "completed" and asked is None:
-            return Played(fast_answer(*self.final) if fast else self.final.answer)
+            return Reply(fast_answer(*self.final) if fast else self.final.answer)
         journal = self._writable()
         session = self.player.session
         before = session.step_number
@@ -129,10 +129,10 @@ class Live:
             )
             self._answered(asked, 200, answer)
         if session.status != "running":
-            self.final = Final(played.answer, after - before)
+            self.final = FinalReply(played.answer, after - before)
         return played._replace(answer=answer) if fast else played
 
-    def order(self, order: OrderBody, asked: Asked | None = None) -> Played:
+    def order(self, order: OrderRequest, asked: IdempotencyKey | None = None) -> Reply:
         """Place an order; a rejection by a risk limit is recorded, and then raised."""
         played = self.player.order(order)
         if played.status == 200:
@@ -153,7 +153,7 @@ class Live:
         self._answered(asked, played.status, played.answer)
         return played
 
-    def cancel_order(self, order_id: int) -> Played:
+    def cancel_order(self, order_id: int) -> Reply:
         """Cancel a pending order."""
         self._writable()
         played = self.player.cancel_order(order_id)
@@ -167,7 +167,7 @@ class Live:
         )
         return played
 
-    def cancel(self, asked: Asked | None = None) -> Played:
+    def cancel(self, asked: IdempotencyKey | None = None) -> Reply:
         """End the session here; if it has ended and is not saved, say how it did."""
         if self.final is None or asked is not None:
             self._writable()
@@ -182,13 +182,17 @@ class Live:
                     digest=self.player.digest.decode(),
                 )
             )
-            self.final = Final(played.answer, 0)
+            self.final = FinalReply(played.answer, 0)
         answer = cancel_answer(self.record.session_id, self.session)
         self._answered(asked, 200, answer)
-        return Played(answer)
+        return Reply(answer)
 
     def fork(
-        self, sessions: list[str], strategy_label: str, time: int, asked: Asked | None = None
+        self,
+        sessions: list[str],
+        strategy_label: str,
+        time: int,
+        asked: IdempotencyKey | None = None,
     ) -> ForkRecord:
         """Note that sessions are to share the past up to here, at a time of the wall clock."""
         journal = self._writable()
@@ -207,7 +211,7 @@ class Live:
         self._answered(asked, 200, b"", fork)
         return fork
 
-    def keep(self, asked: Asked | None, status: int, answer: bytes) -> None:
+    def keep(self, asked: IdempotencyKey | None, status: int, answer: bytes) -> None:
         """Note what a command with a key was answered that changed nothing."""
         if asked is None or self.journal is None or self.final is not None:
             return
@@ -222,16 +226,20 @@ class Live:
         )
         self._answered(asked, status, answer)
 
-    def keep_refusal(self, asked: Asked | None, error: SandboxError) -> None:
+    def keep_refusal(self, asked: IdempotencyKey | None, error: SandboxError) -> None:
         """Note that a command with a key was refused."""
         self.keep(asked, STATUS.get(error.code, 422), refused(error))
 
     def _answered(
-        self, asked: Asked | None, status: int, answer: bytes, fork: ForkRecord | None = None
+        self,
+        asked: IdempotencyKey | None,
+        status: int,
+        answer: bytes,
+        fork: ForkRecord | None = None,
     ) -> None:
         """Have a key, if there is one, answered so from now on."""
         if asked is not None:
-            self.keys.keep(asked.key, Kept(asked.body, status, answer, fork))
+            self.keys.keep(asked.key, StoredReply(asked.body, status, answer, fork))
 
     def _writable(self) -> Journal:
         """The journal of a session that runs; raises ``InvalidState`` if it has ended."""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from candlestep.api.http.route import Call, Encoded
+from candlestep.api.http.route import JsonBytes, Request
 from candlestep.api.sessions.player import Refusal
 from candlestep.data.journal.recording import ForkRecord
 from candlestep.sandbox import InvalidParameter, SandboxError
@@ -21,14 +21,14 @@ _encode = msgspec.json.Encoder().encode
 _decode_refusal = msgspec.json.Decoder(Refusal).decode
 
 
-class Asked(NamedTuple):
+class IdempotencyKey(NamedTuple):
     """A key, and a digest of what was asked with it."""
 
     key: str
     body: str
 
 
-class Kept(NamedTuple):
+class StoredReply(NamedTuple):
     """What a key was answered; with a record, the sessions that were forked."""
 
     body: str
@@ -45,20 +45,20 @@ class RepeatedRefusal(SandboxError):
         self.code = refusal.code
 
 
-class Keys:
+class ReplyCache:
     """The latest keys of a session, and what each was answered. O(1) each."""
 
     __slots__ = ("_kept", "size")
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[str, Kept] = OrderedDict()
+        self._kept: OrderedDict[str, StoredReply] = OrderedDict()
         self.size = 0
         """Of the answers, in bytes."""
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._kept)
 
-    def keep(self, key: str, kept: Kept) -> None:
+    def keep(self, key: str, kept: StoredReply) -> None:
         """Note what a key was answered; the oldest of too many is forgotten."""
         self._kept[key] = kept
         self.size += len(kept.answer)
@@ -66,7 +66,7 @@ class Keys:
             _, oldest = self._kept.popitem(last=False)
             self.size -= len(oldest.answer)
 
-    def find(self, asked: Asked) -> Kept | None:
+    def find(self, asked: IdempotencyKey) -> StoredReply | None:
         """What the key was answered; raises ``InvalidParameter`` if it asked for something else."""
         kept = self._kept.get(asked.key)
         if kept is not None:
@@ -74,15 +74,15 @@ class Keys:
         return kept
 
 
-def asked(call: Call, what: str) -> Asked | None:
+def asked(call: Request, what: str) -> IdempotencyKey | None:
     """The key of a request to do ``what``; None if it has none."""
     if call.key is None:
         return None
     digest = sha256(what.encode() + b"\0" + _encode(call.body)).hexdigest()
-    return Asked(call.key, digest[:_BODY_DIGITS])
+    return IdempotencyKey(call.key, digest[:_BODY_DIGITS])
 
 
-def require_same(asked: Asked, body: str) -> None:
+def require_same(asked: IdempotencyKey, body: str) -> None:
     """Raise ``InvalidParameter`` if a key was used before to ask for something else."""
     if asked.body != body:
         raise InvalidParameter(
@@ -92,8 +92,8 @@ def require_same(asked: Asked, body: str) -> None:
         )
 
 
-def repeated(kept: Kept) -> Encoded:
+def repeat_reply(kept: StoredReply) -> JsonBytes:
     """The answer once more; a refusal is raised."""
     if kept.status >= 400:
         raise RepeatedRefusal(_decode_refusal(kept.answer))
-    return Encoded(kept.answer, kept.status)
+    return JsonBytes(kept.answer, kept.status)

@@ -10,9 +10,9 @@ import msgspec
 
 from candlestep.api.http.route import decode_body
 from candlestep.api.schemas.fields import money
-from candlestep.api.schemas.orders import CancelOrderAnswer, OrderAnswer
-from candlestep.api.schemas.requests import OrderBody
-from candlestep.api.schemas.sessions import CancelAnswer, EndAnswer, StartedAnswer
+from candlestep.api.schemas.orders import CancelOrderResponse, OrderResponse
+from candlestep.api.schemas.requests import OrderRequest
+from candlestep.api.schemas.sessions import CancelResponse, EndResponse, StartedResponse
 from candlestep.api.schemas.steps import StepTexts
 from candlestep.data.journal.recording import (
     CancelOrderRecord,
@@ -47,7 +47,7 @@ class Refusal(msgspec.Struct, frozen=True):
 _read_refusal = msgspec.json.Decoder(Refusal).decode
 
 
-class Played(NamedTuple):
+class Reply(NamedTuple):
     """What a command was answered."""
 
     answer: bytes
@@ -58,7 +58,7 @@ class Played(NamedTuple):
     """Where a risk limit rejected the order."""
 
 
-class Player:
+class CommandPlayer:
     """A session, and the digest of all that it has answered."""
 
     __slots__ = ("_texts", "digest", "session")
@@ -69,15 +69,15 @@ class Player:
         self._texts = StepTexts()
         self.digest = start_digest(session)
 
-    def fork(self) -> "Player":
+    def fork(self) -> "CommandPlayer":
         """A player of a fork of the session, with the same past."""
-        forked = Player.__new__(Player)
+        forked = CommandPlayer.__new__(CommandPlayer)
         forked.session = self.session.fork()
         forked._texts = StepTexts()
         forked.digest = self.digest
         return forked
 
-    def play(self, command: Command) -> Played:
+    def play(self, command: Command) -> Reply:
         """Play a command of a recording; raises ``SandboxError`` if it is refused."""
         match command:
             case StepRecord():
@@ -92,12 +92,12 @@ class Player:
             case CancelRecord():
                 return self.cancel()
 
-    def step(self, steps: int) -> Played:
-        """Advance; the answer is a ``StepAnswer``."""
+    def step(self, steps: int) -> Reply:
+        """Advance; the answer is a ``StepResponse``."""
         step = self.session.step(steps)
         answer = _encode(self._texts.answer(step))
         self.digest = chained(self.digest, answer)
-        return Played(answer, 200, not step.orders_filled and not step.orders_closed)
+        return Reply(answer, 200, not step.orders_filled and not step.orders_closed)
 
     def skip(self, steps: int, digest: bytes) -> bool:
         """Advance by quiet steps whose answers, with this digest at their end, are not made.
@@ -108,7 +108,7 @@ class Player:
         self.digest = digest
         return not (step.orders_filled or step.orders_closed) and step.steps_executed == steps
 
-    def order(self, body: OrderBody) -> Played:
+    def order(self, body: OrderRequest) -> Reply:
         """Place an order: 201, 200 if its ``client_order_id`` was sent before (then nothing is
         changed), 422 if a risk limit rejects it.
         """
@@ -129,33 +129,33 @@ class Player:
         except RiskLimitExceeded as refusal:
             answer = refused(refusal)
             self.digest = chained(self.digest, digested(answer, 422))
-            return Played(answer, 422, refusal=refusal)
-        answer = _encode(OrderAnswer.of(order))
+            return Reply(answer, 422, refusal=refusal)
+        answer = _encode(OrderResponse.of(order))
         if session.order_count == known:
-            return Played(answer, 200)
+            return Reply(answer, 200)
         self.digest = chained(self.digest, answer)
-        return Played(answer, 201)
+        return Reply(answer, 201)
 
-    def cancel_order(self, order_id: int) -> Played:
+    def cancel_order(self, order_id: int) -> Reply:
         """Cancel a pending order."""
         cancelled = self.session.cancel_order(order_id)
-        answer = _encode(CancelOrderAnswer(cancelled.id, "cancelled", True))
+        answer = _encode(CancelOrderResponse(cancelled.id, "cancelled", True))
         self.digest = chained(self.digest, answer)
-        return Played(answer)
+        return Reply(answer)
 
-    def cancel(self) -> Played:
-        """End the session here; the answer is an ``EndAnswer``."""
+    def cancel(self) -> Reply:
+        """End the session here; the answer is an ``EndResponse``."""
         self.session.cancel()
         answer = _encode(ended(self.session))
         self.digest = chained(self.digest, answer)
-        return Played(answer)
+        return Reply(answer)
 
 
-def started(session: Session) -> StartedAnswer:
+def started(session: Session) -> StartedResponse:
     """What starting the session answers, but for its id."""
     start = session.config.clock.start
     prices = session.market.prices(start)
-    return StartedAnswer(
+    return StartedResponse(
         "running",
         format_time(start),
         {symbol: money(price) for symbol, price in prices.items()},
@@ -167,17 +167,17 @@ def start_digest(session: Session) -> bytes:
     return chained(b"", _encode(started(session)))
 
 
-def ended(session: Session) -> EndAnswer:
+def ended(session: Session) -> EndResponse:
     """What ending the session early answers, but for its id."""
     results = session.results()
     assert results.status != "running"
-    return EndAnswer(results.status, results.total_trades, money(results.roi_pct))
+    return EndResponse(results.status, results.total_trades, money(results.roi_pct))
 
 
 def cancel_answer(session_id: str, session: Session) -> bytes:
     """What ending the session early answers."""
     end = ended(session)
-    return _encode(CancelAnswer(session_id, end.status, end.total_trades, end.roi_pct))
+    return _encode(CancelResponse(session_id, end.status, end.total_trades, end.roi_pct))
 
 
 def fast_answer(answer: bytes, steps: int) -> bytes:
@@ -198,13 +198,13 @@ def digested(answer: bytes, status: int) -> bytes:
     return _encode({"code": refusal.code, "details": refusal.details})
 
 
-def order_body(order: dict[str, Any]) -> OrderBody:
+def order_body(order: dict[str, Any]) -> OrderRequest:
     """The order of a recording, checked as the body of a request is."""
-    body: OrderBody = decode_body(OrderBody, _encode(order))
+    body: OrderRequest = decode_body(OrderRequest, _encode(order))
     return body
 
 
-def recorded_order(body: OrderBody) -> dict[str, Any]:
+def recorded_order(body: OrderRequest) -> dict[str, Any]:
     """The fields of an order that were given, for its record."""
     return {
         name: value for name, value in msgspec.structs.asdict(body).items() if value is not None

@@ -11,11 +11,11 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
-from candlestep.api.sessions.hosted_session import Live, ended_error
-from candlestep.api.sessions.idempotency import Asked
+from candlestep.api.sessions.hosted_session import HostedSession, ended_error
+from candlestep.api.sessions.idempotency import IdempotencyKey
 from candlestep.api.sessions.progress import SessionProgress
 from candlestep.api.sessions.recovery import Diverged
-from candlestep.api.sessions.repository import SessionStorage
+from candlestep.api.sessions.repository import SessionRepository
 from candlestep.api.threads import InThread, Threads
 from candlestep.data.errors import BudgetInUse
 from candlestep.data.journal.candle_fingerprints import CandlesDiffer
@@ -28,7 +28,7 @@ FIND_ERRORS = ("SESSION_NOT_FOUND", "INVALID_STATE", "NO_DATA", "RATE_LIMITED")
 """Codes with which a session is not found; the last two where its candles cannot be loaded."""
 
 TICK_SECONDS = 1.0
-"""The unit of ``SessionMemory.ticks``."""
+"""The unit of ``SessionPool.ticks``."""
 
 _ENDED_KEPT = 64
 _PASSIVATED_TOGETHER = 200
@@ -38,12 +38,12 @@ _ROOM_PAUSE = 0.5
 Result = TypeVar("Result")
 
 
-class SessionMemory:
+class SessionPool:
     """The sessions in memory, by id. Its methods are called on the event loop."""
 
     def __init__(
         self,
-        storage: SessionStorage,
+        storage: SessionRepository,
         cache: CandleCache,
         threads: Threads,
         progress: SessionProgress,
@@ -66,19 +66,19 @@ class SessionMemory:
         self._budget = budget
         self._most_sessions = most_sessions
         self._idle_ticks = idle_seconds / TICK_SECONDS
-        self._running: dict[str, Live] = {}
-        self._ended: OrderedDict[str, Live] = OrderedDict()
+        self._running: dict[str, HostedSession] = {}
+        self._ended: OrderedDict[str, HostedSession] = OrderedDict()
         self._loading: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._loads = 0
         self._freed = asyncio.Event()
         """Set when a session is loaded, or is no longer in use."""
 
     @property
-    def running(self) -> list[Live]:
+    def running(self) -> list[HostedSession]:
         """The running sessions in memory, and those that have ended unsaved."""
         return list(self._running.values())
 
-    def get(self, account_id: str, session_id: str) -> Live | None:
+    def get(self, account_id: str, session_id: str) -> HostedSession | None:
         """The account's session if it is in memory: the fast way to one that is running."""
         live = self._running.get(session_id) or self._ended.get(session_id)
         if live is None or live.account_id != account_id:
@@ -94,7 +94,9 @@ class SessionMemory:
         step = self._progress.left_at(record.session_id)
         return record.current_step if step is None else step
 
-    async def find(self, account_id: str, session_id: str, *, load_ended: bool = True) -> Live:
+    async def find(
+        self, account_id: str, session_id: str, *, load_ended: bool = True
+    ) -> HostedSession:
         """The account's session, started or ended, from memory or rebuilt from its journal.
 
         Raises ``SessionNotFound``, and ``InvalidState`` if it has not been started, has failed,
@@ -120,19 +122,19 @@ class SessionMemory:
             lock = self._loading[session_id] = asyncio.Lock()
         return lock
 
-    async def start(self, record: SessionRecord, request: Asked | None) -> Live:
+    async def start(self, record: SessionRecord, request: IdempotencyKey | None) -> HostedSession:
         """Start a session that is created, whose ``loading_lock`` the caller holds."""
         live = await self._kept(self._storage.start, record, request)
         self.open_sessions += 1
         return live
 
-    def add(self, live: Live) -> Live:
+    def add(self, live: HostedSession) -> HostedSession:
         """Keep a session that runs, unless it is here already; which one is here."""
         kept = self._running.setdefault(live.record.session_id, live)
         kept.used_at = self.ticks
         return kept
 
-    async def hold(self, live: Live) -> None:
+    async def hold(self, live: HostedSession) -> None:
         """Take a session's lock, after those who wait for it; ``release`` gives it back."""
         live.users += 1
         try:
@@ -141,13 +143,13 @@ class SessionMemory:
             live.users -= 1
             raise
 
-    def release(self, live: Live) -> None:
+    def release(self, live: HostedSession) -> None:
         """Give back a session that was held or taken."""
         live.lock.release()
         live.users -= 1
         self._freed.set()
 
-    async def take(self, lives: Iterable[Live]) -> list[Live]:
+    async def take(self, lives: Iterable[HostedSession]) -> list[HostedSession]:
         """Hold those of the sessions that nobody uses: there is nothing to wait for."""
         taken = [live for live in lives if not live.users and not live.is_dropped]
         for live in taken:
@@ -155,7 +157,7 @@ class SessionMemory:
         return taken
 
     @asynccontextmanager
-    async def at_rest(self, session_id: str) -> AsyncIterator[Live | None]:
+    async def at_rest(self, session_id: str) -> AsyncIterator[HostedSession | None]:
         """The session if it is in memory; meanwhile nobody loads it, or writes its journal."""
         async with self.loading_lock(session_id):
             live = self._running.get(session_id)
@@ -193,12 +195,12 @@ class SessionMemory:
             self._loads -= 1
             self._freed.set()
 
-    def drop(self, live: Live, step: int) -> None:
+    def drop(self, live: HostedSession, step: int) -> None:
         """Let go of a session that is at ``step``, and not what it should be."""
         self._progress.left(live.record.session_id, step)
         self._let_go(live)
 
-    def end(self, live: Live) -> None:
+    def end(self, live: HostedSession) -> None:
         """Keep a session, which has ended and is saved, among the ended ones."""
         live.final = None
         live.journal = None
@@ -214,7 +216,7 @@ class SessionMemory:
         self._progress.forget(record.session_id)
         return failed_error(failed)
 
-    async def passivate(self, lives: Sequence[Live]) -> int:
+    async def passivate(self, lives: Sequence[HostedSession]) -> int:
         """Have sessions leave memory, but for those that are in use or have ended unsaved; how
         many did. How far they are is to be stored.
         """
@@ -225,12 +227,12 @@ class SessionMemory:
             ]
         )
 
-    def idle(self) -> list[Live]:
+    def idle(self) -> list[HostedSession]:
         """The sessions that nobody has asked for in a while."""
         latest = self.ticks - self._idle_ticks
         return [live for live in self._running.values() if live.used_at < latest]
 
-    async def surplus(self) -> list[Live]:
+    async def surplus(self) -> list[HostedSession]:
         """The sessions, of those not in use, that are more than memory and files allow."""
         sizes = {session_id: live.size for session_id, live in self._running.items()}
         await self._threads.run(self._cache.keep_free, sum(sizes.values()))
@@ -246,7 +248,7 @@ class SessionMemory:
                 too_many -= 1
         return surplus
 
-    async def _load(self, record: SessionRecord) -> Live:
+    async def _load(self, record: SessionRecord) -> HostedSession:
         """Rebuild a session; one that cannot be rebuilt has failed."""
         try:
             return await self._kept(self._storage.load, record)
@@ -255,7 +257,7 @@ class SessionMemory:
                 raise await self.fail(record, error.message) from None
             raise InvalidState(error.message, status=record.status, **error.details) from None
 
-    async def _kept(self, load: Callable[..., Live], *args: Any) -> Live:
+    async def _kept(self, load: Callable[..., HostedSession], *args: Any) -> HostedSession:
         """Load a session, and keep it."""
         live = await self.with_room(self._threads.run, load, *args)
         self._progress.forget(live.record.session_id)
@@ -265,12 +267,12 @@ class SessionMemory:
         self._keep_ended(live)
         return live
 
-    def _keep_ended(self, live: Live) -> None:
+    def _keep_ended(self, live: HostedSession) -> None:
         self._ended[live.record.session_id] = live
         while len(self._ended) > _ENDED_KEPT:
             self._ended.popitem(last=False)
 
-    def _let_go(self, live: Live) -> None:
+    def _let_go(self, live: HostedSession) -> None:
         """Forget a session; whoever asks for it next gets it from its journal."""
         live.is_dropped = True
         if live.journal is not None:
@@ -301,10 +303,10 @@ class SessionMemory:
             async with asyncio.timeout(_ROOM_PAUSE):
                 await self._freed.wait()
 
-    def _longest_unused(self) -> list[Live]:
+    def _longest_unused(self) -> list[HostedSession]:
         return sorted(self._running.values(), key=lambda live: live.used_at)
 
-    async def _passivate(self, lives: Sequence[Live]) -> int:
+    async def _passivate(self, lives: Sequence[HostedSession]) -> int:
         taken = await self.take([live for live in lives if live.final is None])
         try:
             # The thread may hold on to what it is given for a moment: not to the candles.

@@ -3,17 +3,17 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from candlestep.api.sessions.hosted_session import Final
-from candlestep.api.sessions.idempotency import Asked, Kept, Keys
+from candlestep import __version__
+from candlestep.api.sessions.hosted_session import FinalReply
+from candlestep.api.sessions.idempotency import IdempotencyKey, ReplyCache, StoredReply
 from candlestep.api.sessions.player import (
-    Played,
-    Player,
+    CommandPlayer,
+    Reply,
     cancel_answer,
     fast_answer,
     recorded_config,
     start_digest,
 )
-from candlestep.api.version import VERSION
 from candlestep.data.journal.candle_fingerprints import fingerprint, require_same_candles
 from candlestep.data.journal.recording import (
     AnswerRecord,
@@ -37,7 +37,7 @@ class Diverged(SandboxError):
 
 
 def start_record(
-    record: SessionRecord, session: Session, look_back: int, asked: Asked | None
+    record: SessionRecord, session: Session, look_back: int, asked: IdempotencyKey | None
 ) -> Start:
     """The first line of a session's journal."""
     config: dict[str, Any] = {
@@ -52,7 +52,7 @@ def start_record(
         pairs=record.pairs,
         exchange=record.exchange,
         risk_profile=record.risk_profile,
-        engine=VERSION,
+        engine=__version__,
         session_id=record.session_id,
         import_number=record.import_number,
         look_back=look_back,
@@ -63,7 +63,9 @@ def start_record(
     )
 
 
-def rebuilt(recording: Recording, market: Market, keys: Keys) -> tuple[Player, Final | None]:
+def rebuild_session(
+    recording: Recording, market: Market, keys: ReplyCache
+) -> tuple[CommandPlayer, FinalReply | None]:
     """The session that a journal records, with its latest keys, and how it ended if it has.
 
     Every answer with orders or fills, and the last of each run of quiet steps, is made again and
@@ -73,7 +75,7 @@ def rebuilt(recording: Recording, market: Market, keys: Keys) -> tuple[Player, F
     config = recorded_config(start.config, start.risk_profile)
     if start.candles is not None:
         require_same_candles(start.candles, fingerprint(config, market))
-    player = Player(Session(config, market))
+    player = CommandPlayer(Session(config, market))
     _compare(player, start.digest, start)
     _replay_all(player, recording.records[: recording.shared], start, keys)
     if start.forked_from is not None:
@@ -83,11 +85,11 @@ def rebuilt(recording: Recording, market: Market, keys: Keys) -> tuple[Player, F
 
 
 def _replay_all(
-    player: Player, records: Sequence[Record], start: Start, keys: Keys
-) -> Final | None:
+    player: CommandPlayer, records: Sequence[Record], start: Start, keys: ReplyCache
+) -> FinalReply | None:
     """Play records; how they ended the session, if they did."""
     final = None
-    for skipped, record in _runs(records):
+    for skipped, record in skip_quiet_runs(records):
         if skipped is not None:
             steps, digest = skipped
             if not player.skip(steps, digest.encode()):
@@ -95,11 +97,11 @@ def _replay_all(
         before = player.session.step_number
         played = _replay(player, record, start, keys)
         if played is not None and player.session.status != "running":
-            final = Final(played.answer, player.session.step_number - before)
+            final = FinalReply(played.answer, player.session.step_number - before)
     return final
 
 
-def _require_fork_point(player: Player, start: Start, origin: Origin) -> None:
+def _require_fork_point(player: CommandPlayer, start: Start, origin: Origin) -> None:
     """Raise ``Diverged`` unless the past that a fork shares is what it was when it was forked."""
     if (player.digest.decode(), player.session.step_number) != (origin.digest, start.at):
         raise Diverged(
@@ -108,15 +110,15 @@ def _require_fork_point(player: Player, start: Start, origin: Origin) -> None:
         )
 
 
-def _replay(player: Player, record: Record, start: Start, keys: Keys) -> Played | None:
+def _replay(player: CommandPlayer, record: Record, start: Start, keys: ReplyCache) -> Reply | None:
     """Play a record; None if it is none of a command."""
     match record:
         case ForkRecord():
             if record.key is not None and record.body is not None:
-                keys.keep(record.key, Kept(record.body, 200, b"", record))
+                keys.keep(record.key, StoredReply(record.body, 200, b"", record))
             return None
         case AnswerRecord():
-            keys.keep(record.key, Kept(record.body, record.status, bytes(record.answer)))
+            keys.keep(record.key, StoredReply(record.body, record.status, bytes(record.answer)))
             return None
     before = player.session.step_number
     try:
@@ -131,11 +133,11 @@ def _replay(player: Player, record: Record, start: Start, keys: Keys) -> Played 
         answer = fast_answer(answer, player.session.step_number - before)
     elif isinstance(record, CancelRecord) and start.session_id is not None:
         answer = cancel_answer(start.session_id, player.session)
-    keys.keep(record.key, Kept(record.body, played.status, answer))
+    keys.keep(record.key, StoredReply(record.body, played.status, answer))
     return played
 
 
-def _runs(
+def skip_quiet_runs(
     records: Iterable[Record],
 ) -> Iterator[tuple[tuple[int, str] | None, Record]]:
     """Each record, but of a run of quiet steps only the last, with how many to skip before it."""
@@ -157,14 +159,14 @@ def _runs(
         yield (skipped, digest) if skipped else None, held
 
 
-def _compare(player: Player, digest: str | None, start: Start) -> None:
+def _compare(player: CommandPlayer, digest: str | None, start: Start) -> None:
     if player.digest.decode() != digest:
         raise _diverged(player, start)
 
 
-def _diverged(player: Player, start: Start, why: str = "") -> Diverged:
+def _diverged(player: CommandPlayer, start: Start, why: str = "") -> Diverged:
     return Diverged(
-        f"version {VERSION} answers otherwise at step {player.session.step_number} than version"
+        f"version {__version__} answers otherwise at step {player.session.step_number} than version"
         f" {start.engine}, which recorded the session{why}; its recording shows what it answered",
         step=player.session.step_number,
     )

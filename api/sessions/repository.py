@@ -10,10 +10,10 @@ from typing import NamedTuple
 import msgspec
 import structlog
 
-from candlestep.api.sessions.hosted_session import Live
-from candlestep.api.sessions.idempotency import Asked, Keys
-from candlestep.api.sessions.player import Player
-from candlestep.api.sessions.recovery import rebuilt, start_record
+from candlestep.api.sessions.hosted_session import HostedSession
+from candlestep.api.sessions.idempotency import IdempotencyKey, ReplyCache
+from candlestep.api.sessions.player import CommandPlayer
+from candlestep.api.sessions.recovery import rebuild_session, start_record
 from candlestep.data.errors import StorageUnavailable
 from candlestep.data.imports.importer import latest_import
 from candlestep.data.journal.journal import Journal, JournalDamaged, Journals
@@ -46,14 +46,14 @@ from candlestep.sandbox.errors import NoPrice
 log = structlog.get_logger()
 
 
-class Unfinished(NamedTuple):
+class InterruptedSessions(NamedTuple):
     """What an earlier process left: how many sessions run, and which have ended unsaved."""
 
     running: int
     to_save: list[SessionRecord]
 
 
-class SessionStorage:
+class SessionRepository:
     """The store, the candles and the journals of a home, as sessions need them."""
 
     def __init__(self, store: Store, cache: CandleCache, journals: Journals) -> None:
@@ -65,14 +65,14 @@ class SessionStorage:
         """What is stored of the account's session; raises ``SessionNotFound``."""
         return get_session(self._store, account_id, session_id)
 
-    def start(self, record: SessionRecord, asked: Asked | None) -> Live:
+    def start(self, record: SessionRecord, asked: IdempotencyKey | None) -> HostedSession:
         """Load the market as it is now, and begin the journal.
 
         Raises ``NoPrice`` if no pair has candles, and what the memory budget refuses.
         """
         number = latest_import(self._store)
         market = self._market(record, number)
-        player = Player(Session(session_config(record), market))
+        player = CommandPlayer(Session(session_config(record), market))
         pinned = msgspec.structs.replace(record, import_number=number)
         journal = self._journals.create(start_record(pinned, player.session, LOOK_BACK, asked))
         with self._store.transaction():
@@ -80,9 +80,9 @@ class SessionStorage:
                 # What has been superseded since it was loaded may have been pruned too.
                 effective_imports(self._store, record.exchange, record.pairs, number)
             started = save_start(self._store, record.account_id, record.session_id, number)
-        return Live(started, player, journal, Keys(), asked)
+        return HostedSession(started, player, journal, ReplyCache(), asked)
 
-    def load(self, record: SessionRecord) -> Live:
+    def load(self, record: SessionRecord) -> HostedSession:
         """A session as its journal records it, whether it runs or has ended.
 
         Raises ``JournalDamaged``, ``CandlesDiffer`` or ``Diverged`` if it cannot be what it was,
@@ -94,17 +94,17 @@ class SessionStorage:
             path = self._journals.path(record.session_id)
             raise JournalDamaged(f"its journal {path.name} is missing") from None
         number = 0 if record.import_number is None else record.import_number
-        live = reloaded(record, recording, self._market(record, number))
+        live = restore_session(record, recording, self._market(record, number))
         if record.status == "running":
             live.journal = self._journals.open(record.session_id)
         return live
 
-    def put_aside(self, journals: Iterable[tuple[Journal | None, Keys]]) -> None:
+    def put_aside(self, journals: Iterable[tuple[Journal | None, ReplyCache]]) -> None:
         """Compact the journals of sessions that leave memory."""
         for journal, keys in journals:
             compact(journal, keys)
 
-    def save(self, live: Live) -> None:
+    def save(self, live: HostedSession) -> None:
         """Save a session that has ended; it may be tried again.
 
         Raises ``InvalidParameter`` if its numbers are too large to be saved.
@@ -128,7 +128,7 @@ class SessionStorage:
         save_failure(self._store, *names, error)
         return get_session(self._store, *names)
 
-    def fork(self, live: Live, fork: ForkRecord) -> list[tuple[SessionRecord, Journal]]:
+    def fork(self, live: HostedSession, fork: ForkRecord) -> list[tuple[SessionRecord, Journal]]:
         """Make the sessions of a fork, which is in the journal of ``live``; those there are, stay."""
         missing = missing_sessions(self._store, fork.sessions)
         start = start_record(live.record, live.session, LOOK_BACK, None)
@@ -155,7 +155,7 @@ class SessionStorage:
         """
         return whole_recording(self._journals.read(session_id, size))
 
-    def unfinished(self) -> Unfinished:
+    def interrupted_sessions(self) -> InterruptedSessions:
         """Find out, from their journals, how far the sessions are that were left running."""
         running = running_sessions(self._store)
         steps: dict[str, int] = {}
@@ -172,7 +172,7 @@ class SessionStorage:
             elif step != record.current_step:
                 steps[record.session_id] = step
         save_progress(self._store, steps)
-        return Unfinished(len(running), to_save)
+        return InterruptedSessions(len(running), to_save)
 
     def _market(self, record: SessionRecord, import_number: int) -> Market:
         candles = self._cache.candles(
@@ -187,15 +187,15 @@ class SessionStorage:
         return Market(candles.values())
 
 
-def reloaded(record: SessionRecord, recording: Recording, market: Market) -> Live:
-    """The session that a journal records, without the journal; raises as ``rebuilt`` does."""
-    keys = Keys()
-    player, final = rebuilt(recording, market, keys)
+def restore_session(record: SessionRecord, recording: Recording, market: Market) -> HostedSession:
+    """The session that a journal records, without the journal; raises as ``rebuild_session`` does."""
+    keys = ReplyCache()
+    player, final = rebuild_session(recording, market, keys)
     start = recording.start
     asked = None
     if start.key is not None and start.body is not None:
-        asked = Asked(start.key, start.body)
-    live = Live(record, player, None, keys, asked)
+        asked = IdempotencyKey(start.key, start.body)
+    live = HostedSession(record, player, None, keys, asked)
     if record.status == "running":
         live.final = final
     return live
@@ -215,7 +215,7 @@ def whole_recording(recording: Recording) -> bytes:
     return encoded(start) + b"".join(map(encoded, commands))
 
 
-def compact(journal: Journal | None, keys: Keys) -> None:
+def compact(journal: Journal | None, keys: ReplyCache) -> None:
     """Compact the journal of a session, if that is possible, and let go of its file."""
     if journal is None:
         return

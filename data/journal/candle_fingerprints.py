@@ -27,7 +27,7 @@ class Difference(NamedTuple):
 def fingerprint(config: SessionConfig, market: Market) -> Fingerprints:
     """Of each symbol and month, a digest of the candles that a session can read to its end."""
     end = config.clock.time(config.clock.total_steps)
-    return {symbol: market.time_line(symbol).fingerprint(end) for symbol in market.symbols}
+    return {symbol: market.candles_of(symbol).fingerprint(end) for symbol in market.symbols}
 
 
 def differences(recorded: Fingerprints, found: Fingerprints) -> Sequence[Difference]:

@@ -29,7 +29,7 @@ _AS_OF = (
 )
 
 
-class TimeLineKey(NamedTuple):
+class CandleArraysKey(NamedTuple):
     """A time line: the symbol's candles as of an import that changed them, of whole months."""
 
     exchange: str
@@ -56,8 +56,8 @@ class CandleCache:
         self._budget = self._whole_budget = budget_bytes
         self._lock = threading.Lock()
         self._counting = threading.Lock()
-        self._kept: OrderedDict[TimeLineKey, Candles] = OrderedDict()
-        self._alive: weakref.WeakValueDictionary[TimeLineKey, Candles] = (
+        self._kept: OrderedDict[CandleArraysKey, Candles] = OrderedDict()
+        self._alive: weakref.WeakValueDictionary[CandleArraysKey, Candles] = (
             weakref.WeakValueDictionary()
         )
 
@@ -106,7 +106,7 @@ class CandleCache:
         start: int,
         end: int,
         look_back: int = LOOK_BACK,
-    ) -> list[TimeLineKey]:
+    ) -> list[CandleArraysKey]:
         """What ``candles`` would give, by name; time lines of equal keys are equal.
 
         Raises ``MarketPruned``. A symbol that has candles at another time only has a key too.
@@ -115,7 +115,7 @@ class CandleCache:
         asked = list(dict.fromkeys(symbols))
         numbers = effective_imports(self._store, exchange, asked, as_of)
         return [
-            TimeLineKey(exchange, symbol, numbers[symbol], first, last)
+            CandleArraysKey(exchange, symbol, numbers[symbol], first, last)
             for symbol in asked
             if symbol in numbers
         ]
@@ -145,11 +145,11 @@ class CandleCache:
                 )
             self._kept.popitem(last=False)
 
-    def _count(self, key: TimeLineKey) -> int:
+    def _count(self, key: CandleArraysKey) -> int:
         count: int = self._store.rows("SELECT count(*)" + _AS_OF, *_parameters(key))[0][0]
         return count
 
-    def _load(self, key: TimeLineKey) -> Candles:
+    def _load(self, key: CandleArraysKey) -> Candles:
         columns = self._store.arrays(
             "SELECT interval_seconds, epoch_ms(open_time) AS open_time, open, high, low, close,"
             f" volume{_AS_OF} ORDER BY interval_seconds, c.open_time",
@@ -186,7 +186,7 @@ def _month(time: int, later: int) -> int:
     return int(month.astype("datetime64[ms]").astype(np.int64))
 
 
-def _parameters(key: TimeLineKey) -> tuple[str | int, ...]:
+def _parameters(key: CandleArraysKey) -> tuple[str | int, ...]:
     return (key.exchange, key.symbol, key.import_number, key.import_number, key.start, key.end)
 
 

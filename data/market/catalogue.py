@@ -42,7 +42,7 @@ class Series:
 
 
 @dataclass(frozen=True)
-class Hole:
+class Gap:
     """A time in which a symbol has no candle of any interval."""
 
     exchange: str
@@ -62,7 +62,7 @@ class DataRange:
     total_pairs: int
     intervals_available: tuple[str, ...]
     """Every interval that the finest candles are of or can be aggregated to."""
-    data_gaps: tuple[Hole, ...]
+    data_gaps: tuple[Gap, ...]
 
 
 class Catalogue:
@@ -155,7 +155,7 @@ def effective_imports(
     return numbers
 
 
-def holes(series: list[Series]) -> list[Span]:
+def gaps_in_timeline(series: list[Series]) -> list[Span]:
     """The holes of the merged time line of one symbol's series, of different intervals.
 
     A candle is in the time line only if no finer candle opens inside it; so a coarser candle
@@ -165,15 +165,15 @@ def holes(series: list[Series]) -> list[Span]:
     time_line: list[Span] = []
     start, end = min(each.start for each in series), max(each.end for each in series)
     for each in sorted(series, key=lambda one: one.interval):
-        spans = _between(each.start, each.end, each.gaps)
-        free = _between(start, end, candles)
+        spans = subtract_spans(each.start, each.end, each.gaps)
+        free = subtract_spans(start, end, candles)
         aligned = [candle_span(a, b, each.interval) for a, b in free]
         time_line = _union(time_line + _common(spans, [(a, b) for a, b in aligned if a < b]))
         candles = _union(candles + spans)
-    return _between(start, end, time_line)
+    return subtract_spans(start, end, time_line)
 
 
-def covered(series: Iterable[Series], interval: int) -> list[Span]:
+def covered_periods(series: Iterable[Series], interval: int) -> list[Span]:
     """The times of which one symbol's series have candles of ``interval`` ms, sorted.
 
     Finer candles are aggregated, where there is one at least; the last one is whole.
@@ -183,7 +183,7 @@ def covered(series: Iterable[Series], interval: int) -> list[Span]:
     spans = [
         (a // interval * interval, min(-(-b // interval) * interval, end))
         for each in finer
-        for a, b in _between(each.start, each.end, each.gaps)
+        for a, b in subtract_spans(each.start, each.end, each.gaps)
     ]
     return _union([(a, b) for a, b in spans if a < b])
 
@@ -238,19 +238,21 @@ def _range(series: tuple[Series, ...]) -> DataRange:
             if finest is not None and length >= finest
         ),
         data_gaps=tuple(
-            Hole(exchange, symbol, start, end)
+            Gap(exchange, symbol, start, end)
             for (exchange, symbol), group in groups.items()
-            for start, end in holes(group)
+            for start, end in gaps_in_timeline(group)
         ),
     )
 
 
 def has_candle(series: Series, start: int, end: int) -> bool:
     """Whether a candle, or a part of one, is between two times in ms."""
-    return any(a < end and b > start for a, b in _between(series.start, series.end, series.gaps))
+    return any(
+        a < end and b > start for a, b in subtract_spans(series.start, series.end, series.gaps)
+    )
 
 
-def _between(start: int, end: int, taken: Sequence[Span]) -> list[Span]:
+def subtract_spans(start: int, end: int, taken: Sequence[Span]) -> list[Span]:
     """What the spans ``taken``, which are sorted, leave of a time."""
     free = []
     for a, b in taken:

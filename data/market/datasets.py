@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import NamedTuple
 
-from candlestep.data.market.catalogue import Series, Span, by_symbol, covered
+from candlestep.data.market.catalogue import Series, Span, by_symbol, covered_periods
 from candlestep.data.symbols import DEFAULT_EXCHANGE
 from candlestep.sandbox import InvalidParameter
 from candlestep.sandbox.clock import DAY, INTERVALS, interval_name, parse_time
-from candlestep.sandbox.errors import NoPrice, shown
+from candlestep.sandbox.errors import NoPrice, abbreviate
 
 _INTERVALS = "|".join(INTERVALS)
 _NAME = re.compile(
@@ -48,7 +48,7 @@ def list_datasets(series: Iterable[Series]) -> list[Dataset]:
     found = []
     for group in by_symbol(series).values():
         for interval in INTERVALS.values():
-            spans = covered(group, interval)
+            spans = covered_periods(group, interval)
             if not spans:
                 continue
             first, last = _moment(spans[0][0]), _moment(spans[-1][1] - 1)
@@ -67,12 +67,12 @@ def find_dataset(series: Sequence[Series], dataset_id: str) -> Dataset:
     where there are none."""
     match = _NAME.fullmatch(dataset_id.strip().lower())
     if match is None:
-        raise InvalidParameter("dataset_id", f"{shown(dataset_id)!r} is no dataset; {_FORM}")
+        raise InvalidParameter("dataset_id", f"{abbreviate(dataset_id)!r} is no dataset; {_FORM}")
     exchange, symbol, interval, *times = match.groups()
     text = "-".join(time for time in times if time is not None)
     _span(text)
     group = by_symbol(series).get((exchange or DEFAULT_EXCHANGE, symbol.upper()), [])
-    spans = covered(group, INTERVALS[interval])
+    spans = covered_periods(group, INTERVALS[interval])
     found = _dataset(group, INTERVALS[interval], text, spans) if spans else None
     if found is None:
         known = [each.dataset_id for each in list_datasets(series)]

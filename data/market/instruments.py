@@ -8,7 +8,7 @@ from candlestep.data.store.database import Store
 from candlestep.sandbox.clock import DAY
 
 
-class Latest(NamedTuple):
+class LastDay(NamedTuple):
     """Of a symbol, as of its last candle."""
 
     last_price: float
@@ -26,10 +26,10 @@ class Listing(NamedTuple):
     """Open time of the first candle, of any interval, in ms."""
     end: int
     """Completion of the last one."""
-    last: Latest
+    last: LastDay
 
 
-def listings(store: Store, exchange: str, series: Iterable[Series]) -> list[Listing]:
+def list_instruments(store: Store, exchange: str, series: Iterable[Series]) -> list[Listing]:
     """The symbols of an exchange, sorted, of all ``series`` that there are as of now.
 
     Reads a day of candles of each.
@@ -62,7 +62,7 @@ def updated_at(store: Store, exchange: str) -> int:
     return time
 
 
-def _latest(store: Store, exchange: str, series: list[Series]) -> dict[str, Latest]:
+def _latest(store: Store, exchange: str, series: list[Series]) -> dict[str, LastDay]:
     found = store.rows(
         "SELECT c.symbol, arg_max(close, c.open_time), sum(volume * close)"
         " FROM current_candles c JOIN (SELECT unnest(?::VARCHAR[]) AS symbol,"
@@ -76,4 +76,4 @@ def _latest(store: Store, exchange: str, series: list[Series]) -> dict[str, Late
         exchange,
         min((each.end for each in series), default=0) - DAY,
     )
-    return {symbol: Latest(price, volume) for symbol, price, volume in found}
+    return {symbol: LastDay(price, volume) for symbol, price, volume in found}

@@ -15,9 +15,9 @@ import msgspec
 import numpy as np
 
 from candlestep.data.errors import StorageUnavailable
-from candlestep.data.market.candle_cache import LOOK_BACK, CandleCache, TimeLineKey
+from candlestep.data.market.candle_cache import LOOK_BACK, CandleArraysKey, CandleCache
 from candlestep.sandbox import Candles
-from candlestep.sandbox.market.candles import COLUMNS, FirstOpen, TimeLine
+from candlestep.sandbox.market.candles import COLUMNS, CandleArrays, FirstOpen
 
 DIRECTORY = "mapped"
 """In the home."""
@@ -34,7 +34,7 @@ class _Header(msgspec.Struct, frozen=True):
 
 def write_mapped(path: Path, candles: Candles) -> None:
     """Write the file of a time line; it appears whole or not at all."""
-    line = candles.time_line
+    line = candles.arrays
     header = _Header(*line[:3], rows=len(candles))
     partial = path.with_suffix(".partial")
     with partial.open("wb") as file:
@@ -57,7 +57,9 @@ def open_mapped(path: Path) -> Candles:
         place += -place % _ALIGNMENT
         columns[name] = np.frombuffer(content, dtype, header.rows, place)
         place += columns[name].nbytes
-    return Candles.restore(TimeLine(header.symbol, header.intervals, header.first_open, columns))
+    return Candles.restore(
+        CandleArrays(header.symbol, header.intervals, header.first_open, columns)
+    )
 
 
 class MappedCandles:
@@ -156,5 +158,5 @@ class MappedCandles:
                 total -= self._sizes.pop(path)
                 path.unlink(missing_ok=True)
 
-    def _path(self, key: TimeLineKey) -> Path:
+    def _path(self, key: CandleArraysKey) -> Path:
         return self._directory / ("-".join(map(str, key)) + ".candles")

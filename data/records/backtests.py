@@ -13,7 +13,7 @@ import msgspec
 from candlestep.data.errors import BacktestNotFound
 from candlestep.data.records.jobs import UNFINISHED, JobRecord, JobStatus, RunOutcome, RunSummary
 from candlestep.data.store.database import Store, now
-from candlestep.sandbox.errors import shown
+from candlestep.sandbox.errors import abbreviate
 
 BacktestStatus = Literal["pending", "running", "completed", "failed"]
 
@@ -297,7 +297,7 @@ def _update(
 
 def _not_found(backtest_id: str) -> BacktestNotFound:
     return BacktestNotFound(
-        f"there is no backtest {shown(backtest_id)!r}", backtest_id=shown(backtest_id)
+        f"there is no backtest {abbreviate(backtest_id)!r}", backtest_id=abbreviate(backtest_id)
     )
 
 

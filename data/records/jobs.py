@@ -15,7 +15,7 @@ from candlestep.data.errors import JobNotFound
 from candlestep.data.store.database import Store, now
 from candlestep.data.symbols import DEFAULT_EXCHANGE
 from candlestep.sandbox import InvalidParameter, Metrics, PairResult
-from candlestep.sandbox.errors import shown
+from candlestep.sandbox.errors import abbreviate
 
 JobOrigin = Literal["jobs", "execute", "backtests", "runs"]
 """The API that a job came by."""
@@ -72,7 +72,7 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     metrics: Metrics
     by_pair: list[PairResult]
     candles: int
-    """Candles of the timeframe that the strategy was shown, of all symbols."""
+    """Candles of the timeframe that the strategy was abbreviate, of all symbols."""
     signals: int
     fills: int
     closed_trades: int
@@ -134,7 +134,7 @@ def new_job_id() -> str:
     return f"bt_{uuid.uuid4().hex}"
 
 
-def put_job(
+def save_job(
     store: Store,
     account_id: str,
     *,
@@ -180,7 +180,7 @@ def get_job(store: Store, account_id: str, job_id: str) -> JobRecord:
 
 def job_not_found(job_id: str) -> JobNotFound:
     """What is raised for an id that none of the account's jobs has."""
-    return JobNotFound(f"there is no job {shown(job_id)!r}", job_id=shown(job_id))
+    return JobNotFound(f"there is no job {abbreviate(job_id)!r}", job_id=abbreviate(job_id))
 
 
 def list_jobs(
@@ -277,7 +277,7 @@ def sharpe_ratios(
     return [ratio for (ratio,) in found]
 
 
-def jobs_with_old_payload(store: Store, finished_before: int) -> list[str]:
+def jobs_with_old_run_files(store: Store, finished_before: int) -> list[str]:
     """The ids of jobs that ended before a time (ms) and still have the files of their runs."""
     found = store.rows(
         "SELECT job_id FROM jobs WHERE finished_at < epoch_ms(?::BIGINT)"
@@ -287,7 +287,7 @@ def jobs_with_old_payload(store: Store, finished_before: int) -> list[str]:
     return [job_id for (job_id,) in found]
 
 
-def save_payload_deleted(store: Store, job_id: str, time: int) -> None:
+def save_run_files_deleted(store: Store, job_id: str, time: int) -> None:
     """Note that the files of a job's runs are gone; its summary stays."""
     _update(store, job_id, "payload_deleted_at = epoch_ms(?::BIGINT)", time)
 

@@ -40,7 +40,7 @@ class Preparation(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.base}/{self.quote}"
 
 
-def put_preparation(store: Store, made: Preparation) -> None:
+def save_preparation(store: Store, made: Preparation) -> None:
     """Store a preparation, unless there is one of its id: its id says all of it."""
     with store.transaction():
         store.execute(

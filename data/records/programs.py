@@ -4,7 +4,7 @@ import msgspec
 
 from candlestep.data.errors import StrategyNotFound
 from candlestep.data.store.database import Store, now
-from candlestep.sandbox.errors import shown
+from candlestep.sandbox.errors import abbreviate
 
 
 class StoredProgram(msgspec.Struct, frozen=True):
@@ -16,7 +16,7 @@ class StoredProgram(msgspec.Struct, frozen=True):
     """Why it does not compile; None: it does."""
 
 
-def put_program(
+def save_program(
     store: Store, account_id: str, strategy_id: str, source: str, error: str | None
 ) -> None:
     """Store a program under the id that its account and its source give it; again: what it
@@ -36,7 +36,7 @@ def get_program(store: Store, account_id: str, strategy_id: str) -> StoredProgra
     )  # fmt: skip
     if not found:
         raise StrategyNotFound(
-            f"there is no strategy {shown(strategy_id)!r}; POST /api/v1/strategy its source",
-            strategy_id=shown(strategy_id),
+            f"there is no strategy {abbreviate(strategy_id)!r}; POST /api/v1/strategy its source",
+            strategy_id=abbreviate(strategy_id),
         )
     return StoredProgram(*found[0])

@@ -8,7 +8,7 @@ import msgspec
 
 from candlestep.data.errors import StrategyNotFound
 from candlestep.data.store.database import Store, now
-from candlestep.sandbox.errors import shown
+from candlestep.sandbox.errors import abbreviate
 
 StrategyStatus = Literal["draft"]
 
@@ -130,7 +130,7 @@ def delete_strategy(store: Store, account_id: str, strategy_id: str) -> None:
 
 def _not_found(strategy_id: str) -> StrategyNotFound:
     return StrategyNotFound(
-        f"there is no strategy {shown(strategy_id)!r}", strategy_id=shown(strategy_id)
+        f"there is no strategy {abbreviate(strategy_id)!r}", strategy_id=abbreviate(strategy_id)
     )
 
 

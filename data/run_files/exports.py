@@ -15,7 +15,7 @@ from candlestep.data.run_files.run_files import (
     connection,
     json_list,
     quoted,
-    read_payload,
+    read_run_file,
 )
 
 Export = Literal["equity", "trades"]
@@ -60,7 +60,7 @@ def read_json(directory: Path, export: Export) -> bytes | None:
     def read(path: Path) -> bytes:
         return json_list(f"'{{' || {fields} || '}}'", _ORDER[export], _source(path, export))
 
-    return read_payload(directory, export, read)
+    return read_run_file(directory, export, read)
 
 
 def read_parquet(directory: Path, export: Export) -> bytes | None:
@@ -88,7 +88,7 @@ def read_parquet(directory: Path, export: Export) -> bytes | None:
             )
             return copy.read_bytes()
 
-    return read_payload(directory, export, read)
+    return read_run_file(directory, export, read)
 
 
 def _source(path: Path, export: Export) -> str:

@@ -51,7 +51,7 @@ def run_directory(home: Path, job_id: str, run_number: int) -> Path:
     return home / DIRECTORY / job_id / str(run_number)
 
 
-def payload_file(directory: Path, payload: Payload) -> Path:
+def run_file(directory: Path, payload: Payload) -> Path:
     """The file of a run's equity, trades or signals."""
     return directory / f"{payload}.parquet"
 
@@ -68,7 +68,7 @@ def write_equity(directory: Path, times: NDArray[Any], units: NDArray[Any]) -> N
         # The same number in half the width, which takes half the time.
         exact = "equity::DECIMAL(18, 0) * 0.00000001::DECIMAL(8, 8)"
     _write(
-        payload_file(directory, "equity"),
+        run_file(directory, "equity"),
         f"SELECT epoch_ms(time) AS time, {exact} AS equity",
         {"time": times, "equity": column},
     )
@@ -80,7 +80,7 @@ def write_trades(directory: Path, trades: Sequence[ClosedTrade]) -> None:
         name: text_column([_as_text(getattr(trade, name), name) for trade in trades])
         for name in _TRADES
     }
-    _write(payload_file(directory, "trades"), _selection(_TRADES), columns)
+    _write(run_file(directory, "trades"), _selection(_TRADES), columns)
 
 
 def write_signals(directory: Path, signals: Sequence[Any]) -> None:
@@ -89,10 +89,10 @@ def write_signals(directory: Path, signals: Sequence[Any]) -> None:
         name: text_column([_plain(getattr(signal, name)) for signal in signals])
         for name in _SIGNALS
     }
-    _write(payload_file(directory, "signals"), _selection(_SIGNALS), columns)
+    _write(run_file(directory, "signals"), _selection(_SIGNALS), columns)
 
 
-def write_payloads(directory: Path, files: Mapping[str, bytes]) -> None:
+def write_run_files(directory: Path, files: Mapping[str, bytes]) -> None:
     """Write files that were made elsewhere, by their names."""
     directory.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
@@ -113,7 +113,7 @@ def read_equity_json(directory: Path) -> msgspec.Raw | None:
     def read(path: Path) -> msgspec.Raw:
         return msgspec.Raw(json_list(item, "time", f"read_parquet({quoted(str(path))})"))
 
-    return read_payload(directory, "equity", read)
+    return read_run_file(directory, "equity", read)
 
 
 def read_trades_json(directory: Path) -> msgspec.Raw | None:
@@ -131,17 +131,17 @@ def read_trades_json(directory: Path) -> msgspec.Raw | None:
     def read(path: Path) -> msgspec.Raw:
         return msgspec.Raw(json_list(item, "fill_id", f"read_parquet({quoted(str(path))})"))
 
-    return read_payload(directory, "trades", read)
+    return read_run_file(directory, "trades", read)
 
 
-def read_payload(
+def read_run_file(
     directory: Path, payload: Payload, read: Callable[[Path], Result]
 ) -> Result | None:
     """What ``read`` makes of a file of a run; None if it is there no more.
 
     Raises ``StorageUnavailable``.
     """
-    path = payload_file(directory, payload)
+    path = run_file(directory, payload)
     if not path.exists():
         return None
     try:

@@ -6,7 +6,7 @@ import backtrader as bt
 import numpy as np
 
 from candlestep.sandbox.clock import DAY
-from candlestep.sandbox.engines.orders import Executed, Execution, Orders
+from candlestep.sandbox.engines.orders import EngineFill, EngineOrders, EngineResult
 
 _EPOCH = 719_163
 """The day 1970-01-01, counted as backtrader counts days."""
@@ -14,7 +14,7 @@ _LATER = 1000
 """How long after the end the row comes at which the last orders are executed, in milliseconds."""
 
 
-def execute(orders: Orders) -> Executed:
+def execute(orders: EngineOrders) -> EngineResult:
     """Execute ``orders`` at the prices of their rows."""
     cerebro = bt.Cerebro(stdstats=False, runonce=False, tradehistory=False)
     days = _EPOCH + np.append(orders.time, orders.time[-1] + _LATER) / DAY
@@ -31,7 +31,7 @@ def execute(orders: Orders) -> Executed:
     broker.set_slippage_perc(orders.slippage, slip_open=True, slip_match=True, slip_out=True)
     cerebro.addstrategy(_Told, orders=orders)
     (told,) = cerebro.run()
-    return Executed(told.executions, np.array(told.equity))
+    return EngineResult(told.executions, np.array(told.equity))
 
 
 class _Prices(bt.feed.DataBase):  # type: ignore[misc]
@@ -63,12 +63,12 @@ class _Told(bt.Strategy):  # type: ignore[misc]
     params = (("orders", None),)
 
     def __init__(self) -> None:
-        self.executions: list[Execution] = []
+        self.executions: list[EngineFill] = []
         self.equity: list[float] = []
         self._row = -1
 
     def next(self) -> None:
-        orders: Orders = self.p.orders
+        orders: EngineOrders = self.p.orders
         held = np.array([self.getposition(data).size for data in self.datas], dtype=np.float64)
         if self._row >= 0:
             self.equity.append(self.broker.getcash() + float(held @ orders.price[self._row]))
@@ -80,11 +80,11 @@ class _Told(bt.Strategy):  # type: ignore[misc]
         if order.status == order.Completed:
             done = order.executed
             numbers = map(float, (done.size, done.price, done.comm))
-            self.executions.append(Execution(order.info.row, order.info.column, *numbers))
+            self.executions.append(EngineFill(order.info.row, order.info.column, *numbers))
         elif order.status not in (order.Submitted, order.Accepted):
             raise RuntimeError(f"an order was {order.getstatusname().lower()}")
 
-    def _order(self, orders: Orders, cash: float, held: Any) -> None:
+    def _order(self, orders: EngineOrders, cash: float, held: Any) -> None:
         """Order what the present row says; what one order leaves the next one may use."""
         row = self._row
         for column, data in enumerate(self.datas):

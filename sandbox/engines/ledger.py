@@ -19,10 +19,10 @@ from candlestep.sandbox import (
     SessionConfig,
     format_time,
 )
-from candlestep.sandbox.engines.orders import Executed, Execution, Orders
+from candlestep.sandbox.engines.orders import EngineFill, EngineOrders, EngineResult
 from candlestep.sandbox.exchange.account import Account
 from candlestep.sandbox.exchange.costs.costs import Cost
-from candlestep.sandbox.exchange.history import History
+from candlestep.sandbox.exchange.history import AccountHistory
 from candlestep.sandbox.market.fixed_point import as_floats
 from candlestep.sandbox.money import (
     AMOUNT_PLACES,
@@ -39,7 +39,7 @@ _ROUNDING = 2e-8
 _PRICE_ROUNDING = 1e-16
 
 
-class Booked(NamedTuple):
+class LedgerResult(NamedTuple):
     """A session that an engine has executed, to its end."""
 
     fills: tuple[Fill, ...]
@@ -50,9 +50,13 @@ class Booked(NamedTuple):
     """Those open at the end."""
 
 
-def book(
-    config: SessionConfig, timeframe: int, market: Market, orders: Orders, executed: Executed
-) -> Booked:
+def post_to_ledger(
+    config: SessionConfig,
+    timeframe: int,
+    market: Market,
+    orders: EngineOrders,
+    executed: EngineResult,
+) -> LedgerResult:
     """The session of ``config`` with the executions of an engine as its fills.
 
     Quantities and amounts are rounded to 8 places and prices to 16, as the sandbox rounds them.
@@ -61,7 +65,7 @@ def book(
     """
     clock = config.clock
     account = Account(config.starting_balance)
-    history = History(clock.start, account)
+    history = AccountHistory(clock.start, account)
     fills: list[Fill] = []
     for execution in executed.executions:
         fill = _booked(len(fills) + 1, execution, orders, account, config.costs.fixed)
@@ -73,7 +77,7 @@ def book(
     times = np.arange(clock.start, clock.end + 1, timeframe)
     if times[-1] != clock.end:
         times = np.append(times, clock.end)
-    return Booked(
+    return LedgerResult(
         fills=tuple(fills),
         results=compute_results(
             config,
@@ -90,7 +94,7 @@ def book(
 
 
 def _booked(
-    number: int, execution: Execution, orders: Orders, account: Account, slippage: Decimal
+    number: int, execution: EngineFill, orders: EngineOrders, account: Account, slippage: Decimal
 ) -> Fill:
     """The fill of ``execution``, after ``account`` has paid or been paid for it."""
     symbol = orders.symbols[execution.column]
@@ -123,7 +127,7 @@ def _booked(
 
 
 def _require_equal(
-    orders: Orders, executed: Executed, own: np.ndarray, fills: Sequence[Fill]
+    orders: EngineOrders, executed: EngineResult, own: np.ndarray, fills: Sequence[Fill]
 ) -> None:
     allowed = np.full(len(own), _ROUNDING) + np.abs(own) * _EQUAL
     for fill, execution in zip(fills, executed.executions, strict=True):

@@ -14,10 +14,10 @@ import numpy as np
 from candlestep.sandbox import InsufficientBalance, InvalidParameter, Market
 from candlestep.sandbox.market.candles import Floats, Integers
 from candlestep.sandbox.money import MAXIMUM
-from candlestep.sandbox.strategies import DecisionPlan, Signal
+from candlestep.sandbox.strategies import Signal, SignalPlan
 from candlestep.sandbox.strategies.broker import Action
 from candlestep.sandbox.strategies.card import Size
-from candlestep.sandbox.strategies.progress import Watch
+from candlestep.sandbox.strategies.progress import RunProgress
 
 LOTS = 1e8
 """Quantities are whole numbers of ``1 / LOTS``, as the sandbox's are."""
@@ -26,7 +26,7 @@ _LEAST_AMOUNT = 0.5e-8
 _LAST_DIGIT = 1 + 1e-15
 
 
-class Execution(NamedTuple):
+class EngineFill(NamedTuple):
     """An order as an engine has executed it, in floats."""
 
     row: int
@@ -38,16 +38,16 @@ class Execution(NamedTuple):
     fee: float
 
 
-class Executed(NamedTuple):
+class EngineResult(NamedTuple):
     """What an engine has done."""
 
-    executions: Sequence[Execution]
+    executions: Sequence[EngineFill]
     """In the order of their rows, those of one row in that of their columns."""
     equity: Floats
     """Its own reckoning of total equity, after all that happened at each row."""
 
 
-class Orders:
+class EngineOrders:
     """Prices and orders: a row for each time at which something may be ordered, and one for the
     end; a column for each symbol.
 
@@ -55,7 +55,7 @@ class Orders:
     other candles. Orders of one row are executed in the order of their columns.
     """
 
-    def __init__(self, plan: DecisionPlan, market: Market, watch: Watch) -> None:
+    def __init__(self, plan: SignalPlan, market: Market, watch: RunProgress) -> None:
         config, clock = plan.config, plan.config.clock
         self.symbols = [each.symbol for each in plan.by_symbol]
         self.cash = float(config.starting_balance)
@@ -161,5 +161,5 @@ class Orders:
 
 
 def _prices(market: Market, symbol: str, times: Integers) -> Floats:
-    candles = market.time_line(symbol)
+    candles = market.candles_of(symbol)
     return candles.close[np.maximum(candles.last_complete_at(times), 0)]

@@ -25,16 +25,16 @@ from candlestep.sandbox import (
     SessionConfig,
     closed_trades,
 )
-from candlestep.sandbox.engines.ledger import book
-from candlestep.sandbox.engines.orders import Executed, Orders
-from candlestep.sandbox.errors import shown
+from candlestep.sandbox.engines.ledger import post_to_ledger
+from candlestep.sandbox.engines.orders import EngineOrders, EngineResult
+from candlestep.sandbox.errors import abbreviate
 from candlestep.sandbox.exchange.costs.fees import FlatFees
 from candlestep.sandbox.exchange.risk import RiskProfile
 from candlestep.sandbox.money import ZERO, add
-from candlestep.sandbox.strategies import Signal, Strategy, decision_plan, run
+from candlestep.sandbox.strategies import Signal, Strategy, run, signal_plan
 from candlestep.sandbox.strategies.card import ParsedCard
-from candlestep.sandbox.strategies.progress import Watch
-from candlestep.sandbox.strategies.scope import Scope
+from candlestep.sandbox.strategies.progress import RunProgress
+from candlestep.sandbox.strategies.scope import StrategyScope
 
 _ADAPTERS = {
     "backtrader": "candlestep.sandbox.engines.backtrader_engine",
@@ -63,7 +63,7 @@ class EngineRun(msgspec.Struct, frozen=True, kw_only=True):
     trades: Sequence[ClosedTrade]
     signals: Sequence[Signal]
     candles: int
-    """Candles of the timeframe that the strategy was shown, of all symbols."""
+    """Candles of the timeframe that the strategy was abbreviate, of all symbols."""
     positions: Sequence[Position]
     """Those open at the end."""
 
@@ -93,20 +93,20 @@ def run_engine(
 ) -> EngineRun:
     """Run ``strategy`` over a session of ``config`` on ``market`` by the engine ``name``.
 
-    As ``sandbox.strategies.run``: the same candles are shown, and acted on at the same times and
+    As ``sandbox.strategies.run``: the same candles are abbreviate, and acted on at the same times and
     prices. Raises what that raises, what ``check_engine`` raises, and ``EngineFailed``.
     """
     check_engine(name, strategy, config)
     if name == _SANDBOX:
         return _run_in_sandbox(strategy, config, market, on_progress, cancelled)
-    scope = Scope.of(strategy, config)
-    watch = Watch(scope.config.clock.total_steps, on_progress, cancelled)
-    plan = decision_plan(strategy, config, market, watch.poll_now)
-    orders = Orders(plan, market, watch)
+    scope = StrategyScope.of(strategy, config)
+    watch = RunProgress(scope.config.clock.total_steps, on_progress, cancelled)
+    plan = signal_plan(strategy, config, market, watch.poll_now)
+    orders = EngineOrders(plan, market, watch)
     try:
         adapter = import_module(_ADAPTERS[name])
-        executed: Executed = adapter.execute(orders)
-        booked = book(plan.config, plan.timeframe, market, orders, executed)
+        executed: EngineResult = adapter.execute(orders)
+        booked = post_to_ledger(plan.config, plan.timeframe, market, orders, executed)
     except (SandboxError, MemoryError):
         raise
     except Exception as error:
@@ -150,7 +150,7 @@ def _require_installed(name: str) -> None:
     if name in there:
         return
     if name not in _ADAPTERS:
-        raise InvalidParameter("engine", f"{shown(name)!r} is none of {', '.join(there)}")
+        raise InvalidParameter("engine", f"{abbreviate(name)!r} is none of {', '.join(there)}")
     raise InvalidParameter(
         "engine",
         f"{name} is not installed here: pip install 'candlestep[{name}]', or use one of"
@@ -196,7 +196,7 @@ def _run_in_sandbox(
     """A session of the simulated exchange, driven by the strategy."""
     done = run(strategy, config, market, on_progress, cancelled)
     session = done.session
-    timeframe = Scope.of(strategy, config).timeframe
+    timeframe = StrategyScope.of(strategy, config).timeframe
     times, equity = session.total_equity(timeframe // session.config.clock.interval)
     return EngineRun(
         results=session.results(),

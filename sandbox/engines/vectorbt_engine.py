@@ -7,7 +7,7 @@ import pandas as pd
 from vectorbt import Portfolio
 from vectorbt.portfolio import enums, nb
 
-from candlestep.sandbox.engines.orders import Executed, Execution, Orders
+from candlestep.sandbox.engines.orders import EngineFill, EngineOrders, EngineResult
 
 _NO_HOOKS = {
     **dict.fromkeys(
@@ -26,7 +26,7 @@ _NO_HOOKS = {
 """Its own, which do nothing either, are compiled in every new process, for seconds."""
 
 
-def execute(orders: Orders) -> Executed:
+def execute(orders: EngineOrders) -> EngineResult:
     """Execute ``orders`` at the prices of their rows.
 
     The simulator runs uncompiled: to compile it for a function of ours takes 20 seconds in every
@@ -62,7 +62,9 @@ def execute(orders: Orders) -> Executed:
     sign = np.where(records["side"] == enums.OrderSide.Buy, 1.0, -1.0)
     fields = (records["idx"], records["col"], sign * records["size"])
     columns = [field.tolist() for field in (*fields, records["price"], records["fees"])]
-    return Executed([Execution(*each) for each in zip(*columns, strict=True)], _equity(portfolio))
+    return EngineResult(
+        [EngineFill(*each) for each in zip(*columns, strict=True)], _equity(portfolio)
+    )
 
 
 def _equity(portfolio: Any) -> Any:

@@ -12,8 +12,8 @@ from candlestep.sandbox.exchange.account import Account
 from candlestep.sandbox.exchange.book import Book
 from candlestep.sandbox.exchange.costs.costs import Cost, Costs, cost_at, slipped
 from candlestep.sandbox.exchange.costs.fees import TradedVolume
-from candlestep.sandbox.exchange.history import History
-from candlestep.sandbox.exchange.orders import Fill, Order, OrderRequest, OrderStatus, order_by_id
+from candlestep.sandbox.exchange.history import AccountHistory
+from candlestep.sandbox.exchange.orders import Fill, Order, OrderStatus, OrderTicket, order_by_id
 from candlestep.sandbox.exchange.risk import Breach, Exposure, RiskProfile, TradingDay, first_breach
 from candlestep.sandbox.market.candles import Candles
 from candlestep.sandbox.market.market import Market
@@ -80,7 +80,7 @@ class Exchange:
         self.market = market
         self.now = start
         self.account = Account(starting_balance)
-        self.history = History(start, self.account)
+        self.history = AccountHistory(start, self.account)
         self.orders: list[Order] = []
         self.fills: list[Fill] = []
         self.closed: list[Order] = []
@@ -144,7 +144,7 @@ class Exchange:
                 self._complete_candle(event.symbol, event.subject)
 
     def _complete_candle(self, symbol: str, index: int) -> None:
-        candles = self.market.time_line(symbol)
+        candles = self.market.candles_of(symbol)
         book = self._books[symbol]
         for order, base_price in book.triggered(candles.candle(index)):
             if order.id in book:
@@ -175,14 +175,14 @@ class Exchange:
             time = int(candles.complete_time[index])
             heapq.heappush(self._events, _Event(time, _COMPLETION, open_time, symbol, index))
 
-    def place(self, request: OrderRequest) -> Order:
+    def place(self, request: OrderTicket) -> Order:
         """Fill ``request`` at once, or let it wait. What is refused changes nothing.
 
         Raises ``SymbolNotFound``, ``NoPrice``, ``InvalidParameter`` (an amount that rounds to
         zero), ``InsufficientBalance``, and ``RiskLimitExceeded``, which records the order as
         rejected. O(log n) in the pending orders.
         """
-        candles = self.market.time_line(request.symbol)
+        candles = self.market.candles_of(request.symbol)
         price = self.market.price(request.symbol, self.now)
         if _fills_at_once(request, price):
             return self._execute_at_once(request, price, candles)
@@ -211,19 +211,19 @@ class Exchange:
         """Sell every position at the market, by symbol."""
         for symbol in sorted(self.account.open_holdings):
             quantity = self.account.holding(symbol).quantity
-            candles = self.market.time_line(symbol)
-            request = OrderRequest(symbol, "sell", "market", quantity)
+            candles = self.market.candles_of(symbol)
+            request = OrderTicket(symbol, "sell", "market", quantity)
             price = self.market.price(symbol, self.now)
             order = self._accept(msgspec.structs.replace(self._draft(request), reason=reason))
             self._fill(order, self._trade_now(request, price, candles))
 
-    def affordable(self, request: OrderRequest, cash: Decimal) -> Decimal:
+    def affordable(self, request: OrderTicket, cash: Decimal) -> Decimal:
         """The quantity at which the buy ``request`` would take at most ``cash``; may be 0.
 
         Where slippage grows with the quantity, that of the slightly larger order is reckoned
         with that ``cash`` would buy without costs, so a little may be left over.
         """
-        candles = self.market.time_line(request.symbol)
+        candles = self.market.candles_of(request.symbol)
         price = self.market.price(request.symbol, self.now)
         at_once = _fills_at_once(request, price)
         base_price = price if at_once else self._draft(request).trigger
@@ -265,7 +265,7 @@ class Exchange:
             total = add(total, self._held_value(symbol))
         return total
 
-    def _execute_at_once(self, request: OrderRequest, price: Decimal, candles: Candles) -> Order:
+    def _execute_at_once(self, request: OrderTicket, price: Decimal, candles: Candles) -> Order:
         trade = self._trade_now(request, price, candles)
         _require_amount(trade.cost.quote_amount)
         order = self._draft(request)
@@ -277,7 +277,7 @@ class Exchange:
             self.account.require_quantity(request.symbol, request.quantity, sellable)
         return self._fill(self._accept(order), trade)
 
-    def _let_wait(self, request: OrderRequest, price: Decimal, candles: Candles) -> Order:
+    def _let_wait(self, request: OrderTicket, price: Decimal, candles: Candles) -> Order:
         order = self._draft(request)
         trigger = order.trigger
         notional = rounded_product(order.quantity, trigger)
@@ -316,7 +316,7 @@ class Exchange:
         self._note_touch(order.symbol, candles, next_candle, below, above)
         return order
 
-    def _draft(self, request: OrderRequest) -> Order:
+    def _draft(self, request: OrderTicket) -> Order:
         """The order that ``request`` would become."""
         return Order(
             len(self.orders) + 1,
@@ -348,7 +348,7 @@ class Exchange:
         slippage = self._slippage_now(order.quantity, candles)
         return slipped(order.trigger, order.side, slippage)
 
-    def _trade_now(self, request: OrderRequest, price: Decimal, candles: Candles) -> _Terms:
+    def _trade_now(self, request: OrderTicket, price: Decimal, candles: Candles) -> _Terms:
         """The terms of an order that fills at once, never worse than its limit."""
         slippage = self._slippage_now(request.quantity, candles)
         fill_price = slipped(price, request.side, slippage)
@@ -532,7 +532,7 @@ class Exchange:
 _NO_LIMITS = RiskProfile()
 
 
-def _fills_at_once(request: OrderRequest, price: Decimal) -> bool:
+def _fills_at_once(request: OrderTicket, price: Decimal) -> bool:
     """Whether the order is a market order, or a limit that the price has reached already."""
     if request.type == "market":
         return True

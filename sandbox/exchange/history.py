@@ -57,7 +57,7 @@ class EquityCurve(msgspec.Struct, frozen=True, eq=False):
             yield Snapshot(time, *map(_amount, amounts))
 
 
-class _Changes(NamedTuple):
+class _StepSeries(NamedTuple):
     """An amount that changes at instants: ``amounts[i]`` holds from ``times[i]`` on."""
 
     times: list[int]
@@ -70,8 +70,8 @@ class _Changes(NamedTuple):
             self.times.append(time)
             self.amounts.append(amount)
 
-    def copy(self) -> "_Changes":
-        return _Changes(self.times.copy(), self.amounts.copy())
+    def copy(self) -> "_StepSeries":
+        return _StepSeries(self.times.copy(), self.amounts.copy())
 
     @property
     def largest(self) -> int:
@@ -91,33 +91,33 @@ class _Changes(NamedTuple):
 
 
 class _HoldingChanges(NamedTuple):
-    quantity: _Changes
-    cost_basis: _Changes
+    quantity: _StepSeries
+    cost_basis: _StepSeries
 
     def copy(self) -> "_HoldingChanges":
         return _HoldingChanges(self.quantity.copy(), self.cost_basis.copy())
 
 
-class History:
+class AccountHistory:
     """Every change of an account, in order of time."""
 
     def __init__(self, start: int, account: Account) -> None:
-        self._available = _Changes([], [])
-        self._locked = _Changes([], [])
-        self._realized = _Changes([], [])
+        self._available = _StepSeries([], [])
+        self._locked = _StepSeries([], [])
+        self._realized = _StepSeries([], [])
         self._holdings: dict[str, _HoldingChanges] = {}
         # Alternately the time at which the first position was opened and the last was closed.
-        self._spells: list[int] = []
+        self._exposure_bounds: list[int] = []
         self.record(start, account)
 
-    def copy(self) -> "History":
+    def copy(self) -> "AccountHistory":
         """The same past, independent from now on. Linear in the number of changes."""
         copied = copy(self)
         copied._available = self._available.copy()
         copied._locked = self._locked.copy()
         copied._realized = self._realized.copy()
         copied._holdings = {symbol: each.copy() for symbol, each in self._holdings.items()}
-        copied._spells = self._spells.copy()
+        copied._exposure_bounds = self._exposure_bounds.copy()
         return copied
 
     def record(self, time: int, account: Account) -> None:
@@ -131,15 +131,17 @@ class History:
         holding = account.holding(symbol)
         changes = self._holdings.get(symbol)
         if changes is None:
-            changes = self._holdings[symbol] = _HoldingChanges(_Changes([], []), _Changes([], []))
+            changes = self._holdings[symbol] = _HoldingChanges(
+                _StepSeries([], []), _StepSeries([], [])
+            )
         changes.quantity.record(time, holding.quantity)
         changes.cost_basis.record(time, holding.cost_basis)
-        was_in_market = len(self._spells) % 2 == 1
+        was_in_market = len(self._exposure_bounds) % 2 == 1
         if bool(account.open_holdings) != was_in_market:
-            if self._spells and self._spells[-1] == time:
-                self._spells.pop()
+            if self._exposure_bounds and self._exposure_bounds[-1] == time:
+                self._exposure_bounds.pop()
             else:
-                self._spells.append(time)
+                self._exposure_bounds.append(time)
 
     def equity_before(self, market: Market, time: int) -> Decimal:
         """Total equity just before what happened at ``time``, at the prices of ``time``."""
@@ -158,14 +160,14 @@ class History:
         instants = np.asarray(times, dtype=np.int64)
         dtype = self._dtype(market)
 
-        def at(changes: _Changes) -> Units:
+        def at(changes: _StepSeries) -> Units:
             return changes.at(instants, dtype)
 
         available, locked, realized = at(self._available), at(self._locked), at(self._realized)
         value = cost = np.zeros(len(instants), dtype)
         for symbol, changes in self._holdings.items():
             quantity = at(changes.quantity)
-            value = value + _market_value(market.time_line(symbol), quantity, instants)
+            value = value + _market_value(market.candles_of(symbol), quantity, instants)
             cost = cost + at(changes.cost_basis)
         return EquityCurve(
             instants, available + locked + value, available, locked, value, value - cost, realized
@@ -175,11 +177,11 @@ class History:
         """Total equity alone at each of ``times``, in units: cheaper than the whole curve."""
         dtype = self._dtype(market)
         both = zip(self._available.amounts, self._locked.amounts, strict=True)
-        cash = _Changes(self._available.times, [add(*amounts) for amounts in both])
+        cash = _StepSeries(self._available.times, [add(*amounts) for amounts in both])
         equity = cash.at(times, dtype)
         for symbol, changes in self._holdings.items():
             quantity = changes.quantity.at(times, dtype)
-            equity += _market_value(market.time_line(symbol), quantity, times)
+            equity += _market_value(market.candles_of(symbol), quantity, times)
         return equity
 
     def instants(self, market: Market, start: int, end: int) -> Integers:
@@ -189,7 +191,7 @@ class History:
         """
         instants = np.empty(0, dtype=np.int64)
         for symbol, changes in self._holdings.items():
-            complete = market.time_line(symbol).complete_time
+            complete = market.candles_of(symbol).complete_time
             first, last = np.searchsorted(complete, [changes.quantity.times[0], end + 1])
             instants = _union(instants, complete[first:last])
         changed = np.array(sorted({start, *self._available.times, end}), dtype=np.int64)
@@ -197,7 +199,7 @@ class History:
 
     def steps_in_market(self, clock: Clock, until: int) -> int:
         """How many of the steps of ``clock``, from 1 to ``until``, find a position held."""
-        bounds = [-(-(time - clock.start) // clock.interval) for time in self._spells]
+        bounds = [-(-(time - clock.start) // clock.interval) for time in self._exposure_bounds]
         if len(bounds) % 2:
             bounds.append((until - clock.start) // clock.interval + 1)
         spells = zip(bounds[::2], bounds[1::2], strict=True)
@@ -207,7 +209,7 @@ class History:
         """int64 if every amount in units and every sum of them fits, else Python integers."""
         total = self._available.largest + self._locked.largest + self._realized.largest
         for symbol, changes in self._holdings.items():
-            prices = market.time_line(symbol).price_units
+            prices = market.candles_of(symbol).price_units
             if prices.units.dtype == object:
                 return prices.units.dtype
             total += changes.quantity.largest * prices.largest + changes.cost_basis.largest

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import msgspec
 
 from candlestep.sandbox.clock import format_time, parse_time
-from candlestep.sandbox.errors import InvalidParameter, OrderNotFound, shown
+from candlestep.sandbox.errors import InvalidParameter, OrderNotFound, abbreviate
 from candlestep.sandbox.money import AMOUNT_PLACES, PRICE_PLACES, ZERO, parse_positive
 
 Side = Literal["buy", "sell"]
@@ -39,7 +39,7 @@ class Fill(msgspec.Struct, frozen=True):
     time: int
 
 
-class OrderRequest(msgspec.Struct, frozen=True, gc=False):
+class OrderTicket(msgspec.Struct, frozen=True, gc=False):
     """A checked instruction: exactly the prices that its type needs, rounded, all positive."""
 
     symbol: str
@@ -107,7 +107,7 @@ def order_by_id(orders: Sequence[Order], order_id: object) -> Order:
             pass
         case int() if 1 <= order_id <= len(orders):
             return orders[order_id - 1]
-    raise OrderNotFound(f"there is no order {shown(order_id)}", order_id=shown(order_id))
+    raise OrderNotFound(f"there is no order {abbreviate(order_id)}", order_id=abbreviate(order_id))
 
 
 def waits_for_fall(side: Side, type: OrderType) -> bool:
@@ -135,7 +135,7 @@ def parse_request(
     client_order_id: str | None = None,
     oco_group: object = None,
     expires_at: object = None,
-) -> OrderRequest:
+) -> OrderTicket:
     """The instruction these values describe; raises ``InvalidParameter`` naming the field.
 
     A stop_loss or take_profit without ``trigger_price`` takes ``price`` as its trigger.
@@ -156,7 +156,7 @@ def parse_request(
         price, trigger_price = _pending_prices(type, price, trigger_price)
         if expires_at is not None:
             expiry = _parse_expiry(expires_at, now)
-    return OrderRequest(
+    return OrderTicket(
         symbol,
         side,  # type: ignore[arg-type]
         type,  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ from decimal import Decimal
 import msgspec
 
 from candlestep.sandbox.clock import DAY
-from candlestep.sandbox.exchange.history import History
+from candlestep.sandbox.exchange.history import AccountHistory
 from candlestep.sandbox.market.market import Market
 from candlestep.sandbox.money import (
     AMOUNT_PLACES,
@@ -85,7 +85,7 @@ class TradingDay:
         """What of ``realized_pnl`` was realized in this day."""
         return subtract(realized_pnl, self._realized_before)
 
-    def equity_at_start(self, history: History, market: Market) -> Decimal:
+    def equity_at_start(self, history: AccountHistory, market: Market) -> Decimal:
         """Equity at midnight, before its events; of the first day, the starting balance."""
         day, equity = self._known_equity
         if day != self._day:

@@ -16,7 +16,7 @@ _INT64_HEADROOM = 2**62
 _MOST_IN_A_BUCKET = DAY // MINUTE
 
 
-class Frame(NamedTuple):
+class Bars(NamedTuple):
     """Candles of one symbol and one interval in order of time; times in milliseconds.
 
     A row must not be looked at before its ``complete_time``.
@@ -31,7 +31,7 @@ class Frame(NamedTuple):
     volume: Floats
 
 
-class Window(NamedTuple):
+class SessionRows(NamedTuple):
     """The rows of a frame that complete within a session, while orders can still be placed."""
 
     first: int
@@ -40,14 +40,14 @@ class Window(NamedTuple):
     """Of each row in ``[first, stop)``, the first step at which it is complete."""
 
 
-def frame(candles: Candles, interval: int) -> Frame:
+def aggregate_bars(candles: Candles, interval: int) -> Bars:
     """The candles of ``interval`` milliseconds, aggregated from finer ones where there are such.
 
     As ``Market.candles``: stretches of which the data has only coarser candles are left out.
     Every number depends on the finer candles inside its row alone. Linear.
     """
     if candles.intervals == (interval,):
-        return Frame(
+        return Bars(
             candles.symbol,
             candles.complete_time,
             candles.open,
@@ -66,7 +66,7 @@ def frame(candles: Candles, interval: int) -> Frame:
     buckets = candles.open_time[rows] // interval
     firsts = np.flatnonzero(np.diff(buckets, prepend=buckets[0] - 1))
     lasts = np.append(firsts[1:], len(rows)) - 1
-    return Frame(
+    return Bars(
         candles.symbol,
         (buckets[firsts] + 1) * interval,
         candles.open[rows[firsts]],
@@ -77,12 +77,12 @@ def frame(candles: Candles, interval: int) -> Frame:
     )
 
 
-def window(rows: Frame, clock: Clock) -> Window:
+def session_rows(rows: Bars, clock: Clock) -> SessionRows:
     """The rows that complete from the session's start on, and before its last step."""
     steps = -((clock.start - rows.complete_time) // clock.interval)
     first = int(np.searchsorted(rows.complete_time, clock.start))
     stop = int(np.searchsorted(steps, clock.total_steps))
-    return Window(first, max(first, stop), steps[first:stop])
+    return SessionRows(first, max(first, stop), steps[first:stop])
 
 
 def _volume(candles: Candles, rows: Integers, firsts: Integers) -> Floats:

@@ -12,8 +12,8 @@ import msgspec
 import numpy as np
 import talib
 
-from candlestep.sandbox.errors import InvalidParameter, shown
-from candlestep.sandbox.indicators.bars import PRICES, Frame
+from candlestep.sandbox.errors import InvalidParameter, abbreviate
+from candlestep.sandbox.indicators.bars import PRICES, Bars
 from candlestep.sandbox.market.candles import Floats
 
 LONGEST_PERIOD = 100_000
@@ -85,7 +85,7 @@ def parse_indicators(raw: object, field: str = "indicators") -> dict[str, Indica
     for name, each in sorted(raw.items()):
         if not _NAME.fullmatch(name) or name in PRICES:
             raise InvalidParameter(
-                f"{field}.{shown(name)}",
+                f"{field}.{abbreviate(name)}",
                 "a name has up to 64 letters, digits and _, begins with a letter, and is none of"
                 f" {', '.join(PRICES)}",
             )
@@ -115,7 +115,7 @@ def value_names(indicators: Mapping[str, Indicator]) -> list[str]:
 class Values:
     """The columns of a frame and the values of indicators over all of it, by name."""
 
-    def __init__(self, frame: Frame, indicators: Mapping[str, Indicator]) -> None:
+    def __init__(self, frame: Bars, indicators: Mapping[str, Indicator]) -> None:
         """Compute every indicator, which are in the sequence of ``parse_indicators``."""
         self._columns: dict[str, Floats] = {name: getattr(frame, name) for name in PRICES}
         for name, indicator in indicators.items():
@@ -149,7 +149,7 @@ def _parse_indicator(raw: object, field: str) -> Indicator:
     for name in raw:
         if name != "kind" and name not in known:
             takes = ", ".join(known) or "nothing"
-            raise InvalidParameter(f"{field}.{shown(name)}", f"{kind.name} takes {takes}")
+            raise InvalidParameter(f"{field}.{abbreviate(name)}", f"{kind.name} takes {takes}")
     parameters = {
         parameter.name: _parse_parameter(
             raw.get(parameter.name, parameter.default), parameter, f"{field}.{parameter.name}"
@@ -173,7 +173,7 @@ def _parse_parameter(value: object, parameter: Parameter, field: str) -> int | f
     ):
         raise InvalidParameter(
             field,
-            f"must be {whole} from {parameter.least} to {parameter.most}, got {shown(value)}",
+            f"must be {whole} from {parameter.least} to {parameter.most}, got {abbreviate(value)}",
         )
     return value if parameter.is_whole else float(value)
 
@@ -185,7 +185,7 @@ def _in_sequence(declared: dict[str, Indicator], field: str) -> dict[str, Indica
         if indicator.source is not None and indicator.source not in names:
             raise InvalidParameter(
                 f"{field}.{name}.source",
-                f"{shown(indicator.source)!r} is none of {', '.join(names)}",
+                f"{abbreviate(indicator.source)!r} is none of {', '.join(names)}",
             )
     found: dict[str, Indicator] = {}
     while len(found) < len(declared):

@@ -14,7 +14,7 @@ from candlestep.sandbox.clock import EARLIEST, LATEST, format_time, interval_nam
 from candlestep.sandbox.errors import InvalidCandles, InvalidParameter
 from candlestep.sandbox.market.fingerprint import Fingerprint
 from candlestep.sandbox.market.fixed_point import FixedPoint, fixed_point
-from candlestep.sandbox.market.price_index import TouchIndex
+from candlestep.sandbox.market.price_index import PriceIndex
 from candlestep.sandbox.money import MARKET, MAXIMUM, decimal_of
 
 MAXIMUM_VOLUME = 1e24
@@ -58,7 +58,7 @@ class FirstOpen(NamedTuple):
     price: float
 
 
-class TimeLine(NamedTuple):
+class CandleArrays(NamedTuple):
     """What a ``Candles`` is made of: plain values, and columns that are read-only."""
 
     symbol: str
@@ -159,7 +159,7 @@ class Candles:
         return merged
 
     @classmethod
-    def restore(cls, time_line: TimeLine) -> "Candles":
+    def restore(cls, time_line: CandleArrays) -> "Candles":
         """The candles that ``time_line`` was taken of; not checked again, arrays are shared."""
         columns = dict(time_line.columns)
         restored = cls.__new__(cls)
@@ -174,10 +174,10 @@ class Candles:
         return restored
 
     @property
-    def time_line(self) -> TimeLine:
+    def arrays(self) -> CandleArrays:
         """What ``restore`` makes the same candles of, in another process for example."""
         columns = {name: getattr(self, name) for name in COLUMNS}
-        return TimeLine(self.symbol, self.intervals, self.first_open, columns)
+        return CandleArrays(self.symbol, self.intervals, self.first_open, columns)
 
     def _keep(
         self,
@@ -315,7 +315,7 @@ class Candles:
 
     @cached_property
     def _fingerprint(self) -> Fingerprint:
-        return Fingerprint(self)
+        return Fingerprint(self.arrays.columns)
 
     def prepare(self) -> None:
         """Derive now what orders and valuations will ask for, not when the first one does.
@@ -326,12 +326,12 @@ class Candles:
         _ = self._range_index, self._first_completions, self._fingerprint
 
     @cached_property
-    def _range_index(self) -> TouchIndex:
-        return TouchIndex(self.low, self.high)
+    def _range_index(self) -> PriceIndex:
+        return PriceIndex(self.low, self.high)
 
     @cached_property
-    def _close_index(self) -> TouchIndex:
-        return TouchIndex(self.close, self.close)
+    def _close_index(self) -> PriceIndex:
+        return PriceIndex(self.close, self.close)
 
     @cached_property
     def volume_units(self) -> FixedPoint:

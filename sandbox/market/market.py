@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from candlestep.sandbox.clock import DAY, format_time, interval_name, parse_interval
-from candlestep.sandbox.errors import InvalidParameter, NoPrice, SymbolNotFound, shown
+from candlestep.sandbox.errors import InvalidParameter, NoPrice, SymbolNotFound, abbreviate
 from candlestep.sandbox.market.candles import Candle, Candles, Integers
 from candlestep.sandbox.money import AMOUNT_PLACES, MARKET, ZERO, decimal_of, rounded_ratio
 
@@ -59,19 +59,19 @@ class Market:
         """All symbols, sorted."""
         return tuple(self._candles)
 
-    def time_line(self, symbol: str) -> Candles:
+    def candles_of(self, symbol: str) -> Candles:
         """All candles of ``symbol``, later ones included; raises ``SymbolNotFound``."""
         try:
             return self._candles[symbol]
         except (KeyError, TypeError):
             known = ", ".join(list(self._candles)[:10]) + (", …" if len(self._candles) > 10 else "")
             raise SymbolNotFound(
-                f"this market has no symbol {shown(symbol)!r}; it has {known}", symbol=symbol
+                f"this market has no symbol {abbreviate(symbol)!r}; it has {known}", symbol=symbol
             ) from None
 
     def price(self, symbol: str, time: int) -> Decimal:
         """The price of ``symbol`` at ``time``; raises ``NoPrice`` before its first candle."""
-        price = self.time_line(symbol).price(time)
+        price = self.candles_of(symbol).price(time)
         if price is None:
             raise NoPrice(
                 f"{symbol} has no price yet at {format_time(time)}: its first candle opens at"
@@ -105,7 +105,7 @@ class Market:
         only coarser candles than asked for are left out. ``interval`` defaults to the finest
         that is complete by then; a finer one is refused. Cost: linear in the candles aggregated.
         """
-        candles = self.time_line(symbol)
+        candles = self.candles_of(symbol)
         finest = candles.finest_complete(time)
         length = finest if interval is None else parse_interval(interval)
         if finest is None or length is None:
@@ -126,7 +126,7 @@ class Market:
 
         With none, all prices are the standing one and the volume is 0. Raises ``NoPrice``.
         """
-        candles = self.time_line(symbol)
+        candles = self.candles_of(symbol)
         price = self.price(symbol, time)
         start = candles.last_complete(time - DAY) + 1
         stop = candles.last_complete(time) + 1

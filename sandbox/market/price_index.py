@@ -8,7 +8,7 @@ _BLOCK = 256
 Floats = NDArray[np.float64]
 
 
-class TouchIndex:
+class PriceIndex:
     """Lows and highs under a pyramid of block minima and maxima, 256 to one."""
 
     def __init__(self, low: Floats, high: Floats) -> None:

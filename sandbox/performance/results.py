@@ -8,7 +8,7 @@ import msgspec
 
 from candlestep.sandbox.config import SessionConfig
 from candlestep.sandbox.exchange.account import Account
-from candlestep.sandbox.exchange.history import History
+from candlestep.sandbox.exchange.history import AccountHistory
 from candlestep.sandbox.exchange.orders import Fill
 from candlestep.sandbox.market.fixed_point import as_floats
 from candlestep.sandbox.market.market import Market
@@ -64,7 +64,7 @@ def compute_results(
     status: SessionStatus,
     time: int,
     account: Account,
-    history: History,
+    history: AccountHistory,
     fills: Sequence[Fill],
 ) -> Results:
     """The outcome as of ``time`` (ms), given all that happened until then. Linear in the candles."""

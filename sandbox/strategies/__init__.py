@@ -12,7 +12,7 @@ from candlestep.sandbox.strategies.broker import Signal
 from candlestep.sandbox.strategies.card import Card
 from candlestep.sandbox.strategies.progress import Cancelled
 from candlestep.sandbox.strategies.run import Run, run
-from candlestep.sandbox.strategies.signals import DecisionPlan, Decisions, decision_plan
+from candlestep.sandbox.strategies.signals import CardSignals, SignalPlan, signal_plan
 from candlestep.sandbox.strategies.starlark_runner import ProgramFailed
 from candlestep.sandbox.strategies.strategy import PROGRAM_HISTORY, Strategy, compile_strategy
 from candlestep.sandbox.strategies.templates import TEMPLATES, Template
@@ -23,14 +23,14 @@ __all__ = [
     "TEMPLATES",
     "Cancelled",
     "Card",
-    "DecisionPlan",
-    "Decisions",
+    "CardSignals",
     "ProgramFailed",
     "Run",
     "Signal",
+    "SignalPlan",
     "Strategy",
     "Template",
     "compile_strategy",
-    "decision_plan",
     "run",
+    "signal_plan",
 ]

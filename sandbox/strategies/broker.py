@@ -45,7 +45,7 @@ class Signal(msgspec.Struct, frozen=True):
     """The code of the refusal, such as ``INSUFFICIENT_BALANCE``."""
 
 
-class Desk:
+class Broker:
     """Places the orders of a strategy over ``symbols`` symbols, through the session's public face."""
 
     def __init__(self, session: Session, symbols: int, *, is_lenient: bool) -> None:

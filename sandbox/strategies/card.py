@@ -17,7 +17,7 @@ from typing import Any, Literal, cast
 import msgspec
 
 from candlestep.sandbox.clock import interval_name, parse_interval
-from candlestep.sandbox.errors import InvalidParameter, shown
+from candlestep.sandbox.errors import InvalidParameter, abbreviate
 from candlestep.sandbox.indicators.indicators import Indicator, parse_indicators, value_names
 from candlestep.sandbox.money import AMOUNT_PLACES, EXACT, PRICE_PLACES, parse_positive
 from candlestep.sandbox.strategies.json_input import convert, field_error
@@ -255,7 +255,7 @@ def _check_conditions(found: list[tuple[str, Condition]], names: list[str]) -> N
             if isinstance(name, str) and name not in names:
                 raise InvalidParameter(
                     f"{field}.{side}" + (".of" if isinstance(operand, Earlier) else ""),
-                    f"{shown(name)!r} is none of {', '.join(names)}",
+                    f"{abbreviate(name)!r} is none of {', '.join(names)}",
                 )
 
 

@@ -6,7 +6,7 @@ from decimal import Decimal
 from itertools import pairwise
 
 from candlestep.sandbox.exchange.orders import Order
-from candlestep.sandbox.indicators.bars import Frame, Window
+from candlestep.sandbox.indicators.bars import Bars, SessionRows
 from candlestep.sandbox.money import (
     AMOUNT_PLACES,
     PRICE_PLACES,
@@ -16,7 +16,7 @@ from candlestep.sandbox.money import (
     rounded_ratio,
     subtract,
 )
-from candlestep.sandbox.strategies.broker import Desk
+from candlestep.sandbox.strategies.broker import Broker
 from candlestep.sandbox.strategies.card import Grid
 
 
@@ -29,13 +29,13 @@ class _Slot:
         self.order: Order | None = None
 
 
-class GridLane:
+class GridRules:
     """The decisions of a grid on one symbol: at the first row, and after each fill."""
 
-    def __init__(self, grid: Grid, frame: Frame, window: Window, desk: Desk) -> None:
+    def __init__(self, grid: Grid, frame: Bars, window: SessionRows, broker: Broker) -> None:
         self.symbol = frame.symbol
         self._grid = grid
-        self._desk = desk
+        self._desk = broker
         self._steps: Sequence[int] = window.steps.data
         levels = grid_levels(grid)
         self._slots = [_Slot(*pair) for pair in pairwise(levels)]

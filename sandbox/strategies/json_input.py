@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from candlestep.sandbox.errors import InvalidParameter, shown
+from candlestep.sandbox.errors import InvalidParameter, abbreviate
 
 DEEPEST = 32
 """How deeply lists and objects may be nested."""
@@ -22,7 +22,7 @@ _NAMED_FIELD = re.compile(r"Object (contains unknown|missing required) field `(.
 T = TypeVar("T")
 
 
-def plain(value: object, field: str) -> Any:
+def normalise_json(value: object, field: str) -> Any:
     """A copy of JSON-like ``value`` in which equal numbers are spelt alike, ``1.0`` as ``1``.
 
     Raises ``InvalidParameter``, which names the place, for what JSON cannot hold, numbers that
@@ -32,7 +32,7 @@ def plain(value: object, field: str) -> Any:
 
 
 def convert(value: object, type: type[T], field: str) -> T:
-    """``value``, which is plain, as a struct; raises ``InvalidParameter`` naming the place."""
+    """``value``, which is normalise_json, as a struct; raises ``InvalidParameter`` naming the place."""
     try:
         return msgspec.convert(value, type)
     except msgspec.ValidationError as error:
@@ -44,7 +44,7 @@ def convert(value: object, type: type[T], field: str) -> T:
     named = _NAMED_FIELD.fullmatch(message)
     if named is None:
         raise InvalidParameter(path.removeprefix("."), message.replace("`", ""))
-    path = f"{path}.{shown(named[2])}"
+    path = f"{path}.{abbreviate(named[2])}"
     if named[1] == "missing required":
         raise InvalidParameter(path.removeprefix("."), "is missing")
     raise InvalidParameter(
@@ -81,7 +81,9 @@ class _Copy:
                 ]
             case Mapping():
                 return {
-                    _key(key, field): self.of(each, f"{field}.{shown(key)}".lstrip("."), depth + 1)
+                    _key(key, field): self.of(
+                        each, f"{field}.{abbreviate(key)}".lstrip("."), depth + 1
+                    )
                     for key, each in value.items()
                 }
         raise InvalidParameter(field, f"a {type(value).__name__} is not JSON")
@@ -89,7 +91,9 @@ class _Copy:
 
 def _number(value: float, field: str) -> int | float:
     if not math.isfinite(value) if isinstance(value, float) else abs(value) > _LARGEST_WHOLE:
-        raise InvalidParameter(field, f"{shown(value)} is not a finite number of double precision")
+        raise InvalidParameter(
+            field, f"{abbreviate(value)} is not a finite number of double precision"
+        )
     return int(value) if value == int(value) and abs(value) <= _LARGEST_WHOLE else value
 
 
@@ -106,5 +110,5 @@ def _text(value: str, field: str) -> str:
 
 def _key(key: object, field: str) -> str:
     if not isinstance(key, str):
-        raise InvalidParameter(field, f"has the key {shown(key)}; keys are strings")
+        raise InvalidParameter(field, f"has the key {abbreviate(key)}; keys are strings")
     return _text(key, field)

@@ -16,7 +16,7 @@ class Cancelled(SandboxError):
         super().__init__("the run was cancelled; run the strategy again to have its result")
 
 
-class Watch:
+class RunProgress:
     """Tells how far a run is, in hundredths, and raises ``Cancelled`` when it is asked to stop."""
 
     def __init__(

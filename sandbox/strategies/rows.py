@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from candlestep.sandbox.indicators.bars import Frame, Window
+from candlestep.sandbox.indicators.bars import Bars, SessionRows
 from candlestep.sandbox.indicators.indicators import Values
 from candlestep.sandbox.strategies.conditions import Booleans
 
@@ -26,7 +26,7 @@ class Chunk(NamedTuple):
     previous one of the next), when it is complete, its prices, and the indicators' values."""
 
 
-class Feed:
+class ProgramRows:
     """Candles by time, those of one time by symbol: those at which, and before which, every value
     is known, and before each stretch of such the one before.
 
@@ -35,8 +35,8 @@ class Feed:
 
     def __init__(
         self,
-        frames: Sequence[Frame],
-        windows: Sequence[Window],
+        frames: Sequence[Bars],
+        windows: Sequence[SessionRows],
         values: Sequence[Values],
         names: Sequence[str],
     ) -> None:
@@ -86,7 +86,7 @@ class Feed:
         return gathered
 
 
-def _calls(window: Window, values: Sequence[Column]) -> Booleans:
+def _calls(window: SessionRows, values: Sequence[Column]) -> Booleans:
     """Where in the frame the program is called."""
     known = np.logical_and.reduce([np.isfinite(column) for column in values])
     calls = np.zeros(len(known), dtype=bool)

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from candlestep.sandbox.indicators.bars import Frame, Window
-from candlestep.sandbox.strategies.broker import Desk
+from candlestep.sandbox.indicators.bars import Bars, SessionRows
+from candlestep.sandbox.strategies.broker import Broker
 from candlestep.sandbox.strategies.card import ParsedCard
 from candlestep.sandbox.strategies.conditions import Booleans
-from candlestep.sandbox.strategies.signals import decisions
+from candlestep.sandbox.strategies.signals import card_signals
 
 
-class RulesLane:
+class EntryExitRules:
     """The decisions of a card on one symbol, each at a row of its frame.
 
     While nothing is held, the rows that matter are those at which an entry is true; while
@@ -20,12 +20,14 @@ class RulesLane:
     them nothing is to be decided, whatever the price does.
     """
 
-    def __init__(self, parsed: ParsedCard, frame: Frame, window: Window, desk: Desk) -> None:
+    def __init__(
+        self, parsed: ParsedCard, frame: Bars, window: SessionRows, broker: Broker
+    ) -> None:
         """Compute the indicators and conditions over the whole frame. Linear."""
         self.symbol = frame.symbol
-        self._desk = desk
+        self._desk = broker
         self._entries = parsed.card.entries
-        self._decisions = decisions(parsed, frame, window)
+        self._decisions = card_signals(parsed, frame, window)
         self._steps: Sequence[int] = window.steps.data
         self._while_flat = _rows(self._decisions.buys >= 0)
         self._while_held = _rows(self._decisions.sells | (self._decisions.adds >= 0))
@@ -42,18 +44,18 @@ class RulesLane:
         """Do what the rules say at the row that is complete at step ``now``."""
         row = bisect_left(self._steps, now)
         self._next = row + 1
-        desk, decided = self._desk, self._decisions
-        held = desk.held(self.symbol)
+        broker, decided = self._desk, self._decisions
+        held = broker.held(self.symbol)
         if held and decided.sells[row]:
-            desk.place(self.symbol, "sell", held)
+            broker.place(self.symbol, "sell", held)
             return
         place = (decided.adds if held else decided.buys)[row]
         if place < 0:
             return
         entry = self._entries[place]
-        bought = desk.buy(self.symbol, entry.size)
+        bought = broker.buy(self.symbol, entry.size)
         if bought is not None:
-            desk.guard(bought, entry.stop_loss, entry.take_profit)
+            broker.guard(bought, entry.stop_loss, entry.take_profit)
 
 
 def _rows(where: Booleans) -> Sequence[int]:

@@ -6,15 +6,15 @@ from typing import Protocol
 import msgspec
 
 from candlestep.sandbox.config import SessionConfig
-from candlestep.sandbox.indicators.bars import Frame, Window
+from candlestep.sandbox.indicators.bars import Bars, SessionRows
 from candlestep.sandbox.market.market import Market
 from candlestep.sandbox.session import Session
-from candlestep.sandbox.strategies.broker import Desk, Signal
+from candlestep.sandbox.strategies.broker import Broker, Signal
 from candlestep.sandbox.strategies.card import ParsedCard
-from candlestep.sandbox.strategies.grid import GridLane
-from candlestep.sandbox.strategies.progress import Watch
-from candlestep.sandbox.strategies.rules import RulesLane
-from candlestep.sandbox.strategies.scope import Scope
+from candlestep.sandbox.strategies.grid import GridRules
+from candlestep.sandbox.strategies.progress import RunProgress
+from candlestep.sandbox.strategies.rules import EntryExitRules
+from candlestep.sandbox.strategies.scope import StrategyScope
 from candlestep.sandbox.strategies.starlark_runner import run_program
 from candlestep.sandbox.strategies.strategy import Strategy
 
@@ -29,7 +29,7 @@ class Run(msgspec.Struct, frozen=True):
     """How many candles of the timeframe could be acted on, of all symbols."""
 
 
-class Lane(Protocol):
+class SymbolRules(Protocol):
     """The decisions of a card on one symbol."""
 
     def next_step(self, now: int) -> int | None:
@@ -58,32 +58,32 @@ def run(
     Raises ``SymbolNotFound`` and ``InvalidParameter`` for what the market does not have,
     ``Cancelled``, and ``ProgramFailed`` with the line and the candle's time.
     """
-    scope = Scope.of(strategy, config)
-    watch = Watch(scope.config.clock.total_steps, on_progress, cancelled)
+    scope = StrategyScope.of(strategy, config)
+    watch = RunProgress(scope.config.clock.total_steps, on_progress, cancelled)
     frames, windows = scope.shown(strategy, market, watch.poll_now)
     session = Session(scope.config, market)
     body = strategy.body
-    desk = Desk(session, len(frames), is_lenient=isinstance(body, ParsedCard))
+    broker = Broker(session, len(frames), is_lenient=isinstance(body, ParsedCard))
     if isinstance(body, ParsedCard):
         lanes = []
         for rows, seen in zip(frames, windows, strict=True):
             watch.poll_now()
-            lanes.append(_lane(body, rows, seen, desk))
+            lanes.append(_lane(body, rows, seen, broker))
         _run_card(session, lanes, watch)
     else:
-        run_program(body, frames, windows, desk, watch)
+        run_program(body, frames, windows, broker, watch)
     watch.at(session.step_number)
     candles = sum(seen.stop - seen.first for seen in windows)
-    return Run(session, tuple(desk.signals), candles)
+    return Run(session, tuple(broker.signals), candles)
 
 
-def _lane(parsed: ParsedCard, rows: Frame, seen: Window, desk: Desk) -> Lane:
+def _lane(parsed: ParsedCard, rows: Bars, seen: SessionRows, broker: Broker) -> SymbolRules:
     if parsed.card.grid is not None:
-        return GridLane(parsed.card.grid, rows, seen, desk)
-    return RulesLane(parsed, rows, seen, desk)
+        return GridRules(parsed.card.grid, rows, seen, broker)
+    return EntryExitRules(parsed, rows, seen, broker)
 
 
-def _run_card(session: Session, lanes: list[Lane], watch: Watch) -> None:
+def _run_card(session: Session, lanes: list[SymbolRules], watch: RunProgress) -> None:
     """Go from decision to decision, the earliest of all symbols first, and to the end."""
     while session.status == "running":
         now = session.step_number

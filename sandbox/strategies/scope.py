@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 from candlestep.sandbox.clock import Clock, parse_interval
 from candlestep.sandbox.config import SessionConfig
-from candlestep.sandbox.indicators.bars import Frame, Window, frame, window
+from candlestep.sandbox.indicators.bars import Bars, SessionRows, aggregate_bars, session_rows
 from candlestep.sandbox.market.market import Market
 from candlestep.sandbox.strategies.strategy import Strategy
 
 
-class Scope(NamedTuple):
+class StrategyScope(NamedTuple):
     """A strategy's timeframe, and the session in whose steps it decides."""
 
     timeframe: int
@@ -20,7 +20,7 @@ class Scope(NamedTuple):
     """In steps of the timeframe, or finer ones."""
 
     @classmethod
-    def of(cls, strategy: Strategy, config: SessionConfig) -> "Scope":
+    def of(cls, strategy: Strategy, config: SessionConfig) -> "StrategyScope":
         """The scope of ``strategy`` in a session of ``config``."""
         if strategy.timeframe is None:
             return cls(config.clock.interval, config)
@@ -32,7 +32,7 @@ class Scope(NamedTuple):
 
     def shown(
         self, strategy: Strategy, market: Market, before_each: Callable[[], object]
-    ) -> tuple[list[Frame], list[Window]]:
+    ) -> tuple[list[Bars], list[SessionRows]]:
         """Of each symbol, sorted, its candles, and which of them the session shows. Linear.
 
         Raises ``InvalidParameter`` or ``SymbolNotFound`` for what the market does not have.
@@ -40,5 +40,5 @@ class Scope(NamedTuple):
         frames = []
         for symbol in strategy.symbols or market.symbols:
             before_each()
-            frames.append(frame(market.time_line(symbol), self.timeframe))
-        return frames, [window(each, self.config.clock) for each in frames]
+            frames.append(aggregate_bars(market.candles_of(symbol), self.timeframe))
+        return frames, [session_rows(each, self.config.clock) for each in frames]

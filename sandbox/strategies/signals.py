@@ -8,17 +8,17 @@ import numpy as np
 
 from candlestep.sandbox.config import SessionConfig
 from candlestep.sandbox.errors import InvalidParameter
-from candlestep.sandbox.indicators.bars import Frame, Window
+from candlestep.sandbox.indicators.bars import Bars, SessionRows
 from candlestep.sandbox.indicators.indicators import Values
 from candlestep.sandbox.market.candles import Integers
 from candlestep.sandbox.market.market import Market
 from candlestep.sandbox.strategies.card import Entry, ParsedCard
 from candlestep.sandbox.strategies.conditions import Booleans, truth
-from candlestep.sandbox.strategies.scope import Scope
+from candlestep.sandbox.strategies.scope import StrategyScope
 from candlestep.sandbox.strategies.strategy import Strategy
 
 
-class Decisions(NamedTuple):
+class CardSignals(NamedTuple):
     """Of one symbol; each column has one element for each candle that the session shows."""
 
     symbol: str
@@ -32,7 +32,7 @@ class Decisions(NamedTuple):
     """If a position is held: the number of the entry that adds to it, or -1."""
 
 
-class DecisionPlan(msgspec.Struct, frozen=True):
+class SignalPlan(msgspec.Struct, frozen=True):
     """All that a card decides in a session; what it holds when it does is for others to know."""
 
     config: SessionConfig
@@ -40,7 +40,7 @@ class DecisionPlan(msgspec.Struct, frozen=True):
     timeframe: int
     """In milliseconds."""
     entries: tuple[Entry, ...]
-    by_symbol: tuple[Decisions, ...]
+    by_symbol: tuple[CardSignals, ...]
     """Sorted: of the decisions of one step, the first symbol's is executed first."""
 
     @property
@@ -49,12 +49,12 @@ class DecisionPlan(msgspec.Struct, frozen=True):
         return sum(len(each.steps) for each in self.by_symbol)
 
 
-def decision_plan(
+def signal_plan(
     strategy: Strategy,
     config: SessionConfig,
     market: Market,
     before_each: Callable[[], object] = lambda: None,
-) -> DecisionPlan:
+) -> SignalPlan:
     """What ``run`` would decide by the entries and exits of ``strategy``, which is a card's.
 
     Computed at once, linear in the candles; ``before_each`` is called before each symbol. Raises
@@ -64,16 +64,16 @@ def decision_plan(
     body = strategy.body
     if not isinstance(body, ParsedCard) or body.card.grid is not None:
         raise InvalidParameter("strategy", "must be made of entries and exits: no program, no grid")
-    scope = Scope.of(strategy, config)
+    scope = StrategyScope.of(strategy, config)
     frames, windows = scope.shown(strategy, market, before_each)
     by_symbol = []
     for rows, seen in zip(frames, windows, strict=True):
         before_each()
-        by_symbol.append(decisions(body, rows, seen))
-    return DecisionPlan(scope.config, scope.timeframe, body.card.entries, tuple(by_symbol))
+        by_symbol.append(card_signals(body, rows, seen))
+    return SignalPlan(scope.config, scope.timeframe, body.card.entries, tuple(by_symbol))
 
 
-def decisions(parsed: ParsedCard, rows: Frame, seen: Window) -> Decisions:
+def card_signals(parsed: ParsedCard, rows: Bars, seen: SessionRows) -> CardSignals:
     """The decisions of a card on one symbol. Linear in the rows."""
     values = Values(rows, parsed.indicators)
     length = seen.stop - seen.first
@@ -86,10 +86,10 @@ def decisions(parsed: ParsedCard, rows: Frame, seen: Window) -> Decisions:
     sells = np.zeros(length, dtype=bool)
     for rule in parsed.card.exits:
         sells |= truth(rule.when, values).true[seen.first : seen.stop]
-    return Decisions(rows.symbol, seen.steps, buys, sells, adds)
+    return CardSignals(rows.symbol, seen.steps, buys, sells, adds)
 
 
-def _where(entry: Entry, values: Values, seen: Window) -> Booleans:
+def _where(entry: Entry, values: Values, seen: SessionRows) -> Booleans:
     """At which rows of the window ``entry`` is true."""
     if entry.when is not None:
         return truth(entry.when, values).true[seen.first : seen.stop]

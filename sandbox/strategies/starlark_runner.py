@@ -9,9 +9,14 @@ import msgspec
 import starlark
 
 from candlestep.sandbox.clock import format_time
-from candlestep.sandbox.errors import InsufficientBalance, InvalidParameter, SandboxError, shown
+from candlestep.sandbox.errors import (
+    InsufficientBalance,
+    InvalidParameter,
+    SandboxError,
+    abbreviate,
+)
 from candlestep.sandbox.exchange.orders import Fill, Order
-from candlestep.sandbox.indicators.bars import PRICES, Frame, Window
+from candlestep.sandbox.indicators.bars import PRICES, Bars, SessionRows
 from candlestep.sandbox.indicators.indicators import (
     Indicator,
     Values,
@@ -19,12 +24,12 @@ from candlestep.sandbox.indicators.indicators import (
     value_names,
 )
 from candlestep.sandbox.money import PRICE_PLACES, parse_positive
-from candlestep.sandbox.strategies.broker import Desk
+from candlestep.sandbox.strategies.broker import Broker
 from candlestep.sandbox.strategies.card import LONGEST_AGO, Guard, Size
-from candlestep.sandbox.strategies.json_input import convert, plain
+from candlestep.sandbox.strategies.json_input import convert, normalise_json
 from candlestep.sandbox.strategies.program import NO_ON_CANDLE, Failure, Program, failure_of, parse
-from candlestep.sandbox.strategies.progress import Watch
-from candlestep.sandbox.strategies.rows import Chunk, Feed
+from candlestep.sandbox.strategies.progress import RunProgress
+from candlestep.sandbox.strategies.rows import Chunk, ProgramRows
 
 CHUNK = 1024
 """How many candles go to Starlark at once; between chunks it collects its garbage."""
@@ -190,19 +195,19 @@ class ProgramFailed(SandboxError):
 
 def run_program(
     program: Program,
-    frames: Sequence[Frame],
-    windows: Sequence[Window],
-    desk: Desk,
-    watch: Watch,
+    frames: Sequence[Bars],
+    windows: Sequence[SessionRows],
+    broker: Broker,
+    watch: RunProgress,
 ) -> None:
     """Evaluate ``program`` over the windows of its symbols, and step the session to its end.
 
     Raises ``ProgramFailed`` and ``Cancelled``. The program's time and memory are not bounded
     here: run it in a process whose are.
     """
-    evaluation = _Evaluation(program, frames, windows, desk, watch)
+    evaluation = _Evaluation(program, frames, windows, broker, watch)
     evaluation.run()
-    session = desk.session
+    session = broker.session
     while session.status == "running":
         session.step(session.total_steps - session.step_number)
 
@@ -213,13 +218,13 @@ class _Evaluation:
     def __init__(
         self,
         program: Program,
-        frames: Sequence[Frame],
-        windows: Sequence[Window],
-        desk: Desk,
-        watch: Watch,
+        frames: Sequence[Bars],
+        windows: Sequence[SessionRows],
+        broker: Broker,
+        watch: RunProgress,
     ) -> None:
-        self._desk = desk
-        self._session = desk.session
+        self._desk = broker
+        self._session = broker.session
         self._watch = watch
         self._options = starlark.EvalOptions(
             check_cancelled=watch.poll, max_callstack_size=_DEEPEST_CALL
@@ -235,7 +240,7 @@ class _Evaluation:
             watch.poll_now()
             self._values.append(Values(frame, indicators))
         self._names = value_names(indicators)
-        self._feed = Feed(frames, windows, self._values, self._names)
+        self._feed = ProgramRows(frames, windows, self._values, self._names)
         self._strategy = strategy
 
     def run(self) -> None:
@@ -255,7 +260,7 @@ class _Evaluation:
         module["indicators"] = {}
         self._evaluate(module, parse(program.source))
         try:
-            indicators = parse_indicators(plain(module["indicators"], "indicators"))
+            indicators = parse_indicators(normalise_json(module["indicators"], "indicators"))
             for name in indicators:
                 if name in _OWN_FIELDS:
                     raise InvalidParameter(
@@ -337,11 +342,11 @@ class _Evaluation:
     ) -> Any:
         self._advance(row)
         symbol = self._symbol(row)
-        terms = plain(terms, side)
+        terms = normalise_json(terms, side)
         if len(quantity) > 1 or (quantity and "quantity" in terms):
             raise InvalidParameter(side, "takes one quantity")
         if quantity:
-            terms["quantity"] = plain(quantity[0], "quantity")
+            terms["quantity"] = normalise_json(quantity[0], "quantity")
         for name in terms:
             if name not in _TERMS[side]:
                 raise InvalidParameter(f"{side}.{name}", f"{side} takes {', '.join(_TERMS[side])}")
@@ -389,7 +394,7 @@ class _Evaluation:
     def _history(self, row: int, name: object, count: object) -> list[float | None]:
         if name not in self._names:
             raise InvalidParameter(
-                "history", f"{shown(name)!r} is none of {', '.join(self._names)}"
+                "history", f"{abbreviate(name)!r} is none of {', '.join(self._names)}"
             )
         if not isinstance(count, int) or not 1 <= count <= LONGEST_AGO:
             raise InvalidParameter("history", f"count must be from 1 to {LONGEST_AGO}")

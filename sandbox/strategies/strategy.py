@@ -10,7 +10,7 @@ from candlestep.sandbox.clock import parse_interval
 from candlestep.sandbox.errors import InvalidParameter
 from candlestep.sandbox.indicators.indicators import history_of
 from candlestep.sandbox.strategies.card import ParsedCard, parse_card, parse_scope
-from candlestep.sandbox.strategies.json_input import convert, plain
+from candlestep.sandbox.strategies.json_input import convert, normalise_json
 from candlestep.sandbox.strategies.program import Program, parse_program
 from candlestep.sandbox.strategies.templates import expand
 
@@ -76,7 +76,7 @@ def compile_strategy(content: object) -> Strategy:
         raise InvalidParameter(
             "strategy", "must be an object: a card, or one with template, or one with source"
         )
-    checked = plain(content, "")
+    checked = normalise_json(content, "")
     if "template" in checked:
         return _of_template(convert(checked, _TemplateContent, ""))
     if "source" in checked:
@@ -89,7 +89,7 @@ def _of_template(written: _TemplateContent) -> Strategy:
     timeframe, symbols = parse_scope(written.timeframe, written.symbols)
     parameters, card = expand(written.template, written.parameters)
     content = {"template": written.template, "parameters": parameters}
-    return _strategy("template", content, timeframe, symbols, parse_card(plain(card, "")))
+    return _strategy("template", content, timeframe, symbols, parse_card(normalise_json(card, "")))
 
 
 def _of_source(written: _SourceContent) -> Strategy:
@@ -110,7 +110,7 @@ def _strategy(
         content["timeframe"] = timeframe
     if symbols is not None:
         content["symbols"] = list(symbols)
-    content = plain(content, "")
+    content = normalise_json(content, "")
     written = msgspec.json.encode(content, order="sorted")
     digest = hashlib.sha256(written).hexdigest()[:_ID_DIGITS]
     return Strategy(digest, kind, content, timeframe, symbols, body)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from candlestep.sandbox.errors import InvalidParameter, shown
+from candlestep.sandbox.errors import InvalidParameter, abbreviate
 from candlestep.sandbox.indicators.indicators import LONGEST_PERIOD
 from candlestep.sandbox.money import EXACT, MAXIMUM, parse_number
 from candlestep.sandbox.strategies.card import MOST_EVERY, MOST_LEVELS
@@ -76,12 +76,14 @@ def expand(template: str, parameters: Parameters) -> tuple[dict[str, Any], dict[
     """
     found = TEMPLATES.get(template)
     if found is None:
-        raise InvalidParameter("template", f"{shown(template)!r} is none of {', '.join(TEMPLATES)}")
+        raise InvalidParameter(
+            "template", f"{abbreviate(template)!r} is none of {', '.join(TEMPLATES)}"
+        )
     known = [each.name for each in found.parameters]
     for name in parameters:
         if name not in known:
             raise InvalidParameter(
-                f"parameters.{shown(name)}", f"{template} takes {', '.join(known)}"
+                f"parameters.{abbreviate(name)}", f"{template} takes {', '.join(known)}"
             )
     values = {each.name: _value(each, parameters.get(each.name)) for each in found.parameters}
     for lesser, greater in found.rules:
@@ -105,11 +107,11 @@ def _value(parameter: TemplateParameter, given: object) -> int | str | None:
     number = parse_number(field, given)
     bounds = f"from {parameter.least} to {parameter.most}"
     if not _decimal(parameter.least) <= number <= _decimal(parameter.most):
-        raise InvalidParameter(field, f"must be {bounds}, got {shown(given)}")
+        raise InvalidParameter(field, f"must be {bounds}, got {abbreviate(given)}")
     if parameter.type == "number":
         return f"{EXACT.normalize(number):f}"
     if number != int(number):
-        raise InvalidParameter(field, f"must be a whole number {bounds}, got {shown(given)}")
+        raise InvalidParameter(field, f"must be a whole number {bounds}, got {abbreviate(given)}")
     return int(number)
 
 

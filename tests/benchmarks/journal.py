@@ -8,11 +8,11 @@ from pathlib import Path
 import httpx
 import msgspec
 
-from candlestep.api.schemas.requests import OrderBody
-from candlestep.api.sessions.hosted_session import Live
-from candlestep.api.sessions.idempotency import Keys
-from candlestep.api.sessions.player import Player
-from candlestep.api.sessions.recovery import rebuilt, start_record
+from candlestep.api.schemas.requests import OrderRequest
+from candlestep.api.sessions.hosted_session import HostedSession
+from candlestep.api.sessions.idempotency import ReplyCache
+from candlestep.api.sessions.player import CommandPlayer
+from candlestep.api.sessions.recovery import rebuild_session, start_record
 from candlestep.data.journal.journal import Journals
 from candlestep.data.records.sessions import SessionRecord
 from candlestep.data.store.database import Store
@@ -42,7 +42,9 @@ def _recovery_and_fork() -> list[Row]:
         live = _year_of_orders(market, journals)
         assert live.journal is not None
         live.journal.close()
-        took = seconds(lambda: rebuilt(journals.read("bt_year"), market, Keys()), repeat=3)
+        took = seconds(
+            lambda: rebuild_session(journals.read("bt_year"), market, ReplyCache()), repeat=3
+        )
         size = live.journal.size
         forked = seconds(live.session.fork, repeat=50)
         orders = live.session.order_count
@@ -59,7 +61,7 @@ def _recovery_and_fork() -> list[Row]:
     ]
 
 
-def _year_of_orders(market: Market, journals: Journals) -> Live:
+def _year_of_orders(market: Market, journals: Journals) -> HostedSession:
     """A session stepped one by one through the year that buys and sells 10,000 times."""
     nothing = dict.fromkeys(SessionRecord.__struct_fields__)
     record = SessionRecord(
@@ -71,14 +73,16 @@ def _year_of_orders(market: Market, journals: Journals) -> Live:
             "config": {}, "risk_profile": {},
         }
     )  # fmt: skip
-    player = Player(Session(config(), market))
+    player = CommandPlayer(Session(config(), market))
     start = start_record(record, player.session, 0, None)
-    live = Live(record, player, journals.create(start), Keys(), None)
+    live = HostedSession(record, player, journals.create(start), ReplyCache(), None)
     assert live.journal is not None
     every = YEAR // ORDERS
     for step in range(YEAR):
         if step % every == 0:
-            order = OrderBody("BTCUSDT", "sell" if step // every % 2 else "buy", "market", "0.01")
+            order = OrderRequest(
+                "BTCUSDT", "sell" if step // every % 2 else "buy", "market", "0.01"
+            )
             live.order(order)
         live.step(1)
         if live.journal.is_worth_compacting:

@@ -42,7 +42,7 @@ def rows() -> list[Row]:
     """The rows of the speed table that are about strategies."""
     candles = synthetic_year("BTCUSDT")
     market = Market([candles])
-    market.time_line("BTCUSDT").prepare()
+    market.candles_of("BTCUSDT").prepare()
     by_card, by_program = finished(CARD, market), finished({"source": PROGRAM % ""}, market)
     assert by_card.session.orders == by_program.session.orders
     assert len(by_card.session.fills) > 1_000

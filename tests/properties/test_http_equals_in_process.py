@@ -20,7 +20,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from candlestep.api.schemas.results import MetricsAnswer
+from candlestep.api.schemas.results import MetricsResponse
 from candlestep.data.market.fee_schedules import FILE_NAME
 from candlestep.sandbox import Order, Portfolio, Session, Ticker, format_time
 from candlestep.sandbox import Step as StepMade
@@ -120,7 +120,7 @@ def shown_step(step: StepMade) -> dict[str, Any]:
 def shown_results(session: Session) -> dict[str, Any]:
     results = session.results()
     summary = {"final_equity", "total_pnl", "roi_pct", "total_trades", "total_fees"}
-    shown_here = MetricsAnswer.__struct_fields__
+    shown_here = MetricsResponse.__struct_fields__
     metrics = {name: getattr(results.metrics, name) for name in shown_here}
     return {
         "status": results.status,

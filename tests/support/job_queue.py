@@ -20,7 +20,7 @@ from candlestep.data.market.candle_cache import CandleCache
 from candlestep.data.market.mapped_candles import MappedCandles
 from candlestep.data.records.accounts import ensure_account
 from candlestep.data.records.jobs import RunSpec
-from candlestep.data.run_files.run_files import Payload, payload_file
+from candlestep.data.run_files.run_files import Payload, run_file
 from candlestep.data.store.database import Store
 from candlestep.sandbox import parse_time
 
@@ -133,7 +133,7 @@ async def jobs(
 
 def read_rows(directory: Path, payload: Payload) -> list[dict[str, Any]] | None:
     """The rows of a file of a run, by column, in order; None if it is not there."""
-    path = payload_file(directory, payload)
+    path = run_file(directory, payload)
     if not path.exists():
         return None
     with duckdb.connect() as connection:

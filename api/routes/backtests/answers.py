@@ -21,7 +21,7 @@ BASE = "/api/v1/backtests"
 Uri = Annotated[str, Meta(description="The path of its download; null without a file.")]
 
 
-class BacktestAnswer(msgspec.Struct, frozen=True, kw_only=True):
+class BacktestResponse(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     strategy_id: str
     engine: str
@@ -39,29 +39,29 @@ class BacktestAnswer(msgspec.Struct, frozen=True, kw_only=True):
     updated_at: Time
 
 
-class BacktestResultAnswer(BacktestAnswer, frozen=True, kw_only=True):
+class BacktestResultResponse(BacktestResponse, frozen=True, kw_only=True):
     structured_metrics: Annotated[
         StructuredMetrics | None, Meta(description="Of a backtest that is completed.")
     ]
 
 
-class TaskStartedAnswer(msgspec.Struct, frozen=True):
+class TaskStartedResponse(msgspec.Struct, frozen=True):
     task_id: Annotated[str, Meta(description="For `GET /api/v1/tasks/{task_id}`.")]
     status: Literal["PENDING"]
 
 
-def answer_of(record: BacktestRecord) -> BacktestAnswer:
+def answer_of(record: BacktestRecord) -> BacktestResponse:
     """A backtest, without structured metrics."""
-    return BacktestAnswer(**_fields(record))
+    return BacktestResponse(**_fields(record))
 
 
-def result_of(record: BacktestRecord) -> BacktestResultAnswer:
+def result_of(record: BacktestRecord) -> BacktestResultResponse:
     """A backtest, with structured metrics if it is completed."""
     fields = _fields(record)
     structured = None
     if record.status == "completed":
         structured = structured_metrics(fields["metrics"])
-    return BacktestResultAnswer(**fields, structured_metrics=structured)
+    return BacktestResultResponse(**fields, structured_metrics=structured)
 
 
 def metrics_of(record: BacktestRecord) -> Flat:

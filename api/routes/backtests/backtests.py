@@ -6,12 +6,12 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from candlestep.api.http.route import Call, Empty, Route
+from candlestep.api.http.route import NoContent, Request, Route
 from candlestep.api.routes.backtests.answers import (
     BASE,
-    BacktestAnswer,
-    BacktestResultAnswer,
-    TaskStartedAnswer,
+    BacktestResponse,
+    BacktestResultResponse,
+    TaskStartedResponse,
     answer_of,
     equity_curve_uri,
     result_of,
@@ -25,10 +25,10 @@ from candlestep.api.routes.backtests.job_requests import (
     swept,
 )
 from candlestep.api.routes.backtests.plan import BacktestConfig, Plan, plan, planned_again
-from candlestep.api.schemas.fields import Fraction, Positive
+from candlestep.api.schemas.fields import Fraction, PositiveNumber
 from candlestep.api.schemas.raw_json import json_object
-from candlestep.api.schemas.requests import Body, NoBody
-from candlestep.api.services import Server
+from candlestep.api.schemas.requests import EmptyBody, RequestBody
+from candlestep.api.services import Services
 from candlestep.data.records.backtests import (
     BacktestRecord,
     BacktestRun,
@@ -58,18 +58,18 @@ EngineName = Annotated[
 ]
 
 
-class BacktestBody(Body):
+class BacktestRequest(RequestBody):
     strategy_id: StrategyId
     config: BacktestConfig
     engine: EngineName = "sandbox"
-    initial_capital: Positive = 100_000
+    initial_capital: PositiveNumber = 100_000
     commission: Annotated[Fraction, Meta(description="A fraction of the notional.")] = 0.0005
     slippage: Annotated[
         Fraction, Meta(description="A fraction of the price, against each trade; at most 0.5.")
     ] = 0.0005
 
 
-class BacktestChange(Body):
+class BacktestChange(RequestBody):
     status: Annotated[
         BacktestStatus | UnsetType,
         Meta(description="Set by hand. A run that is under way is cancelled, but for `running`."),
@@ -91,34 +91,34 @@ class BacktestChange(Body):
     ] = UNSET
 
 
-class ExecuteBody(Body):
+class ExecuteRequest(RequestBody):
     async_mode: Annotated[
         bool, Meta(description="Whether to answer at once, with the id of a task.")
     ] = False
 
 
-class BacktestsQuery(Body):
+class BacktestsQuery(RequestBody):
     strategy_id: StrategyId | None = None
     skip: Annotated[int, Meta(ge=0, le=10**9)] = 0
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
 
 
-class EnginesAnswer(msgspec.Struct, frozen=True):
+class EnginesResponse(msgspec.Struct, frozen=True):
     engines: Annotated[list[str], Meta(examples=[["backtrader", "sandbox", "vectorbt"]])]
 
 
-async def create(server: Server, call: Call) -> BacktestAnswer:
+async def create(services: Services, request: Request) -> BacktestResponse:
     """Keep what a strategy is to be run with; nothing is run before it is executed."""
-    return answer_of(await server.in_thread(_create, server, call.account_id, call.body))
+    return answer_of(await services.in_thread(_create, services, request.account_id, request.body))
 
 
-async def backtests(server: Server, call: Call) -> list[BacktestAnswer]:
+async def backtests(services: Services, request: Request) -> list[BacktestResponse]:
     """The account's backtests, the newest first."""
-    query: BacktestsQuery = call.query
-    found = await server.in_thread(
+    query: BacktestsQuery = request.query
+    found = await services.in_thread(
         list_backtests,
-        server.store,
-        call.account_id,
+        services.store,
+        request.account_id,
         strategy_id=query.strategy_id,
         skip=query.skip,
         limit=query.limit,
@@ -126,15 +126,15 @@ async def backtests(server: Server, call: Call) -> list[BacktestAnswer]:
     return [answer_of(each) for each in found]
 
 
-async def backtest(server: Server, call: Call) -> BacktestResultAnswer:
+async def backtest(services: Services, request: Request) -> BacktestResultResponse:
     """One backtest, with structured metrics if it is completed."""
-    return result_of(await _found(server, call))
+    return result_of(await _found(services, request))
 
 
-async def change(server: Server, call: Call) -> BacktestAnswer:
+async def change(services: Services, request: Request) -> BacktestResponse:
     """Correct a backtest by hand; the next execution forgets what was set."""
-    record = await _found(server, call)
-    body: BacktestChange = call.body
+    record = await _found(services, request)
+    body: BacktestChange = request.body
     changes: dict[str, Any] = {}
     if body.metrics is not UNSET:
         changes["metrics"] = set_metrics(json_object(body.metrics, "metrics"))
@@ -148,52 +148,54 @@ async def change(server: Server, call: Call) -> BacktestAnswer:
         changes["status"] = body.status
         run = record.run
         if run is not None and run.is_under_way and body.status != "running":
-            await _stop(server, call.account_id, run)
+            await _stop(services, request.account_id, run)
             if body.status == "pending":
-                await _on(server, forget_execution, call)
-    return answer_of(await _on(server, change_backtest, call, **changes))
+                await _on(services, forget_execution, request)
+    return answer_of(await _on(services, change_backtest, request, **changes))
 
 
-async def delete(server: Server, call: Call) -> Empty:
+async def delete(services: Services, request: Request) -> NoContent:
     """Delete a backtest. Its run is cancelled; of a sweep, when none of its backtests is left."""
-    record = await _found(server, call)
-    await _on(server, delete_backtest, call)
+    record = await _found(services, request)
+    await _on(services, delete_backtest, request)
     run = record.run
     if run is not None and run.is_under_way:
-        is_followed = await server.in_thread(has_backtests, server.store, run.job_id)
+        is_followed = await services.in_thread(has_backtests, services.store, run.job_id)
         if not is_followed:
-            await cancel_if_running(server, call.account_id, run.job_id)
-    return Empty()
+            await cancel_if_running(services, request.account_id, run.job_id)
+    return NoContent()
 
 
-async def execute(server: Server, call: Call) -> BacktestResultAnswer | TaskStartedAnswer:
+async def execute(
+    services: Services, request: Request
+) -> BacktestResultResponse | TaskStartedResponse:
     """Run a backtest in a worker, and answer when it has ended, or at once with its task.
 
     An engine that fails makes the backtest `failed`, with the reason in `metrics.error`.
     """
-    body: ExecuteBody = call.body
-    job = await _execute(server, call)
+    body: ExecuteRequest = request.body
+    job = await _execute(services, request)
     if body.async_mode:
-        return TaskStartedAnswer(job.job_id, "PENDING")
+        return TaskStartedResponse(job.job_id, "PENDING")
     while not job.has_ended:
-        job = await server.jobs.wait(call.account_id, job.job_id, _WAIT_SECONDS)
+        job = await services.jobs.wait(request.account_id, job.job_id, _WAIT_SECONDS)
     return result_of(executed(job))
 
 
-async def execute_async(server: Server, call: Call) -> TaskStartedAnswer:
+async def execute_async(services: Services, request: Request) -> TaskStartedResponse:
     """Run a backtest in a worker, and answer at once with its task."""
-    return TaskStartedAnswer((await _execute(server, call)).job_id, "PENDING")
+    return TaskStartedResponse((await _execute(services, request)).job_id, "PENDING")
 
 
-async def available(server: Server, call: Call) -> EnginesAnswer:
+async def available(services: Services, request: Request) -> EnginesResponse:
     """The engines that backtests can be run by: those whose packages are installed."""
-    return EnginesAnswer(await server.in_thread(engines))
+    return EnginesResponse(await services.in_thread(engines))
 
 
-def _create(server: Server, account_id: str, body: BacktestBody) -> BacktestRecord:
+def _create(services: Services, account_id: str, body: BacktestRequest) -> BacktestRecord:
     planned = plan(
-        server,
-        get_strategy(server.store, account_id, body.strategy_id),
+        services,
+        get_strategy(services.store, account_id, body.strategy_id),
         engine=body.engine,
         initial_capital=body.initial_capital,
         commission=body.commission,
@@ -201,47 +203,51 @@ def _create(server: Server, account_id: str, body: BacktestBody) -> BacktestReco
         config=body.config,
     )
     setups = {new_backtest_id(): planned.setup}
-    return create_backtests(server.store, account_id, setups)[0]
+    return create_backtests(services.store, account_id, setups)[0]
 
 
-async def _execute(server: Server, call: Call) -> JobRecord:
+async def _execute(services: Services, request: Request) -> JobRecord:
     """Queue the run of a backtest that has none under way."""
-    account_id, backtest_id = call.account_id, call.path["backtest_id"]
-    if backtest_id in server.executing:
-        await _found(server, call)  # Of another account, it does not exist.
+    account_id, backtest_id = request.account_id, request.path["backtest_id"]
+    if backtest_id in services.executing:
+        await _found(services, request)  # Of another account, it does not exist.
         raise _running_error()
-    server.executing.add(backtest_id)
+    services.executing.add(backtest_id)
     try:
-        record = await _found(server, call)
+        record = await _found(services, request)
         if record.status == "running" or record.is_under_way:
             raise _running_error()
-        planned = await server.in_thread(_plan_again, server, record)
-        job = await server.jobs.submit(
+        planned = await services.in_thread(_plan_again, services, record)
+        job = await services.jobs.submit(
             account_id, "backtests", [planned.spec], backtest_request(record)
         )
         try:
-            await server.in_thread(save_execution, server.store, account_id, backtest_id, job)
+            await services.in_thread(save_execution, services.store, account_id, backtest_id, job)
         except BaseException:
-            await cancel_if_running(server, account_id, job.job_id)
+            await cancel_if_running(services, account_id, job.job_id)
             raise
         return job
     finally:
-        server.executing.discard(backtest_id)
+        services.executing.discard(backtest_id)
 
 
-def _plan_again(server: Server, record: BacktestRecord) -> Plan:
-    stored = get_strategy(server.store, record.account_id, record.strategy_id)
-    return planned_again(server, stored, record)
+def _plan_again(services: Services, record: BacktestRecord) -> Plan:
+    stored = get_strategy(services.store, record.account_id, record.strategy_id)
+    return planned_again(services, stored, record)
 
 
-async def _found(server: Server, call: Call) -> BacktestRecord:
-    return await _on(server, get_backtest, call)
+async def _found(services: Services, request: Request) -> BacktestRecord:
+    return await _on(services, get_backtest, request)
 
 
-async def _on(server: Server, work: Callable[..., Result], call: Call, **changes: Any) -> Result:
+async def _on(
+    services: Services, work: Callable[..., Result], request: Request, **changes: Any
+) -> Result:
     """Do something of the store with the backtest that the path names."""
-    backtest_id = call.path["backtest_id"]
-    return await server.in_thread(work, server.store, call.account_id, backtest_id, **changes)
+    backtest_id = request.path["backtest_id"]
+    return await services.in_thread(
+        work, services.store, request.account_id, backtest_id, **changes
+    )
 
 
 def _require_own(field: str, given: str | None, own: str | None) -> None:
@@ -253,15 +259,15 @@ def _require_own(field: str, given: str | None, own: str | None) -> None:
         )
 
 
-async def _stop(server: Server, account_id: str, run: BacktestRun) -> None:
+async def _stop(services: Services, account_id: str, run: BacktestRun) -> None:
     """Cancel the run of a backtest, which is under way; raises ``InvalidState`` of a sweep's."""
-    if swept(await server.jobs.get(account_id, run.job_id)) is not None:
+    if swept(await services.jobs.get(account_id, run.job_id)) is not None:
         raise InvalidState(
             "the backtest is run as one of a sweep, which ends as a whole: wait for it, or delete"
             " all of its backtests",
             status="running",
         )
-    await cancel_if_running(server, account_id, run.job_id)
+    await cancel_if_running(services, account_id, run.job_id)
 
 
 def _running_error() -> InvalidState:
@@ -276,23 +282,23 @@ _EXECUTED = (*_UNKNOWN, "STRATEGY_NOT_FOUND", "INVALID_STATE", "RATE_LIMITED")
 
 ROUTES = [
     Route(
-        "POST", BASE, create, "Create a backtest", BacktestAnswer, body=BacktestBody, status=201,
+        "POST", BASE, create, "Create a backtest", BacktestResponse, body=BacktestRequest, status=201,
         errors=("STRATEGY_NOT_FOUND",),
     ),
-    Route("GET", BASE, backtests, "List backtests", list[BacktestAnswer], query=BacktestsQuery),
-    Route("GET", f"{BASE}/engines/available", available, "List engines", EnginesAnswer),
-    Route("GET", _ONE, backtest, "One backtest", BacktestResultAnswer, errors=_UNKNOWN),
+    Route("GET", BASE, backtests, "List backtests", list[BacktestResponse], query=BacktestsQuery),
+    Route("GET", f"{BASE}/engines/available", available, "List engines", EnginesResponse),
+    Route("GET", _ONE, backtest, "One backtest", BacktestResultResponse, errors=_UNKNOWN),
     Route(
-        "PATCH", _ONE, change, "Correct a backtest", BacktestAnswer, body=BacktestChange,
+        "PATCH", _ONE, change, "Correct a backtest", BacktestResponse, body=BacktestChange,
         errors=(*_UNKNOWN, "INVALID_STATE"),
     ),
-    Route("DELETE", _ONE, delete, "Delete a backtest", Empty, status=204, errors=_UNKNOWN),
+    Route("DELETE", _ONE, delete, "Delete a backtest", NoContent, status=204, errors=_UNKNOWN),
     Route(
         "POST", f"{_ONE}/execute", execute, "Execute a backtest",
-        (BacktestResultAnswer, TaskStartedAnswer), body=ExecuteBody, errors=_EXECUTED,
+        (BacktestResultResponse, TaskStartedResponse), body=ExecuteRequest, errors=_EXECUTED,
     ),
     Route(
         "POST", f"{_ONE}/execute/async", execute_async, "Execute a backtest as a task",
-        TaskStartedAnswer, body=NoBody, errors=_EXECUTED,
+        TaskStartedResponse, body=EmptyBody, errors=_EXECUTED,
     ),
 ]  # fmt: skip

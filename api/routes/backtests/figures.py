@@ -14,7 +14,7 @@ from msgspec import Meta
 from candlestep.api.schemas.fields import NUMBER_PATTERN
 from candlestep.data.records.jobs import RunSummary
 from candlestep.sandbox import InvalidParameter
-from candlestep.sandbox.errors import shown
+from candlestep.sandbox.errors import abbreviate
 from candlestep.sandbox.money import parse_number
 
 Number = float | int
@@ -188,7 +188,7 @@ SET_SCHEMA = {
 
 
 def _checked(key: str, value: Any) -> Number | str | None:
-    field = f"metrics.{shown(key)}"
+    field = f"metrics.{abbreviate(key)}"
     if len(key) > _LONGEST_KEY:
         raise InvalidParameter(field, f"a key has at most {_LONGEST_KEY} characters")
     if value is None:
@@ -201,7 +201,7 @@ def _checked(key: str, value: Any) -> Number | str | None:
     if abs(number) > _LARGEST:
         raise InvalidParameter(field, f"must be from -{_LARGEST} to {_LARGEST}")
     if key in _COUNTS and (number != int(number) or number < 0):
-        raise InvalidParameter(field, f"must be a whole number from 0 on, got {shown(value)}")
+        raise InvalidParameter(field, f"must be a whole number from 0 on, got {abbreviate(value)}")
     return int(number) if key in _COUNTS else float(number)
 
 

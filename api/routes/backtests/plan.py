@@ -7,19 +7,19 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from candlestep.api.errors import renamed
-from candlestep.api.jobs.planning import PastSpan, past_span, within_data
+from candlestep.api.errors import with_field_names
+from candlestep.api.jobs.planning import Period, clip_to_data, past_period
 from candlestep.api.jobs.run import session_config
 from candlestep.api.schemas.fields import (
     ExchangeGiven,
-    IntervalGiven,
+    IntervalInput,
     Symbol,
-    TimeGiven,
-    number_given,
+    TimeInput,
+    number_schema,
 )
 from candlestep.api.schemas.raw_json import JsonObject, empty_object, json_object
-from candlestep.api.schemas.requests import Body
-from candlestep.api.services import Server
+from candlestep.api.schemas.requests import RequestBody
+from candlestep.api.services import Services
 from candlestep.data.market.catalogue import Series
 from candlestep.data.records.backtests import BacktestSetup
 from candlestep.data.records.jobs import RunSpec
@@ -28,14 +28,14 @@ from candlestep.data.symbols import DEFAULT_EXCHANGE, normalise_exchange, normal
 from candlestep.sandbox import InvalidParameter, interval_name
 from candlestep.sandbox.clock import parse_interval
 from candlestep.sandbox.engines.run import check_engine
-from candlestep.sandbox.errors import shown
+from candlestep.sandbox.errors import abbreviate
 from candlestep.sandbox.money import (
     AMOUNT_PLACES,
     PRICE_PLACES,
+    format_decimal,
     multiply,
     parse_number,
     parse_positive,
-    plain,
     rounded,
 )
 from candlestep.sandbox.strategies import Strategy, compile_strategy
@@ -55,21 +55,21 @@ _SIZES: dict[SizeType, str] = {
 """In what unit an entry is sized, in the words of a card."""
 
 
-class BacktestConfig(Body):
+class BacktestConfig(RequestBody):
     """Over what a strategy is run, and how its results are read."""
 
     symbol: Symbol
     start_date: Annotated[
-        TimeGiven, Meta(description="The first candle is the one that opens at or after it.")
+        TimeInput, Meta(description="The first candle is the one that opens at or after it.")
     ]
     end_date: Annotated[
-        TimeGiven, Meta(description="The last candle is the one that opens at or before it.")
+        TimeInput, Meta(description="The last candle is the one that opens at or before it.")
     ]
     exchange: ExchangeGiven = DEFAULT_EXCHANGE
-    timeframe: IntervalGiven = "1d"
+    timeframe: IntervalInput = "1d"
     bars_per_year: Annotated[
         Any,
-        number_given(252, exclusiveMinimum=0, maximum=_MOST_BARS),
+        number_schema(252, exclusiveMinimum=0, maximum=_MOST_BARS),
         Meta(
             description="Kept with the backtest. Metrics are annualised by the calendar, of 365"
             " days, whatever it says."
@@ -77,7 +77,7 @@ class BacktestConfig(Body):
     ] = 252
     risk_free_rate: Annotated[
         Any,
-        number_given(0.02, minimum=-0.5, maximum=1),
+        number_schema(0.02, minimum=-0.5, maximum=1),
         Meta(description="A yearly rate, as a fraction, for the Sharpe and Sortino ratios."),
     ] = 0
     size_type: Annotated[
@@ -135,7 +135,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 def plan(
-    server: Server,
+    services: Services,
     stored: StoredStrategy,
     *,
     engine: str,
@@ -155,8 +155,8 @@ def plan(
     interval = parse_interval(config.timeframe, "config.timeframe")
     symbol = normalise_symbol(config.symbol, "config.symbol")
     exchange = normalise_exchange(config.exchange, "config.exchange")
-    series = server.catalogue.of_symbol(exchange, symbol)
-    span = within_data(_span(config, interval), [series], interval)
+    series = services.catalogue.of_symbol(exchange, symbol)
+    span = clip_to_data(_span(config, interval), [series], interval)
     risk_free = _risk_free_rate(config)
     strategy = _compiled(
         stored, config, {"timeframe": interval_name(interval), "symbols": [symbol]}
@@ -177,7 +177,7 @@ def plan(
         start_time=span.first,
         end_time=span.last,
         interval=interval,
-        starting_balance=plain(capital),
+        starting_balance=format_decimal(capital),
         config=_session_config(series, fee_rate, slipped),
         risk_free_rate=float(risk_free),
         history=strategy.history(interval),
@@ -206,13 +206,13 @@ def _kept(
     )
 
 
-def planned_again(server: Server, stored: StoredStrategy, setup: BacktestSetup) -> Plan:
+def planned_again(services: Services, stored: StoredStrategy, setup: BacktestSetup) -> Plan:
     """The plan of a backtest that is kept, with the strategy as it is now; raises as ``plan``."""
     config = msgspec.convert(setup.config, BacktestRunConfig)
     values = {name: getattr(config, name) for name in BacktestConfig.__struct_fields__}
     raw = msgspec.Raw(msgspec.json.encode(config.signal_plugin_params))
     return plan(
-        server,
+        services,
         stored,
         engine=setup.engine,
         initial_capital=setup.initial_capital,
@@ -225,7 +225,7 @@ def planned_again(server: Server, stored: StoredStrategy, setup: BacktestSetup) 
 def _fraction(field: str, value: Any, most: Decimal) -> Decimal:
     number = parse_number(field, value)
     if not 0 <= number <= most:
-        raise InvalidParameter(field, f"is a fraction, from 0 to {most}; got {shown(value)}")
+        raise InvalidParameter(field, f"is a fraction, from 0 to {most}; got {abbreviate(value)}")
     return rounded(number, PRICE_PLACES).copy_abs()
 
 
@@ -255,8 +255,8 @@ def _require_no_features(config: BacktestConfig) -> None:
             raise InvalidParameter(f"config.{name}", _NO_FEATURES)
 
 
-def _span(config: BacktestConfig, interval: int) -> PastSpan:
-    return past_span(
+def _span(config: BacktestConfig, interval: int) -> Period:
+    return past_period(
         config.start_date,
         config.end_date,
         interval,
@@ -287,7 +287,7 @@ def _compiled(stored: StoredStrategy, config: BacktestConfig, scope: Mapping[str
         return compile_strategy({**base, **scope})
     except InvalidParameter as refusal:
         names = {"template": "signal_plugin_key", "parameters": "signal_plugin_params"}
-        raise renamed(refusal, names, within="config.") from None
+        raise with_field_names(refusal, names, within="config.") from None
 
 
 def _size_type(strategy: Strategy, given: SizeType | None) -> SizeType:
@@ -315,8 +315,8 @@ def _session_config(
     series: Sequence[Series], commission: Decimal, slippage: Decimal
 ) -> dict[str, Any]:
     config: dict[str, Any] = {
-        "fee_rate": plain(commission),
-        "slippage": {"model": "fixed_bps", "bps": plain(multiply(slippage, _BPS))},
+        "fee_rate": format_decimal(commission),
+        "slippage": {"model": "fixed_bps", "bps": format_decimal(multiply(slippage, _BPS))},
     }
     return config | ({"currency": series[0].quote} if series else {})
 

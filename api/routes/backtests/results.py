@@ -6,12 +6,12 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from candlestep.api.http.route import Call, Encoded, Page, Route
+from candlestep.api.http.route import File, JsonBytes, Request, Route
 from candlestep.api.routes.backtests.answers import BASE, metrics_of
 from candlestep.api.routes.backtests.figures import HIGHER_IS_BETTER, Flat
 from candlestep.api.schemas.fields import Time
-from candlestep.api.schemas.requests import Body
-from candlestep.api.services import Server
+from candlestep.api.schemas.requests import RequestBody
+from candlestep.api.services import Services
 from candlestep.data.records.backtests import (
     BacktestRecord,
     BacktestStatus,
@@ -25,20 +25,20 @@ from candlestep.sandbox import InvalidParameter, InvalidState
 _PARQUET = "application/vnd.apache.parquet"
 
 
-class CompareBody(Body):
+class CompareRequest(RequestBody):
     backtest_ids: Annotated[
         list[Annotated[str, Meta(max_length=100)]], Meta(min_length=2, max_length=10)
     ]
 
 
-class EquityAnswer(msgspec.Struct, frozen=True):
+class EquityResponse(msgspec.Struct, frozen=True):
     """Equity at the time at which a candle of the timeframe was complete."""
 
     date: Time
     equity: float
 
 
-class ClosedTradeAnswer(msgspec.Struct, frozen=True):
+class ClosedTradeResponse(msgspec.Struct, frozen=True):
     """A closed trade: a fill that reduces a position, and what it closes."""
 
     entry_date: Time
@@ -73,45 +73,51 @@ class MetricDiff(msgspec.Struct, frozen=True):
     ]
 
 
-class BacktestCompareAnswer(msgspec.Struct, frozen=True):
+class BacktestCompareResponse(msgspec.Struct, frozen=True):
     runs: list[ComparedRun]
     metric_diff: Annotated[dict[str, MetricDiff], Meta(description="By flat key.")]
 
 
-async def equity_curve(server: Server, call: Call) -> Encoded:
+async def equity_curve(services: Services, request: Request) -> JsonBytes:
     """Equity at the end of each candle of the timeframe."""
-    return Encoded(await _result(server, call, "equity", read_json), 200)
+    return JsonBytes(await _result(services, request, "equity", read_json), 200)
 
 
-async def trades(server: Server, call: Call) -> Encoded:
+async def trades(services: Services, request: Request) -> JsonBytes:
     """The closed trades, in their order."""
-    return Encoded(await _result(server, call, "trades", read_json), 200)
+    return JsonBytes(await _result(services, request, "trades", read_json), 200)
 
 
-async def equity_curve_parquet(server: Server, call: Call) -> Page:
+async def equity_curve_parquet(services: Services, request: Request) -> File:
     """The equity curve as a Parquet file, which pandas reads with the date as its index."""
-    content = await _result(server, call, "equity", read_parquet)
-    return Page(_PARQUET, content, f"equity_{call.path['backtest_id']}.parquet", quotes_name=False)
+    content = await _result(services, request, "equity", read_parquet)
+    return File(
+        _PARQUET, content, f"equity_{request.path['backtest_id']}.parquet", quotes_name=False
+    )
 
 
-async def trades_parquet(server: Server, call: Call) -> Page:
+async def trades_parquet(services: Services, request: Request) -> File:
     """The closed trades as a Parquet file."""
-    content = await _result(server, call, "trades", read_parquet)
-    return Page(_PARQUET, content, f"trades_{call.path['backtest_id']}.parquet", quotes_name=False)
+    content = await _result(services, request, "trades", read_parquet)
+    return File(
+        _PARQUET, content, f"trades_{request.path['backtest_id']}.parquet", quotes_name=False
+    )
 
 
-async def compare(server: Server, call: Call) -> BacktestCompareAnswer:
+async def compare(services: Services, request: Request) -> BacktestCompareResponse:
     """Backtests side by side: every metric that any of them has, and which is best by it."""
-    ids = call.body.backtest_ids
+    ids = request.body.backtest_ids
     if len(set(ids)) < len(ids):
         raise InvalidParameter("backtest_ids", "names one twice; name 2 to 10 different ones")
-    return _compared(await server.in_thread(get_backtests, server.store, call.account_id, ids))
+    return _compared(
+        await services.in_thread(get_backtests, services.store, request.account_id, ids)
+    )
 
 
-async def _result(server: Server, call: Call, export: Export, read: Any) -> bytes:
+async def _result(services: Services, request: Request, export: Export, read: Any) -> bytes:
     """What a backtest has left, read off the event loop; raises ``InvalidState`` without it."""
-    record: BacktestRecord = await server.in_thread(
-        get_backtest, server.store, call.account_id, call.path["backtest_id"]
+    record: BacktestRecord = await services.in_thread(
+        get_backtest, services.store, request.account_id, request.path["backtest_id"]
     )
     if record.status != "completed":
         raise InvalidState(
@@ -122,8 +128,8 @@ async def _result(server: Server, call: Call, export: Export, read: Any) -> byte
     content: bytes | None = None
     run = record.run
     if run is not None and run.has_files and not hidden:
-        directory = run_directory(server.settings.home, run.job_id, run.run_number)
-        content = await server.in_thread(read, directory, export)
+        directory = run_directory(services.settings.home, run.job_id, run.run_number)
+        content = await services.in_thread(read, directory, export)
     if content is None:
         raise InvalidState(
             f"the {export} of the backtest is there no more; execute it again", status="completed"
@@ -131,11 +137,11 @@ async def _result(server: Server, call: Call, export: Export, read: Any) -> byte
     return content
 
 
-def _compared(records: Sequence[BacktestRecord]) -> BacktestCompareAnswer:
+def _compared(records: Sequence[BacktestRecord]) -> BacktestCompareResponse:
     found = {record.backtest_id: metrics_of(record) for record in records}
     by_age = [each.backtest_id for each in sorted(records, key=lambda record: record.number)]
     keys = dict.fromkeys(key for metrics in found.values() for key in metrics if key != "error")
-    return BacktestCompareAnswer(
+    return BacktestCompareResponse(
         [
             ComparedRun(each.backtest_id, each.engine, each.status, found[each.backtest_id])
             for each in records
@@ -161,23 +167,23 @@ _ONE = f"{BASE}/{{backtest_id}}"
 
 ROUTES = [
     Route(
-        "POST", f"{BASE}/compare", compare, "Compare backtests", BacktestCompareAnswer,
-        body=CompareBody, errors=("BACKTEST_NOT_FOUND",),
+        "POST", f"{BASE}/compare", compare, "Compare backtests", BacktestCompareResponse,
+        body=CompareRequest, errors=("BACKTEST_NOT_FOUND",),
     ),
     Route(
         "GET", f"{_ONE}/equity-curve", equity_curve, "Equity curve of a backtest",
-        list[EquityAnswer], errors=_ENDED,
+        list[EquityResponse], errors=_ENDED,
     ),
     Route(
         "GET", f"{_ONE}/equity-curve/parquet", equity_curve_parquet, "Equity curve as Parquet",
-        Page, errors=_ENDED,
+        File, errors=_ENDED,
     ),
     Route(
-        "GET", f"{_ONE}/trades", trades, "Closed trades of a backtest", list[ClosedTradeAnswer],
+        "GET", f"{_ONE}/trades", trades, "Closed trades of a backtest", list[ClosedTradeResponse],
         errors=_ENDED,
     ),
     Route(
-        "GET", f"{_ONE}/trades/parquet", trades_parquet, "Closed trades as Parquet", Page,
+        "GET", f"{_ONE}/trades/parquet", trades_parquet, "Closed trades as Parquet", File,
         errors=_ENDED,
     ),
 ]  # fmt: skip

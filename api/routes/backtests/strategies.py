@@ -5,12 +5,12 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from candlestep.api.errors import renamed
-from candlestep.api.http.route import Call, Empty, Route
-from candlestep.api.schemas.fields import IntervalGiven, Symbol, Time
+from candlestep.api.errors import with_field_names
+from candlestep.api.http.route import NoContent, Request, Route
+from candlestep.api.schemas.fields import IntervalInput, Symbol, Time
 from candlestep.api.schemas.raw_json import JsonObject, empty_object, json_object
-from candlestep.api.schemas.requests import Body
-from candlestep.api.services import Server
+from candlestep.api.schemas.requests import RequestBody
+from candlestep.api.services import Services
 from candlestep.data.records.strategies import (
     StoredStrategy,
     StrategyStatus,
@@ -41,28 +41,28 @@ Pipeline = Annotated[
 ]
 
 
-class StrategyBody(Body):
+class StrategyRequest(RequestBody):
     name: StrategyName
     description: Description = ""
     universe: Universe = msgspec.field(default_factory=list)
-    timeframe: IntervalGiven = "1d"
+    timeframe: IntervalInput = "1d"
     pipeline_config: Pipeline = msgspec.field(default_factory=empty_object)
 
 
-class StrategyChange(Body):
+class StrategyChange(RequestBody):
     name: StrategyName | UnsetType = UNSET
     description: Description | UnsetType = UNSET
     universe: Universe | UnsetType = UNSET
-    timeframe: IntervalGiven | UnsetType = UNSET
+    timeframe: IntervalInput | UnsetType = UNSET
     pipeline_config: Pipeline | UnsetType = UNSET
 
 
-class PageQuery(Body):
+class PageQuery(RequestBody):
     skip: Annotated[int, Meta(ge=0, le=10**9)] = 0
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
 
 
-class StrategyAnswer(msgspec.Struct, frozen=True):
+class StrategyResponse(msgspec.Struct, frozen=True):
     id: str
     name: str
     description: str
@@ -75,13 +75,13 @@ class StrategyAnswer(msgspec.Struct, frozen=True):
     updated_at: Time
 
 
-async def create(server: Server, call: Call) -> StrategyAnswer:
+async def create(services: Services, request: Request) -> StrategyResponse:
     """Keep a strategy; what it says is checked, and nothing is run."""
-    body: StrategyBody = call.body
-    made = await server.in_thread(
+    body: StrategyRequest = request.body
+    made = await services.in_thread(
         create_strategy,
-        server.store,
-        call.account_id,
+        services.store,
+        request.account_id,
         name=body.name,
         description=body.description,
         universe=_universe(body.universe),
@@ -91,30 +91,30 @@ async def create(server: Server, call: Call) -> StrategyAnswer:
     return _answer(made)
 
 
-async def strategies(server: Server, call: Call) -> list[StrategyAnswer]:
+async def strategies(services: Services, request: Request) -> list[StrategyResponse]:
     """The account's strategies, the oldest first."""
-    query: PageQuery = call.query
-    found = await server.in_thread(
-        list_strategies, server.store, call.account_id, skip=query.skip, limit=query.limit
+    query: PageQuery = request.query
+    found = await services.in_thread(
+        list_strategies, services.store, request.account_id, skip=query.skip, limit=query.limit
     )
     return [_answer(each) for each in found]
 
 
-async def strategy(server: Server, call: Call) -> StrategyAnswer:
+async def strategy(services: Services, request: Request) -> StrategyResponse:
     """One strategy."""
-    strategy_id = call.path["strategy_id"]
-    found = await server.in_thread(get_strategy, server.store, call.account_id, strategy_id)
+    strategy_id = request.path["strategy_id"]
+    found = await services.in_thread(get_strategy, services.store, request.account_id, strategy_id)
     return _answer(found)
 
 
-async def change(server: Server, call: Call) -> StrategyAnswer:
+async def change(services: Services, request: Request) -> StrategyResponse:
     """Change what is sent, which makes the next version; results that exist stay as they are."""
-    body: StrategyChange = call.body
-    changed = await server.in_thread(
+    body: StrategyChange = request.body
+    changed = await services.in_thread(
         update_strategy,
-        server.store,
-        call.account_id,
-        call.path["strategy_id"],
+        services.store,
+        request.account_id,
+        request.path["strategy_id"],
         name=None if body.name is UNSET else body.name,
         description=None if body.description is UNSET else body.description,
         universe=None if body.universe is UNSET else _universe(body.universe),
@@ -124,11 +124,11 @@ async def change(server: Server, call: Call) -> StrategyAnswer:
     return _answer(changed)
 
 
-async def delete(server: Server, call: Call) -> Empty:
+async def delete(services: Services, request: Request) -> NoContent:
     """Delete a strategy; its backtests and their results stay, but cannot be executed again."""
-    strategy_id = call.path["strategy_id"]
-    await server.in_thread(delete_strategy, server.store, call.account_id, strategy_id)
-    return Empty()
+    strategy_id = request.path["strategy_id"]
+    await services.in_thread(delete_strategy, services.store, request.account_id, strategy_id)
+    return NoContent()
 
 
 def _universe(symbols: list[str]) -> list[str]:
@@ -146,12 +146,12 @@ def _content(raw: msgspec.Raw) -> dict[str, Any]:
         try:
             compile_strategy(content)
         except InvalidParameter as refusal:
-            raise renamed(refusal, {}, within="pipeline_config.") from None
+            raise with_field_names(refusal, {}, within="pipeline_config.") from None
     return content
 
 
-def _answer(stored: StoredStrategy) -> StrategyAnswer:
-    return StrategyAnswer(
+def _answer(stored: StoredStrategy) -> StrategyResponse:
+    return StrategyResponse(
         stored.strategy_id,
         stored.name,
         stored.description,
@@ -169,19 +169,19 @@ _UNKNOWN = ("STRATEGY_NOT_FOUND",)
 
 ROUTES = [
     Route(
-        "POST", _BASE, create, "Keep a strategy", StrategyAnswer, body=StrategyBody, status=201
+        "POST", _BASE, create, "Keep a strategy", StrategyResponse, body=StrategyRequest, status=201
     ),
-    Route("GET", _BASE, strategies, "List strategies", list[StrategyAnswer], query=PageQuery),
+    Route("GET", _BASE, strategies, "List strategies", list[StrategyResponse], query=PageQuery),
     Route(
-        "GET", f"{_BASE}/{{strategy_id}}", strategy, "One strategy", StrategyAnswer,
+        "GET", f"{_BASE}/{{strategy_id}}", strategy, "One strategy", StrategyResponse,
         errors=_UNKNOWN,
     ),
     Route(
-        "PATCH", f"{_BASE}/{{strategy_id}}", change, "Change a strategy", StrategyAnswer,
+        "PATCH", f"{_BASE}/{{strategy_id}}", change, "Change a strategy", StrategyResponse,
         body=StrategyChange, errors=_UNKNOWN,
     ),
     Route(
-        "DELETE", f"{_BASE}/{{strategy_id}}", delete, "Delete a strategy", Empty, status=204,
+        "DELETE", f"{_BASE}/{{strategy_id}}", delete, "Delete a strategy", NoContent, status=204,
         errors=_UNKNOWN,
     ),
 ]  # fmt: skip

@@ -6,18 +6,18 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from candlestep.api.errors import named
-from candlestep.api.http.route import Call, Route, decode_body
+from candlestep.api.errors import with_field
+from candlestep.api.http.route import Request, Route, decode_body
 from candlestep.api.routes.backtests.answers import (
     BASE,
-    BacktestResultAnswer,
-    TaskStartedAnswer,
+    BacktestResultResponse,
+    TaskStartedResponse,
     result_of,
 )
-from candlestep.api.routes.backtests.backtests import BacktestBody, EngineName, StrategyId
+from candlestep.api.routes.backtests.backtests import BacktestRequest, EngineName, StrategyId
 from candlestep.api.routes.backtests.figures import HIGHER_IS_BETTER, RANKABLE, Flat, flat_metrics
 from candlestep.api.routes.backtests.job_requests import (
-    SweepRequest,
+    StoredSweep,
     cancel_if_running,
     executed,
     sweep_request,
@@ -25,14 +25,14 @@ from candlestep.api.routes.backtests.job_requests import (
 )
 from candlestep.api.routes.backtests.plan import BacktestConfig, Plan, plan
 from candlestep.api.schemas.raw_json import JsonObject, json_object
-from candlestep.api.schemas.requests import Body, NoBody
-from candlestep.api.services import Server
+from candlestep.api.schemas.requests import EmptyBody, RequestBody
+from candlestep.api.services import Services
 from candlestep.data.errors import JobNotFound
 from candlestep.data.records.backtests import BacktestRun, create_backtests, new_backtest_id
 from candlestep.data.records.jobs import JobRecord, JobStatus
 from candlestep.data.records.strategies import StoredStrategy, get_strategy
 from candlestep.sandbox import InvalidParameter
-from candlestep.sandbox.errors import shown
+from candlestep.sandbox.errors import abbreviate
 from candlestep.sandbox.strategies import TEMPLATES
 
 MOST_CONFIGS = 50
@@ -40,7 +40,7 @@ MOST_CONFIGS = 50
 
 _CAPITAL = {
     each.name: each.default
-    for each in msgspec.structs.fields(BacktestBody)
+    for each in msgspec.structs.fields(BacktestRequest)
     if each.name in ("initial_capital", "commission", "slippage")
 }
 """What entries may set beside the configuration, with its defaults."""
@@ -64,7 +64,7 @@ Progress = Annotated[float, Meta(ge=0, le=1)]
 TaskError = Annotated[str, Meta(description="Of a task of status `FAILURE`: why, in words.")]
 
 
-class SweepBody(Body):
+class SweepRequest(RequestBody):
     strategy_id: StrategyId
     base_config: Annotated[
         JsonObject,
@@ -91,7 +91,7 @@ class SweepBody(Body):
     ] = "perf_sharpe_ratio"
 
 
-class SweepAnswer(TaskStartedAnswer, frozen=True):
+class SweepResponse(TaskStartedResponse, frozen=True):
     n_configs: Annotated[int, Meta(ge=1, description="How many entries the grid has.")]
 
 
@@ -115,17 +115,17 @@ class Leaderboard(msgspec.Struct, frozen=True):
     total_runs: int
 
 
-class BacktestTaskAnswer(msgspec.Struct, frozen=True):
+class BacktestTaskResponse(msgspec.Struct, frozen=True):
     """How far the execution of a backtest is."""
 
     task_id: str
     status: TaskStatus
     progress: Progress
-    result: BacktestResultAnswer | None
+    result: BacktestResultResponse | None
     error: TaskError | None
 
 
-class SweepTaskAnswer(msgspec.Struct, frozen=True):
+class SweepTaskResponse(msgspec.Struct, frozen=True):
     """How far a sweep is."""
 
     task_id: str
@@ -135,60 +135,62 @@ class SweepTaskAnswer(msgspec.Struct, frozen=True):
     error: TaskError | None
 
 
-async def sweep(server: Server, call: Call) -> SweepAnswer:
+async def sweep(services: Services, request: Request) -> SweepResponse:
     """Run a strategy with every entry of a grid, as one job; the task has the leaderboard.
 
     Each run is a backtest, which stays. One that fails does not fail the others.
     """
-    body: SweepBody = call.body
+    body: SweepRequest = request.body
     if body.rank_metric not in RANKABLE:
         raise InvalidParameter(
-            "rank_metric", f"{shown(body.rank_metric)!r} is none of {', '.join(RANKABLE)}"
+            "rank_metric", f"{abbreviate(body.rank_metric)!r} is none of {', '.join(RANKABLE)}"
         )
     entries = [
         json_object(raw, f"param_grid[{place}]") for place, raw in enumerate(body.param_grid)
     ]
-    plans = await server.in_thread(_plans, server, call.account_id, body, entries)
+    plans = await services.in_thread(_plans, services, request.account_id, body, entries)
     ids = [new_backtest_id() for _ in plans]
     specs = [
         msgspec.structs.replace(each.spec, overrides=entry)
         for each, entry in zip(plans, entries, strict=True)
     ]
-    request = sweep_request(SweepRequest(body.rank_metric, ids))
-    job = await server.jobs.submit(call.account_id, "backtests", specs, request)
+    stored = sweep_request(StoredSweep(body.rank_metric, ids))
+    job = await services.jobs.submit(request.account_id, "backtests", specs, stored)
     setups = {id: each.setup for id, each in zip(ids, plans, strict=True)}
     try:
-        await server.in_thread(create_backtests, server.store, call.account_id, setups, job.job_id)
+        await services.in_thread(
+            create_backtests, services.store, request.account_id, setups, job.job_id
+        )
     except BaseException:
-        await cancel_if_running(server, call.account_id, job.job_id)
+        await cancel_if_running(services, request.account_id, job.job_id)
         raise
-    return SweepAnswer(job.job_id, "PENDING", len(plans))
+    return SweepResponse(job.job_id, "PENDING", len(plans))
 
 
-async def task(server: Server, call: Call) -> BacktestTaskAnswer | SweepTaskAnswer:
+async def task(services: Services, request: Request) -> BacktestTaskResponse | SweepTaskResponse:
     """How far an execution or a sweep is, and what came of it."""
-    return _answer(await _found(server, call))
+    return _answer(await _found(services, request))
 
 
-async def cancel(server: Server, call: Call) -> BacktestTaskAnswer | SweepTaskAnswer:
+async def cancel(services: Services, request: Request) -> BacktestTaskResponse | SweepTaskResponse:
     """End an execution or a sweep, in the middle of its runs too; takes effect within a second."""
-    found = await _found(server, call)
-    return _answer(await server.jobs.cancel(call.account_id, found.job_id))
+    found = await _found(services, request)
+    return _answer(await services.jobs.cancel(request.account_id, found.job_id))
 
 
-async def _found(server: Server, call: Call) -> JobRecord:
+async def _found(services: Services, request: Request) -> JobRecord:
     """The task that the path names; raises ``JobNotFound``."""
-    task_id = call.path["task_id"]
+    task_id = request.path["task_id"]
     try:
-        job = await server.jobs.get(call.account_id, task_id)
+        job = await services.jobs.get(request.account_id, task_id)
     except JobNotFound:
         job = None
     if job is None or job.origin != "backtests":
-        raise JobNotFound(f"there is no task {shown(task_id)!r}", task_id=shown(task_id))
+        raise JobNotFound(f"there is no task {abbreviate(task_id)!r}", task_id=abbreviate(task_id))
     return job
 
 
-def _answer(job: JobRecord) -> BacktestTaskAnswer | SweepTaskAnswer:
+def _answer(job: JobRecord) -> BacktestTaskResponse | SweepTaskResponse:
     status = _status(job)
     error = None
     if status == "FAILURE":
@@ -196,9 +198,9 @@ def _answer(job: JobRecord) -> BacktestTaskAnswer | SweepTaskAnswer:
     asked = swept(job)
     if asked is not None:
         board = _leaderboard(job, asked) if job.status in ("done", "failed") else None
-        return SweepTaskAnswer(job.job_id, status, job.progress, board, error)
+        return SweepTaskResponse(job.job_id, status, job.progress, board, error)
     result = result_of(executed(job)) if status == "SUCCESS" else None
-    return BacktestTaskAnswer(job.job_id, status, job.progress, result, error)
+    return BacktestTaskResponse(job.job_id, status, job.progress, result, error)
 
 
 def _status(job: JobRecord) -> TaskStatus:
@@ -208,18 +210,18 @@ def _status(job: JobRecord) -> TaskStatus:
 
 
 def _plans(
-    server: Server, account_id: str, body: SweepBody, entries: list[dict[str, Any]]
+    services: Services, account_id: str, body: SweepRequest, entries: list[dict[str, Any]]
 ) -> list[Plan]:
-    stored = get_strategy(server.store, account_id, body.strategy_id)
+    stored = get_strategy(services.store, account_id, body.strategy_id)
     base = json_object(body.base_config, "base_config")
     return [
-        _planned(server, stored, body.engine, base, entry, place)
+        _planned(services, stored, body.engine, base, entry, place)
         for place, entry in enumerate(entries)
     ]
 
 
 def _planned(
-    server: Server,
+    services: Services,
     stored: StoredStrategy,
     engine: str,
     base: Mapping[str, Any],
@@ -239,7 +241,7 @@ def _planned(
     for key in parameters:
         if key not in known:
             raise InvalidParameter(
-                said(shown(key)), _unknown_key((*_CONFIG, *_CAPITAL), sorted(known))
+                said(abbreviate(key)), _unknown_key((*_CONFIG, *_CAPITAL), sorted(known))
             )
     if parameters:
         given = config.get(_PARAMETERS, {})
@@ -248,7 +250,7 @@ def _planned(
         config[_PARAMETERS] = given | parameters
     try:
         decoded = decode_body(BacktestConfig, msgspec.json.encode(config))
-        return plan(server, stored, engine=engine, **capital, config=decoded)
+        return plan(services, stored, engine=engine, **capital, config=decoded)
     except InvalidParameter as refusal:
         raise _of_entry(refusal, said, parameters) from None
 
@@ -262,7 +264,7 @@ def _of_entry(
         return refusal  # It is said once, for all entries.
     bare = field.removeprefix(f"{_PARAMETERS}.")
     first = field.partition(".")[0]
-    return named(
+    return with_field(
         refusal, said(bare) if bare in parameters else said(first) + field.removeprefix(first)
     )
 
@@ -280,7 +282,7 @@ def _unknown_key(fields: Iterable[str], parameters: Iterable[str]) -> str:
     )
 
 
-def _leaderboard(job: JobRecord, asked: SweepRequest) -> Leaderboard:
+def _leaderboard(job: JobRecord, asked: StoredSweep) -> Leaderboard:
     metric = asked.rank_metric
     runs = [BacktestRun.of(job, number) for number in range(len(job.specs))]
     runs.sort(key=lambda run: _place(_figures(run).get(metric), metric, run))
@@ -295,7 +297,7 @@ def _place(score: object, metric: str, run: BacktestRun) -> tuple[int, float]:
     return 0, -score if HIGHER_IS_BETTER[metric] else score
 
 
-def _ranked(rank: int, run: BacktestRun, job: JobRecord, asked: SweepRequest) -> RankedRun:
+def _ranked(rank: int, run: BacktestRun, job: JobRecord, asked: StoredSweep) -> RankedRun:
     figures = _figures(run)
     score = figures.get(asked.rank_metric)
     keys = dict.fromkeys((*_SUMMARY, asked.rank_metric))
@@ -318,15 +320,15 @@ def _figures(run: BacktestRun) -> Flat:
 
 ROUTES = [
     Route(
-        "POST", f"{BASE}/sweep", sweep, "Run a parameter sweep", SweepAnswer, body=SweepBody,
+        "POST", f"{BASE}/sweep", sweep, "Run a parameter sweep", SweepResponse, body=SweepRequest,
         errors=("STRATEGY_NOT_FOUND", "RATE_LIMITED"),
     ),
     Route(
         "GET", "/api/v1/tasks/{task_id}", task, "A task",
-        (BacktestTaskAnswer, SweepTaskAnswer), errors=("NOT_FOUND",),
+        (BacktestTaskResponse, SweepTaskResponse), errors=("NOT_FOUND",),
     ),
     Route(
         "POST", "/api/v1/tasks/{task_id}/cancel", cancel, "Cancel a task",
-        (BacktestTaskAnswer, SweepTaskAnswer), body=NoBody, errors=("NOT_FOUND", "INVALID_STATE"),
+        (BacktestTaskResponse, SweepTaskResponse), body=EmptyBody, errors=("NOT_FOUND", "INVALID_STATE"),
     ),
 ]  # fmt: skip

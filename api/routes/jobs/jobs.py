@@ -6,15 +6,15 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from candlestep.api.http.route import Call, Route
-from candlestep.api.routes.jobs.plan import JobBody, JobConfig, plan
-from candlestep.api.schemas.fields import Money, Time, TimeGiven, money, optional_time
-from candlestep.api.schemas.requests import Body
-from candlestep.api.services import Server
+from candlestep.api.http.route import Request, Route
+from candlestep.api.routes.jobs.plan import JobConfig, JobRequest, plan
+from candlestep.api.schemas.fields import Money, Time, TimeInput, money, optional_time
+from candlestep.api.schemas.requests import RequestBody
+from candlestep.api.services import Services
 from candlestep.data.records.jobs import JobRecord, JobStatus, RunError, RunSummary, job_not_found
 from candlestep.data.run_files.run_files import read_equity_json, read_trades_json, run_directory
 from candlestep.sandbox import format_time, parse_time
-from candlestep.sandbox.money import EXACT, plain
+from candlestep.sandbox.money import EXACT, format_decimal
 
 _BASE = "/api/v1/backtest/jobs"
 _PLACES = Decimal("0.000001")
@@ -25,15 +25,15 @@ Ratio = Annotated[
 ]
 
 
-class CancelJobBody(Body):
+class CancelJobRequest(RequestBody):
     reason: Annotated[str, Meta(max_length=200)] | None = None
 
 
-class JobsQuery(Body, rename={"submitted_from": "from", "submitted_to": "to"}):
+class JobsQuery(RequestBody, rename={"submitted_from": "from", "submitted_to": "to"}):
     status: JobStatus | None = None
     template_id: str | None = None
-    submitted_from: TimeGiven | None = None
-    submitted_to: TimeGiven | None = None
+    submitted_from: TimeInput | None = None
+    submitted_to: TimeInput | None = None
     limit: Annotated[int, Meta(ge=1, le=100)] = 20
     cursor: (
         Annotated[str, Meta(pattern="^[0-9]{1,18}$", description="The `next_cursor` of a page.")]
@@ -107,36 +107,37 @@ class JobItem(msgspec.Struct, frozen=True):
     ]
 
 
-class JobAnswer(JobItem, frozen=True):
+class JobResponse(JobItem, frozen=True):
     result: Annotated[JobResult | None, Meta(description="Of a job that is done.")]
 
 
-class JobsAnswer(msgspec.Struct, frozen=True):
+class JobsResponse(msgspec.Struct, frozen=True):
     data: list[JobItem]
     next_cursor: str | None
 
 
-async def create(server: Server, call: Call) -> JobAnswer:
+async def create(services: Services, request: Request) -> JobResponse:
     """Check what is asked for against the data there is, and queue it.
 
     At most 5 jobs of an account are queued or running at a time.
     """
-    config, spec = await server.in_thread(plan, server, call.account_id, call.body)
-    request = msgspec.to_builtins(config)
-    record = await server.jobs.submit(call.account_id, "jobs", [spec], request)
-    return await _answer(server, record)
+    config, spec = await services.in_thread(plan, services, request.account_id, request.body)
+    record = await services.jobs.submit(
+        request.account_id, "jobs", [spec], msgspec.to_builtins(config)
+    )
+    return await _answer(services, record)
 
 
-async def job(server: Server, call: Call) -> JobAnswer:
+async def job(services: Services, request: Request) -> JobResponse:
     """How far the job is, and how it came out."""
-    return await _answer(server, await _found(server, call))
+    return await _answer(services, await _found(services, request))
 
 
-async def jobs(server: Server, call: Call) -> JobsAnswer:
+async def jobs(services: Services, request: Request) -> JobsResponse:
     """The account's jobs, the newest first, without equity curves and trades."""
-    query: JobsQuery = call.query
-    found = await server.jobs.list(
-        call.account_id,
+    query: JobsQuery = request.query
+    found = await services.jobs.list(
+        request.account_id,
         origin="jobs",
         status=query.status,
         template_id=query.template_id,
@@ -147,36 +148,36 @@ async def jobs(server: Server, call: Call) -> JobsAnswer:
     )
     page = found[: query.limit]
     more = len(found) > query.limit
-    return JobsAnswer([_item(each) for each in page], str(page[-1].number) if more else None)
+    return JobsResponse([_item(each) for each in page], str(page[-1].number) if more else None)
 
 
-async def cancel(server: Server, call: Call) -> JobAnswer:
+async def cancel(services: Services, request: Request) -> JobResponse:
     """End the job, in the middle of its run too; takes effect within a second."""
-    await _found(server, call)
-    body: CancelJobBody = call.body
-    cancelled = await server.jobs.cancel(call.account_id, call.path["job_id"], body.reason)
-    return await _answer(server, cancelled)
+    await _found(services, request)
+    body: CancelJobRequest = request.body
+    cancelled = await services.jobs.cancel(request.account_id, request.path["job_id"], body.reason)
+    return await _answer(services, cancelled)
 
 
-async def _found(server: Server, call: Call) -> JobRecord:
+async def _found(services: Services, request: Request) -> JobRecord:
     """The job that the path names, if it came by this API; raises ``JobNotFound``."""
-    record = await server.jobs.get(call.account_id, call.path["job_id"])
+    record = await services.jobs.get(request.account_id, request.path["job_id"])
     if record.origin != "jobs":
         raise job_not_found(record.job_id)
     return record
 
 
-async def _answer(server: Server, record: JobRecord) -> JobAnswer:
+async def _answer(services: Services, record: JobRecord) -> JobResponse:
     item = _item(record)
     result = None
     if item.result is not None:
-        directory = run_directory(server.settings.home, record.job_id, 0)
-        equity = await server.in_thread(read_equity_json, directory)
-        trades = await server.in_thread(read_trades_json, directory)
+        directory = run_directory(services.settings.home, record.job_id, 0)
+        equity = await services.in_thread(read_equity_json, directory)
+        trades = await services.in_thread(read_trades_json, directory)
         # They are JSON as they come: of years of minutes, megabytes.
         result = JobResult(item.result.metrics, equity, trades)  # type: ignore[arg-type]
     fields = msgspec.structs.asdict(item) | {"result": result}
-    return JobAnswer(**fields)
+    return JobResponse(**fields)
 
 
 def _item(record: JobRecord) -> JobItem:
@@ -219,7 +220,7 @@ def _ratio(value: float | None) -> Any:
     """A number as text: at most 6 decimals."""
     if value is None:
         return None
-    return plain(EXACT.normalize(Decimal(repr(value + 0.0)).quantize(_PLACES)))
+    return format_decimal(EXACT.normalize(Decimal(repr(value + 0.0)).quantize(_PLACES)))
 
 
 def _given_time(text: str | None, field: str) -> int | None:
@@ -228,13 +229,13 @@ def _given_time(text: str | None, field: str) -> int | None:
 
 ROUTES = [
     Route(
-        "POST", _BASE, create, "Submit a job", JobAnswer, body=JobBody,
+        "POST", _BASE, create, "Submit a job", JobResponse, body=JobRequest,
         errors=("STRATEGY_NOT_FOUND", "NO_DATA", "RATE_LIMITED"),
     ),
-    Route("GET", _BASE, jobs, "List jobs", JobsAnswer, query=JobsQuery),
-    Route("GET", f"{_BASE}/{{job_id}}", job, "A job", JobAnswer, errors=("NOT_FOUND",)),
+    Route("GET", _BASE, jobs, "List jobs", JobsResponse, query=JobsQuery),
+    Route("GET", f"{_BASE}/{{job_id}}", job, "A job", JobResponse, errors=("NOT_FOUND",)),
     Route(
-        "POST", f"{_BASE}/{{job_id}}/cancel", cancel, "Cancel a job", JobAnswer,
-        body=CancelJobBody, errors=("NOT_FOUND", "INVALID_STATE"),
+        "POST", f"{_BASE}/{{job_id}}/cancel", cancel, "Cancel a job", JobResponse,
+        body=CancelJobRequest, errors=("NOT_FOUND", "INVALID_STATE"),
     ),
 ]  # fmt: skip

@@ -7,22 +7,22 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from candlestep.api.errors import renamed
+from candlestep.api.errors import with_field_names
 from candlestep.api.http.route import with_numbers
-from candlestep.api.jobs.planning import PastSpan, past_span, require_candles, within_data
+from candlestep.api.jobs.planning import Period, clip_to_data, past_period, require_candles
 from candlestep.api.schemas.fields import (
     BasisPoints,
     ExchangeGiven,
-    IntervalGiven,
+    IntervalInput,
     Money,
-    Positive,
+    PositiveNumber,
     Symbol,
     Time,
-    TimeGiven,
+    TimeInput,
     money,
 )
-from candlestep.api.schemas.requests import Body
-from candlestep.api.services import Server
+from candlestep.api.schemas.requests import RequestBody
+from candlestep.api.services import Services
 from candlestep.data.market.catalogue import Series, by_symbol
 from candlestep.data.market.fee_schedules import fee_schedule
 from candlestep.data.records.jobs import RunSpec
@@ -30,13 +30,13 @@ from candlestep.data.records.strategies import StoredStrategy, get_strategy
 from candlestep.data.symbols import DEFAULT_EXCHANGE, normalise_exchange, normalise_symbol
 from candlestep.sandbox import InvalidParameter, SessionConfig, format_time, interval_name
 from candlestep.sandbox.clock import parse_interval
-from candlestep.sandbox.errors import shown
+from candlestep.sandbox.errors import abbreviate
 from candlestep.sandbox.exchange.costs.fees import FeeModel
-from candlestep.sandbox.money import parse_number, plain
+from candlestep.sandbox.money import format_decimal, parse_number
 from candlestep.sandbox.strategies import TEMPLATES, Strategy, compile_strategy
 
 
-class JobBody(Body):
+class JobRequest(RequestBody):
     """What to run. One of ``template_id``, ``card`` and ``strategy_id`` says by which strategy."""
 
     has_strategy = True
@@ -61,14 +61,14 @@ class JobBody(Body):
     ) = None
     symbols: Annotated[list[Symbol], Meta(min_length=1, max_length=100)] | None = None
     exchange: ExchangeGiven = DEFAULT_EXCHANGE
-    timeframe: IntervalGiven | None = None
+    timeframe: IntervalInput | None = None
     start: Annotated[
-        TimeGiven | None, Meta(description="The first candle is the one that opens at or after it.")
+        TimeInput | None, Meta(description="The first candle is the one that opens at or after it.")
     ] = None
     end: Annotated[
-        TimeGiven | None, Meta(description="The last candle is the one that opens at or before it.")
+        TimeInput | None, Meta(description="The last candle is the one that opens at or before it.")
     ] = None
-    capital: Positive | None = None
+    capital: PositiveNumber | None = None
     leverage: Annotated[
         Any,
         Meta(
@@ -101,14 +101,14 @@ class JobConfig(msgspec.Struct, frozen=True):
     """Of ``fixed_bps`` only."""
 
 
-def plan(server: Server, account_id: str, body: JobBody) -> tuple[JobConfig, RunSpec]:
+def plan(services: Services, account_id: str, body: JobRequest) -> tuple[JobConfig, RunSpec]:
     """What a job is asked for, resolved and checked against the data, and the run that it is.
 
     Raises ``InvalidParameter``, ``StrategyNotFound``, and ``NoPrice`` where there is no data.
     """
     stored = None
     if body.strategy_id is not None:
-        stored = get_strategy(server.store, account_id, body.strategy_id)
+        stored = get_strategy(services.store, account_id, body.strategy_id)
     content = _content(body, stored)
     interval, pairs = _market(body, content, stored)
     _require_no_leverage(body.leverage)
@@ -118,12 +118,12 @@ def plan(server: Server, account_id: str, body: JobBody) -> tuple[JobConfig, Run
     strategy = _compiled(content | {"timeframe": interval_name(interval), "symbols": pairs})
     _require_one_price(strategy, pairs)
     exchange = normalise_exchange(body.exchange)
-    groups = by_symbol(server.catalogue.series())
+    groups = by_symbol(services.catalogue.series())
     markets = {symbol: groups.get((exchange, symbol), []) for symbol in pairs}
     currency = _require_data(markets, exchange, interval, span)
-    span = within_data(span, markets.values(), interval)
+    span = clip_to_data(span, markets.values(), interval)
     session = _session(
-        server,
+        services,
         body,
         exchange,
         start_time=span.first,
@@ -139,7 +139,7 @@ def plan(server: Server, account_id: str, body: JobBody) -> tuple[JobConfig, Run
         start_time=span.first,
         end_time=span.last,
         interval=interval,
-        starting_balance=plain(session.starting_balance),
+        starting_balance=format_decimal(session.starting_balance),
         config={"currency": currency, **session.costs.fees.settings()},
         history=strategy.history(interval),
     )
@@ -147,7 +147,7 @@ def plan(server: Server, account_id: str, body: JobBody) -> tuple[JobConfig, Run
 
 
 def _market(
-    body: JobBody, content: dict[str, Any], stored: StoredStrategy | None
+    body: JobRequest, content: dict[str, Any], stored: StoredStrategy | None
 ) -> tuple[int, list[str]]:
     """The interval and the symbols: as the request says, or else the strategy."""
     timeframe = body.timeframe or content.get("timeframe") or (stored and stored.timeframe)
@@ -163,7 +163,7 @@ def _market(
 def _require_no_leverage(leverage: Any) -> None:
     if parse_number("leverage", leverage) != 1:
         raise InvalidParameter(
-            "leverage", f"must be 1, got {shown(leverage)}: there are no perpetuals yet"
+            "leverage", f"must be 1, got {abbreviate(leverage)}: there are no perpetuals yet"
         )
 
 
@@ -175,20 +175,22 @@ def _require_one_price(strategy: Strategy, pairs: list[str]) -> None:
         raise InvalidParameter("symbols", "must be one, for its prices are those of one symbol")
 
 
-def _session(server: Server, body: JobBody, exchange: str, **settings: Any) -> SessionConfig:
+def _session(services: Services, body: JobRequest, exchange: str, **settings: Any) -> SessionConfig:
     """The session that the job's run is; what is wrong with it is named as the request does."""
     fees: dict[str, Any] = {"fee_model": body.fee_model}
     if body.fee_bps is not None:
         fees["fee_bps"] = body.fee_bps
     if body.fee_model == "match_exchange":
-        fees["fee_schedule"] = fee_schedule(exchange, server.settings.home)
+        fees["fee_schedule"] = fee_schedule(exchange, services.settings.home)
     try:
         return SessionConfig(**settings, **fees)
     except InvalidParameter as refusal:
-        raise renamed(refusal, {"starting_balance": "capital", "end_time": "end"}) from None
+        raise with_field_names(
+            refusal, {"starting_balance": "capital", "end_time": "end"}
+        ) from None
 
 
-def _config(body: JobBody, strategy: Strategy, spec: RunSpec, span: PastSpan) -> JobConfig:
+def _config(body: JobRequest, strategy: Strategy, spec: RunSpec, span: Period) -> JobConfig:
     return JobConfig(
         template_id=strategy.content.get("template"),
         params=strategy.content.get("parameters"),
@@ -206,7 +208,7 @@ def _config(body: JobBody, strategy: Strategy, spec: RunSpec, span: PastSpan) ->
     )
 
 
-def _content(body: JobBody, stored: StoredStrategy | None) -> dict[str, Any]:
+def _content(body: JobRequest, stored: StoredStrategy | None) -> dict[str, Any]:
     """The strategy's content: what the request says, over what the stored strategy does."""
     if body.card is not None and (body.template_id is not None or body.params is not None):
         raise InvalidParameter("card", "goes without template_id and params; leave one of them out")
@@ -237,18 +239,20 @@ def _compiled(content: dict[str, Any]) -> Strategy:
         return compile_strategy(content)
     except InvalidParameter as refusal:
         if "template" in content:
-            raise renamed(refusal, {"template": "template_id", "parameters": "params"}) from None
+            raise with_field_names(
+                refusal, {"template": "template_id", "parameters": "params"}
+            ) from None
         if "source" in content:
             raise
-        raise renamed(refusal, {}, within="card.") from None
+        raise with_field_names(refusal, {}, within="card.") from None
 
 
-def _span(body: JobBody, interval: int) -> PastSpan:
+def _span(body: JobRequest, interval: int) -> Period:
     if body.start is None:
         raise _missing("start", '"2025-01-01T00:00:00Z"')
     if body.end is None:
         raise _missing("end", '"2025-06-01T00:00:00Z"')
-    return past_span(body.start, body.end, interval, start_field="start", end_field="end")
+    return past_period(body.start, body.end, interval, start_field="start", end_field="end")
 
 
 def _missing(field: str, example: str) -> InvalidParameter:
@@ -256,7 +260,7 @@ def _missing(field: str, example: str) -> InvalidParameter:
 
 
 def _require_data(
-    markets: Mapping[str, Sequence[Series]], exchange: str, interval: int, span: PastSpan
+    markets: Mapping[str, Sequence[Series]], exchange: str, interval: int, span: Period
 ) -> str:
     """The currency of the pairs, all of which have candles in the time, fine enough."""
     quotes = set()

@@ -5,12 +5,12 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from candlestep.api.http.route import Call, Route
-from candlestep.api.services import Server
+from candlestep.api.http.route import Request, Route
+from candlestep.api.services import Services
 from candlestep.sandbox.strategies import TEMPLATES, Template
 
 
-class TemplateAnswer(msgspec.Struct, frozen=True):
+class TemplateResponse(msgspec.Struct, frozen=True):
     id: str
     name: str
     description: str
@@ -18,17 +18,17 @@ class TemplateAnswer(msgspec.Struct, frozen=True):
     several_symbols: bool
 
 
-class TemplatesAnswer(msgspec.Struct, frozen=True):
-    data: list[TemplateAnswer]
+class TemplatesResponse(msgspec.Struct, frozen=True):
+    data: list[TemplateResponse]
 
 
-async def templates(server: Server, call: Call) -> TemplatesAnswer:
+async def templates(services: Services, request: Request) -> TemplatesResponse:
     """The strategies that a job can be made of by name, with their parameters."""
-    return TemplatesAnswer([_template(each) for each in TEMPLATES.values()])
+    return TemplatesResponse([_template(each) for each in TEMPLATES.values()])
 
 
-def _template(template: Template) -> TemplateAnswer:
-    return TemplateAnswer(
+def _template(template: Template) -> TemplateResponse:
+    return TemplateResponse(
         template.id,
         template.name,
         template.description,
@@ -38,5 +38,5 @@ def _template(template: Template) -> TemplateAnswer:
 
 
 ROUTES = [
-    Route("GET", "/api/v1/strategy-templates", templates, "Strategy templates", TemplatesAnswer),
+    Route("GET", "/api/v1/strategy-templates", templates, "Strategy templates", TemplatesResponse),
 ]

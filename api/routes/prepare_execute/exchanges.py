@@ -6,14 +6,14 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from candlestep.api.errors import NotFound
-from candlestep.api.http.route import Call, Route
-from candlestep.api.schemas.fields import Time, one_of
-from candlestep.api.services import Server
+from candlestep.api.http.route import Request, Route
+from candlestep.api.schemas.fields import Time, match_choice
+from candlestep.api.services import Services
 from candlestep.data.errors import ExchangeNotFound
-from candlestep.data.market.instruments import Listing, listings, updated_at
+from candlestep.data.market.instruments import Listing, list_instruments, updated_at
 from candlestep.data.symbols import normalise_symbol
 from candlestep.sandbox import SymbolNotFound, format_time
-from candlestep.sandbox.errors import shown
+from candlestep.sandbox.errors import abbreviate
 
 VenueType = Literal["cex"]
 Segment = Literal["spot", "futures"]
@@ -31,7 +31,7 @@ Volume = Annotated[
 ]
 
 
-class ExchangeAnswer(msgspec.Struct, frozen=True):
+class ExchangeResponse(msgspec.Struct, frozen=True):
     id: Annotated[str, Meta(examples=["binance"])]
     name: str
     venueType: VenueType
@@ -39,7 +39,7 @@ class ExchangeAnswer(msgspec.Struct, frozen=True):
     liveSegments: Annotated[list[Segment], Meta(description="None: nothing here is live.")]
 
 
-class InstrumentAnswer(msgspec.Struct, frozen=True):
+class InstrumentResponse(msgspec.Struct, frozen=True):
     id: Annotated[str, Meta(examples=["BTC/USDT"])]
     base: str
     quote: str
@@ -57,7 +57,7 @@ class Links(msgspec.Struct, frozen=True):
     self: Link
 
 
-class LinkedInstrumentAnswer(msgspec.Struct, frozen=True):
+class LinkedInstrumentResponse(msgspec.Struct, frozen=True):
     id: Annotated[str, Meta(examples=["BTC/USDT"])]
     symbol: Annotated[str, Meta(description="The same as `id`.")]
     base: str
@@ -76,24 +76,24 @@ class SegmentMeta(msgspec.Struct, frozen=True):
     venueType: VenueType
 
 
-class SegmentAnswer(msgspec.Struct, frozen=True):
-    data: list[LinkedInstrumentAnswer]
+class SegmentResponse(msgspec.Struct, frozen=True):
+    data: list[LinkedInstrumentResponse]
     meta: SegmentMeta
     links: Links = msgspec.field(name="_links")
 
 
-async def exchanges(server: Server, call: Call) -> list[ExchangeAnswer]:
+async def exchanges(services: Services, request: Request) -> list[ExchangeResponse]:
     """The exchanges that there are candles of."""
-    found = await server.in_thread(server.catalogue.series)
+    found = await services.in_thread(services.catalogue.series)
     names = sorted({each.exchange for each in found})
-    return [ExchangeAnswer(name, name.capitalize(), "cex", ["spot"], []) for name in names]
+    return [ExchangeResponse(name, name.capitalize(), "cex", ["spot"], []) for name in names]
 
 
-async def instruments(server: Server, call: Call) -> list[InstrumentAnswer]:
+async def instruments(services: Services, request: Request) -> list[InstrumentResponse]:
     """The instruments of an exchange, with the times that there are candles of."""
-    found = await server.in_thread(_listings, server, call.path["exchangeId"])
+    found = await services.in_thread(_listings, services, request.path["exchangeId"])
     return [
-        InstrumentAnswer(
+        InstrumentResponse(
             f"{each.base}/{each.quote}",
             each.base,
             each.quote,
@@ -106,15 +106,15 @@ async def instruments(server: Server, call: Call) -> list[InstrumentAnswer]:
     ]
 
 
-async def segment(server: Server, call: Call) -> SegmentAnswer:
+async def segment(services: Services, request: Request) -> SegmentResponse:
     """The instruments of a segment; there are none but spot ones."""
-    exchange = await server.in_thread(known_exchange, server, call.path["exchangeId"])
-    name = _segment(call)
-    found = await server.in_thread(_listings, server, exchange)
-    return SegmentAnswer(
+    exchange = await services.in_thread(known_exchange, services, request.path["exchangeId"])
+    name = _segment(request)
+    found = await services.in_thread(_listings, services, exchange)
+    return SegmentResponse(
         [_linked(exchange, name, each) for each in found] if name == "spot" else [],
         SegmentMeta(
-            format_time(await server.in_thread(updated_at, server.store, exchange)),
+            format_time(await services.in_thread(updated_at, services.store, exchange)),
             exchange,
             name,
             "cex",
@@ -123,47 +123,49 @@ async def segment(server: Server, call: Call) -> SegmentAnswer:
     )
 
 
-async def instrument(server: Server, call: Call) -> LinkedInstrumentAnswer:
+async def instrument(services: Services, request: Request) -> LinkedInstrumentResponse:
     """One instrument."""
-    exchange = await server.in_thread(known_exchange, server, call.path["exchangeId"])
-    name = _segment(call)
-    symbol = normalise_symbol(call.path["symbol"])
-    for each in await server.in_thread(_listings, server, exchange):
+    exchange = await services.in_thread(known_exchange, services, request.path["exchangeId"])
+    name = _segment(request)
+    symbol = normalise_symbol(request.path["symbol"])
+    for each in await services.in_thread(_listings, services, exchange):
         if each.symbol == symbol and name == "spot":
             return _linked(exchange, name, each)
     raise SymbolNotFound(f"there are no {name} candles of {symbol}", symbol=symbol)
 
 
-def known_exchange(server: Server, text: str) -> str:
+def known_exchange(services: Services, text: str) -> str:
     """The exchange that a path names; raises ``ExchangeNotFound``. Blocks for milliseconds."""
     exchange = text.strip().lower()
-    known = sorted({each.exchange for each in server.catalogue.series()})
+    known = sorted({each.exchange for each in services.catalogue.series()})
     if exchange not in known:
         raise ExchangeNotFound(
-            f"there is no exchange {shown(text)!r}"
+            f"there is no exchange {abbreviate(text)!r}"
             + (f", but {', '.join(known)}" if known else "; there are no candles at all yet"),
-            exchange=shown(text),
+            exchange=abbreviate(text),
         )
     return exchange
 
 
-def _segment(call: Call) -> Segment:
-    name = call.path["segment"]
-    segment = one_of(_SEGMENTS, name)
+def _segment(request: Request) -> Segment:
+    name = request.path["segment"]
+    segment = match_choice(_SEGMENTS, name)
     if segment is None:
         there = " and ".join(_SEGMENTS)
-        raise NotFound(f"there is no segment {shown(name)!r}, but {there}", segment=shown(name))
+        raise NotFound(
+            f"there is no segment {abbreviate(name)!r}, but {there}", segment=abbreviate(name)
+        )
     return segment
 
 
-def _listings(server: Server, exchange: str) -> list[Listing]:
-    name = known_exchange(server, exchange)
-    return listings(server.store, name, server.catalogue.series())
+def _listings(services: Services, exchange: str) -> list[Listing]:
+    name = known_exchange(services, exchange)
+    return list_instruments(services.store, name, services.catalogue.series())
 
 
-def _linked(exchange: str, segment: Segment, each: Listing) -> LinkedInstrumentAnswer:
+def _linked(exchange: str, segment: Segment, each: Listing) -> LinkedInstrumentResponse:
     name = f"{each.base}/{each.quote}"
-    return LinkedInstrumentAnswer(
+    return LinkedInstrumentResponse(
         name,
         name,
         each.base,
@@ -183,18 +185,18 @@ def _links(exchange: str, segment: Segment, rest: str = "") -> Links:
 _UNKNOWN = ("EXCHANGE_NOT_FOUND",)
 
 ROUTES = [
-    Route("GET", "/api/v1/exchanges", exchanges, "Exchanges", list[ExchangeAnswer]),
+    Route("GET", "/api/v1/exchanges", exchanges, "Exchanges", list[ExchangeResponse]),
     Route(
         "GET", f"{_ONE}/instruments", instruments, "Instruments of an exchange",
-        list[InstrumentAnswer], errors=_UNKNOWN, refused_with=400,
+        list[InstrumentResponse], errors=_UNKNOWN, refused_with=400,
     ),
     Route(
         "GET", f"{_ONE}/{{segment}}/instruments", segment, "Instruments of a segment",
-        SegmentAnswer, errors=(*_UNKNOWN, "NOT_FOUND"), refused_with=400,
+        SegmentResponse, errors=(*_UNKNOWN, "NOT_FOUND"), refused_with=400,
     ),
     Route(
         "GET", f"{_ONE}/{{segment}}/instruments/{{symbol}}", instrument, "An instrument",
-        LinkedInstrumentAnswer, errors=(*_UNKNOWN, "NOT_FOUND", "SYMBOL_NOT_FOUND"),
+        LinkedInstrumentResponse, errors=(*_UNKNOWN, "NOT_FOUND", "SYMBOL_NOT_FOUND"),
         refused_with=400,
     ),
 ]  # fmt: skip

@@ -9,11 +9,11 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from candlestep.api.http.route import Call, Route
+from candlestep.api.http.route import Request, Route
 from candlestep.api.routes.prepare_execute.ids import derived_id
 from candlestep.api.routes.prepare_execute.preparations import (
     BASE,
-    JobStateAnswer,
+    JobStateResponse,
     StateName,
     context_id,
     found_preparation,
@@ -21,12 +21,12 @@ from candlestep.api.routes.prepare_execute.preparations import (
     run_spec,
 )
 from candlestep.api.schemas.fields import Time, optional_time
-from candlestep.api.schemas.requests import Body
-from candlestep.api.services import Server
+from candlestep.api.schemas.requests import RequestBody
+from candlestep.api.services import Services
 from candlestep.data.records.jobs import JobRecord, JobStatus, RunSummary, job_not_found
 from candlestep.data.records.preparations import Preparation, get_preparation
 from candlestep.data.records.programs import StoredProgram, get_program
-from candlestep.data.run_files.run_files import payload_file, run_directory
+from candlestep.data.run_files.run_files import run_directory, run_file
 from candlestep.sandbox import InvalidParameter
 
 _HELD_SECONDS = 4.0
@@ -43,7 +43,7 @@ _STATES: dict[JobStatus, StateName] = {
 Id = Annotated[str, Meta(min_length=1, max_length=100)]
 
 
-class ExecutionBody(Body, rename="camel"):
+class ExecutionRequest(RequestBody, rename="camel"):
     prepare_job_id: Id
     strategy_id: Id
     store_signals: Annotated[
@@ -51,7 +51,7 @@ class ExecutionBody(Body, rename="camel"):
     ] = False
 
 
-class ExecuteAnswer(msgspec.Struct, frozen=True):
+class ExecuteResponse(msgspec.Struct, frozen=True):
     jobId: str
 
 
@@ -83,12 +83,12 @@ class ExecutionResults(msgspec.Struct, frozen=True):
     signalsUploadedAt: Time | UnsetType = UNSET
 
 
-class ExecutionAnswer(msgspec.Struct, frozen=True):
-    state: JobStateAnswer
+class ExecutionResponse(msgspec.Struct, frozen=True):
+    state: JobStateResponse
     results: ExecutionResults
 
 
-class CancelExecutionAnswer(msgspec.Struct, frozen=True):
+class CancelExecutionResponse(msgspec.Struct, frozen=True):
     status: Literal["cancelling"]
     jobId: str
 
@@ -104,16 +104,16 @@ class _Execution(msgspec.Struct, frozen=True):
     store_signals: bool
 
 
-async def execute(server: Server, call: Call) -> ExecuteAnswer:
+async def execute(services: Services, request: Request) -> ExecuteResponse:
     """Run a program over what was prepared, from 10,000 of quote currency, with default costs.
 
     The same request has the same job, which runs again if it has failed or was aborted. At most
     5 jobs of an account are queued or running at a time.
     """
-    body: ExecutionBody = call.body
-    prepared, program = await server.in_thread(_parts, server, call)
+    body: ExecutionRequest = request.body
+    prepared, program = await services.in_thread(_parts, services, request)
     job_id = derived_id(prepared.job_id, program.strategy_id, body.store_signals)
-    request = _Execution(
+    stored = _Execution(
         prepared.source_type,
         prepared.exchange,
         prepared.instrument,
@@ -122,54 +122,54 @@ async def execute(server: Server, call: Call) -> ExecuteAnswer:
         body.store_signals,
     )
     spec = run_spec(prepared, program.source, store_signals=body.store_signals)
-    record = await server.jobs.submit(
-        call.account_id, "execute", [spec], msgspec.to_builtins(request), job_id
+    record = await services.jobs.submit(
+        request.account_id, "execute", [spec], msgspec.to_builtins(stored), job_id
     )
-    return ExecuteAnswer(record.job_id)
+    return ExecuteResponse(record.job_id)
 
 
-async def execution(server: Server, call: Call) -> ExecutionAnswer:
+async def execution(services: Services, request: Request) -> ExecutionResponse:
     """How far an execution is, and how it came out.
 
     The answer waits for its end, 4 seconds at most.
     """
-    await _execution(server, call)
-    record = await server.jobs.wait(call.account_id, call.path["jobId"], _HELD_SECONDS)
-    request = msgspec.convert(record.request, _Execution)
-    prepared = await server.in_thread(
-        get_preparation, server.store, call.account_id, request.prepare_job_id
+    await _execution(services, request)
+    record = await services.jobs.wait(request.account_id, request.path["jobId"], _HELD_SECONDS)
+    stored = msgspec.convert(record.request, _Execution)
+    prepared = await services.in_thread(
+        get_preparation, services.store, request.account_id, stored.prepare_job_id
     )
-    results = _results(record, request)
-    if request.store_signals and results.signalCount is not UNSET:
-        is_there = await server.in_thread(_signals(server, record).exists)
-        results = _with_signals(server, record, results, is_there=is_there)
-    return ExecutionAnswer(_state(prepared, record), results)
+    results = _results(record, stored)
+    if stored.store_signals and results.signalCount is not UNSET:
+        is_there = await services.in_thread(_signals(services, record).exists)
+        results = _with_signals(services, record, results, is_there=is_there)
+    return ExecutionResponse(_state(prepared, record), results)
 
 
-async def cancel(server: Server, call: Call) -> CancelExecutionAnswer:
+async def cancel(services: Services, request: Request) -> CancelExecutionResponse:
     """End an execution, in the middle of its run too; takes effect within a second."""
-    record = await _execution(server, call)
-    await server.jobs.cancel(call.account_id, record.job_id)
-    return CancelExecutionAnswer("cancelling", record.job_id)
+    record = await _execution(services, request)
+    await services.jobs.cancel(request.account_id, record.job_id)
+    return CancelExecutionResponse("cancelling", record.job_id)
 
 
-def _parts(server: Server, call: Call) -> tuple[Preparation, StoredProgram]:
+def _parts(services: Services, request: Request) -> tuple[Preparation, StoredProgram]:
     """What is to be executed, and on what."""
-    body: ExecutionBody = call.body
-    prepared = found_preparation(server, call, body.prepare_job_id)
-    program = get_program(server.store, call.account_id, body.strategy_id)
+    body: ExecutionRequest = request.body
+    prepared = found_preparation(services, request, body.prepare_job_id)
+    program = get_program(services.store, request.account_id, body.strategy_id)
     if program.error is not None:
         raise InvalidParameter("strategyId", f"does not compile: {program.error}")
     return prepared, program
 
 
-async def _execution(server: Server, call: Call) -> JobRecord:
+async def _execution(services: Services, request: Request) -> JobRecord:
     """The execution that the path names, as of now; raises ``JobNotFound``."""
-    record = await server.jobs.get(call.account_id, call.path["jobId"])
+    record = await services.jobs.get(request.account_id, request.path["jobId"])
     if record.origin != "execute":
         raise job_not_found(record.job_id)
-    request = msgspec.convert(record.request, _Execution)
-    require_path(call, request.exchange, request.source_type, record.job_id)
+    stored = msgspec.convert(record.request, _Execution)
+    require_path(request, stored.exchange, stored.source_type, record.job_id)
     return record
 
 
@@ -179,11 +179,11 @@ def _summary(record: JobRecord) -> RunSummary | None:
     return outcome.summary if outcome is not None and record.status == "done" else None
 
 
-def _state(prepared: Preparation, record: JobRecord) -> JobStateAnswer:
+def _state(prepared: Preparation, record: JobRecord) -> JobStateResponse:
     summary = _summary(record)
     spec = record.specs[0]
     seen = int(record.progress * ((spec.end_time - spec.start_time) // spec.interval))
-    return JobStateAnswer(
+    return JobStateResponse(
         context_id(prepared, record.job_id),
         _STATES[record.status],
         record.error_message,
@@ -194,9 +194,9 @@ def _state(prepared: Preparation, record: JobRecord) -> JobStateAnswer:
     )
 
 
-def _results(record: JobRecord, request: _Execution) -> ExecutionResults:
-    strategy_id = f"strategy:{record.account_id}:{request.source_type}:{request.strategy_id}"
-    results = ExecutionResults(strategy_id, request.instrument)
+def _results(record: JobRecord, stored: _Execution) -> ExecutionResults:
+    strategy_id = f"strategy:{record.account_id}:{stored.source_type}:{stored.strategy_id}"
+    results = ExecutionResults(strategy_id, stored.instrument)
     outcome, summary = record.outcomes[0], _summary(record)
     if outcome is None or summary is None:
         return results
@@ -226,7 +226,7 @@ def _figures(summary: RunSummary) -> dict[str, Any]:
 
 
 def _with_signals(
-    server: Server, record: JobRecord, results: ExecutionResults, *, is_there: bool
+    services: Services, record: JobRecord, results: ExecutionResults, *, is_there: bool
 ) -> ExecutionResults:
     if not results.signalCount:
         return msgspec.structs.replace(results, signalsUpload="Skipped")
@@ -237,27 +237,27 @@ def _with_signals(
     )
     if not is_there:
         return done
-    path = _signals(server, record).relative_to(server.settings.home)
+    path = _signals(services, record).relative_to(services.settings.home)
     return msgspec.structs.replace(done, signalsId=path.as_posix())
 
 
-def _signals(server: Server, record: JobRecord) -> Path:
-    return payload_file(run_directory(server.settings.home, record.job_id, 0), "signals")
+def _signals(services: Services, record: JobRecord) -> Path:
+    return run_file(run_directory(services.settings.home, record.job_id, 0), "signals")
 
 
 _JOB = ("NOT_FOUND",)
 
 ROUTES = [
     Route(
-        "POST", f"{BASE}/execute", execute, "Execute a program", ExecuteAnswer, body=ExecutionBody,
+        "POST", f"{BASE}/execute", execute, "Execute a program", ExecuteResponse, body=ExecutionRequest,
         status=202, errors=(*_JOB, "STRATEGY_NOT_FOUND", "RATE_LIMITED"), refused_with=400,
     ),
     Route(
-        "GET", f"{BASE}/execute/{{jobId}}", execution, "An execution", ExecutionAnswer,
+        "GET", f"{BASE}/execute/{{jobId}}", execution, "An execution", ExecutionResponse,
         errors=_JOB, refused_with=400,
     ),
     Route(
         "DELETE", f"{BASE}/execute/{{jobId}}", cancel, "Cancel an execution",
-        CancelExecutionAnswer, errors=(*_JOB, "INVALID_STATE"), refused_with=400,
+        CancelExecutionResponse, errors=(*_JOB, "INVALID_STATE"), refused_with=400,
     ),
 ]  # fmt: skip

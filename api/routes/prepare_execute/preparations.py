@@ -8,19 +8,25 @@ from typing import Annotated, Literal, get_args
 import msgspec
 from msgspec import Meta
 
-from candlestep.api.http.route import Call, Route
+from candlestep.api.http.route import Request, Route
 from candlestep.api.jobs.planning import (
     candles_within,
-    given_span,
-    past_span,
+    clip_to_data,
+    parse_period,
+    past_period,
     require_candles,
-    within_data,
 )
 from candlestep.api.routes.prepare_execute.exchanges import known_exchange
 from candlestep.api.routes.prepare_execute.ids import derived_id
-from candlestep.api.schemas.fields import INTERVAL_SECONDS, INTERVAL_TEXTS, Symbol, Time, one_of
-from candlestep.api.schemas.requests import Body
-from candlestep.api.services import Server
+from candlestep.api.schemas.fields import (
+    INTERVAL_SECONDS,
+    INTERVAL_TEXTS,
+    Symbol,
+    Time,
+    match_choice,
+)
+from candlestep.api.schemas.requests import RequestBody
+from candlestep.api.services import Services
 from candlestep.data.imports.importer import latest_import
 from candlestep.data.market.catalogue import effective_imports
 from candlestep.data.records.jobs import RunSpec, job_not_found
@@ -28,13 +34,13 @@ from candlestep.data.records.preparations import (
     Preparation,
     SourceType,
     get_preparation,
-    put_preparation,
+    save_preparation,
 )
 from candlestep.data.store.database import now
 from candlestep.data.symbols import normalise_symbol
 from candlestep.sandbox import InvalidParameter, format_time, interval_name
 from candlestep.sandbox.clock import HOUR, MINUTE, parse_interval
-from candlestep.sandbox.errors import shown
+from candlestep.sandbox.errors import abbreviate
 from candlestep.sandbox.strategies import PROGRAM_HISTORY
 
 BASE = "/api/v1/backtest/{exchangeId}/{type}"
@@ -58,7 +64,7 @@ TimeOrDate = Annotated[
 ]
 
 
-class PrepareBody(Body, rename={"start": "from", "end": "to"}):
+class PrepareRequest(RequestBody, rename={"start": "from", "end": "to"}):
     instrument: Symbol
     start: TimeOrDate
     end: Annotated[
@@ -74,12 +80,12 @@ class PrepareBody(Body, rename={"start": "from", "end": "to"}):
     ] = None
 
 
-class PrepareAnswer(msgspec.Struct, frozen=True):
+class PrepareResponse(msgspec.Struct, frozen=True):
     jobId: str
     cadence: Annotated[str, Meta(description="Of the candles as prepared.", examples=["1m"])]
 
 
-class JobStateAnswer(msgspec.Struct, frozen=True):
+class JobStateResponse(msgspec.Struct, frozen=True):
     contextId: str
     status: StateName
     statusDetail: str | None
@@ -94,55 +100,55 @@ class JobStateAnswer(msgspec.Struct, frozen=True):
     endTime: Time | None
 
 
-async def prepare(server: Server, call: Call) -> PrepareAnswer:
+async def prepare(services: Services, request: Request) -> PrepareResponse:
     """Prepare the candles of an instrument and a time for programs to be executed on.
 
     They are ready when this answers. Of the time, that is prepared which there are candles of.
     """
-    planned = await server.in_thread(_plan_preparation, server, call)
-    await server.jobs.prepare(run_spec(planned))
+    planned = await services.in_thread(_plan_preparation, services, request)
+    await services.jobs.prepare(run_spec(planned))
     done = msgspec.structs.replace(planned, finished_at=now())
-    await server.in_thread(put_preparation, server.store, done)
-    return PrepareAnswer(done.job_id, interval_name(done.interval))
+    await services.in_thread(save_preparation, services.store, done)
+    return PrepareResponse(done.job_id, interval_name(done.interval))
 
 
-async def preparation(server: Server, call: Call) -> JobStateAnswer:
+async def preparation(services: Services, request: Request) -> JobStateResponse:
     """How far a preparation is."""
-    found = await server.in_thread(found_preparation, server, call, call.path["jobId"])
-    return JobStateAnswer(
+    found = await services.in_thread(found_preparation, services, request, request.path["jobId"])
+    return JobStateResponse(
         context_id(found, found.job_id),
         "Completed",
         None,
         0,
-        await server.in_thread(_hours, server, found),
+        await services.in_thread(_hours, services, found),
         format_time(found.started_at),
         format_time(found.finished_at),
     )
 
 
-def _hours(server: Server, made: Preparation) -> int:
+def _hours(services: Services, made: Preparation) -> int:
     """For how many whole hours there are candles of a preparation."""
     series = [
         each
-        for each in server.catalogue.series(made.import_number)
+        for each in services.catalogue.series(made.import_number)
         if (each.exchange, each.symbol) == (made.exchange, made.symbol)
     ]
     return candles_within(series, made.interval, made.start_time, made.end_time) // HOUR
 
 
-def found_preparation(server: Server, call: Call, job_id: str) -> Preparation:
+def found_preparation(services: Services, request: Request, job_id: str) -> Preparation:
     """The account's preparation, if it is of the exchange and the type that the path names.
 
     Raises ``JobNotFound``.
     """
-    found = get_preparation(server.store, call.account_id, job_id)
-    require_path(call, found.exchange, found.source_type, job_id)
+    found = get_preparation(services.store, request.account_id, job_id)
+    require_path(request, found.exchange, found.source_type, job_id)
     return found
 
 
-def require_path(call: Call, exchange: str, source_type: str, job_id: str) -> None:
+def require_path(request: Request, exchange: str, source_type: str, job_id: str) -> None:
     """Raise ``JobNotFound`` unless the path names this exchange and this type."""
-    if (call.path["exchangeId"].lower(), call.path["type"]) != (exchange, source_type):
+    if (request.path["exchangeId"].lower(), request.path["type"]) != (exchange, source_type):
         raise job_not_found(job_id)
 
 
@@ -176,18 +182,18 @@ def context_id(prepared: Preparation, job_id: str) -> str:
     return ":".join(("jctx", *parts))
 
 
-def _plan_preparation(server: Server, call: Call) -> Preparation:
+def _plan_preparation(services: Services, request: Request) -> Preparation:
     """What is to be prepared, checked against the candles there are."""
-    body: PrepareBody = call.body
+    body: PrepareRequest = request.body
     started_at = now()
-    source_type = _type(call)
-    exchange = known_exchange(server, call.path["exchangeId"])
+    source_type = _type(request)
+    exchange = known_exchange(services, request.path["exchangeId"])
     symbol = normalise_symbol(body.instrument, "instrument")
-    start, end = given_span(body.start, body.end, "from", "to")
-    series = server.catalogue.of_symbol(exchange, symbol)
+    start, end = parse_period(body.start, body.end, "from", "to")
+    series = services.catalogue.of_symbol(exchange, symbol)
     there = [each for each in series if each.start <= end and each.end > start]
     interval = _interval(body.cadence, min((each.interval for each in there), default=MINUTE))
-    span = past_span(body.start, body.end, interval, start_field="from", end_field="to")
+    span = past_period(body.start, body.end, interval, start_field="from", end_field="to")
     require_candles(
         symbol,
         series,
@@ -198,16 +204,16 @@ def _plan_preparation(server: Server, call: Call) -> Preparation:
         when="then",
         otherwise=f"GET /api/v1/exchange/{exchange}/instruments lists what there is",
     )
-    span = within_data(span, [series], interval)
-    number = effective_imports(server.store, exchange, [symbol], latest_import(server.store))[
+    span = clip_to_data(span, [series], interval)
+    number = effective_imports(services.store, exchange, [symbol], latest_import(services.store))[
         symbol
     ]
     job_id = derived_id(
-        call.account_id, source_type, exchange, symbol, start, end, interval, number
+        request.account_id, source_type, exchange, symbol, start, end, interval, number
     )
     return Preparation(
         job_id=job_id,
-        account_id=call.account_id,
+        account_id=request.account_id,
         source_type=source_type,
         exchange=exchange,
         symbol=symbol,
@@ -234,21 +240,21 @@ def _interval(cadence: str | int | None, own: int) -> int:
     return interval
 
 
-def _type(call: Call) -> SourceType:
-    name = call.path["type"]
-    source_type = one_of(_TYPES, name)
+def _type(request: Request) -> SourceType:
+    name = request.path["type"]
+    source_type = match_choice(_TYPES, name)
     if source_type is None:
-        raise InvalidParameter("type", f"{shown(name)!r} is none of {', '.join(_TYPES)}")
+        raise InvalidParameter("type", f"{abbreviate(name)!r} is none of {', '.join(_TYPES)}")
     return source_type
 
 
 ROUTES = [
     Route(
-        "POST", f"{BASE}/prepare", prepare, "Prepare candles", PrepareAnswer, body=PrepareBody,
+        "POST", f"{BASE}/prepare", prepare, "Prepare candles", PrepareResponse, body=PrepareRequest,
         status=202, errors=("EXCHANGE_NOT_FOUND", "NO_DATA", "RATE_LIMITED"), refused_with=400,
     ),
     Route(
-        "GET", f"{BASE}/prepare/{{jobId}}", preparation, "A preparation", JobStateAnswer,
+        "GET", f"{BASE}/prepare/{{jobId}}", preparation, "A preparation", JobStateResponse,
         errors=("NOT_FOUND",), refused_with=400,
     ),
 ]  # fmt: skip

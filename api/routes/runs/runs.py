@@ -9,12 +9,12 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from candlestep.api.errors import renamed
-from candlestep.api.http.route import Call, Route, with_numbers
+from candlestep.api.errors import with_field_names
+from candlestep.api.http.route import Request, Route, with_numbers
 from candlestep.api.jobs.planning import MOST_YEARS, is_too_long
 from candlestep.api.schemas.fields import BasisPoints, Time, optional_time
-from candlestep.api.schemas.requests import Body, NoBody
-from candlestep.api.services import Server
+from candlestep.api.schemas.requests import EmptyBody, RequestBody
+from candlestep.api.services import Services
 from candlestep.data.market.datasets import Dataset, find_dataset, list_datasets
 from candlestep.data.records.jobs import (
     JobOrigin,
@@ -29,7 +29,7 @@ from candlestep.data.records.jobs import (
 from candlestep.data.symbols import normalise_symbol
 from candlestep.sandbox import InvalidParameter, Metrics, SessionConfig, format_time, interval_name
 from candlestep.sandbox.clock import parse_interval
-from candlestep.sandbox.money import multiply, plain
+from candlestep.sandbox.money import format_decimal, multiply
 from candlestep.sandbox.performance.deflated_sharpe import deflated_sharpe_ratio
 from candlestep.sandbox.performance.metrics import YEAR
 from candlestep.sandbox.strategies import Strategy, compile_strategy
@@ -44,7 +44,7 @@ _NO_FUNDING = "funding: the dataset is of a spot market, which has none; it chan
 _WITHOUT_FUNDING = "funding: none is applied"
 
 
-class RunBody(Body):
+class RunRequest(RequestBody):
     """All of it is required: a run's assumptions are said, so that it can be repeated."""
 
     has_strategy = True
@@ -74,7 +74,7 @@ class Submitted(msgspec.Struct, frozen=True):
     status: JobStatus
 
 
-class SubmitAnswer(msgspec.Struct, frozen=True):
+class SubmitResponse(msgspec.Struct, frozen=True):
     success: Annotated[bool, Meta(extra_json_schema={"const": True})]
     data: Submitted
 
@@ -151,7 +151,7 @@ class RunState(msgspec.Struct, frozen=True):
     error: Annotated[RunError | None, Meta(description="Of a run that failed.")]
 
 
-class RunAnswer(msgspec.Struct, frozen=True):
+class RunResponse(msgspec.Struct, frozen=True):
     success: Annotated[bool, Meta(extra_json_schema={"const": True})]
     data: RunState
 
@@ -166,12 +166,12 @@ class DatasetItem(msgspec.Struct, frozen=True):
     candles: int
 
 
-class DatasetsAnswer(msgspec.Struct, frozen=True):
+class DatasetsResponse(msgspec.Struct, frozen=True):
     success: Annotated[bool, Meta(extra_json_schema={"const": True})]
     data: list[DatasetItem]
 
 
-class _Request(msgspec.Struct, frozen=True):
+class _StoredRequest(msgspec.Struct, frozen=True):
     """What the queue keeps of a request."""
 
     dataset_id: str
@@ -183,58 +183,58 @@ class _Request(msgspec.Struct, frozen=True):
     funding: bool
 
 
-async def submit(server: Server, call: Call) -> SubmitAnswer:
+async def submit(services: Services, request: Request) -> SubmitResponse:
     """Queue a run of a strategy on a dataset, from 10,000 of its quote currency.
 
     At most 5 jobs of an account are queued or running at a time.
     """
-    request, spec = await server.in_thread(_plan, server, call.body)
-    record = await server.jobs.submit(
-        call.account_id, _ORIGIN, [spec], msgspec.to_builtins(request), str(uuid.uuid4())
+    stored, spec = await services.in_thread(_plan, services, request.body)
+    record = await services.jobs.submit(
+        request.account_id, _ORIGIN, [spec], msgspec.to_builtins(stored), str(uuid.uuid4())
     )
-    return SubmitAnswer(True, Submitted(record.job_id, record.status))
+    return SubmitResponse(True, Submitted(record.job_id, record.status))
 
 
-async def run(server: Server, call: Call) -> RunAnswer:
+async def run(services: Services, request: Request) -> RunResponse:
     """How far a run is, what it assumes, and how it came out."""
-    return await _answer(server, await _found(server, call))
+    return await _answer(services, await _found(services, request))
 
 
-async def cancel(server: Server, call: Call) -> RunAnswer:
+async def cancel(services: Services, request: Request) -> RunResponse:
     """End a run, in its middle too; takes effect within a second."""
-    found = await _found(server, call)
-    return await _answer(server, await server.jobs.cancel(call.account_id, found.job_id))
+    found = await _found(services, request)
+    return await _answer(services, await services.jobs.cancel(request.account_id, found.job_id))
 
 
-async def _found(server: Server, call: Call) -> JobRecord:
+async def _found(services: Services, request: Request) -> JobRecord:
     """The run that the path names; raises ``JobNotFound``."""
-    record = await server.jobs.get(call.account_id, call.path["run_id"])
+    record = await services.jobs.get(request.account_id, request.path["run_id"])
     if record.origin != _ORIGIN:
         raise job_not_found(record.job_id)
     return record
 
 
-async def _answer(server: Server, record: JobRecord) -> RunAnswer:
-    request = msgspec.convert(record.request, _Request)
+async def _answer(services: Services, record: JobRecord) -> RunResponse:
+    request = msgspec.convert(record.request, _StoredRequest)
     outcome = record.outcomes[0]
     metrics = None
     if record.status == "done" and outcome is not None and outcome.summary is not None:
-        trials = await server.in_thread(
+        trials = await services.in_thread(
             sharpe_ratios,
-            server.store,
+            services.store,
             record.account_id,
             _ORIGIN,
             {"dataset_id": request.dataset_id, "family": request.family},
         )
         metrics = _metrics(outcome.summary, trials)
-    return RunAnswer(True, _state(record, request, metrics))
+    return RunResponse(True, _state(record, request, metrics))
 
 
-async def datasets(server: Server, call: Call) -> DatasetsAnswer:
+async def datasets(services: Services, request: Request) -> DatasetsResponse:
     """What a run can be on: each year of each symbol, at each interval that its candles make."""
-    series = await server.in_thread(server.catalogue.series)
-    found = await server.in_thread(list_datasets, series)
-    return DatasetsAnswer(True, [_item(each) for each in found])
+    series = await services.in_thread(services.catalogue.series)
+    found = await services.in_thread(list_datasets, series)
+    return DatasetsResponse(True, [_item(each) for each in found])
 
 
 def strategy_family(strategy: Strategy) -> str:
@@ -266,8 +266,8 @@ def _without_numbers(value: Any) -> Any:
     return value
 
 
-def _plan(server: Server, body: RunBody) -> tuple[_Request, RunSpec]:
-    dataset = find_dataset(server.catalogue.series(), body.dataset_id)
+def _plan(services: Services, body: RunRequest) -> tuple[_StoredRequest, RunSpec]:
+    dataset = find_dataset(services.catalogue.series(), body.dataset_id)
     if is_too_long(dataset.start, dataset.end):
         raise InvalidParameter(
             "dataset_id",
@@ -290,10 +290,10 @@ def _plan(server: Server, body: RunBody) -> tuple[_Request, RunSpec]:
             slippage={"model": "fixed_bps", "bps": body.slippage},
         )
     except InvalidParameter as refusal:
-        raise renamed(refusal, {"fee_bps": "fees", "slippage.bps": "slippage"}) from None
+        raise with_field_names(refusal, {"fee_bps": "fees", "slippage.bps": "slippage"}) from None
     fees = config.costs.fees.settings()
-    slippage_bps = plain(multiply(config.costs.fixed, Decimal(10_000)))
-    request = _Request(
+    slippage_bps = format_decimal(multiply(config.costs.fixed, Decimal(10_000)))
+    request = _StoredRequest(
         dataset.dataset_id,
         strategy.content,
         strategy_family(strategy),
@@ -319,13 +319,13 @@ def _plan(server: Server, body: RunBody) -> tuple[_Request, RunSpec]:
     return request, spec
 
 
-def _compiled(body: RunBody, dataset: Dataset) -> Strategy:
+def _compiled(body: RunRequest, dataset: Dataset) -> Strategy:
     """The strategy on the dataset's symbol, at its own timeframe or else the dataset's."""
     content = with_numbers(body.strategy)
     try:
         strategy = compile_strategy(content)
     except InvalidParameter as refusal:
-        raise renamed(refusal, {}, within="strategy.") from None
+        raise with_field_names(refusal, {}, within="strategy.") from None
     if any(normalise_symbol(each) != dataset.symbol for each in strategy.symbols or ()):
         raise InvalidParameter(
             "strategy.symbols", f"must be [{dataset.symbol!r}], the dataset's, or left out"
@@ -340,7 +340,7 @@ def _compiled(body: RunBody, dataset: Dataset) -> Strategy:
     return compile_strategy(strategy.content | scope)
 
 
-def _state(record: JobRecord, request: _Request, metrics: RunMetrics | None) -> RunState:
+def _state(record: JobRecord, request: _StoredRequest, metrics: RunMetrics | None) -> RunState:
     fault = None
     if record.error_code is not None:
         fault = RunError(record.error_code, record.error_message or "")
@@ -418,13 +418,13 @@ def _item(dataset: Dataset) -> DatasetItem:
 
 ROUTES = [
     Route(
-        "POST", f"{_BASE}/runs", submit, "Submit a run", SubmitAnswer, body=RunBody, status=202,
+        "POST", f"{_BASE}/runs", submit, "Submit a run", SubmitResponse, body=RunRequest, status=202,
         errors=("NO_DATA", "RATE_LIMITED"),
     ),
-    Route("GET", f"{_BASE}/runs/{{run_id}}", run, "A run", RunAnswer, errors=("NOT_FOUND",)),
+    Route("GET", f"{_BASE}/runs/{{run_id}}", run, "A run", RunResponse, errors=("NOT_FOUND",)),
     Route(
-        "POST", f"{_BASE}/runs/{{run_id}}/cancel", cancel, "Cancel a run", RunAnswer, body=NoBody,
+        "POST", f"{_BASE}/runs/{{run_id}}/cancel", cancel, "Cancel a run", RunResponse, body=EmptyBody,
         errors=("NOT_FOUND", "INVALID_STATE"),
     ),
-    Route("GET", f"{_BASE}/datasets", datasets, "Datasets", DatasetsAnswer),
+    Route("GET", f"{_BASE}/datasets", datasets, "Datasets", DatasetsResponse),
 ]  # fmt: skip

@@ -4,10 +4,10 @@ from typing import Literal
 
 import msgspec
 
-from candlestep.api.http.route import Call, Page, Route
+from candlestep.api.http.route import File, Request, Route
 from candlestep.api.schemas.fields import Time
-from candlestep.api.schemas.requests import ForkBody
-from candlestep.api.services import Server
+from candlestep.api.schemas.requests import ForkRequest
+from candlestep.api.services import Services
 from candlestep.api.sessions.pool import FIND_ERRORS
 from candlestep.sandbox import format_time
 
@@ -21,7 +21,7 @@ class Forked(msgspec.Struct, frozen=True):
     strategy_label: str
 
 
-class ForkAnswer(msgspec.Struct, frozen=True):
+class ForkResponse(msgspec.Struct, frozen=True):
     session_id: str
     """Of the session that was forked."""
     current_step: int
@@ -30,12 +30,12 @@ class ForkAnswer(msgspec.Struct, frozen=True):
     count: int
 
 
-async def fork(server: Server, call: Call) -> ForkAnswer:
+async def fork(services: Services, request: Request) -> ForkResponse:
     """New running sessions at the same point, independent from there on."""
-    body: ForkBody = call.body
-    made = await server.hub.fork(call, body.strategy_label, body.count)
-    record = await server.hub.record(call.account_id, call.path["session_id"])
-    return ForkAnswer(
+    body: ForkRequest = request.body
+    made = await services.hub.fork(request, body.strategy_label, body.count)
+    record = await services.hub.record(request.account_id, request.path["session_id"])
+    return ForkResponse(
         record.session_id,
         made.at,
         format_time(record.start_time + made.at * record.interval),
@@ -44,20 +44,20 @@ async def fork(server: Server, call: Call) -> ForkAnswer:
     )
 
 
-async def recording(server: Server, call: Call) -> Page:
+async def recording(services: Services, request: Request) -> File:
     """What was done in the session, and what it answered: `candlestep replay` runs it again."""
-    session_id = call.path["session_id"]
-    lines = await server.hub.recording(call.account_id, session_id)
-    return Page(RECORDING_TYPE, lines, f"{session_id}.jsonl")
+    session_id = request.path["session_id"]
+    lines = await services.hub.recording(request.account_id, session_id)
+    return File(RECORDING_TYPE, lines, f"{session_id}.jsonl")
 
 
 ROUTES = [
     Route(
-        "POST", f"{_BASE}/fork", fork, "Fork a session", ForkAnswer, body=ForkBody, status=201,
+        "POST", f"{_BASE}/fork", fork, "Fork a session", ForkResponse, body=ForkRequest, status=201,
         errors=FIND_ERRORS, takes_key=True,
     ),
     Route(
-        "GET", f"{_BASE}/recording", recording, "Download a recording", Page,
+        "GET", f"{_BASE}/recording", recording, "Download a recording", File,
         errors=("SESSION_NOT_FOUND", "INVALID_STATE"),
     ),
 ]  # fmt: skip

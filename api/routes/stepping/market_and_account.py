@@ -5,17 +5,17 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from candlestep.api.http.route import Call, Route
+from candlestep.api.http.route import Request, Route
 from candlestep.api.schemas.account import (
-    BalanceAnswer,
-    BalancesAnswer,
-    PortfolioAnswer,
-    PositionAnswer,
-    PositionsAnswer,
+    BalanceResponse,
+    BalancesResponse,
+    PortfolioResponse,
+    PositionResponse,
+    PositionsResponse,
 )
 from candlestep.api.schemas.fields import INTERVAL_TEXTS, Money, Time, money
-from candlestep.api.schemas.requests import Body
-from candlestep.api.services import Server
+from candlestep.api.schemas.requests import RequestBody
+from candlestep.api.services import Services
 from candlestep.api.sessions.pool import FIND_ERRORS
 from candlestep.data.symbols import normalise_symbol
 from candlestep.sandbox import Candle, Ticker, format_time, interval_name, parse_interval
@@ -23,7 +23,7 @@ from candlestep.sandbox import Candle, Ticker, format_time, interval_name, parse
 _BASE = "/api/v1/backtest/{session_id}"
 
 
-class CandlesQuery(Body):
+class CandlesQuery(RequestBody):
     interval: (
         Annotated[
             str,
@@ -37,18 +37,18 @@ class CandlesQuery(Body):
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
 
 
-class PricesAnswer(msgspec.Struct, frozen=True):
+class PricesResponse(msgspec.Struct, frozen=True):
     prices: dict[str, Money]
     virtual_time: Time
 
 
-class PriceAnswer(msgspec.Struct, frozen=True):
+class PriceResponse(msgspec.Struct, frozen=True):
     symbol: str
     price: Money
     virtual_time: Time
 
 
-class TickerAnswer(msgspec.Struct, frozen=True):
+class TickerResponse(msgspec.Struct, frozen=True):
     symbol: str
     open: Money
     high: Money
@@ -60,7 +60,7 @@ class TickerAnswer(msgspec.Struct, frozen=True):
     virtual_time: Time
 
     @classmethod
-    def of(cls, ticker: Ticker) -> "TickerAnswer":
+    def of(cls, ticker: Ticker) -> "TickerResponse":
         return cls(
             ticker.symbol,
             money(ticker.open),
@@ -74,7 +74,7 @@ class TickerAnswer(msgspec.Struct, frozen=True):
         )
 
 
-class CandleAnswer(msgspec.Struct, frozen=True):
+class CandleResponse(msgspec.Struct, frozen=True):
     open_time: Time
     bucket: Time
     open: Money
@@ -84,98 +84,98 @@ class CandleAnswer(msgspec.Struct, frozen=True):
     volume: Money
 
     @classmethod
-    def of(cls, candle: Candle) -> "CandleAnswer":
+    def of(cls, candle: Candle) -> "CandleResponse":
         open_time = format_time(candle.open_time)
         prices = (candle.open, candle.high, candle.low, candle.close, candle.volume)
         return cls(open_time, open_time, *map(money, prices))
 
 
-class CandlesAnswer(msgspec.Struct, frozen=True):
+class CandlesResponse(msgspec.Struct, frozen=True):
     symbol: str
     interval: str
-    candles: list[CandleAnswer]
+    candles: list[CandleResponse]
     count: int
 
 
-async def prices(server: Server, call: Call) -> PricesAnswer:
+async def prices(services: Services, request: Request) -> PricesResponse:
     """The price of each pair that has one."""
-    session = (await server.live(call)).session
+    session = (await services.live(request)).session
     found = {symbol: money(price) for symbol, price in session.prices().items()}
-    return PricesAnswer(found, format_time(session.time))
+    return PricesResponse(found, format_time(session.time))
 
 
-async def price(server: Server, call: Call) -> PriceAnswer:
+async def price(services: Services, request: Request) -> PriceResponse:
     """The price of one pair."""
-    session = (await server.live(call)).session
-    symbol = normalise_symbol(call.path["symbol"])
-    return PriceAnswer(symbol, money(session.price(symbol)), format_time(session.time))
+    session = (await services.live(request)).session
+    symbol = normalise_symbol(request.path["symbol"])
+    return PriceResponse(symbol, money(session.price(symbol)), format_time(session.time))
 
 
-async def ticker(server: Server, call: Call) -> TickerAnswer:
+async def ticker(services: Services, request: Request) -> TickerResponse:
     """The last 24 hours of one pair."""
-    session = (await server.live(call)).session
-    return TickerAnswer.of(session.ticker(normalise_symbol(call.path["symbol"])))
+    session = (await services.live(request)).session
+    return TickerResponse.of(session.ticker(normalise_symbol(request.path["symbol"])))
 
 
-async def candles(server: Server, call: Call) -> CandlesAnswer:
+async def candles(services: Services, request: Request) -> CandlesResponse:
     """The latest complete candles of one pair, oldest first; empty for a pair without any."""
-    live = await server.live(call)
-    symbol = normalise_symbol(call.path["symbol"])
-    query: CandlesQuery = call.query
+    live = await services.live(request)
+    symbol = normalise_symbol(request.path["symbol"])
+    query: CandlesQuery = request.query
     asked = None if query.interval is None else parse_interval(query.interval)
     if symbol in live.record.pairs and symbol not in live.session.market.symbols:
         interval = interval_name(asked or live.record.interval)
-        return CandlesAnswer(symbol, interval, [], 0)
+        return CandlesResponse(symbol, interval, [], 0)
     used = asked or live.session.default_interval(symbol)
     found = live.session.candles(symbol, used // 1000, query.limit)
-    answers = [CandleAnswer.of(candle) for candle in found]
-    return CandlesAnswer(symbol, interval_name(used), answers, len(answers))
+    answers = [CandleResponse.of(candle) for candle in found]
+    return CandlesResponse(symbol, interval_name(used), answers, len(answers))
 
 
-async def balance(server: Server, call: Call) -> BalancesAnswer:
+async def balance(services: Services, request: Request) -> BalancesResponse:
     """The account's currency, and what is held."""
-    session = (await server.live(call)).session
-    return BalancesAnswer([BalanceAnswer.of(each) for each in session.balances()])
+    session = (await services.live(request)).session
+    return BalancesResponse([BalanceResponse.of(each) for each in session.balances()])
 
 
-async def positions(server: Server, call: Call) -> PositionsAnswer:
+async def positions(services: Services, request: Request) -> PositionsResponse:
     """The open positions at current prices."""
-    session = (await server.live(call)).session
-    return PositionsAnswer([PositionAnswer.of(each) for each in session.positions()])
+    session = (await services.live(request)).session
+    return PositionsResponse([PositionResponse.of(each) for each in session.positions()])
 
 
-async def portfolio(server: Server, call: Call) -> PortfolioAnswer:
+async def portfolio(services: Services, request: Request) -> PortfolioResponse:
     """The account at current prices."""
-    session = (await server.live(call)).session
-    return PortfolioAnswer.of(session.portfolio())
+    session = (await services.live(request)).session
+    return PortfolioResponse.of(session.portfolio())
 
 
 _SYMBOL = (*FIND_ERRORS, "SYMBOL_NOT_FOUND")
 
 ROUTES = [
-    Route("GET", f"{_BASE}/market/prices", prices, "Prices", PricesAnswer, errors=FIND_ERRORS),
+    Route("GET", f"{_BASE}/market/prices", prices, "Prices", PricesResponse, errors=FIND_ERRORS),
     Route(
-        "GET", f"{_BASE}/market/price/{{symbol}}", price, "Price of a pair", PriceAnswer,
+        "GET", f"{_BASE}/market/price/{{symbol}}", price, "Price of a pair", PriceResponse,
         errors=_SYMBOL,
     ),
     Route(
-        "GET", f"{_BASE}/market/ticker/{{symbol}}", ticker, "24 hours of a pair", TickerAnswer,
+        "GET", f"{_BASE}/market/ticker/{{symbol}}", ticker, "24 hours of a pair", TickerResponse,
         errors=_SYMBOL,
     ),
     Route(
-        "GET", f"{_BASE}/market/candles/{{symbol}}", candles, "Candles of a pair", CandlesAnswer,
+        "GET", f"{_BASE}/market/candles/{{symbol}}", candles, "Candles of a pair", CandlesResponse,
         query=CandlesQuery, errors=_SYMBOL,
     ),
     Route(
-        "GET", f"{_BASE}/account/balance", balance, "Balances", BalancesAnswer,
+        "GET", f"{_BASE}/account/balance", balance, "Balances", BalancesResponse,
         errors=FIND_ERRORS,
     ),
     Route(
-        "GET", f"{_BASE}/account/positions", positions, "Open positions", PositionsAnswer,
+        "GET", f"{_BASE}/account/positions", positions, "Open positions", PositionsResponse,
         errors=FIND_ERRORS,
     ),
     Route(
-        "GET", f"{_BASE}/account/portfolio", portfolio, "Portfolio", PortfolioAnswer,
+        "GET", f"{_BASE}/account/portfolio", portfolio, "Portfolio", PortfolioResponse,
         errors=FIND_ERRORS,
     ),
 ]  # fmt: skip

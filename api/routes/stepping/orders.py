@@ -5,104 +5,104 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from candlestep.api.http.route import Call, Encoded, Route
+from candlestep.api.http.route import JsonBytes, Request, Route
 from candlestep.api.schemas.fields import Symbol
 from candlestep.api.schemas.orders import (
-    CancelOrderAnswer,
-    OrderAnswer,
-    OrdersAnswer,
-    TradeAnswer,
-    TradesAnswer,
+    CancelOrderResponse,
+    OrderResponse,
+    OrdersResponse,
+    TradeResponse,
+    TradesResponse,
 )
-from candlestep.api.schemas.requests import Body, OrderBody
-from candlestep.api.services import Server
-from candlestep.api.sessions.hosted_session import Live
-from candlestep.api.sessions.idempotency import Asked
-from candlestep.api.sessions.player import Played
+from candlestep.api.schemas.requests import OrderRequest, RequestBody
+from candlestep.api.services import Services
+from candlestep.api.sessions.hosted_session import HostedSession
+from candlestep.api.sessions.idempotency import IdempotencyKey
+from candlestep.api.sessions.player import Reply
 from candlestep.api.sessions.pool import FIND_ERRORS
 from candlestep.data.symbols import normalise_symbol
 from candlestep.sandbox import InvalidParameter, Order, OrderNotFound
-from candlestep.sandbox.errors import shown
+from candlestep.sandbox.errors import abbreviate
 
 _BASE = "/api/v1/backtest/{session_id}/trade"
 
 
-class OrdersQuery(Body):
+class OrdersQuery(RequestBody):
     status: Literal["pending", "filled", "cancelled", "rejected", "expired"] | None = None
     symbol: Symbol | None = None
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
     offset: Annotated[int, Meta(ge=0, le=10**9)] = 0
 
 
-class OpenOrdersQuery(Body):
+class OpenOrdersQuery(RequestBody):
     symbol: Symbol | None = None
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
     offset: Annotated[int, Meta(ge=0, le=10**9)] = 0
 
 
-class TradesQuery(Body):
+class TradesQuery(RequestBody):
     limit: Annotated[int, Meta(ge=1, le=100_000)] = 100_000
     offset: Annotated[int, Meta(ge=0, le=10**9)] = 0
 
 
-async def place_order(server: Server, call: Call) -> Encoded:
+async def place_order(services: Services, request: Request) -> JsonBytes:
     """Place an order; 200 instead of 201 if its ``client_order_id`` was sent before."""
-    body: OrderBody = call.body
-    most = server.settings.max_pending_orders
+    body: OrderRequest = request.body
+    most = services.settings.max_pending_orders
 
-    def act(live: Live, request: Asked | None) -> Played:
+    def act(live: HostedSession, key: IdempotencyKey | None) -> Reply:
         sent_before = _sent_before(live, body, most)
         if sent_before is not None:
-            answer = msgspec.json.encode(OrderAnswer.of(sent_before))
-            live.keep(request, 200, answer)
-            return Played(answer)
+            answer = msgspec.json.encode(OrderResponse.of(sent_before))
+            live.keep(key, 200, answer)
+            return Reply(answer)
         if body.type != "market":
             _require_room(live, most)
-        return live.order(body, request)
+        return live.order(body, key)
 
-    return await server.hub.perform(call, "trade/order", act, load_ended=True)
+    return await services.hub.perform(request, "trade/order", act, load_ended=True)
 
 
-async def order(server: Server, call: Call) -> OrderAnswer:
+async def order(services: Services, request: Request) -> OrderResponse:
     """One order."""
-    live = await server.live(call)
-    return OrderAnswer.of(live.session.order(_order_id(call)))
+    live = await services.live(request)
+    return OrderResponse.of(live.session.order(_order_id(request)))
 
 
-async def orders(server: Server, call: Call) -> OrdersAnswer:
+async def orders(services: Services, request: Request) -> OrdersResponse:
     """All orders, oldest first."""
-    live = await server.live(call)
+    live = await services.live(request)
     found = live.session.orders
-    status = call.query.status
+    status = request.query.status
     if status is not None:
         found = [each for each in found if each.status == status]
-    return _page(found, call.query)
+    return _page(found, request.query)
 
 
-async def open_orders(server: Server, call: Call) -> OrdersAnswer:
+async def open_orders(services: Services, request: Request) -> OrdersResponse:
     """The pending orders, oldest first."""
-    live = await server.live(call)
-    return _page(live.session.open_orders(), call.query)
+    live = await services.live(request)
+    return _page(live.session.open_orders(), request.query)
 
 
-async def cancel_order(server: Server, call: Call) -> Encoded:
+async def cancel_order(services: Services, request: Request) -> JsonBytes:
     """Cancel a pending order."""
-    return await server.hub.perform(
-        call, "trade/order/cancel", lambda live, _: live.cancel_order(_order_id(call))
+    return await services.hub.perform(
+        request, "trade/order/cancel", lambda live, _: live.cancel_order(_order_id(request))
     )
 
 
-async def history(server: Server, call: Call) -> TradesAnswer:
+async def history(services: Services, request: Request) -> TradesResponse:
     """All trades so far, oldest first."""
-    live = await server.live(call)
-    fills, query = live.session.fills, call.query
+    live = await services.live(request)
+    fills, query = live.session.fills, request.query
     page = fills[query.offset : query.offset + query.limit]
     # A hundred thousand of them would hold up everyone.
-    trades = await server.in_thread(lambda: [TradeAnswer.of(fill) for fill in page])
-    return TradesAnswer(trades, len(page), len(fills))
+    trades = await services.in_thread(lambda: [TradeResponse.of(fill) for fill in page])
+    return TradesResponse(trades, len(page), len(fills))
 
 
-def _sent_before(live: Live, body: OrderBody, most: int) -> Order | None:
+def _sent_before(live: HostedSession, body: OrderRequest, most: int) -> Order | None:
     """The order of this ``client_order_id``, where no other could be placed; else the session
     finds it faster."""
     client_id = body.client_order_id
@@ -112,7 +112,7 @@ def _sent_before(live: Live, body: OrderBody, most: int) -> Order | None:
     return next((each for each in session.orders if each.client_order_id == client_id), None)
 
 
-def _require_room(live: Live, most: int) -> None:
+def _require_room(live: HostedSession, most: int) -> None:
     if live.session.pending_count >= most:
         raise InvalidParameter(
             "type",
@@ -121,19 +121,19 @@ def _require_room(live: Live, most: int) -> None:
         )
 
 
-def _order_id(call: Call) -> int:
-    text = call.path["order_id"]
+def _order_id(request: Request) -> int:
+    text = request.path["order_id"]
     if not (text.isascii() and text.isdigit() and len(text) <= 12):
-        raise OrderNotFound(f"there is no order {shown(text)}", order_id=shown(text))
+        raise OrderNotFound(f"there is no order {abbreviate(text)}", order_id=abbreviate(text))
     return int(text)
 
 
-def _page(found: list[Order], query: OrdersQuery | OpenOrdersQuery) -> OrdersAnswer:
+def _page(found: list[Order], query: OrdersQuery | OpenOrdersQuery) -> OrdersResponse:
     if query.symbol is not None:
         symbol = normalise_symbol(query.symbol)
         found = [each for each in found if each.symbol == symbol]
     page = found[query.offset : query.offset + query.limit]
-    return OrdersAnswer([OrderAnswer.of(each) for each in page], len(page), len(found))
+    return OrdersResponse([OrderResponse.of(each) for each in page], len(page), len(found))
 
 
 ROUTES = [
@@ -142,8 +142,8 @@ ROUTES = [
         f"{_BASE}/order",
         place_order,
         "Place an order",
-        OrderAnswer,
-        body=OrderBody,
+        OrderResponse,
+        body=OrderRequest,
         status=201,
         also=(200,),
         takes_key=True,
@@ -155,23 +155,23 @@ ROUTES = [
         ),
     ),
     Route(
-        "GET", f"{_BASE}/orders", orders, "List orders", OrdersAnswer, query=OrdersQuery,
+        "GET", f"{_BASE}/orders", orders, "List orders", OrdersResponse, query=OrdersQuery,
         errors=FIND_ERRORS,
     ),
     Route(
-        "GET", f"{_BASE}/orders/open", open_orders, "List pending orders", OrdersAnswer,
+        "GET", f"{_BASE}/orders/open", open_orders, "List pending orders", OrdersResponse,
         query=OpenOrdersQuery, errors=FIND_ERRORS,
     ),
     Route(
-        "GET", f"{_BASE}/order/{{order_id}}", order, "One order", OrderAnswer,
+        "GET", f"{_BASE}/order/{{order_id}}", order, "One order", OrderResponse,
         errors=(*FIND_ERRORS, "ORDER_NOT_FOUND"),
     ),
     Route(
         "DELETE", f"{_BASE}/order/{{order_id}}", cancel_order, "Cancel a pending order",
-        CancelOrderAnswer, errors=(*FIND_ERRORS, "ORDER_NOT_FOUND"),
+        CancelOrderResponse, errors=(*FIND_ERRORS, "ORDER_NOT_FOUND"),
     ),
     Route(
-        "GET", f"{_BASE}/history", history, "List trades", TradesAnswer, query=TradesQuery,
+        "GET", f"{_BASE}/history", history, "List trades", TradesResponse, query=TradesQuery,
         errors=FIND_ERRORS,
     ),
 ]  # fmt: skip

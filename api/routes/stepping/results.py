@@ -5,27 +5,27 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
-from candlestep.api.http.route import Call, Route
+from candlestep.api.http.route import Request, Route
 from candlestep.api.routes.stepping.orders import TradesQuery
 from candlestep.api.schemas.fields import money, optional_money
-from candlestep.api.schemas.orders import TradeAnswer, TradesAnswer
-from candlestep.api.schemas.requests import Body
+from candlestep.api.schemas.orders import TradeResponse, TradesResponse
+from candlestep.api.schemas.requests import RequestBody
 from candlestep.api.schemas.results import (
-    BestAnswer,
-    CompareAnswer,
+    BestResponse,
+    CompareResponse,
     Comparison,
-    EquityCurveAnswer,
-    FeePeriodAnswer,
-    MetricsAnswer,
-    PairAnswer,
-    ResultsAnswer,
+    EquityCurveResponse,
+    FeePeriodResponse,
+    MetricsResponse,
+    PairResponse,
     ResultsConfig,
+    ResultsResponse,
     ResultsSummary,
-    RiskAnswer,
-    SlippageAnswer,
-    SnapshotAnswer,
+    RiskResponse,
+    SlippageResponse,
+    SnapshotResponse,
 )
-from candlestep.api.services import Server
+from candlestep.api.services import Services
 from candlestep.data.errors import SessionNotFound
 from candlestep.data.records.results import (
     RANKED,
@@ -44,58 +44,60 @@ _MOST_COMPARED = 100
 _MONEY_METRICS = ("avg_win", "avg_loss", "best_trade", "worst_trade", "expectancy")
 
 
-class EquityQuery(Body):
+class EquityQuery(RequestBody):
     interval: Annotated[int, Meta(ge=1, le=10**9, description="Every so many snapshots.")] = 1
 
 
-class CompareQuery(Body):
+class CompareQuery(RequestBody):
     sessions: Annotated[str, Meta(description="Ids, separated by commas; two at least.")]
 
 
-class BestQuery(Body):
+class BestQuery(RequestBody):
     metric: Annotated[str, Meta(extra_json_schema={"enum": list(RANKED)})] = "sharpe_ratio"
 
 
-async def results(server: Server, call: Call) -> ResultsAnswer:
+async def results(services: Services, request: Request) -> ResultsResponse:
     """Everything about a session that has ended."""
-    return await server.in_thread(_results, server.store, await _ended(server, call))
+    return await services.in_thread(_results, services.store, await _ended(services, request))
 
 
-async def equity_curve(server: Server, call: Call) -> EquityCurveAnswer:
+async def equity_curve(services: Services, request: Request) -> EquityCurveResponse:
     """Snapshots of equity: at the start, every 60 steps, at fills and at the end."""
-    record = await _ended(server, call)
-    return await server.in_thread(_equity_curve, server.store, record, call.query.interval)
+    record = await _ended(services, request)
+    return await services.in_thread(_equity_curve, services.store, record, request.query.interval)
 
 
-async def trades(server: Server, call: Call) -> TradesAnswer:
+async def trades(services: Services, request: Request) -> TradesResponse:
     """The trades of a session that has ended, oldest first."""
-    record = await _ended(server, call)
-    return await server.in_thread(_trades, server.store, record, call.query)
+    record = await _ended(services, request)
+    return await services.in_thread(_trades, services.store, record, request.query)
 
 
-async def compare(server: Server, call: Call) -> CompareAnswer:
+async def compare(services: Services, request: Request) -> CompareResponse:
     """Sessions that have ended, side by side, and which did best."""
-    query: CompareQuery = call.query
+    query: CompareQuery = request.query
     ids = [part.strip() for part in query.sessions.split(",") if part.strip()]
     if not 2 <= len(set(ids)) <= _MOST_COMPARED:
         raise InvalidParameter(
             "sessions", f"name 2 to {_MOST_COMPARED} different sessions, separated by commas"
         )
-    return await server.in_thread(_compare, server.store, call.account_id, list(dict.fromkeys(ids)))
+    return await services.in_thread(
+        _compare, services.store, request.account_id, list(dict.fromkeys(ids))
+    )
 
 
-async def best(server: Server, call: Call) -> BestAnswer:
+async def best(services: Services, request: Request) -> BestResponse:
     """The completed session in which a metric is best; of drawdowns and losses, the lowest."""
-    query: BestQuery = call.query
-    found = await server.in_thread(best_session, server.store, call.account_id, query.metric)
+    query: BestQuery = request.query
+    found = await services.in_thread(best_session, services.store, request.account_id, query.metric)
     if found is None:
         raise SessionNotFound(f"no session has completed with a {query.metric}")
     value = money(found.value) if isinstance(found.value, Decimal) else found.value
-    return BestAnswer(found.session_id, found.strategy_label, query.metric, value)
+    return BestResponse(found.session_id, found.strategy_label, query.metric, value)
 
 
-async def _ended(server: Server, call: Call) -> SessionRecord:
-    record = await server.hub.record(call.account_id, call.path["session_id"])
+async def _ended(services: Services, request: Request) -> SessionRecord:
+    record = await services.hub.record(request.account_id, request.path["session_id"])
     if record.status not in ("completed", "cancelled"):
         raise InvalidState(
             f"the session is {record.status}; it has results when it is completed or cancelled",
@@ -104,11 +106,11 @@ async def _ended(server: Server, call: Call) -> SessionRecord:
     return record
 
 
-def _results(store: Store, record: SessionRecord) -> ResultsAnswer:
+def _results(store: Store, record: SessionRecord) -> ResultsResponse:
     metrics = _metrics(store, record)
     pairs = load_by_pair(store, record.account_id, record.session_id)
     config = record.config
-    return ResultsAnswer(
+    return ResultsResponse(
         record.session_id,
         record.status,
         ResultsConfig(
@@ -125,33 +127,33 @@ def _results(store: Store, record: SessionRecord) -> ResultsAnswer:
             fee_model=config.get("fee_model"),
             fee_bps=config.get("fee_bps"),
             fee_schedule=_fee_schedule(config),
-            slippage=SlippageAnswer(**config["slippage"]),
+            slippage=SlippageResponse(**config["slippage"]),
             trigger=config["trigger"],
             liquidate_at_end=config["liquidate_at_end"],
-            risk_profile=RiskAnswer.of(record.risk_profile),
+            risk_profile=RiskResponse.of(record.risk_profile),
         ),
         _summary(record),
         metrics_answer(metrics),
-        [PairAnswer(p.symbol, p.trades, p.win_rate, money(p.net_pnl)) for p in pairs],
+        [PairResponse(p.symbol, p.trades, p.win_rate, money(p.net_pnl)) for p in pairs],
     )
 
 
-def _fee_schedule(config: dict[str, Any]) -> list[FeePeriodAnswer] | None:
+def _fee_schedule(config: dict[str, Any]) -> list[FeePeriodResponse] | None:
     entries = config.get("fee_schedule")
-    return None if entries is None else [FeePeriodAnswer.of(entry) for entry in entries]
+    return None if entries is None else [FeePeriodResponse.of(entry) for entry in entries]
 
 
-def _equity_curve(store: Store, record: SessionRecord, every: int) -> EquityCurveAnswer:
+def _equity_curve(store: Store, record: SessionRecord, every: int) -> EquityCurveResponse:
     snapshots = load_equity(store, record.account_id, record.session_id, every)
-    found = [SnapshotAnswer.of(snapshot) for snapshot in snapshots]
-    return EquityCurveAnswer(record.session_id, every, found)
+    found = [SnapshotResponse.of(snapshot) for snapshot in snapshots]
+    return EquityCurveResponse(record.session_id, every, found)
 
 
-def _trades(store: Store, record: SessionRecord, query: TradesQuery) -> TradesAnswer:
+def _trades(store: Store, record: SessionRecord, query: TradesQuery) -> TradesResponse:
     fills, total = load_trades(
         store, record.account_id, record.session_id, query.limit, query.offset
     )
-    return TradesAnswer([TradeAnswer.of(fill) for fill in fills], len(fills), total)
+    return TradesResponse([TradeResponse.of(fill) for fill in fills], len(fills), total)
 
 
 def _summary(record: SessionRecord) -> ResultsSummary:
@@ -169,13 +171,13 @@ def _summary(record: SessionRecord) -> ResultsSummary:
     )
 
 
-def metrics_answer(metrics: Metrics) -> MetricsAnswer:
+def metrics_answer(metrics: Metrics) -> MetricsResponse:
     """The metrics as they are answered: amounts of money as text."""
-    names = MetricsAnswer.__struct_fields__
+    names = MetricsResponse.__struct_fields__
     values: dict[str, Any] = {name: getattr(metrics, name) for name in names}
     for name in _MONEY_METRICS:
         values[name] = optional_money(values[name])
-    return MetricsAnswer(**values)
+    return MetricsResponse(**values)
 
 
 def _metrics(store: Store, record: SessionRecord) -> Metrics:
@@ -184,7 +186,7 @@ def _metrics(store: Store, record: SessionRecord) -> Metrics:
     return metrics
 
 
-def _compare(store: Store, account_id: str, ids: list[str]) -> CompareAnswer:
+def _compare(store: Store, account_id: str, ids: list[str]) -> CompareResponse:
     found = []
     for session_id in ids:
         record = get_session(store, account_id, session_id)
@@ -201,7 +203,7 @@ def _compare(store: Store, account_id: str, ids: list[str]) -> CompareAnswer:
     with_sharpe = [each for each in found if each.sharpe_ratio is not None]
     by_sharpe = max(with_sharpe, key=lambda each: each.sharpe_ratio or 0.0, default=None)
     winners = {"ROI": by_roi, "Sharpe ratio": by_sharpe, "drawdown": by_drawdown}
-    return CompareAnswer(
+    return CompareResponse(
         found,
         by_roi.session_id,
         None if by_sharpe is None else by_sharpe.session_id,
@@ -244,22 +246,22 @@ _ENDED = ("SESSION_NOT_FOUND", "INVALID_STATE")
 
 ROUTES = [
     Route(
-        "GET", f"{_BASE}/{{session_id}}/results", results, "Results", ResultsAnswer, errors=_ENDED
+        "GET", f"{_BASE}/{{session_id}}/results", results, "Results", ResultsResponse, errors=_ENDED
     ),
     Route(
         "GET", f"{_BASE}/{{session_id}}/results/equity-curve", equity_curve, "Equity curve",
-        EquityCurveAnswer, query=EquityQuery, errors=_ENDED,
+        EquityCurveResponse, query=EquityQuery, errors=_ENDED,
     ),
     Route(
-        "GET", f"{_BASE}/{{session_id}}/results/trades", trades, "Trades", TradesAnswer,
+        "GET", f"{_BASE}/{{session_id}}/results/trades", trades, "Trades", TradesResponse,
         query=TradesQuery, errors=_ENDED,
     ),
     Route(
-        "GET", f"{_BASE}/compare", compare, "Compare sessions", CompareAnswer,
+        "GET", f"{_BASE}/compare", compare, "Compare sessions", CompareResponse,
         query=CompareQuery, errors=_ENDED,
     ),
     Route(
-        "GET", f"{_BASE}/best", best, "The best session by a metric", BestAnswer,
+        "GET", f"{_BASE}/best", best, "The best session by a metric", BestResponse,
         query=BestQuery, errors=("SESSION_NOT_FOUND",),
     ),
 ]  # fmt: skip

@@ -7,29 +7,29 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from candlestep.api.http.route import Call, Encoded, Route
+from candlestep.api.http.route import JsonBytes, Request, Route
 from candlestep.api.schemas.requests import (
-    BatchBody,
-    Body,
-    CreateBody,
-    FastBody,
+    BatchRequest,
+    CreateRequest,
+    EmptyBody,
+    FastRequest,
     FixedSlippage,
-    NoBody,
-    StepBody,
+    RequestBody,
+    StepRequest,
     VolumeSlippage,
 )
 from candlestep.api.schemas.sessions import (
-    CancelAnswer,
-    CreateAnswer,
-    SessionAnswer,
-    SessionsAnswer,
-    StartAnswer,
+    CancelResponse,
+    CreateResponse,
+    SessionResponse,
+    SessionsResponse,
+    StartResponse,
 )
-from candlestep.api.schemas.steps import FastAnswer, StepAnswer
-from candlestep.api.services import Server
-from candlestep.api.sessions.hosted_session import Live
-from candlestep.api.sessions.idempotency import Asked, asked, require_same
-from candlestep.api.sessions.player import Played, started
+from candlestep.api.schemas.steps import FastResponse, StepResponse
+from candlestep.api.services import Services
+from candlestep.api.sessions.hosted_session import HostedSession
+from candlestep.api.sessions.idempotency import IdempotencyKey, asked, require_same
+from candlestep.api.sessions.player import Reply, started
 from candlestep.api.sessions.pool import FIND_ERRORS
 from candlestep.data.market.catalogue import Series, has_candle
 from candlestep.data.market.fee_schedules import fee_schedule
@@ -51,14 +51,14 @@ from candlestep.sandbox import (
     parse_time,
 )
 from candlestep.sandbox.clock import DAY, Clock, parse_interval
-from candlestep.sandbox.errors import NoPrice, shown
+from candlestep.sandbox.errors import NoPrice, abbreviate
 from candlestep.sandbox.money import parse_number
 
 _RANGES_SHOWN = 20
 _BASE = "/api/v1/backtest"
 
 
-class ListQuery(Body):
+class ListQuery(RequestBody):
     strategy_label: Annotated[str, Meta(max_length=200, description="A prefix.")] | None = None
     status: Literal["created", "running", "completed", "cancelled", "failed"] | None = None
     agent_id: str | None = None
@@ -78,69 +78,69 @@ class _Plan(msgspec.Struct, frozen=True):
     settings: dict[str, Any]
 
 
-async def create(server: Server, call: Call) -> CreateAnswer:
+async def create(services: Services, request: Request) -> CreateResponse:
     """Check the configuration against the data there is, and store the session."""
-    record = await server.in_thread(_create, server, call, asked(call, "create"))
-    return CreateAnswer(record.session_id, "created", record.total_steps, len(record.pairs))
+    record = await services.in_thread(_create, services, request, asked(request, "create"))
+    return CreateResponse(record.session_id, "created", record.total_steps, len(record.pairs))
 
 
-async def start(server: Server, call: Call) -> StartAnswer:
+async def start(services: Services, request: Request) -> StartResponse:
     """Load the market as it is now, and take the first snapshot."""
-    live = await server.hub.start(call)
+    live = await services.hub.start(request)
     told = started(live.session)
-    return StartAnswer(live.record.session_id, told.status, told.virtual_time, told.prices)
+    return StartResponse(live.record.session_id, told.status, told.virtual_time, told.prices)
 
 
-async def step(server: Server, call: Call) -> Encoded:
+async def step(services: Services, request: Request) -> JsonBytes:
     """Advance by one candle."""
-    body: StepBody = call.body
-    if call.key is None and body.from_step is None:
-        live = server.hub.memory.get(call.account_id, call.path["session_id"])
-        answer = None if live is None else server.hub.step_at_once(live)
+    body: StepRequest = request.body
+    if request.key is None and body.from_step is None:
+        live = services.hub.memory.get(request.account_id, request.path["session_id"])
+        answer = None if live is None else services.hub.step_at_once(live)
         if answer is not None:
             return answer
-    return await _step(server, call, "step", 1)
+    return await _step(services, request, "step", 1)
 
 
-async def step_batch(server: Server, call: Call) -> Encoded:
+async def step_batch(services: Services, request: Request) -> JsonBytes:
     """Advance by many candles; every one is checked against the pending orders."""
-    return await _step(server, call, "step/batch", _steps(call))
+    return await _step(services, request, "step/batch", _steps(request))
 
 
-async def step_batch_fast(server: Server, call: Call) -> Encoded:
+async def step_batch_fast(services: Services, request: Request) -> JsonBytes:
     """As ``step/batch``, and tells how many steps were made."""
-    return await _step(server, call, "step/batch/fast", _steps(call), fast=True)
+    return await _step(services, request, "step/batch/fast", _steps(request), fast=True)
 
 
 async def _step(
-    server: Server, call: Call, what: str, steps: int, *, fast: bool = False
-) -> Encoded:
-    def act(live: Live, request: Asked | None) -> Played:
-        if call.body.from_step is not None:
-            _require_step(live, call.body.from_step)
-        return live.step(steps, request, fast=fast)
+    services: Services, request: Request, what: str, steps: int, *, fast: bool = False
+) -> JsonBytes:
+    def act(live: HostedSession, key: IdempotencyKey | None) -> Reply:
+        if request.body.from_step is not None:
+            _require_step(live, request.body.from_step)
+        return live.step(steps, key, fast=fast)
 
-    return await server.hub.perform(call, what, act)
+    return await services.hub.perform(request, what, act)
 
 
-async def cancel(server: Server, call: Call) -> Encoded:
+async def cancel(services: Services, request: Request) -> JsonBytes:
     """End the session here and save its partial results."""
-    return await server.hub.perform(call, "cancel", lambda live, request: live.cancel(request))
+    return await services.hub.perform(request, "cancel", lambda live, key: live.cancel(key))
 
 
-async def status(server: Server, call: Call) -> SessionAnswer:
+async def status(services: Services, request: Request) -> SessionResponse:
     """How far the session is, and how it came out."""
-    record = await server.hub.record(call.account_id, call.path["session_id"])
-    return SessionAnswer.of(record)
+    record = await services.hub.record(request.account_id, request.path["session_id"])
+    return SessionResponse.of(record)
 
 
-async def sessions(server: Server, call: Call) -> SessionsAnswer:
+async def sessions(services: Services, request: Request) -> SessionsResponse:
     """The sessions of the account, filtered, sorted and paged."""
-    query: ListQuery = call.query
-    records, total = await server.in_thread(
+    query: ListQuery = request.query
+    records, total = await services.in_thread(
         list_sessions,
-        server.store,
-        call.account_id,
+        services.store,
+        request.account_id,
         strategy_label=query.strategy_label,
         status=query.status,
         agent_id=query.agent_id,
@@ -149,16 +149,18 @@ async def sessions(server: Server, call: Call) -> SessionsAnswer:
         limit=query.limit,
         offset=query.offset,
     )
-    found = [SessionAnswer.of(server.hub.up_to_date(record)) for record in records]
-    return SessionsAnswer(found, total)
+    found = [SessionResponse.of(services.hub.up_to_date(record)) for record in records]
+    return SessionsResponse(found, total)
 
 
-def _steps(call: Call) -> int:
+def _steps(request: Request) -> int:
     """How many steps the body asks for, in whatever way the number is written."""
-    steps = call.body.steps
+    steps = request.body.steps
     if type(steps) is int:
         return steps
-    refusal = InvalidParameter("steps", f"must be a whole number from 1 on, got {shown(steps)}")
+    refusal = InvalidParameter(
+        "steps", f"must be a whole number from 1 on, got {abbreviate(steps)}"
+    )
     try:
         number = parse_number("steps", steps)
     except InvalidParameter:
@@ -168,7 +170,7 @@ def _steps(call: Call) -> int:
     return int(number)
 
 
-def _require_step(live: Live, step: int) -> None:
+def _require_step(live: HostedSession, step: int) -> None:
     """Raise ``InvalidState`` unless the session is at this step, or has just ended unsaved."""
     at = live.session.step_number
     if at != step and live.final is None:
@@ -180,23 +182,23 @@ def _require_step(live: Live, step: int) -> None:
         )
 
 
-def _create(server: Server, call: Call, request: Asked | None) -> SessionRecord:
+def _create(services: Services, request: Request, key: IdempotencyKey | None) -> SessionRecord:
     """The new session, or the one that the same key created before."""
-    body: CreateBody = call.body
+    body: CreateRequest = request.body
     with ExitStack() as stack:
-        if request is not None:
+        if key is not None:
             # The same key in two calls at once is still one session.
-            stack.enter_context(server.store.transaction())
-            known = session_of_key(server.store, call.account_id, request.key)
+            stack.enter_context(services.store.transaction())
+            known = session_of_key(services.store, request.account_id, key.key)
             if known is not None:
                 record, key_body = known
-                require_same(request, key_body)
+                require_same(key, key_body)
                 return record
-        plan = _plan(server, call, body)
+        plan = _plan(services, request, body)
         config, clock = plan.config, plan.config.clock
         return create_session(
-            server.store,
-            call.account_id,
+            services.store,
+            request.account_id,
             agent_id=plan.agent.agent_id,
             exchange=plan.exchange,
             strategy_label=body.strategy_label,
@@ -208,32 +210,32 @@ def _create(server: Server, call: Call, request: Asked | None) -> SessionRecord:
             total_steps=clock.total_steps,
             config=plan.settings,
             risk_profile=plan.agent.risk_profile,
-            key=None if request is None else request.key,
-            key_body=None if request is None else request.body,
+            key=None if key is None else key.key,
+            key_body=None if key is None else key.body,
         )
 
 
-def _plan(server: Server, call: Call, body: CreateBody) -> _Plan:
-    agent = get_agent(server.store, call.account_id, body.agent_id or call.agent_id)
+def _plan(services: Services, request: Request, body: CreateRequest) -> _Plan:
+    agent = get_agent(services.store, request.account_id, body.agent_id or request.agent_id)
     exchange = normalise_exchange(body.exchange)
     start = parse_time(body.start_time, "start_time")
     end = parse_time(body.end_time, "end_time")
     Clock.between(start, end, parse_interval(body.candle_interval, "candle_interval"))
-    if end - start > server.settings.max_span_days * DAY:
+    if end - start > services.settings.max_span_days * DAY:
         raise InvalidParameter(
-            "end_time", f"may be at most {server.settings.max_span_days} days after start_time"
+            "end_time", f"may be at most {services.settings.max_span_days} days after start_time"
         )
-    series = [each for each in server.catalogue.series() if each.exchange == exchange]
+    series = [each for each in services.catalogue.series() if each.exchange == exchange]
     available = [each for each in series if has_candle(each, start, end)]
     if body.pairs is None:
         pairs, currency = _all_pairs(available)
     else:
-        pairs, currency = _asked_pairs(body.pairs, series, server.settings.max_pairs)
+        pairs, currency = _asked_pairs(body.pairs, series, services.settings.max_pairs)
     if not any(each.symbol in pairs for each in available):
         raise _no_data(series, body)
     settings: dict[str, Any] = {
         "currency": currency,
-        **_fees(server, body, exchange),
+        **_fees(services, body, exchange),
         "slippage": _slippage(body),
         "trigger": body.trigger,
         "liquidate_at_end": body.liquidate_at_end,
@@ -248,19 +250,19 @@ def _plan(server: Server, call: Call, body: CreateBody) -> _Plan:
     )
     # The rates themselves, so that the session stays what it is when a schedule's file changes.
     settings |= config.costs.fees.settings()
-    return _Plan(agent, exchange, pairs[: server.settings.max_pairs], config, settings)
+    return _Plan(agent, exchange, pairs[: services.settings.max_pairs], config, settings)
 
 
-def _fees(server: Server, body: CreateBody, exchange: str) -> dict[str, Any]:
+def _fees(services: Services, body: CreateRequest, exchange: str) -> dict[str, Any]:
     """What the body says of fees, with the venue's schedule where that is asked for."""
     said = {"fee_rate": body.fee_rate, "fee_model": body.fee_model, "fee_bps": body.fee_bps}
     fees = {name: value for name, value in said.items() if value is not None}
     if body.fee_model == "match_exchange":
-        fees["fee_schedule"] = fee_schedule(exchange, server.settings.home)
+        fees["fee_schedule"] = fee_schedule(exchange, services.settings.home)
     return fees
 
 
-def _slippage(body: CreateBody) -> dict[str, Any]:
+def _slippage(body: CreateRequest) -> dict[str, Any]:
     chosen = body.slippage or VolumeSlippage()
     bps = {"bps": str(chosen.bps)} if isinstance(chosen, FixedSlippage) else {}
     return {"model": chosen.__struct_config__.tag} | bps
@@ -293,7 +295,7 @@ def _asked_pairs(
     return pairs, quotes[0] if quotes else "USDT"
 
 
-def _no_data(series: Sequence[Series], body: CreateBody) -> NoPrice:
+def _no_data(series: Sequence[Series], body: CreateRequest) -> NoPrice:
     wanted = {normalise_symbol(pair) for pair in body.pairs or ()}
     relevant = [each for each in series if each.symbol in wanted] or list(series)
     ranges = [
@@ -316,8 +318,8 @@ ROUTES = [
         f"{_BASE}/create",
         create,
         "Create a session",
-        CreateAnswer,
-        body=CreateBody,
+        CreateResponse,
+        body=CreateRequest,
         errors=("AGENT_NOT_FOUND", "NO_DATA"),
         takes_key=True,
     ),
@@ -326,8 +328,8 @@ ROUTES = [
         f"{_BASE}/{{session_id}}/start",
         start,
         "Start a session",
-        StartAnswer,
-        body=NoBody,
+        StartResponse,
+        body=EmptyBody,
         errors=FIND_ERRORS,
         takes_key=True,
     ),
@@ -336,8 +338,8 @@ ROUTES = [
         f"{_BASE}/{{session_id}}/step",
         step,
         "Advance by one candle",
-        StepAnswer,
-        body=StepBody,
+        StepResponse,
+        body=StepRequest,
         errors=FIND_ERRORS,
         takes_key=True,
     ),
@@ -346,8 +348,8 @@ ROUTES = [
         f"{_BASE}/{{session_id}}/step/batch",
         step_batch,
         "Advance by many candles",
-        StepAnswer,
-        body=BatchBody,
+        StepResponse,
+        body=BatchRequest,
         errors=FIND_ERRORS,
         takes_key=True,
     ),
@@ -356,8 +358,8 @@ ROUTES = [
         f"{_BASE}/{{session_id}}/step/batch/fast",
         step_batch_fast,
         "Advance by many candles, and tell how many",
-        FastAnswer,
-        body=FastBody,
+        FastResponse,
+        body=FastRequest,
         errors=FIND_ERRORS,
         takes_key=True,
     ),
@@ -366,8 +368,8 @@ ROUTES = [
         f"{_BASE}/{{session_id}}/cancel",
         cancel,
         "End a session early",
-        CancelAnswer,
-        body=NoBody,
+        CancelResponse,
+        body=EmptyBody,
         errors=FIND_ERRORS,
         takes_key=True,
     ),
@@ -376,7 +378,7 @@ ROUTES = [
         f"{_BASE}/{{session_id}}/status",
         status,
         "How far a session is",
-        SessionAnswer,
+        SessionResponse,
         errors=("SESSION_NOT_FOUND",),
     ),
     Route(
@@ -384,7 +386,7 @@ ROUTES = [
         f"{_BASE}/list",
         sessions,
         "List sessions",
-        SessionsAnswer,
+        SessionsResponse,
         query=ListQuery,
     ),
 ]

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 
 from candlestep.sandbox.clock import LATEST, format_time, parse_time
-from candlestep.sandbox.errors import InvalidParameter, shown
-from candlestep.sandbox.money import PRICE_PLACES, parse_share, plain
+from candlestep.sandbox.errors import InvalidParameter, abbreviate
+from candlestep.sandbox.money import PRICE_PLACES, format_decimal, parse_share
 
 _FIELD = "fee_schedule"
 _MOST_ENTRIES = 1000
@@ -72,7 +72,7 @@ class FeeSchedule(msgspec.Struct, frozen=True):
         special = {
             symbol: found
             for symbol in sorted(by_symbol)
-            if (found := _in_sequence(shown(symbol), by_symbol[symbol], start, end))
+            if (found := _in_sequence(abbreviate(symbol), by_symbol[symbol], start, end))
         }
         return cls(general, special)
 
@@ -110,14 +110,14 @@ def _listed(entries: object) -> Sequence[object]:
 
 def _checked(field: str, entry: object) -> Mapping[str, Any]:
     if not isinstance(entry, Mapping):
-        raise InvalidParameter(field, f"must have {', '.join(_REQUIRED)}, got {shown(entry)}")
+        raise InvalidParameter(field, f"must have {', '.join(_REQUIRED)}, got {abbreviate(entry)}")
     for name in _REQUIRED:
         if entry.get(name) is None:
             raise InvalidParameter(f"{field}.{name}", "is missing")
     for name in entry:
         if name not in _REQUIRED + _OPTIONAL:
             raise InvalidParameter(
-                field, f"has no {shown(name)!r}; it takes {', '.join(_REQUIRED + _OPTIONAL)}"
+                field, f"has no {abbreviate(name)!r}; it takes {', '.join(_REQUIRED + _OPTIONAL)}"
             )
     return entry
 
@@ -188,4 +188,4 @@ def _entry(period: FeePeriod) -> dict[str, Any]:
     entry: dict[str, Any] = {"from": format_time(period.start)}
     if period.stop != _FOREVER:
         entry["until"] = format_time(period.stop)
-    return entry | {"maker": plain(period.maker), "taker": plain(period.taker)}
+    return entry | {"maker": format_decimal(period.maker), "taker": format_decimal(period.taker)}

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, get_args
 import msgspec
 
 from candlestep.sandbox.clock import DAY
-from candlestep.sandbox.errors import InvalidParameter, shown
+from candlestep.sandbox.errors import InvalidParameter, abbreviate
 from candlestep.sandbox.exchange.costs.fee_schedule import FeeSchedule
 from candlestep.sandbox.exchange.orders import Fill
 from candlestep.sandbox.money import (
@@ -19,9 +19,9 @@ from candlestep.sandbox.money import (
     PRICE_PLACES,
     ZERO,
     add,
+    format_decimal,
     multiply,
     parse_share,
-    plain,
     rounded,
     subtract,
 )
@@ -87,10 +87,13 @@ class FlatFees(msgspec.Struct, frozen=True, gc=False):
     def settings(self) -> dict[str, Any]:
         """The arguments of ``SessionConfig`` that give these fees again, as plain data."""
         if self.model is None:
-            return {"fee_rate": plain(self.flat)}
+            return {"fee_rate": format_decimal(self.flat)}
         if self.model == "none":
             return {"fee_model": self.model}
-        return {"fee_model": self.model, "fee_bps": plain(multiply(self.flat, Decimal(10_000)))}
+        return {
+            "fee_model": self.model,
+            "fee_bps": format_decimal(multiply(self.flat, Decimal(10_000))),
+        }
 
 
 class TieredFees(msgspec.Struct, frozen=True, gc=False):
@@ -185,7 +188,7 @@ def parse_fees(
         return FlatFees(parse_share("fee_rate", rate, PRICE_PLACES, 1))
     if fee_model not in _MODELS:
         raise InvalidParameter(
-            "fee_model", f"must be one of {', '.join(_MODELS)}, got {shown(fee_model)}"
+            "fee_model", f"must be one of {', '.join(_MODELS)}, got {abbreviate(fee_model)}"
         )
     if fee_rate is not None:
         raise InvalidParameter(

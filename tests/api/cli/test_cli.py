@@ -15,7 +15,7 @@ import duckdb
 import httpx
 import pytest
 
-from candlestep.api.admin import running_server as beside
+from candlestep.api.admin import running_server
 from candlestep.api.admin.operation import Progress
 from candlestep.api.admin.running_server import FILE_NAME
 from candlestep.api.cli import main as cli
@@ -639,7 +639,7 @@ def test_a_server_that_breaks_off_is_told(tmp_path: Path, monkeypatch: pytest.Mo
     def break_off(*arguments: object) -> None:
         raise httpx.RemoteProtocolError("cut")
 
-    monkeypatch.setattr(beside, "_send", break_off)
+    monkeypatch.setattr(running_server, "_send", break_off)
     left = {"url": "http://127.0.0.1:9", "token": "x", "pid": os.getpid()}
     (tmp_path / FILE_NAME).write_text(json.dumps(left))
     done = candlestep("data", "list", "--home", tmp_path)

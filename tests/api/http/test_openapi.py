@@ -23,8 +23,8 @@ from schemathesis import Case, GenerationMode, checks
 from candlestep.api.admin.running_server import FILE_NAME
 from candlestep.api.http.openapi import openapi
 from candlestep.api.http.route import Route, decode_body, header_names
-from candlestep.api.schemas.requests import CreateBody
-from candlestep.api.server.app import ROUTES
+from candlestep.api.routes import ROUTES
+from candlestep.api.schemas.requests import CreateRequest
 from candlestep.sandbox import InvalidParameter
 from tests.support.backtests import BACKTESTS, CONFIG, CROSS, STRATEGIES
 from tests.support.server_process import RunningServer, running
@@ -102,10 +102,10 @@ REFUSE_MORE = (f"{BACKTEST}/compare", f"{BACKTEST}/jobs")
 """Paths whose queries may be refused though the document allows them: a time such as 0000-00-00."""
 
 LEAVE_OUT = (
-    "SlippageAnswer",
-    "InstrumentAnswer",
-    "LinkedInstrumentAnswer",
-    "CompileAnswer",
+    "SlippageResponse",
+    "InstrumentResponse",
+    "LinkedInstrumentResponse",
+    "CompileResponse",
 )
 """Answers that leave out what has no value."""
 
@@ -382,7 +382,7 @@ def test_the_pattern_of_numbers_refuses(no_number: str) -> None:
 
 
 def pattern_of_numbers() -> str:
-    order = DOCUMENT["components"]["schemas"]["OrderBody"]
+    order = DOCUMENT["components"]["schemas"]["OrderRequest"]
     assert order["properties"]["quantity"]["type"] == ["string", "number"]
     return str(order["properties"]["quantity"]["pattern"])
 
@@ -423,7 +423,7 @@ def test_the_page_needs_nothing_from_elsewhere(world: World) -> None:
 )
 def test_a_refused_field_is_named_whatever_was_sent(body: Any, field: str) -> None:
     with pytest.raises(InvalidParameter) as refused:
-        decode_body(CreateBody, json.dumps(body).encode())
+        decode_body(CreateRequest, json.dumps(body).encode())
 
     assert refused.value.details["field"] == field
     assert len(refused.value.message) < 300

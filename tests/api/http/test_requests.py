@@ -7,7 +7,7 @@ from contextlib import suppress
 import httpx
 import pytest
 
-from candlestep.api.server.app import ROUTES
+from candlestep.api.routes import ROUTES
 from tests.support.api_client import (
     BACKTEST,
     JSON,

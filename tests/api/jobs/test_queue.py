@@ -14,14 +14,14 @@ import pytest
 import candlestep.api.jobs.queue
 import candlestep.api.jobs.worker_process
 from candlestep.api.errors import RateLimited
-from candlestep.api.jobs.executor import RunCall
+from candlestep.api.jobs.executor import RunTask
 from candlestep.api.jobs.run_errors import CANCELLED
 from candlestep.api.jobs.worker_pool import WorkerPool
 from candlestep.data.errors import JobNotFound, StorageUnavailable
 from candlestep.data.market.candle_cache import CandleCache
 from candlestep.data.records.jobs import JobRecord, get_job, save_job_end, unfinished_jobs
-from candlestep.data.run_files.retention import delete_old_payloads
-from candlestep.data.run_files.run_files import payload_file, run_directory
+from candlestep.data.run_files.retention import delete_old_run_files
+from candlestep.data.run_files.run_files import run_directory, run_file
 from candlestep.data.store.database import now
 from candlestep.sandbox import InvalidState
 from candlestep.sandbox.clock import DAY
@@ -145,7 +145,7 @@ def test_the_same_id_is_the_same_job_until_it_fails(home: Path) -> None:
 
 def test_what_an_earlier_attempt_has_written_is_gone_when_it_runs_anew(home: Path) -> None:
     async def check(made: Jobs) -> None:
-        file = payload_file(run_directory(home, "anew", 0), "equity")
+        file = run_file(run_directory(home, "anew", 0), "equity")
         job = await submitted(made, spec(), SLOW_RUN, job_id="anew")
         while (await made.queue.get(made.ann, job.job_id)).outcomes[0] is None:
             await asyncio.sleep(0.01)
@@ -291,7 +291,7 @@ def test_a_run_that_takes_too_much_memory_is_ended(home: Path, program: dict[str
 
 def test_jobs_that_have_not_ended_are_taken_up_again(home: Path) -> None:
     """And what has been run of a sweep is not run again."""
-    file = payload_file(run_directory(home, "running", 0), "equity")
+    file = run_file(run_directory(home, "running", 0), "equity")
     written: list[int] = []
 
     async def leave(made: Jobs) -> None:
@@ -470,7 +470,7 @@ def test_an_idle_worker_that_is_killed_fails_no_run(home: Path) -> None:
 def test_who_waits_for_a_worker_and_is_cancelled_takes_none(tmp_path: Path) -> None:
     async def check() -> None:
         pool = WorkerPool(1, run_seconds=30, run_memory=1 << 30)
-        run = RunCall(spec(pairs=["NOPE"]), [], tmp_path)
+        run = RunTask(spec(pairs=["NOPE"]), [], tmp_path)
         waiting = asyncio.create_task(pool.perform(run, lambda _: None, asyncio.Event()))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
@@ -571,7 +571,7 @@ def test_the_files_of_a_run_are_kept_for_so_many_days_after_its_end(
     deleted: list[list[str]] = []
 
     def noted(*args: Any, **kwargs: Any) -> list[str]:
-        deleted.append(delete_old_payloads(*args, **kwargs))
+        deleted.append(delete_old_run_files(*args, **kwargs))
         return deleted[-1]
 
     async def run_one(made: Jobs) -> None:

@@ -1,6 +1,6 @@
 """Nothing of one account is there for another, route by route, and nobody enters without a key.
 
-The cases are held against ``api.app.ROUTES``: a route that has none fails here, so that a new one
+The cases are held against ``candlestep.api.routes.ROUTES``: a route that has none fails here, so that a new one
 cannot be forgotten.
 """
 
@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from candlestep.api.http.route import Route, Text
-from candlestep.api.server.app import ROUTES
+from candlestep.api.http.route import PlainText, Route
+from candlestep.api.routes import ROUTES
 from tests.support.api_client import (
     BACKTEST,
     UNKNOWN_SESSION,
@@ -175,7 +175,7 @@ def send(api: Api, route: Route, parameters: dict[str, str]) -> httpx.Response:
     """Call a route with its usual body and these path parameters."""
     path = route.path.format(**(SAMPLES | parameters))
     body = BODIES[route.method, route.path] if route.body is not None else None
-    if route.body is Text:
+    if route.body is PlainText:
         return api.client.request(route.method, path, content=body)
     return api.client.request(route.method, path, json=body)
 

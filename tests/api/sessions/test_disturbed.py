@@ -14,13 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from candlestep.api.replay.replay import Library, record, replay
-from candlestep.api.schemas.requests import OrderBody
-from candlestep.api.sessions.hosted_session import Live
-from candlestep.api.sessions.idempotency import KEYS_KEPT, Asked, Kept, Keys
-from candlestep.api.sessions.player import Player
-from candlestep.api.sessions.recovery import Diverged, rebuilt, start_record
-from candlestep.api.sessions.repository import forked_start, reloaded, whole_recording
+from candlestep.api.replay.replay import LocalTarget, record, replay
+from candlestep.api.schemas.requests import OrderRequest
+from candlestep.api.sessions.hosted_session import HostedSession
+from candlestep.api.sessions.idempotency import KEYS_KEPT, IdempotencyKey, ReplyCache, StoredReply
+from candlestep.api.sessions.player import CommandPlayer
+from candlestep.api.sessions.recovery import Diverged, rebuild_session, start_record
+from candlestep.api.sessions.repository import forked_start, restore_session, whole_recording
 from candlestep.data.journal.candle_fingerprints import CandlesDiffer
 from candlestep.data.journal.journal import Journals
 from candlestep.data.journal.recording import (
@@ -91,10 +91,10 @@ class Disturbed:
         self.market = market_of(case.market)
         self.journals = Journals(home, synced=False)
         self.ids = itertools.count(1)
-        player = Player(Session(session_config(case.config), self.market))
+        player = CommandPlayer(Session(session_config(case.config), self.market))
         record = session_record(case, "bt_0")
         start = start_record(record, player.session, 0, None)
-        self.live = Live(record, player, self.journals.create(start), Keys(), None)
+        self.live = HostedSession(record, player, self.journals.create(start), ReplyCache(), None)
 
     def passivate(self) -> None:
         """Compact the journal, and rebuild the session from it."""
@@ -108,7 +108,7 @@ class Disturbed:
         assert old.journal is not None
         old.journal.close()
         session_id = old.record.session_id
-        self.live = reloaded(old.record, self.journals.read(session_id), self.market)
+        self.live = restore_session(old.record, self.journals.read(session_id), self.market)
         self.live.journal = self.journals.open(session_id)
         assert self.live.final == old.final
         session = self.live.session
@@ -124,11 +124,11 @@ class Disturbed:
         start = start_record(origin.record, origin.session, 0, None)
         forked_record = session_record(self.case, session_id)
         journal = self.journals.create(forked_start(start, fork, session_id))
-        self.live = Live(forked_record, origin.player.fork(), journal, Keys(), None)
+        self.live = HostedSession(forked_record, origin.player.fork(), journal, ReplyCache(), None)
         if origin.session.status == "running":
             origin.step(1)  # Of no concern to the fork.
 
-    def perform(self, command: Command, asked: Asked | None) -> object:
+    def perform(self, command: Command, asked: IdempotencyKey | None) -> object:
         """The session's answer, or its refusal; of a retry, that which was given before."""
         try:
             kept = None if asked is None else self.live.keys.find(asked)
@@ -150,10 +150,10 @@ class Disturbed:
         return played.answer.decode()
 
 
-def body_of(order: Place) -> OrderBody:
+def body_of(order: Place) -> OrderRequest:
     """The order as a client sends it."""
     expires_at = None if order.expires_at is None else format_time(order.expires_at)
-    return OrderBody(**vars(order) | {"expires_at": expires_at})
+    return OrderRequest(**vars(order) | {"expires_at": expires_at})
 
 
 def everything(session: Session) -> str:
@@ -185,7 +185,7 @@ def downloaded(journals: Journals, session_id: str) -> Recording:
 def test_a_disturbed_session_ends_as_the_undisturbed_one(case: Case, data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as home:
         disturbed = Disturbed(case, Path(home))
-        undisturbed = Player(Session(session_config(case.config), disturbed.market))
+        undisturbed = CommandPlayer(Session(session_config(case.config), disturbed.market))
         for number, command in enumerate(case.commands):
             expected = answer(undisturbed, command)
             kind = data.draw(st.sampled_from(DISTURBANCES))
@@ -197,7 +197,7 @@ def test_a_disturbed_session_ends_as_the_undisturbed_one(case: Case, data: st.Da
             if kind == "lost":
                 disturbed.lose()
             is_kept = data.draw(st.booleans()) and not isinstance(command, Cancel)
-            asked = Asked(f"key {number}", "body") if is_kept else None
+            asked = IdempotencyKey(f"key {number}", "body") if is_kept else None
             found = disturbed.perform(command, asked)
             if disturbed.live.final is None or not isinstance(command, End | Step):
                 assert found == expected
@@ -208,18 +208,18 @@ def test_a_disturbed_session_ends_as_the_undisturbed_one(case: Case, data: st.Da
         disturbed.lose()
         assert everything(disturbed.live.session) == everything(undisturbed.session)
         recording = downloaded(disturbed.journals, disturbed.live.record.session_id)
-        target = Library(recording.start, disturbed.market)
+        target = LocalTarget(recording.start, disturbed.market)
         replayed = replay(recording, target, lambda done, total: None)
         assert replayed.is_same, replayed
-        again = record(recording, Library(recording.start, disturbed.market), lambda *_: None)
+        again = record(recording, LocalTarget(recording.start, disturbed.market), lambda *_: None)
         assert replay(
             recording_of(records_of(again, needs_crc=True)),
-            Library(recording.start, disturbed.market),
+            LocalTarget(recording.start, disturbed.market),
             lambda *_: None,
         ).is_same
 
 
-def answer(player: Player, command: Command) -> object:
+def answer(player: CommandPlayer, command: Command) -> object:
     """What a session without any journal answers."""
     try:
         match command:
@@ -247,14 +247,14 @@ def test_other_candles_are_told_by_symbol_and_month(case: Case, data: st.DataObj
         recording = disturbed.journals.read("bt_0")
         end = case.config.start + case.config.total_steps * case.config.interval
         later = market_of(data.draw(other_futures(case, end)))
-        rebuilt(recording, later, Keys())
+        rebuild_session(recording, later, ReplyCache())
         middle = data.draw(st.integers(case.config.start, end))
         other = market_of(data.draw(other_futures(case, middle)))
         if readable(other, end) == readable(disturbed.market, end):
-            rebuilt(recording, other, Keys())
+            rebuild_session(recording, other, ReplyCache())
         else:
             with pytest.raises(CandlesDiffer) as caught:
-                rebuilt(recording, other, Keys())
+                rebuild_session(recording, other, ReplyCache())
             different = caught.value.details["symbols"]
             assert set(different) <= set(case.symbols)
             assert all(months for months in different.values())
@@ -264,7 +264,7 @@ def readable(market: Market, end: int) -> list[Any]:
     """Every number that can be read of a market by a time."""
     found: list[Any] = []
     for symbol in market.symbols:
-        line = market.time_line(symbol)
+        line = market.candles_of(symbol)
         rows = slice(0, line.last_complete(end) + 1)
         columns = (line.open_time, line.open, line.high, line.low, line.close, line.volume)
         found += [column[rows].tolist() for column in columns]
@@ -290,7 +290,7 @@ def test_an_answer_that_is_another_is_found(case: Case, data: st.DataObject) -> 
         changed = list(recording.records)
         changed[place] = msgspec.structs.replace(changed[place], digest="0" * 16)
         other = Recording(recording.start, changed)
-        replayed = replay(other, Library(other.start, disturbed.market), lambda *_: None)
+        replayed = replay(other, LocalTarget(other.start, disturbed.market), lambda *_: None)
         assert replayed.divergence is not None
         assert replayed.divergence.line == place + 2
         is_skipped = (
@@ -301,20 +301,20 @@ def test_an_answer_that_is_another_is_found(case: Case, data: st.DataObject) -> 
         )
         if not is_skipped:
             with pytest.raises(Diverged):
-                rebuilt(other, disturbed.market, Keys())
+                rebuild_session(other, disturbed.market, ReplyCache())
 
 
 def test_the_latest_keys_are_kept_and_another_body_is_refused() -> None:
-    keys = Keys()
+    keys = ReplyCache()
     for number in range(KEYS_KEPT + 10):
         keys.keep(f"{number}", kept(number))
     assert list(keys) == [f"{number}" for number in range(10, KEYS_KEPT + 10)]
     assert keys.size == KEYS_KEPT
-    assert keys.find(Asked("9", "b")) is None
-    assert keys.find(Asked("10", "b")) == kept(10)
+    assert keys.find(IdempotencyKey("9", "b")) is None
+    assert keys.find(IdempotencyKey("10", "b")) == kept(10)
     with pytest.raises(InvalidParameter, match="another request"):
-        keys.find(Asked("10", "c"))
+        keys.find(IdempotencyKey("10", "c"))
 
 
-def kept(number: int) -> Kept:
-    return Kept("b", 200, str(number % 10).encode())
+def kept(number: int) -> StoredReply:
+    return StoredReply("b", 200, str(number % 10).encode())

@@ -12,14 +12,13 @@ import msgspec
 import pytest
 
 import candlestep.api.sessions.repository
-from candlestep.api.http.route import Call, Encoded
-from candlestep.api.sessions import pool as session_memory
-from candlestep.api.sessions import progress as session_progress
-from candlestep.api.sessions.host import Hub
-from candlestep.api.sessions.hosted_session import Live
-from candlestep.api.sessions.idempotency import Asked
-from candlestep.api.sessions.player import Played
-from candlestep.api.sessions.repository import SessionStorage
+from candlestep.api.http.route import JsonBytes, Request
+from candlestep.api.sessions import pool, progress
+from candlestep.api.sessions.host import SessionHost
+from candlestep.api.sessions.hosted_session import HostedSession
+from candlestep.api.sessions.idempotency import IdempotencyKey
+from candlestep.api.sessions.player import Reply
+from candlestep.api.sessions.repository import SessionRepository
 from candlestep.api.settings import Settings
 from candlestep.api.threads import Threads
 from candlestep.data.errors import BudgetInUse, StorageUnavailable
@@ -42,7 +41,7 @@ Result = TypeVar("Result")
 class Sessions(NamedTuple):
     """A hub, and what it works with."""
 
-    hub: Hub
+    hub: SessionHost
     store: Store
     cache: CandleCache
     threads: Threads
@@ -58,7 +57,7 @@ def with_hub(
         settings = Settings(home=home, memory_budget=memory_budget)
         threads = Threads()
         cache = CandleCache(store, memory_budget)
-        hub = Hub(settings, store, cache, threads)
+        hub = SessionHost(settings, store, cache, threads)
         try:
             async with asyncio.timeout(60):
                 return await test(Sessions(hub, store, cache, threads))
@@ -72,7 +71,7 @@ def with_hub(
         store.close()
 
 
-def created(store: Store, symbol: str = "BTCUSDT") -> Call:
+def created(store: Store, symbol: str = "BTCUSDT") -> Request:
     """A call that names a new session of some days of one symbol."""
     account = ensure_account(store, "ann").account_id
     agent = default_agent(store, account).agent_id
@@ -92,24 +91,24 @@ def created(store: Store, symbol: str = "BTCUSDT") -> Call:
         config={},
         risk_profile={},
     )
-    return Call(account, agent, {"session_id": record.session_id}, None, None, "req")
+    return Request(account, agent, {"session_id": record.session_id}, None, None, "req")
 
 
-async def started(hub: Hub, store: Store, symbol: str = "BTCUSDT") -> Call:
+async def started(hub: SessionHost, store: Store, symbol: str = "BTCUSDT") -> Request:
     call = created(store, symbol)
     await hub.start(call)
     return call
 
 
-def one_step(live: Live, request: Asked | None) -> Played:
+def one_step(live: HostedSession, request: IdempotencyKey | None) -> Reply:
     return live.step(1, request)
 
 
-def stepping(hub: Hub, call: Call) -> Awaitable[Encoded]:
+def stepping(hub: SessionHost, call: Request) -> Awaitable[JsonBytes]:
     return hub.perform(call, "step", one_step)
 
 
-def finding(hub: Hub, call: Call) -> Awaitable[Live]:
+def finding(hub: SessionHost, call: Request) -> Awaitable[HostedSession]:
     return hub.memory.find(call.account_id, call.path["session_id"])
 
 
@@ -172,7 +171,7 @@ def test_sessions_make_room_for_the_candles_of_jobs(tmp_path: Path) -> None:
 def test_what_is_still_to_be_stored_of_a_session_keeps_neither_it_nor_what_is_newer(
     tmp_path: Path,
 ) -> None:
-    async def step(hub: Hub, call: Call, steps: int) -> None:
+    async def step(hub: SessionHost, call: Request, steps: int) -> None:
         await hub.perform(call, "step/batch", lambda live, request: live.step(steps, request))
 
     async def test(sessions: Sessions) -> None:
@@ -208,18 +207,18 @@ def test_progress_made_while_older_is_being_stored_is_stored_too(
         assert go_on.wait(30)
 
     async def test(sessions: Sessions) -> None:
-        monkeypatch.setattr(session_progress, "save_progress", slowly)
-        progress = session_progress.SessionProgress(sessions.store, sessions.threads)
-        progress.left("bt_1", 500)
-        first = asyncio.create_task(progress.store())
+        monkeypatch.setattr(progress, "save_progress", slowly)
+        session_progress = progress.SessionProgress(sessions.store, sessions.threads)
+        session_progress.left("bt_1", 500)
+        first = asyncio.create_task(session_progress.store())
         while not storing.is_set():
             await asyncio.sleep(0)
-        progress.left("bt_1", 510)
-        second = asyncio.create_task(progress.store())
+        session_progress.left("bt_1", 510)
+        second = asyncio.create_task(session_progress.store())
         go_on.set()
         await asyncio.gather(first, second)
         assert written == [{"bt_1": 500}, {"bt_1": 510}]
-        assert progress.left_at("bt_1") is None
+        assert session_progress.left_at("bt_1") is None
 
     with_hub(tmp_path, test)
 
@@ -228,7 +227,7 @@ def test_a_fork_whose_sessions_are_found_before_it_is_over_counts_them_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made, go_on = threading.Event(), threading.Event()
-    store_fork = SessionStorage.fork
+    store_fork = SessionRepository.fork
 
     def slowly(*args: Any) -> Any:
         done = store_fork(*args)
@@ -239,7 +238,7 @@ def test_a_fork_whose_sessions_are_found_before_it_is_over_counts_them_once(
     async def test(sessions: Sessions) -> None:
         hub, store = sessions.hub, sessions.store
         call = await started(hub, store)
-        monkeypatch.setattr(SessionStorage, "fork", slowly)
+        monkeypatch.setattr(SessionRepository, "fork", slowly)
         forking = asyncio.create_task(hub.fork(call, None, 2))
         while not made.is_set():
             await asyncio.sleep(0)
@@ -262,8 +261,8 @@ def test_a_fork_whose_sessions_are_found_before_it_is_over_counts_them_once(
 def test_who_finds_no_room_waits_for_those_in_use_but_not_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session_memory, "_ROOM_SECONDS", 0.3)
-    monkeypatch.setattr(session_memory, "_ROOM_PAUSE", 0.1)
+    monkeypatch.setattr(pool, "_ROOM_SECONDS", 0.3)
+    monkeypatch.setattr(pool, "_ROOM_PAUSE", 0.1)
 
     async def test(sessions: Sessions) -> None:
         hub, store = sessions.hub, sessions.store
@@ -282,7 +281,7 @@ def test_who_finds_no_room_waits_for_those_in_use_but_not_for_ever(
         with pytest.raises(BudgetInUse):
             await hub.start(other)
         assert tries <= 5
-        monkeypatch.setattr(session_memory, "_ROOM_SECONDS", 30)
+        monkeypatch.setattr(pool, "_ROOM_SECONDS", 30)
         waiting = asyncio.create_task(hub.start(other))
         while not hub.memory._loads:
             await asyncio.sleep(0)
@@ -332,7 +331,7 @@ def test_a_command_that_breaks_leaves_the_session_as_its_journal_has_it(tmp_path
         call = await started(hub, store)
         await stepping(hub, call)
 
-        def broken(live: Live, request: Asked | None) -> Played:
+        def broken(live: HostedSession, request: IdempotencyKey | None) -> Reply:
             live.session.step(5)
             raise ZeroDivisionError
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from candlestep.data.imports.importer import find_gaps, import_file
-from candlestep.data.market.catalogue import Catalogue, DataRange, Hole, Series, holes
+from candlestep.data.market.catalogue import Catalogue, DataRange, Gap, Series, gaps_in_timeline
 from candlestep.data.store.database import Store
 from candlestep.sandbox import INTERVALS, Candles
 from tests.support.candle_files import MINUTE, START, csv_text, rows, write
@@ -66,7 +66,7 @@ def test_series_and_range(store: Store, tmp_path: Path) -> None:
         latest=end - 1000,
         total_pairs=2,
         intervals_available=("1m", "5m", "15m", "1h", "4h", "1d"),
-        data_gaps=(Hole("binance", "BTCUSDT", *gap),),
+        data_gaps=(Gap("binance", "BTCUSDT", *gap),),
     )
     assert catalogue.data_range(2).total_pairs == 1
     assert len(catalogue.series(1)) == 1
@@ -104,9 +104,9 @@ def test_a_coarse_candle_covers_a_hole_only_as_a_whole() -> None:
     minutes = [*range(0, 90 * MINUTE, MINUTE), *range(4 * HOUR, 5 * HOUR, MINUTE)]
     hours = range(0, 5 * HOUR, HOUR)
     both = [series(MINUTE, minutes), series(HOUR, hours)]
-    assert holes(both) == [(90 * MINUTE, 2 * HOUR)]
-    assert holes(both[:1]) == [(90 * MINUTE, 4 * HOUR)]
-    assert holes(both[1:]) == []
+    assert gaps_in_timeline(both) == [(90 * MINUTE, 2 * HOUR)]
+    assert gaps_in_timeline(both[:1]) == [(90 * MINUTE, 4 * HOUR)]
+    assert gaps_in_timeline(both[1:]) == []
 
 
 @settings(max_examples=200, deadline=None)
@@ -128,14 +128,19 @@ def test_holes_are_what_the_merged_time_line_leaves_open(
         )
     }
     merged = Candles.merge([candles(interval, opens) for interval, opens in lines.items()])
-    covered = list(zip(merged.open_time.tolist(), merged.complete_time.tolist(), strict=True))
+    covered_periods = list(
+        zip(merged.open_time.tolist(), merged.complete_time.tolist(), strict=True)
+    )
     start = min(opens[0] for opens in lines.values())
     end = max(opens[-1] + interval for interval, opens in lines.items())
     open_spans, reached = [], start
-    for open_time, complete_time in covered:
+    for open_time, complete_time in covered_periods:
         if open_time > reached:
             open_spans.append((reached, open_time))
         reached = max(reached, complete_time)
     if reached < end:
         open_spans.append((reached, end))
-    assert holes([series(interval, opens) for interval, opens in lines.items()]) == open_spans
+    assert (
+        gaps_in_timeline([series(interval, opens) for interval, opens in lines.items()])
+        == open_spans
+    )

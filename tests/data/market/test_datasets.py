@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from candlestep.data.market.catalogue import Series, covered
+from candlestep.data.market.catalogue import Series, covered_periods
 from candlestep.data.market.datasets import find_dataset, list_datasets
 from candlestep.sandbox import InvalidParameter, parse_time
 from candlestep.sandbox.clock import DAY, HOUR, MINUTE
@@ -105,5 +105,5 @@ def test_aggregated_candles_are_those_with_a_minute_in_them(minutes: set[int], l
     whole = (there[-1] + 1) // length
     buckets = {minute // length for minute in there if minute // length < whole}
     interval = length * MINUTE
-    spans = covered([one], interval)
+    spans = covered_periods([one], interval)
     assert {start // interval for a, b in spans for start in range(a, b, interval)} == buckets

@@ -29,11 +29,11 @@ from candlestep.data.records.jobs import (
     RunOutcome,
     RunSpec,
     RunSummary,
-    put_job,
+    save_job,
     save_job_end,
     save_job_progress,
     save_outcomes,
-    save_payload_deleted,
+    save_run_files_deleted,
 )
 from candlestep.data.store.database import Store
 from candlestep.sandbox.clock import MINUTE
@@ -83,7 +83,7 @@ def create(store: Store, account: str = "ann", setup: BacktestSetup = SETUP) -> 
 
 
 def job(store: Store, runs: int = 1) -> JobRecord:
-    return put_job(store, "ann", origin="backtests", specs=[SPEC] * runs, request={})
+    return save_job(store, "ann", origin="backtests", specs=[SPEC] * runs, request={})
 
 
 def end(store: Store, record: JobRecord, status: JobStatus, *outcomes: RunOutcome | None) -> None:
@@ -116,7 +116,7 @@ def test_a_backtest_follows_its_run(store: Store) -> None:
     assert found.run is not None
     assert found.run.outcome == done()
     assert found.updated_at == 4_102_444_800_000
-    save_payload_deleted(store, first.job_id, 5)
+    save_run_files_deleted(store, first.job_id, 5)
     assert not get_backtest(store, "ann", backtest_id).has_files
 
     second = job(store)

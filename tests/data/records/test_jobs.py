@@ -22,7 +22,7 @@ from candlestep.data.records.jobs import (
     get_job,
     job_imports,
     list_jobs,
-    put_job,
+    save_job,
     save_job_end,
     save_job_progress,
     unfinished_jobs,
@@ -34,13 +34,13 @@ from candlestep.data.records.strategies import (
     list_strategies,
     update_strategy,
 )
-from candlestep.data.run_files.retention import delete_old_payloads
+from candlestep.data.run_files.retention import delete_old_run_files
 from candlestep.data.run_files.run_files import (
-    payload_file,
     read_equity_json,
-    read_payload,
+    read_run_file,
     read_trades_json,
     run_directory,
+    run_file,
     write_equity,
     write_trades,
 )
@@ -66,7 +66,7 @@ def store(home: Path) -> Iterator[Store]:
 
 
 def put(store: Store, account: str = "ann", job_id: str | None = None) -> JobRecord:
-    return put_job(store, account, origin="jobs", specs=[PINNED], request={}, job_id=job_id)
+    return save_job(store, account, origin="jobs", specs=[PINNED], request={}, job_id=job_id)
 
 
 def end(store: Store, job: JobRecord, finished_at: int) -> JobRecord:
@@ -123,17 +123,17 @@ def test_files_are_deleted_when_their_days_are_over_and_summaries_stay(
         directory = run_directory(home, job.job_id, 0)
         write_equity(directory, np.array([0, 60_000]), np.array([10**12, 10**12 + 1]))
 
-    assert delete_old_payloads(store, home, time=finished + 90 * DAY, days=90) == []
+    assert delete_old_run_files(store, home, time=finished + 90 * DAY, days=90) == []
     due = finished + 90 * DAY + 1
-    assert delete_old_payloads(store, home, time=due, days=90) == [old.job_id]
-    assert delete_old_payloads(store, home, time=due, days=90) == []
+    assert delete_old_run_files(store, home, time=due, days=90) == [old.job_id]
+    assert delete_old_run_files(store, home, time=due, days=90) == []
     kept = get_job(store, "ann", old.job_id)
     assert kept == msgspec.structs.replace(old, payload_deleted_at=due)
     assert read_equity_json(run_directory(home, old.job_id, 0)) is None
     assert read_rows(run_directory(home, old.job_id, 0), "equity") is None
     for job in (young, running):
-        assert payload_file(run_directory(home, job.job_id, 0), "equity").exists()
-    assert delete_old_payloads(store, home, time=due + 1, days=90) == [young.job_id]
+        assert run_file(run_directory(home, job.job_id, 0), "equity").exists()
+    assert delete_old_run_files(store, home, time=due + 1, days=90) == [young.job_id]
 
 
 @given(
@@ -250,7 +250,7 @@ def test_mapped_candles_are_the_same(tmp_path: Path, candles: Candles) -> None:
     path.unlink()
     end = int(candles.complete_time[-1])
     assert mapped.fingerprint(end) == candles.fingerprint(end)
-    assert mapped.time_line[:3] == candles.time_line[:3]
+    assert mapped.arrays[:3] == candles.arrays[:3]
     assert repr(mapped) == repr(candles)
     times = [-1, 0, 59_999, 60_000, 3_600_000, 10**9]
     assert [mapped.price(time) for time in times] == [candles.price(time) for time in times]
@@ -302,11 +302,11 @@ def test_a_file_that_is_deleted_while_it_is_read_is_there_no_more(tmp_path: Path
         raise OSError("no such sector")
 
     with pytest.raises(StorageUnavailable, match="trades of the run cannot be read: no such"):
-        read_payload(tmp_path, "trades", broken)
+        read_run_file(tmp_path, "trades", broken)
 
     def deleted(path: Path) -> None:
         path.unlink()
         raise OSError("no such file")
 
-    assert read_payload(tmp_path, "trades", deleted) is None
-    assert read_payload(tmp_path, "equity", broken) is None
+    assert read_run_file(tmp_path, "trades", deleted) is None
+    assert read_run_file(tmp_path, "equity", broken) is None

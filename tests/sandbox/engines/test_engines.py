@@ -48,7 +48,7 @@ from candlestep.sandbox.engines.run import (
     engines,
     run_engine,
 )
-from candlestep.sandbox.strategies import Cancelled, compile_strategy, decision_plan
+from candlestep.sandbox.strategies import Cancelled, compile_strategy, signal_plan
 from tests.support.cards import cards
 from tests.support.cases import Case, market_of, session_config
 from tests.support.real_candles import eurusd, minutes
@@ -163,7 +163,7 @@ def test_an_sma_cross_on_real_candles_is_the_same_but_for_what_rules_explain(
 def test_the_sandbox_itself_does_what_the_rule_says_in_a_plain_loop(october: Market) -> None:
     """So that the engines do not agree on something wrong: averages, crosses, sizes, by hand."""
     ours = through("sandbox", {**SMA_CROSS, "symbols": ["BTCUSDT"]}, config(), october)
-    candles = october.time_line("BTCUSDT")
+    candles = october.candles_of("BTCUSDT")
     by_hour = dict(zip((candles.open_time // HOUR).tolist(), candles.close.tolist(), strict=True))
     hours_of_data, closes = list(by_hour), list(by_hour.values())
     start, end = (parse_time(f"2024-10-{day}") // HOUR for day in ("03", "31"))
@@ -384,7 +384,7 @@ def test_what_is_decided_is_known_before_anything_is_bought() -> None:
         "exits": [{"when": {"left": "close", "op": ">=", "right": 110}}],
     }
     market = Market([hours([100, 105, 110, 90, 95, 99])])
-    plan = decision_plan(compile_strategy(card), config(**BY_HAND, end_time=6 * HOUR), market)
+    plan = signal_plan(compile_strategy(card), config(**BY_HAND, end_time=6 * HOUR), market)
     (decided,) = plan.by_symbol
     assert decided.symbol == "AAAUSDT"
     assert decided.steps.tolist() == [0, 1, 2, 3, 4], "nothing is decided at the end"
@@ -394,7 +394,7 @@ def test_what_is_decided_is_known_before_anything_is_bought() -> None:
     assert (plan.timeframe, plan.candles) == (HOUR, 5)
     for content in (GRID, PROGRAM):
         with pytest.raises(InvalidParameter, match="no program, no grid"):
-            decision_plan(compile_strategy(content), config(), market)
+            signal_plan(compile_strategy(content), config(), market)
 
 
 # Which engines there are, and what they refuse
@@ -464,7 +464,7 @@ def test_an_engine_that_raises_fails_in_words(other: str, monkeypatch: pytest.Mo
 def test_an_engine_whose_equity_is_not_that_of_its_executions_fails(
     other: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    adapter = import_module(f"api.engine_{other}")
+    adapter = import_module(f"candlestep.sandbox.engines.{other}_engine")
 
     def execute(orders: Any) -> Any:
         executed = adapter.execute(orders)

@@ -205,7 +205,7 @@ def test_an_order_that_every_candle_misses_by_less_than_a_float_costs_nothing() 
     order = made.place_order(
         symbol="A", side="sell", type="limit", quantity=1, price="1.0001000000000001"
     )
-    candles = made.market.time_line("A")
+    candles = made.market.candles_of("A")
     above = smallest_float_from(order.trigger)
     assert candles.first_touch(-math.inf, above, 0, 1000) == 1000
     made.step(900)

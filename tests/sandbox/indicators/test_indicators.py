@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from candlestep.sandbox import Candles, InvalidParameter
-from candlestep.sandbox.indicators.bars import Frame, frame
+from candlestep.sandbox.indicators.bars import Bars, aggregate_bars
 from candlestep.sandbox.indicators.indicators import (
     KINDS,
     Values,
@@ -28,14 +28,14 @@ ROWS = 12
 CLOSES = [10.0, 11, 13, 12, 15, 14, 14, 16, 20, 19, 18, 22]
 
 
-def a_frame(closes: list[float], highs: list[float] | None = None) -> Frame:
+def a_frame(closes: list[float], highs: list[float] | None = None) -> Bars:
     close = np.array(closes, dtype=float)
     high = close + 1 if highs is None else np.array(highs, dtype=float)
     times = (np.arange(len(close)) + 1) * MINUTE
-    return Frame("AAAUSDT", times, close, high, close - 1, close, np.full(len(close), 5.0))
+    return Bars("AAAUSDT", times, close, high, close - 1, close, np.full(len(close), 5.0))
 
 
-def values_of(rows: Frame, **indicator: Any) -> list[list[float]]:
+def values_of(rows: Bars, **indicator: Any) -> list[list[float]]:
     parsed = parse_indicators({"x": indicator})
     values = Values(rows, parsed)
     return [values[name].tolist() for name in value_names(parsed)[5:]]
@@ -137,10 +137,10 @@ def test_a_value_is_the_same_whatever_follows(case: Any, kind: str, data: st.Dat
         parameters["period"] = data.draw(st.integers(3, 8))
     market = market_of(case.market)
     for symbol in market.symbols:
-        line = market.time_line(symbol)
-        rows = frame(line, line.intervals[0])
+        line = market.candles_of(symbol)
+        rows = aggregate_bars(line, line.intervals[0])
         stop = data.draw(st.integers(1, len(rows.complete_time)))
-        part = Frame._make([symbol, *(column[:stop] for column in rows[1:])])
+        part = Bars._make([symbol, *(column[:stop] for column in rows[1:])])
         whole, first = (values_of(each, kind=kind, **parameters) for each in (rows, part))
         for ours, theirs in zip(first, whole, strict=True):
             assert np.array_equal(ours, theirs[:stop], equal_nan=True)
@@ -200,7 +200,7 @@ def test_coarser_candles_are_those_that_a_session_shows() -> None:
         close=close,
         volume=volume,
     )
-    rows = frame(candles, 15 * MINUTE)
+    rows = aggregate_bars(candles, 15 * MINUTE)
     assert rows.complete_time.tolist() == [15 * MINUTE, 30 * MINUTE]
     assert rows.open.tolist() == [1, 16]
     assert rows.high.tolist() == [15.5, 30.5]
@@ -215,16 +215,16 @@ def test_coarser_candles_are_those_that_a_session_shows() -> None:
 def test_frames_are_the_candles_of_the_market(case: Any, minutes: int) -> None:
     market = market_of(case.market)
     for symbol in market.symbols:
-        line = market.time_line(symbol)
+        line = market.candles_of(symbol)
         if minutes * MINUTE < line.intervals[0]:
             with pytest.raises(InvalidParameter, match="timeframe"):
-                frame(line, minutes * MINUTE)
+                aggregate_bars(line, minutes * MINUTE)
             continue
         later = int(line.complete_time[-1]) + 24 * 60 * MINUTE
         shown = market.candles(symbol, later, minutes * 60, 10_000)
         if not shown:
             continue
-        rows = frame(line, minutes * MINUTE)
+        rows = aggregate_bars(line, minutes * MINUTE)
         for name in ("complete_time", "open", "high", "low", "close", "volume"):
             assert getattr(rows, name).tolist() == [float(getattr(each, name)) for each in shown]
 
@@ -241,9 +241,9 @@ def test_more_history_than_is_wanted_changes_next_to_nothing(kind: str) -> None:
         low = close * (1 - random.uniform(0, 0.005, 2000))
         times = (np.arange(2000) + 1) * MINUTE
         columns = (close, high, low, close, random.uniform(1, 9, 2000))
-        whole = Values(Frame("AAAUSDT", times, *columns), parsed)
+        whole = Values(Bars("AAAUSDT", times, *columns), parsed)
         last = [column[-wanted - 1 :] for column in columns]
-        part = Values(Frame("AAAUSDT", times[-wanted - 1 :], *last), parsed)
+        part = Values(Bars("AAAUSDT", times[-wanted - 1 :], *last), parsed)
         for name in value_names(parsed)[5:]:
             spread = float(np.nanstd(whole[name]))
             assert abs(whole[name][-1] - part[name][-1]) <= 1e-3 * spread

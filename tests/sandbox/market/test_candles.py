@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from candlestep.sandbox import Candles, InvalidCandles, InvalidParameter
 from candlestep.sandbox.clock import HOUR, MINUTE
 from candlestep.sandbox.market.fixed_point import as_floats, fixed_point
-from candlestep.sandbox.market.price_index import TouchIndex
+from candlestep.sandbox.market.price_index import PriceIndex
 from candlestep.sandbox.money import decimal_of, largest_float_up_to, smallest_float_from
 from tests.support.candles import flat
 
@@ -161,14 +161,14 @@ def test_first_touch_is_that_of_a_plain_scan(
     start = data.draw(st.integers(0, len(ranges)))
     stop = data.draw(st.integers(start, len(ranges)))
     reached = [i for i in range(start, stop) if low[i] <= below or high[i] >= above]
-    found = TouchIndex(low, high).first_touch(below, above, start, stop)
+    found = PriceIndex(low, high).first_touch(below, above, start, stop)
     assert found == (reached[0] if reached else stop)
 
 
 def test_first_touch_in_a_long_series() -> None:
     low = np.full(300_000, 100.0)
     low[250_001] = 50.0
-    index = TouchIndex(low, low + 1)
+    index = PriceIndex(low, low + 1)
     assert index.first_touch(50.0, np.inf, 3, 300_000) == 250_001
     assert index.first_touch(50.0, np.inf, 250_002, 300_000) == 300_000
     assert index.first_touch(50.0, np.inf, 3, 250_001) == 250_001

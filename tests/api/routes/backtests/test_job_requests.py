@@ -9,14 +9,14 @@ import msgspec
 import pytest
 
 from candlestep.api.routes.backtests.job_requests import (
-    SweepRequest,
+    StoredSweep,
     backtest_request,
     cancel_if_running,
     executed,
     sweep_request,
     swept,
 )
-from candlestep.api.services import Server
+from candlestep.api.services import Services
 from candlestep.data.records.backtests import BacktestRecord, BacktestRun
 from candlestep.data.records.jobs import JobRecord, RunError, RunOutcome, RunSpec
 from candlestep.sandbox import InvalidState, SandboxError
@@ -93,11 +93,11 @@ def job(request: dict[str, Any]) -> JobRecord:
     )
 
 
-def server_whose_jobs_refuse(refusal: SandboxError) -> Server:
+def server_whose_jobs_refuse(refusal: SandboxError) -> Services:
     async def cancel(account_id: str, job_id: str) -> None:
         raise refusal
 
-    return cast(Server, SimpleNamespace(jobs=SimpleNamespace(cancel=cancel)))
+    return cast(Services, SimpleNamespace(jobs=SimpleNamespace(cancel=cancel)))
 
 
 @pytest.mark.parametrize("beside", [{}, WITHOUT_A_RUN])
@@ -116,7 +116,7 @@ def test_a_job_keeps_its_backtest_without_what_an_earlier_run_made_of_it(
 
 
 def test_a_job_of_a_sweep_keeps_what_it_is_ranked_by_and_its_backtests() -> None:
-    asked = SweepRequest("perf_cagr", ["b1", "b2"])
+    asked = StoredSweep("perf_cagr", ["b1", "b2"])
 
     assert sweep_request(asked) == {
         "sweep": {"rank_metric": "perf_cagr", "backtest_ids": ["b1", "b2"]}
