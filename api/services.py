@@ -1,5 +1,6 @@
 """What every handler works with, made once when the server starts."""
 
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
@@ -7,14 +8,18 @@ from typing import Any, TypeVar
 from candlestep.api.http.auth import Authenticator
 from candlestep.api.http.request_metrics import Counters
 from candlestep.api.http.route import Request
-from candlestep.api.jobs.job_queue import job_queue
+from candlestep.api.jobs.executor import Executor
+from candlestep.api.jobs.queue import JobQueue
+from candlestep.api.jobs.worker_pool import WorkerPool
 from candlestep.api.sessions.host import SessionHost
 from candlestep.api.sessions.hosted_session import HostedSession
 from candlestep.api.settings import Settings
-from candlestep.api.threads import Threads
+from candlestep.api.threads import InThread, Threads
 from candlestep.data.market.candle_cache import CandleCache
 from candlestep.data.market.catalogue import Catalogue
+from candlestep.data.market.mapped_candles import MappedCandles
 from candlestep.data.store.database import Store
+from candlestep.sandbox import InvalidParameter
 
 Result = TypeVar("Result")
 
@@ -33,7 +38,7 @@ class Services:
         self.threads = Threads()
         self.cache = CandleCache(store, settings.memory_budget)
         self.hub = SessionHost(settings, store, self.cache, self.threads, most_files)
-        self.jobs = job_queue(
+        self.jobs = _job_queue(
             settings,
             store,
             self.cache,
@@ -73,3 +78,35 @@ class Services:
             "sessions_in_memory": len(self.hub.memory.running),
             "candle_bytes": self.cache.bytes_in_memory(),
         }
+
+
+def _job_queue(
+    settings: Settings, store: Store, cache: CandleCache, in_thread: InThread, load: InThread
+) -> JobQueue:
+    """Return the queue of a server's jobs, whose workers map the candles of ``cache`` from files.
+
+    ``load`` is like ``in_thread``, for work that may take seconds.
+    """
+    return JobQueue(
+        store,
+        MappedCandles(cache, settings.home, settings.memory_budget),
+        _executor(settings),
+        in_thread,
+        load,
+        home=settings.home,
+        result_days=settings.result_days,
+    )
+
+
+def _executor(settings: Settings) -> Executor:
+    """Return the executor that the settings name; raises ``InvalidParameter`` without Ray."""
+    bounds = {"run_seconds": settings.run_seconds, "run_memory": settings.run_memory}
+    if settings.executor == "local":
+        return WorkerPool(settings.workers or os.cpu_count() or 1, **bounds)
+    try:
+        from candlestep.api.jobs.ray_executor import RayExecutor
+    except ImportError as error:
+        raise InvalidParameter(
+            "--executor", f"ray cannot be used ({error}); pip install 'candlestep[ray]'"
+        ) from None
+    return RayExecutor.connect(settings.ray_address, settings.workers, **bounds)

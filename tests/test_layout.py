@@ -92,7 +92,6 @@ IMPURE = {"time", "random", "secrets", "uuid", "os", "io", "socket", "threading"
 PENDING = {
     "sandbox.session": {"sandbox.reads"},
     "api.sessions": {"api.http"},
-    "api.jobs": {"api.settings", "api.http"},
     "api.replay": {"api.http"},
     "api.admin": {"api.routes"},
     "api.cli": {"api.http"},
