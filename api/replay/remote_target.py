@@ -17,16 +17,14 @@ from candlestep.api.schemas.sessions import (
 from candlestep.api.sessions.player import Refusal
 from candlestep.data.errors import StorageUnavailable
 from candlestep.data.journal.candle_fingerprints import Fingerprints
-from candlestep.data.journal.recording import (
+from candlestep.data.journal.recording import chained, recording_of, records_of
+from candlestep.data.journal.records import (
     CancelOrderRecord,
     CancelRecord,
-    Command,
+    CommandRecord,
     OrderRecord,
     Start,
     StepRecord,
-    chained,
-    recording_of,
-    records_of,
 )
 from candlestep.sandbox import SandboxError
 
@@ -61,7 +59,7 @@ class RemoteTarget:
         """The digest of what its start answered."""
         return chained(b"", _encode(self._started))
 
-    def play(self, command: Command) -> TargetReply:
+    def play(self, command: CommandRecord) -> TargetReply:
         """Play one command, once; a refusal is a reply."""
         answer = self._send(command)
         if answer.is_success:
@@ -81,7 +79,7 @@ class RemoteTarget:
         ).json()
         return portfolio
 
-    def _send(self, command: Command) -> httpx.Response:
+    def _send(self, command: CommandRecord) -> httpx.Response:
         match command:
             case StepRecord():
                 return self._client.post(f"{self._path}/step/batch", json={"steps": command.steps})

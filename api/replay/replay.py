@@ -27,17 +27,15 @@ from candlestep.data.journal.candle_fingerprints import (
     differences,
     fingerprint,
 )
-from candlestep.data.journal.recording import (
+from candlestep.data.journal.compaction import compacted
+from candlestep.data.journal.recording import Recording, chained, encoded
+from candlestep.data.journal.records import (
     CancelOrderRecord,
     CancelRecord,
-    Command,
+    CommandRecord,
     OrderRecord,
-    Recording,
     Start,
     StepRecord,
-    chained,
-    compacted,
-    encoded,
 )
 from candlestep.data.market.candle_cache import LOOK_BACK, CandleCache
 from candlestep.data.store.database import Store
@@ -74,7 +72,7 @@ class ReplayTarget(Protocol):
     def start_digest(self) -> bytes:
         """The digest of what its start answered."""
 
-    def play(self, command: Command) -> TargetReply:
+    def play(self, command: CommandRecord) -> TargetReply:
         """Play one command, once; a refusal is a reply."""
 
     def account(self) -> dict[str, Any]:
@@ -141,7 +139,7 @@ class LocalTarget:
         """The digest of what its start answered."""
         return start_digest(self._player.session)
 
-    def play(self, command: Command) -> TargetReply:
+    def play(self, command: CommandRecord) -> TargetReply:
         """Play one command, once; a refusal is a reply."""
         try:
             played = self._player.play(command)
@@ -199,7 +197,7 @@ def replay(recording: Recording, target: ReplayTarget, tell: TellDone) -> Replay
     digest = target.start_digest()
     if start.digest not in (None, digest.decode()):
         return Replayed(0, 0, different, _start_divergence(target))
-    lines = [(n, r) for n, r in enumerate(recording.records, 2) if isinstance(r, Command)]
+    lines = [(n, r) for n, r in enumerate(recording.records, 2) if isinstance(r, CommandRecord)]
     if not lines and start.digest is None:
         raise InvalidParameter("recording", "has no commands, and no digest of its start")
     compared = step = 0
@@ -226,8 +224,8 @@ def record(recording: Recording, target: ReplayTarget, tell: TellDone) -> bytes:
         candles=target.candles(),
         digest=digest.decode(),
     )
-    commands = [each for each in recording.records if isinstance(each, Command)]
-    made: list[Command] = []
+    commands = [each for each in recording.records if isinstance(each, CommandRecord)]
+    made: list[CommandRecord] = []
     step = 0
     for done, command in enumerate(commands, 1):
         for reply in _replies(target, command):
@@ -239,7 +237,7 @@ def record(recording: Recording, target: ReplayTarget, tell: TellDone) -> bytes:
     return encoded(start) + b"".join(map(encoded, compacted(made, ())))
 
 
-def _replies(target: ReplayTarget, command: Command) -> Iterator[TargetReply]:
+def _replies(target: ReplayTarget, command: CommandRecord) -> Iterator[TargetReply]:
     if isinstance(command, StepRecord):
         once = msgspec.structs.replace(command, times=1)
         for _ in range(command.times):
@@ -251,7 +249,7 @@ def _replies(target: ReplayTarget, command: Command) -> Iterator[TargetReply]:
         yield target.play(command)
 
 
-def _is_as_recorded(command: Command, reply: TargetReply, digest: bytes) -> bool:
+def _is_as_recorded(command: CommandRecord, reply: TargetReply, digest: bytes) -> bool:
     """Whether the reply is what was recorded of it: a digest, the answer, both or nothing."""
     if command.digest is not None and command.digest != digest.decode():
         return False
@@ -266,12 +264,12 @@ def _is_as_recorded(command: Command, reply: TargetReply, digest: bytes) -> bool
     return bool(expected == found)
 
 
-def _step_after(command: Command, reply: TargetReply, step: int) -> int:
+def _step_after(command: CommandRecord, reply: TargetReply, step: int) -> int:
     is_step = isinstance(command, StepRecord) and reply.status == 200
     return _read_step(reply.answer).step if is_step else step
 
 
-def _recorded(command: Command, reply: TargetReply, step: int, digest: str) -> Command:
+def _recorded(command: CommandRecord, reply: TargetReply, step: int, digest: str) -> CommandRecord:
     answer = msgspec.Raw(reply.answer)
     if isinstance(command, StepRecord):
         told = _read_step(reply.answer) if reply.status == 200 else None
@@ -300,7 +298,7 @@ def _start_divergence(target: ReplayTarget) -> Divergence:
 
 
 def _divergence(
-    line: int, command: Command, step: int, reply: TargetReply, target: ReplayTarget
+    line: int, command: CommandRecord, step: int, reply: TargetReply, target: ReplayTarget
 ) -> Divergence:
     asked: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(command))
     for name in ("answer", "digest", "at", "status"):

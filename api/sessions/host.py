@@ -29,7 +29,7 @@ from candlestep.api.settings import Settings
 from candlestep.api.threads import Threads
 from candlestep.data.errors import BudgetInUse, StorageUnavailable
 from candlestep.data.journal.journal import Journals
-from candlestep.data.journal.recording import ForkRecord
+from candlestep.data.journal.records import ForkRecord
 from candlestep.data.market.candle_cache import CandleCache
 from candlestep.data.records.sessions import SessionRecord, new_session_id
 from candlestep.data.store.database import Store, now

@@ -18,7 +18,8 @@ from candlestep.api.sessions.player import (
     refused,
 )
 from candlestep.data.journal.journal import Journal
-from candlestep.data.journal.recording import (
+from candlestep.data.journal.recording import encoded, quiet_step
+from candlestep.data.journal.records import (
     AnswerRecord,
     CancelOrderRecord,
     CancelRecord,
@@ -26,8 +27,6 @@ from candlestep.data.journal.recording import (
     OrderRecord,
     Record,
     StepRecord,
-    encoded,
-    quiet_step,
 )
 from candlestep.data.records.sessions import SessionRecord
 from candlestep.sandbox import InvalidState, SandboxError, Session

@@ -9,7 +9,7 @@ import msgspec
 
 from candlestep.api.http.route import JsonBytes, Request
 from candlestep.api.sessions.player import Refusal
-from candlestep.data.journal.recording import ForkRecord
+from candlestep.data.journal.records import ForkRecord
 from candlestep.sandbox import InvalidParameter, SandboxError
 
 KEYS_KEPT = 256

@@ -14,13 +14,13 @@ from candlestep.api.schemas.orders import CancelOrderResponse, OrderResponse
 from candlestep.api.schemas.requests import OrderRequest
 from candlestep.api.schemas.sessions import CancelResponse, EndResponse, StartedResponse
 from candlestep.api.schemas.steps import StepTexts
-from candlestep.data.journal.recording import (
+from candlestep.data.journal.recording import chained
+from candlestep.data.journal.records import (
     CancelOrderRecord,
     CancelRecord,
-    Command,
+    CommandRecord,
     OrderRecord,
     StepRecord,
-    chained,
 )
 from candlestep.data.symbols import normalise_symbol
 from candlestep.sandbox import (
@@ -77,7 +77,7 @@ class CommandPlayer:
         forked.digest = self.digest
         return forked
 
-    def play(self, command: Command) -> Reply:
+    def play(self, command: CommandRecord) -> Reply:
         """Play a command of a recording; raises ``SandboxError`` if it is refused."""
         match command:
             case StepRecord():

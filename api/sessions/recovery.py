@@ -15,14 +15,14 @@ from candlestep.api.sessions.player import (
     start_digest,
 )
 from candlestep.data.journal.candle_fingerprints import fingerprint, require_same_candles
-from candlestep.data.journal.recording import (
+from candlestep.data.journal.recording import Recording
+from candlestep.data.journal.records import (
     AnswerRecord,
     CancelOrderRecord,
     CancelRecord,
     ForkRecord,
     Origin,
     Record,
-    Recording,
     Start,
     StepRecord,
 )

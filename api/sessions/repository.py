@@ -16,16 +16,10 @@ from candlestep.api.sessions.player import CommandPlayer
 from candlestep.api.sessions.recovery import rebuild_session, start_record
 from candlestep.data.errors import StorageUnavailable
 from candlestep.data.imports.importer import latest_import
+from candlestep.data.journal.compaction import compacted, without_keys
 from candlestep.data.journal.journal import Journal, JournalDamaged, Journals
-from candlestep.data.journal.recording import (
-    ForkRecord,
-    Origin,
-    Recording,
-    Start,
-    compacted,
-    encoded,
-    without_keys,
-)
+from candlestep.data.journal.recording import Recording, encoded
+from candlestep.data.journal.records import ForkRecord, Origin, Start
 from candlestep.data.market.candle_cache import LOOK_BACK, CandleCache
 from candlestep.data.market.catalogue import effective_imports
 from candlestep.data.records.results import save_results

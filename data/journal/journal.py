@@ -12,20 +12,16 @@ from mmap import ALLOCATIONGRANULARITY, mmap
 from pathlib import Path
 
 from candlestep.data.errors import StorageUnavailable
+from candlestep.data.journal.compaction import collapsed, compacted, without_keys
 from candlestep.data.journal.recording import (
-    CancelRecord,
     InvalidRecording,
-    Record,
     Recording,
-    Start,
-    collapsed,
-    compacted,
     encoded,
     recording_of,
     records_of,
     whole_lines,
-    without_keys,
 )
+from candlestep.data.journal.records import CancelRecord, Record, Start
 from candlestep.sandbox import SandboxError
 
 DIRECTORY = "journals"

@@ -23,13 +23,8 @@ from candlestep.api.sessions.recovery import Diverged, rebuild_session, start_re
 from candlestep.api.sessions.repository import forked_start, restore_session, whole_recording
 from candlestep.data.journal.candle_fingerprints import CandlesDiffer
 from candlestep.data.journal.journal import Journals
-from candlestep.data.journal.recording import (
-    ForkRecord,
-    Recording,
-    StepRecord,
-    recording_of,
-    records_of,
-)
+from candlestep.data.journal.recording import Recording, recording_of, records_of
+from candlestep.data.journal.records import ForkRecord, StepRecord
 from candlestep.data.records.sessions import SessionRecord
 from candlestep.sandbox import InvalidParameter, Market, SandboxError, Session, format_time
 from tests.support.cases import (

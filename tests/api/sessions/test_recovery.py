@@ -10,7 +10,8 @@ import duckdb
 import httpx
 import pytest
 
-from candlestep.data.journal.recording import StepRecord, checked, encoded, records_of
+from candlestep.data.journal.recording import checked, encoded, records_of
+from candlestep.data.journal.records import StepRecord
 from candlestep.data.store.database import FILE_NAME
 from tests.support.api_client import BACKTEST, Api, sample_home, wait_for
 from tests.support.server_process import RunningServer, running

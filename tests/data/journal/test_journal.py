@@ -12,26 +12,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from candlestep.data.errors import StorageUnavailable
+from candlestep.data.journal.compaction import collapsed, compacted
 from candlestep.data.journal.journal import Journal, JournalDamaged, Journals
 from candlestep.data.journal.recording import (
-    AnswerRecord,
-    CancelOrderRecord,
-    CancelRecord,
-    ForkRecord,
     InvalidRecording,
-    OrderRecord,
-    Origin,
-    Record,
-    Start,
-    StepRecord,
     chained,
-    collapsed,
-    compacted,
     encoded,
     quiet_step,
     recording_of,
     records_of,
     whole_lines,
+)
+from candlestep.data.journal.records import (
+    AnswerRecord,
+    CancelOrderRecord,
+    CancelRecord,
+    ForkRecord,
+    OrderRecord,
+    Origin,
+    Record,
+    Start,
+    StepRecord,
 )
 
 ID = "bt_1"
