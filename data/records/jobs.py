@@ -128,6 +128,20 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
         """Whether it is done, failed or cancelled."""
         return self.status not in UNFINISHED
 
+    @property
+    def summary(self) -> RunSummary | None:
+        """The summary of the first run, which is the only one except in a sweep; None unless the
+        job is done."""
+        outcome = self.outcomes[0]
+        return outcome.summary if outcome is not None and self.status == "done" else None
+
+    @property
+    def error(self) -> RunError | None:
+        """The reason why the job failed or was cancelled; None if neither happened."""
+        if self.error_code is None:
+            return None
+        return RunError(self.error_code, self.error_message or "")
+
 
 def new_job_id() -> str:
     """An id that no job has."""
@@ -170,12 +184,18 @@ def save_job(
         return get_job(store, account_id, job_id)
 
 
-def get_job(store: Store, account_id: str, job_id: str) -> JobRecord:
-    """The account's job; raises ``JobNotFound``, also if it is another account's."""
-    found = _select(store, "account_id = ? AND job_id = ?", "", account_id, job_id)
-    if not found:
+def get_job(
+    store: Store, account_id: str, job_id: str, *, origin: JobOrigin | None = None
+) -> JobRecord:
+    """Return the account's job.
+
+    Raises ``JobNotFound``, also if the job belongs to another account or, with ``origin``, was
+    submitted through another API.
+    """
+    jobs = _select(store, "account_id = ? AND job_id = ?", "", account_id, job_id)
+    if not jobs or origin not in (None, jobs[0].origin):
         raise job_not_found(job_id)
-    return found[0]
+    return jobs[0]
 
 
 def job_not_found(job_id: str) -> JobNotFound:

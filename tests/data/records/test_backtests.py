@@ -5,7 +5,6 @@ from decimal import Decimal
 from pathlib import Path
 
 import msgspec
-import numpy as np
 import pytest
 
 from candlestep.data.errors import BacktestNotFound
@@ -28,7 +27,6 @@ from candlestep.data.records.jobs import (
     RunError,
     RunOutcome,
     RunSpec,
-    RunSummary,
     save_job,
     save_job_end,
     save_job_progress,
@@ -37,7 +35,7 @@ from candlestep.data.records.jobs import (
 )
 from candlestep.data.store.database import Store
 from candlestep.sandbox.clock import MINUTE
-from candlestep.sandbox.performance.metrics import EquitySeries, compute_metrics
+from tests.data.records.outcomes import done
 
 SETUP = BacktestSetup(
     strategy_id="s1",
@@ -57,18 +55,6 @@ SPEC = RunSpec(
     import_number=1,
 )
 FAILED = RunOutcome(error=RunError("X", "it broke"))
-
-
-def done() -> RunOutcome:
-    series = EquitySeries(np.array([0, MINUTE]), np.array([1.0, 2.0]))
-    metrics = compute_metrics(series, [], starting_balance=1, interval=MINUTE, candles_in_market=0)
-    summary = RunSummary(
-        final_equity=Decimal(2), total_pnl=Decimal(1), roi_pct=Decimal(100), total_fees=Decimal(0),
-        metrics=metrics, by_pair=[], candles=1, signals=0, fills=0, closed_trades=0,
-        mean_trade_seconds=None, open_positions=0, open_value=Decimal(0),
-        unrealized_pnl=Decimal(0),
-    )  # fmt: skip
-    return RunOutcome(summary=summary, files=["equity", "trades"])
 
 
 @pytest.fixture

@@ -47,6 +47,7 @@ from candlestep.data.run_files.run_files import (
 from candlestep.data.store.database import Store
 from candlestep.sandbox import Candles, ClosedTrade, InvalidParameter
 from candlestep.sandbox.clock import DAY
+from tests.data.records.outcomes import done
 from tests.support.api_client import sample_home
 from tests.support.job_queue import END, START, read_rows, spec
 
@@ -91,6 +92,22 @@ def test_a_job_is_read_as_it_was_written(store: Store) -> None:
     assert get_job(store, "ann", job.job_id) == ended
     with pytest.raises(JobNotFound):
         get_job(store, "bob", job.job_id)
+
+
+def test_a_job_is_found_by_the_api_that_it_came_by(store: Store) -> None:
+    job = put(store)
+    assert get_job(store, "ann", job.job_id, origin="jobs") == job
+    with pytest.raises(JobNotFound, match=job.job_id):
+        get_job(store, "ann", job.job_id, origin="runs")
+
+
+def test_a_job_has_a_summary_when_it_is_done_and_an_error_when_it_failed(store: Store) -> None:
+    job = put(store)
+    assert (job.summary, job.error) == (None, None)
+    assert end(store, job, 7).error == RunError("NO_DATA", "")
+    cancelled = msgspec.structs.replace(job, status="cancelled", outcomes=[done()])
+    assert cancelled.summary is None
+    assert msgspec.structs.replace(cancelled, status="done").summary == done().summary
 
 
 def test_an_id_belongs_to_one_account_and_is_a_name_of_a_directory(store: Store) -> None:
