@@ -16,13 +16,19 @@ import httpx
 class RunningServer:
     """A ``candlestep serve`` process on a port of the system's choice."""
 
-    def __init__(self, home: Path, *flags: str, module: str = "candlestep.api") -> None:
+    def __init__(
+        self,
+        home: Path,
+        *flags: str,
+        module: str = "candlestep.api",
+        python: Path = Path(sys.executable),
+    ) -> None:
         """Start it on ``home`` and wait until it says that it serves."""
         self.home = home
         home.mkdir(parents=True, exist_ok=True)
         self.log = (home / "server.log").open("ab")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", module, "serve", "--home", str(home), "--port", "0", *flags],
+            [str(python), "-m", module, "serve", "--home", str(home), "--port", "0", *flags],
             stdout=subprocess.PIPE,
             stderr=self.log,
             text=True,
@@ -66,9 +72,14 @@ class RunningServer:
 
 
 @contextmanager
-def running(home: Path, *flags: str, module: str = "candlestep.api") -> Iterator[RunningServer]:
+def running(
+    home: Path,
+    *flags: str,
+    module: str = "candlestep.api",
+    python: Path = Path(sys.executable),
+) -> Iterator[RunningServer]:
     """A server that is stopped at the end."""
-    server = RunningServer(home, *flags, module=module)
+    server = RunningServer(home, *flags, module=module, python=python)
     try:
         yield server
     finally:
