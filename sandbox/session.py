@@ -6,19 +6,18 @@ from decimal import Decimal
 import msgspec
 import numpy as np
 
-from candlestep.sandbox.clock import format_time
+from candlestep.sandbox.clock import format_time, interval_name
 from candlestep.sandbox.config import Number, SessionConfig, Time
 from candlestep.sandbox.errors import InvalidParameter, InvalidState, abbreviate
-from candlestep.sandbox.exchange.account import Account, Portfolio
+from candlestep.sandbox.exchange.account import Account, Balance, Portfolio, Position
 from candlestep.sandbox.exchange.exchange import Exchange
 from candlestep.sandbox.exchange.history import EquityCurve
 from candlestep.sandbox.exchange.orders import Fill, Order, parse_name, parse_request
-from candlestep.sandbox.market.candles import Integers
+from candlestep.sandbox.market.candles import Candle, Integers
 from candlestep.sandbox.market.fixed_point import Units
-from candlestep.sandbox.market.market import Market
-from candlestep.sandbox.money import AMOUNT_PLACES, parse_positive, rounded_ratio
+from candlestep.sandbox.market.market import Market, Ticker
+from candlestep.sandbox.money import AMOUNT_PLACES, parse_positive, rounded_ratio, subtract
 from candlestep.sandbox.performance.results import Results, SessionStatus, compute_results
-from candlestep.sandbox.reads import SessionReads
 
 SNAPSHOT_STEPS = 60
 """A snapshot of equity is taken every so many steps."""
@@ -52,7 +51,7 @@ class Step(msgspec.Struct, frozen=True):
         return rounded_ratio(Decimal(self.step * 100), Decimal(self.total_steps), 2)
 
 
-class Session(SessionReads):
+class Session:
     """An agent's account on a market, from its first step to its last.
 
     >>> session = Session(config, market)
@@ -84,6 +83,11 @@ class Session(SessionReads):
     def time(self) -> int:
         """The virtual clock, in milliseconds."""
         return self._exchange.now
+
+    @property
+    def total_steps(self) -> int:
+        """Steps from start to end."""
+        return self.config.clock.total_steps
 
     @property
     def step_number(self) -> int:
@@ -122,6 +126,52 @@ class Session(SessionReads):
     def open_orders(self) -> list[Order]:
         """The pending orders, oldest first."""
         return self._exchange.open_orders()
+
+    def prices(self) -> dict[str, Decimal]:
+        """The current price of each symbol that has one."""
+        return self.market.prices(self.time)
+
+    def price(self, symbol: str) -> Decimal:
+        """The current price; raises ``SymbolNotFound`` or ``NoPrice``."""
+        return self.market.price(symbol, self.time)
+
+    def candles(
+        self, symbol: str, interval: str | int | None = None, limit: int = 100
+    ) -> list[Candle]:
+        """The latest complete candles, oldest first; see ``Market.candles``.
+
+        ``interval`` defaults to the session's, or to the data's if that is coarser.
+        """
+        if interval is None:
+            interval = interval_name(self.default_interval(symbol))
+        return self.market.candles(symbol, self.time, interval, limit)
+
+    def default_interval(self, symbol: str) -> int:
+        """The session's candle interval in milliseconds, or the data's so far if coarser."""
+        finest = self.market.candles_of(symbol).finest_complete(self.time)
+        return max(finest or 0, self.config.clock.interval)
+
+    def ticker(self, symbol: str) -> Ticker:
+        """The last 24 hours; see ``Market.ticker``."""
+        return self.market.ticker(symbol, self.time)
+
+    def portfolio(self) -> Portfolio:
+        """The account at current prices."""
+        return self.account.portfolio(self.prices())
+
+    def positions(self) -> tuple[Position, ...]:
+        """The open positions at current prices."""
+        return self.portfolio().positions
+
+    def balances(self) -> list[Balance]:
+        """The account's currency, then the base asset of each open position."""
+        account, currency = self.account, self.config.currency
+        balances = [Balance(currency, account.available_cash, account.locked_cash)]
+        for symbol, holding in sorted(account.open_holdings.items()):
+            locked = account.locked_quantity(symbol)
+            available = subtract(holding.quantity, locked)
+            balances.append(Balance(symbol.removesuffix(currency) or symbol, available, locked))
+        return balances
 
     def place_order(
         self,

@@ -90,7 +90,6 @@ THIRD_PARTIES: dict[str, set[str]] = {
 
 IMPURE = {"time", "random", "secrets", "uuid", "os", "io", "socket", "threading", "asyncio"}
 PENDING = {
-    "sandbox.session": {"sandbox.reads"},
     "api.sessions": {"api.http"},
     "api.replay": {"api.http"},
     "api.admin": {"api.routes"},
