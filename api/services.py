@@ -8,8 +8,10 @@ from typing import Any, TypeVar
 from candlestep.api.http.auth import Authenticator
 from candlestep.api.http.request_metrics import Counters
 from candlestep.api.http.route import Request
+from candlestep.api.jobs.candle_holder import CandleHolder
 from candlestep.api.jobs.executor import Executor
 from candlestep.api.jobs.queue import JobQueue
+from candlestep.api.jobs.stored_jobs import StoredJobs
 from candlestep.api.jobs.worker_pool import WorkerPool
 from candlestep.api.sessions.host import SessionHost
 from candlestep.api.sessions.hosted_session import HostedSession
@@ -87,26 +89,28 @@ def _job_queue(
 
     ``load`` is like ``in_thread``, for work that may take seconds.
     """
+    candles = MappedCandles(cache, settings.home, settings.memory_budget)
     return JobQueue(
-        store,
-        MappedCandles(cache, settings.home, settings.memory_budget),
+        StoredJobs(store, settings.home),
+        CandleHolder(candles, load),
         _executor(settings),
         in_thread,
-        load,
-        home=settings.home,
         result_days=settings.result_days,
     )
 
 
 def _executor(settings: Settings) -> Executor:
     """Return the executor that the settings name; raises ``InvalidParameter`` without Ray."""
-    bounds = {"run_seconds": settings.run_seconds, "run_memory": settings.run_memory}
+    limits: dict[str, Any] = {
+        "run_seconds": settings.run_seconds,
+        "run_memory": settings.run_memory,
+    }
     if settings.executor == "local":
-        return WorkerPool(settings.workers or os.cpu_count() or 1, **bounds)
+        return WorkerPool(settings.workers or os.cpu_count() or 1, **limits)
     try:
         from candlestep.api.jobs.ray_executor import RayExecutor
     except ImportError as error:
         raise InvalidParameter(
             "--executor", f"ray cannot be used ({error}); pip install 'candlestep[ray]'"
         ) from None
-    return RayExecutor.connect(settings.ray_address, settings.workers, **bounds)
+    return RayExecutor.connect(settings.ray_address, settings.workers, **limits)

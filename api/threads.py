@@ -1,15 +1,22 @@
 """Threads for what blocks, so that the event loop does not: a pool for each kind of work."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
+
+import structlog
+
+from candlestep.data.errors import StorageUnavailable
 
 _STORAGE_THREADS = 4
 _LONG_THREADS = 4
 _SYNC_THREADS = 16
 
 Result = TypeVar("Result")
+Value = TypeVar("Value")
+
+log = structlog.get_logger()
 
 
 class InThread(Protocol):
@@ -53,3 +60,61 @@ class Threads:
 
 async def _done(pool: ThreadPoolExecutor, work: Callable[[], Result]) -> Result:
     return await asyncio.get_running_loop().run_in_executor(pool, work)
+
+
+class ProgressWriter(Generic[Value]):
+    """Writes the latest value of each key in the background, so that fast work need not wait.
+
+    Values stay readable until they are written. Its methods are called on the event loop.
+    """
+
+    def __init__(
+        self, write: Callable[[Mapping[str, Value]], Awaitable[None]], pause_seconds: float = 1.0
+    ) -> None:
+        """Call ``write`` with all new values, then pause; repeat while there are new ones.
+
+        When ``write`` raises ``StorageUnavailable``, the values are written again later.
+        """
+        self._write = write
+        self._pause_seconds = pause_seconds
+        self._values: dict[str, Value] = {}
+        self._writing = asyncio.Lock()
+        self._background: asyncio.Task[None] | None = None
+
+    def note(self, key: str, value: Value, *, soon: bool = True) -> None:
+        """Set the value of a key; without ``soon`` it is written with the next one."""
+        self._values[key] = value
+        if soon and (self._background is None or self._background.done()):
+            self._background = asyncio.create_task(self._keep_writing())
+
+    def get(self, key: str) -> Value | None:
+        """Return the value of a key that is not written yet."""
+        return self._values.get(key)
+
+    def forget(self, key: str) -> None:
+        """Drop the value of a key, which need not be written any more."""
+        self._values.pop(key, None)
+
+    async def flush(self) -> None:
+        """Write all new values now, after a write that is under way."""
+        async with self._writing:
+            values = dict(self._values)
+            try:
+                await self._write(values)
+            except StorageUnavailable as error:
+                log.warning("progress_not_stored", error=str(error))
+                return
+            for key, value in values.items():
+                if self._values.get(key) is value:
+                    del self._values[key]
+
+    async def stop(self) -> None:
+        """Stop writing in the background; values that are not written yet stay."""
+        if self._background is not None:
+            self._background.cancel()
+            await asyncio.gather(self._background, return_exceptions=True)
+
+    async def _keep_writing(self) -> None:
+        while self._values:
+            await self.flush()
+            await asyncio.sleep(self._pause_seconds)

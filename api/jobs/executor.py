@@ -1,24 +1,24 @@
-"""What does the runs of jobs, wherever that is: what it is given, and what it answers."""
+"""The interface of an executor, which runs strategies on this machine or on a cluster."""
 
 import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
 from candlestep.data.records.jobs import RunOutcome, RunSpec
 
 SECONDS_TO_STOP = 0.5
-"""What a run that is told to stop gets before its process is ended."""
+"""How long a run that is asked to stop may go on before its process is killed."""
 
 
 class WorkerDied(Exception):
-    """A worker has ended in the middle of a run; says how."""
+    """Raised when a worker ends in the middle of a run; the message says how it ended."""
 
 
 class RunTask(msgspec.Struct, frozen=True):
-    """A run that is to be done: on the candles in these files, its own files to go there."""
+    """A run, the files of its candles, and the directory for its results."""
 
     spec: RunSpec
     candles: Sequence[Path]
@@ -26,22 +26,38 @@ class RunTask(msgspec.Struct, frozen=True):
 
 
 class Executor(Protocol):
-    """Where runs are done. Its methods are called on the event loop."""
+    """Runs strategies. Its methods are called on the event loop."""
 
     @property
     def slots(self) -> int:
-        """How many runs it does at a time."""
+        """The number of runs it does at a time."""
 
     async def start(self) -> None:
-        """Make ready for runs; said again, it changes nothing."""
+        """Start the workers; calling it again changes nothing."""
 
-    async def perform(
-        self, call: RunTask, on_progress: Callable[[float], object], stop: asyncio.Event
+    async def run(
+        self, task: RunTask, on_progress: Callable[[float], object], stop: asyncio.Event
     ) -> RunOutcome:
-        """Do a run; when ``stop`` is set it ends within a second, with the error ``CANCELLED``.
+        """Do a run and return its outcome.
 
-        Raises ``WorkerDied`` if it may go well when it is tried again.
+        When ``stop`` is set, the run ends within a second with the error ``CANCELLED``. Raises
+        ``WorkerDied`` if another attempt may succeed.
         """
 
     async def close(self) -> None:
-        """End everything, runs included."""
+        """End the workers, together with their runs."""
+
+
+async def wait_or_stop(
+    task: "asyncio.Task[Any]", stop: asyncio.Event, seconds: float | None = None
+) -> bool:
+    """Wait for ``task`` until ``stop`` is set or ``seconds`` are over; return whether it is done.
+
+    The task itself goes on.
+    """
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait((task, stopping), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+    return task.done()

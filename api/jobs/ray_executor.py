@@ -1,7 +1,7 @@
-"""Runs on Ray, for who has outgrown one machine: the same runner, in actors of a cluster.
+"""Runs on a Ray cluster, for users who have outgrown one machine.
 
-The candles of a time line are put into Ray's object store once, and travel once to each node; the
-files of a run travel back with its outcome. Candlestep is to be installed on every node.
+The candles of a symbol are put into Ray's object store once, and travel once to each node; the
+files of a run travel back with its outcome. Candlestep must be installed on every node.
 """
 
 import asyncio
@@ -11,15 +11,15 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
 
-from candlestep.api.jobs.executor import SECONDS_TO_STOP, RunTask, WorkerDied
-from candlestep.api.jobs.latest import Latest
-from candlestep.api.jobs.run import perform
+from candlestep.api.jobs.executor import SECONDS_TO_STOP, RunTask, WorkerDied, wait_or_stop
+from candlestep.api.jobs.run import execute_run
 from candlestep.api.jobs.run_errors import CANCELLED, too_slow, wears_out
 from candlestep.api.jobs.worker import limit_memory
 from candlestep.data.market.mapped_candles import open_mapped
@@ -28,12 +28,13 @@ from candlestep.data.run_files.run_files import write_run_files
 from candlestep.sandbox import Candles, SandboxError
 from candlestep.sandbox.market.candles import CandleArrays
 
-_KEPT_TIME_LINES = 64
+_KEPT_CANDLES = 64
+"""The candles of symbols that a process keeps ready for its next runs."""
 _POLL_SECONDS = 0.1
 
 
 class RayUnavailable(SandboxError):
-    """There is no Ray where it should be."""
+    """Raised when Ray cannot be reached."""
 
     code = "INVALID_PARAMETER"
 
@@ -43,44 +44,34 @@ class _Actor:
 
     def __init__(self, run_memory: int) -> None:
         limit_memory(run_memory)
-        self._time_lines = Latest[Candles](_KEPT_TIME_LINES)
+        self._candles = lru_cache(_KEPT_CANDLES)(_restore)
         self._progress = 0.0
         self._is_stopped = False
 
     def begin(self) -> None:
-        """Forget the run before."""
+        """Forget the run before this one."""
         self._progress, self._is_stopped = 0.0, False
 
-    def perform(
-        self, spec: RunSpec, names: Sequence[str], references: Sequence[Any]
-    ) -> tuple[RunOutcome, dict[str, bytes]]:
-        """The outcome of a run, and its files by their names."""
-        pairs = zip(names, references, strict=True)
-        candles = [self._time_line(name, reference) for name, reference in pairs]
+    def run(self, spec: RunSpec, references: Sequence[Any]) -> tuple[RunOutcome, dict[str, bytes]]:
+        """Return the outcome of a run, and the contents of its files by their names."""
+        candles = [self._candles(reference) for reference in references]
         with tempfile.TemporaryDirectory() as directory:
-            outcome = perform(
+            outcome = execute_run(
                 spec, candles, Path(directory), self._note_progress, lambda: self._is_stopped
             )
             files = {path.name: path.read_bytes() for path in Path(directory).iterdir()}
         return outcome, files
 
     def progress(self) -> float:
-        """How much of the run is done; answered while it runs."""
+        """Return the fraction of the run that is done; answered while it runs."""
         return self._progress
 
     def stop(self) -> None:
-        """Have the run stopped."""
+        """Stop the run soon."""
         self._is_stopped = True
 
     def _note_progress(self, fraction: float) -> None:
         self._progress = fraction
-
-    def _time_line(self, name: str, reference: Any) -> Candles:
-        def restored() -> Candles:
-            line: CandleArrays = ray.get(reference)
-            return Candles.restore(line)
-
-        return self._time_lines.get(name, restored)
 
 
 class RayExecutor:
@@ -92,19 +83,19 @@ class RayExecutor:
     ) -> "RayExecutor":
         """Connect to the cluster at ``address``, or start Ray on this machine if that is empty.
 
-        ``workers`` is how many runs are done at a time, 0: as many as the cluster has cores.
-        Blocks for seconds; for the main thread. Raises ``RayUnavailable``.
+        ``workers`` is the number of runs at a time; 0 is one for each core of the cluster. Blocks
+        for seconds; call it in the main thread. Raises ``RayUnavailable``.
         """
         before = signal.getsignal(signal.SIGTERM)
         try:
             _connect(address, workers)
         except (ConnectionError, RayError, RuntimeError, ValueError) as error:
             raise RayUnavailable(
-                f"Ray cannot be reached at {address or 'this machine'}: {error}; see to"
-                " --ray-address, or serve with --executor local"
+                f"cannot reach Ray at {address or 'this machine'}: {error}; check --ray-address,"
+                " or serve with --executor local"
             ) from None
         finally:
-            # Ray would end the process where the server saves first.
+            # Ray's handler would end the process before the server has saved.
             signal.signal(signal.SIGTERM, before)
         cluster: Any = ray
         slots = workers or int(cluster.cluster_resources().get("CPU", 1))
@@ -119,7 +110,7 @@ class RayExecutor:
         self._actor = remote(num_cpus=1, max_concurrency=2)(_Actor)
         self._idle: list[Any] = []
         self._is_started = False
-        self._references = Latest[Any](_KEPT_TIME_LINES)
+        self._reference = lru_cache(_KEPT_CANDLES)(_put)
         self._putting = threading.Lock()
 
     @property
@@ -131,18 +122,18 @@ class RayExecutor:
             self._is_started = True
             self._idle += [self._actor.remote(self._run_memory) for _ in range(self._slots)]
 
-    async def perform(
-        self, call: RunTask, on_progress: Callable[[float], object], stop: asyncio.Event
+    async def run(
+        self, task: RunTask, on_progress: Callable[[float], object], stop: asyncio.Event
     ) -> RunOutcome:
         actor = self._idle.pop() if self._idle else self._actor.remote(self._run_memory)
         is_usable = False
         try:
-            ending = asyncio.create_task(self._performed(actor, call))
-            outcome = await self._watched(actor, ending, on_progress, stop)
+            ending = asyncio.create_task(self._run(actor, task))
+            outcome = await self._watch(actor, ending, on_progress, stop)
             is_usable = ending.done() and not wears_out(outcome)
             if not outcome.error:
                 _, files = await ending
-                await asyncio.to_thread(write_run_files, call.directory, files)
+                await asyncio.to_thread(write_run_files, task.directory, files)
             return outcome
         except RayError as death:
             raise WorkerDied(str(death).splitlines()[0]) from None
@@ -155,56 +146,57 @@ class RayExecutor:
     async def close(self) -> None:
         await asyncio.to_thread(ray.shutdown)
 
-    async def _performed(self, actor: Any, call: RunTask) -> tuple[RunOutcome, dict[str, bytes]]:
-        """What an actor makes of a run, as soon as the cluster has room for the actor."""
+    async def _run(self, actor: Any, task: RunTask) -> tuple[RunOutcome, dict[str, bytes]]:
+        """Return the outcome and files of a run, once the cluster has room for the actor."""
         await actor.begin.remote()
-        names = [str(path) for path in call.candles]
-        references = [await asyncio.to_thread(self._put, path) for path in call.candles]
-        outcome, files = await _future(actor.perform.remote(call.spec, names, references))
+        references = [await asyncio.to_thread(self._put_once, path) for path in task.candles]
+        outcome, files = await _future(actor.run.remote(task.spec, references))
         return outcome, files
 
-    async def _watched(
+    async def _watch(
         self,
         actor: Any,
         ending: "asyncio.Task[tuple[RunOutcome, dict[str, bytes]]]",
         on_progress: Callable[[float], object],
         stop: asyncio.Event,
     ) -> RunOutcome:
-        """The outcome of a run; the actor is to be killed if ``ending`` is not done then."""
+        """Return the outcome of a run; kill the actor if ``ending`` is not done by then."""
         loop = asyncio.get_running_loop()
         until = loop.time() + self._run_seconds
-        stopping = asyncio.ensure_future(stop.wait())
-        telling: asyncio.Future[float] | None = None
+        progress: asyncio.Future[float] | None = None
         try:
             while loop.time() < until and not stop.is_set():
-                await asyncio.wait(
-                    (ending, stopping),
-                    timeout=_POLL_SECONDS,
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
-                if ending.done():
+                if await wait_or_stop(ending, stop, _POLL_SECONDS):
                     return (await ending)[0]
-                if telling is None:
-                    telling = asyncio.ensure_future(_future(actor.progress.remote()))
-                elif telling.done():
-                    on_progress(await telling)
-                    telling = None
+                if progress is None:
+                    progress = asyncio.ensure_future(_future(actor.progress.remote()))
+                elif progress.done():
+                    on_progress(await progress)
+                    progress = None
             if stop.is_set():
                 actor.stop.remote()
                 await asyncio.wait((ending,), timeout=SECONDS_TO_STOP)
                 return (await ending)[0] if ending.done() else RunOutcome(error=CANCELLED)
             return RunOutcome(error=too_slow(self._run_seconds))
         finally:
-            stopping.cancel()
-            if telling is not None:
-                telling.cancel()
+            if progress is not None:
+                progress.cancel()
             if not ending.done():
                 ending.cancel()
 
-    def _put(self, path: Path) -> Any:
-        """The time line of a file in the object store, put there once."""
+    def _put_once(self, path: Path) -> Any:
+        """Return the reference of a file's candles, which are put into the object store once."""
         with self._putting:
-            return self._references.get(str(path), lambda: ray.put(open_mapped(path).arrays))
+            return self._reference(path)
+
+
+def _put(path: Path) -> Any:
+    return ray.put(open_mapped(path).arrays)
+
+
+def _restore(reference: Any) -> Candles:
+    arrays: CandleArrays = ray.get(reference)
+    return Candles.restore(arrays)
 
 
 async def _future(reference: Any) -> Any:

@@ -1,4 +1,4 @@
-"""One run, from its spec to its outcome and files: the same code wherever it runs."""
+"""One run, from its spec to its outcome and files: the same code on every executor."""
 
 import platform
 import sys
@@ -20,17 +20,17 @@ from candlestep.sandbox.performance.metrics import EquitySeries, with_risk_free_
 from candlestep.sandbox.strategies import compile_strategy
 
 
-def perform(
+def execute_run(
     spec: RunSpec,
     candles: Sequence[Candles],
     directory: Path,
     on_progress: Callable[[float], object],
-    cancelled: Callable[[], bool],
+    is_stopped: Callable[[], bool],
 ) -> RunOutcome:
-    """Run ``spec`` and write its files to ``directory``; whatever goes wrong is in the outcome.
+    """Run ``spec`` on the candles of its pairs, write its files to ``directory``, return how it went.
 
-    ``candles`` are those of its pairs; ``cancelled`` is asked every few milliseconds, and what it
-    stops has the error ``CANCELLED``.
+    Errors are returned in the outcome, not raised. ``is_stopped`` is called every few
+    milliseconds; a run that it stops has the error ``CANCELLED``.
     """
     began = time.perf_counter()
     summary, error, files = None, None, []
@@ -41,7 +41,7 @@ def perform(
             session_config(spec),
             _market(spec, candles),
             on_progress,
-            cancelled,
+            is_stopped,
         )
         summary = _summary(spec, result)
         files = _write(directory, spec, result)
@@ -51,10 +51,10 @@ def perform(
         error = OUT_OF_MEMORY
     except OSError as failure:
         error = RunError(
-            "STORAGE_UNAVAILABLE", f"the results cannot be written: {failure.strerror or failure}"
+            "STORAGE_UNAVAILABLE", f"cannot write the results: {failure.strerror or failure}"
         )
     except BaseException as fault:
-        # Starlark's panics are no Exception, that for want of memory included.
+        # A panic of Starlark is not an Exception, not even the one for lack of memory.
         if isinstance(fault, KeyboardInterrupt | SystemExit):
             raise
         if "out of memory" in str(fault):
@@ -72,7 +72,7 @@ def perform(
 
 
 def session_config(spec: RunSpec) -> SessionConfig:
-    """The configuration of the session that ``spec`` says; raises ``InvalidParameter``."""
+    """Return the configuration of the run's session; raises ``InvalidParameter``."""
     return SessionConfig(
         start_time=spec.start_time,
         end_time=spec.end_time,
@@ -83,12 +83,14 @@ def session_config(spec: RunSpec) -> SessionConfig:
 
 
 def _market(spec: RunSpec, candles: Sequence[Candles]) -> Market:
-    there = [each for each in candles if each.has_any(spec.start_time, spec.end_time)]
-    missing = sorted(set(spec.pairs) - {each.symbol for each in there})
+    with_candles = {
+        series.symbol for series in candles if series.has_any(spec.start_time, spec.end_time)
+    }
+    missing = sorted(set(spec.pairs) - with_candles)
     if missing:
         raise NoPrice(
-            f"there are no candles of {', '.join(missing)} in the time of the run;"
-            " GET /api/v1/market/data-range tells what there is",
+            f"there are no candles of {', '.join(missing)} in the period of the run;"
+            " GET /api/v1/market/data-range lists the available periods",
             pairs=missing,
         )
     return Market(candles)
@@ -96,7 +98,7 @@ def _market(spec: RunSpec, candles: Sequence[Candles]) -> Market:
 
 def _summary(spec: RunSpec, result: EngineRun) -> RunSummary:
     results, trades = result.results, result.trades
-    held = [trade.exit_time - trade.entry_time for trade in trades]
+    durations = [trade.exit_time - trade.entry_time for trade in trades]
     return RunSummary(
         final_equity=results.final_equity,
         total_pnl=results.total_pnl,
@@ -108,7 +110,7 @@ def _summary(spec: RunSpec, result: EngineRun) -> RunSummary:
         signals=len(result.signals),
         fills=len(result.fills),
         closed_trades=len(trades),
-        mean_trade_seconds=sum(held) / len(held) / 1000 if held else None,
+        mean_trade_seconds=sum(durations) / len(durations) / 1000 if durations else None,
         open_positions=len(result.positions),
         open_value=result.open_value,
         unrealized_pnl=result.unrealized_pnl,
@@ -116,7 +118,7 @@ def _summary(spec: RunSpec, result: EngineRun) -> RunSummary:
 
 
 def _metrics(spec: RunSpec, result: EngineRun) -> Metrics:
-    """The metrics of a run, with the ratios over the risk-free rate that it names."""
+    """Return the metrics of a run, with its ratios in excess of its risk-free rate."""
     metrics = result.results.metrics
     if not spec.risk_free_rate:
         return metrics

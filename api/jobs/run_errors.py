@@ -1,35 +1,34 @@
-"""What a run can fail of beside what its strategy and its candles say, in words for its user."""
+"""The errors of runs that neither the strategy nor the candles cause."""
 
 from candlestep.data.records.jobs import RunError, RunOutcome
 
 CANCELLED = RunError("CANCELLED", "the run was cancelled")
-FAULT = RunError("INTERNAL_ERROR", "the server failed at this run; its log says how")
+FAULT = RunError("INTERNAL_ERROR", "the server failed to do this run; its log has the details")
 OUT_OF_MEMORY = RunError(
     "OUT_OF_MEMORY",
-    "the run needed more memory than a run may have; take fewer symbols, a shorter time or a coarser"
-    " timeframe, or have the strategy keep less",
+    "the run needed more memory than it is allowed; use fewer symbols, a shorter period or a"
+    " coarser timeframe, or keep less data in the strategy",
 )
 
 
 def too_slow(seconds: float) -> RunError:
-    """Of a run that takes longer than so many seconds."""
+    """Return the error of a run that took longer than ``seconds``, its limit."""
     return RunError(
         "RUN_TIMEOUT",
-        f"the run took longer than {seconds:g} seconds, which is all that a run may take; take"
-        " fewer symbols, a shorter time or a coarser timeframe, or have the strategy do less at"
-        " each candle",
+        f"the run took longer than {seconds:g} seconds, its limit; use fewer symbols, a shorter"
+        " period or a coarser timeframe, or do less work in the strategy for each candle",
     )
 
 
 def worker_failed(how: str, attempts: int) -> RunError:
-    """Of a run whose worker has died each time that it was tried."""
+    """Return the error of a run whose worker died in each of its attempts."""
     return RunError(
         "WORKER_FAILED",
         f"the process that did the run ended unexpectedly, {attempts} times: {how}; submit it"
-        " again, and if it fails again, report it",
+        " again, and report it if it fails again",
     )
 
 
 def wears_out(outcome: RunOutcome) -> bool:
-    """Whether a worker is not what it was after such a run, and is to be replaced."""
+    """Return whether a run with this outcome leaves its worker in a state to be replaced."""
     return outcome.error is not None and outcome.error.code in (OUT_OF_MEMORY.code, FAULT.code)

@@ -1,17 +1,12 @@
-"""What a worker and its pool say to each other: MessagePack behind its length in four bytes."""
-
-import struct
+"""The messages between a worker and its pool: MessagePack, sent over a ``Connection``."""
 
 import msgspec
 
 from candlestep.data.records.jobs import RunOutcome, RunSpec
 
-HEAD = struct.Struct(">I")
-"""The length of a message, in front of it."""
-
 
 class Begin(msgspec.Struct, frozen=True, tag=True):
-    """To a worker: run this, on the candles in these files, and write its files there."""
+    """To a worker: do this run on these candle files, and write its results to ``directory``."""
 
     spec: RunSpec
     candles: list[str]
@@ -19,21 +14,21 @@ class Begin(msgspec.Struct, frozen=True, tag=True):
 
 
 class Stop(msgspec.Struct, frozen=True, tag=True):
-    """To a worker: stop the run; of no account if it has ended already."""
+    """To a worker: stop the run; ignored if it has ended already."""
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
-    """From a worker, once: all that a run needs is loaded."""
+    """From a worker, once: everything that a run needs is loaded."""
 
 
 class Advanced(msgspec.Struct, frozen=True, tag=True):
-    """From a worker: how much of the run is done, from 0 to 1."""
+    """From a worker: the fraction of the run that is done, from 0 to 1."""
 
     fraction: float
 
 
 class Ended(msgspec.Struct, frozen=True, tag=True):
-    """From a worker: what became of the run; it takes another one now."""
+    """From a worker: the outcome of the run; the worker is free for another."""
 
     outcome: RunOutcome
 
@@ -41,11 +36,6 @@ class Ended(msgspec.Struct, frozen=True, tag=True):
 ToWorker = Begin | Stop
 FromWorker = Ready | Advanced | Ended
 
-to_worker = msgspec.msgpack.Decoder(ToWorker).decode
-from_worker = msgspec.msgpack.Decoder(FromWorker).decode
-
-
-def framed(message: ToWorker | FromWorker) -> bytes:
-    """A message as it is sent."""
-    encoded = msgspec.msgpack.encode(message)
-    return HEAD.pack(len(encoded)) + encoded
+encode = msgspec.msgpack.Encoder().encode
+decode_to_worker = msgspec.msgpack.Decoder(ToWorker).decode
+decode_from_worker = msgspec.msgpack.Decoder(FromWorker).decode

@@ -7,144 +7,158 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from subprocess import PIPE, Popen
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection, wait
+from subprocess import DEVNULL, PIPE, STDOUT, Popen
+from threading import Thread
+from typing import Any
 
 import structlog
 
 from candlestep.api.jobs.worker_messages import (
-    HEAD,
-    Advanced,
     Begin,
-    Ended,
-    Ready,
+    FromWorker,
     Stop,
-    framed,
-    from_worker,
+    decode_from_worker,
+    encode,
 )
 
-_MOST_SAID = 8192
+_OUTPUT_BYTES = 8192
 _NO_MEMORY = ("memory allocation of", "out of memory", "MemoryError")
-"""What the last words of a process have that could not get the memory it asked for."""
+"""What the last output of a process contains if it could not get the memory it needed."""
 
 log = structlog.get_logger()
 
+Spawn = Callable[..., "Popen[bytes]"]
+
 
 class WorkerProcess:
-    """A process that does one run after the other.
+    """A process that does one run after the other, and a thread that listens to it.
 
-    It is started as ``subprocess`` does it, not by the event loop: uvloop forks, and in the child,
-    before the worker's own program begins, destroys what this process's threads have of DuckDB,
-    which crashes or waits for ever.
+    It is started by ``subprocess``, not by the event loop: uvloop forks, and in the child, before
+    the worker's own program begins, destroys what this process's threads have of DuckDB, which
+    crashes or waits for ever.
     """
 
-    def __init__(self, process: "Popen[bytes]") -> None:
+    def __init__(self, process: "Popen[bytes]", connection: "Connection[bytes, bytes]") -> None:
         """Use ``start``."""
         self._process = process
-        self._incoming = asyncio.StreamReader()
-        self._errors = asyncio.StreamReader()
-        self._outgoing: asyncio.WriteTransport | None = None
-        self._said: deque[str] = deque(maxlen=4)
-        self._listening: asyncio.Task[None] | None = None
+        self._connection = connection
+        """Closed when nothing refers to it any more: other threads may be sending."""
+        self._output: deque[str] = deque(maxlen=4)
+        self._messages: asyncio.Queue[FromWorker | None] = asyncio.Queue()
+        """The messages that have arrived; None after the last."""
+        self._loop = asyncio.get_running_loop()
+        self._exit: asyncio.Future[int] = self._loop.create_future()
+        # Not waited for when the server is torn down: the worker ends after it.
+        Thread(target=self._listen, name=f"worker-{process.pid}", daemon=True).start()
 
     @classmethod
-    async def start(cls, run_memory: int) -> "WorkerProcess":
-        """A new process, each of whose runs may take so many bytes; it is not ready yet.
+    def start(cls, run_memory: int, spawn: Spawn = Popen) -> "WorkerProcess":
+        """Start a process whose runs may each take ``run_memory`` bytes; it is not ready yet.
 
+        Call it in the main thread: a worker ends with the thread that started it. Takes 2 ms.
         Raises ``OSError``.
         """
-        worker = cls(_started(run_memory))
-        try:
-            await worker._connect()
-        except BaseException:
-            worker._process.kill()
-            worker._process.wait()
-            raise
-        worker._listening = asyncio.create_task(worker._listen())
-        return worker
-
-    async def _connect(self) -> None:
-        """Give its pipes to the event loop; those that it cannot have are closed."""
-        loop, process = asyncio.get_running_loop(), self._process
-        waiting = [process.stdout, process.stdin, process.stderr]
-        connected: list[asyncio.BaseTransport] = []
-        try:
-            reading, _ = await loop.connect_read_pipe(_into(self._incoming), waiting.pop(0))
-            connected.append(reading)
-            self._outgoing, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, waiting.pop(0))
-            connected.append(self._outgoing)
-            await loop.connect_read_pipe(_into(self._errors), waiting.pop(0))
-        except BaseException:
-            for transport in connected:
-                transport.close()
-            for pipe in waiting:
-                if pipe is not None:
-                    pipe.close()
-            raise
+        ours, theirs = Pipe()
+        with theirs:
+            handle = theirs.fileno()
+            process = spawn(
+                [
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    "candlestep.api.jobs.worker",
+                    str(handle),
+                    str(run_memory),
+                ],
+                stdin=DEVNULL,
+                stdout=PIPE,
+                stderr=STDOUT,
+                pass_fds=[handle],
+                env=_environment(),
+            )
+        return cls(process, ours)
 
     @property
     def has_ended(self) -> bool:
-        """Whether the process is no more."""
+        """Whether the process has ended."""
         return self._process.poll() is not None
 
     @property
     def was_short_of_memory(self) -> bool:
-        """Whether its last words say that it did not get the memory that it asked for."""
-        return any(words in said for said in self._said for words in _NO_MEMORY)
+        """Whether its last output says that it could not get the memory it needed."""
+        return any(words in text for text in self._output for words in _NO_MEMORY)
 
-    def send(self, message: Begin | Stop) -> None:
-        """Say something, which is lost on a process that has ended: ``receive`` tells."""
-        if self._outgoing is not None and not self._outgoing.is_closing():
-            self._outgoing.write(framed(message))
+    async def send(self, message: Begin | Stop) -> None:
+        """Send a message. It is lost on a process that has ended, as ``receive`` reports."""
+        with suppress(OSError):
+            await asyncio.to_thread(self._connection.send_bytes, encode(message))
 
-    async def receive(self) -> Ready | Advanced | Ended:
-        """The next message; raises ``IncompleteReadError`` when the process has ended."""
-        (length,) = HEAD.unpack(await self._incoming.readexactly(HEAD.size))
-        message: Ready | Advanced | Ended = from_worker(await self._incoming.readexactly(length))
+    async def receive(self) -> FromWorker:
+        """Return the next message; raise ``EOFError`` when the process has ended."""
+        message = await self._messages.get()
+        if message is None:
+            self._messages.put_nowait(None)
+            raise EOFError
         return message
 
     async def wait(self) -> str:
-        """Wait until it has ended; how it did, in words."""
-        if self._listening is not None:
-            await asyncio.wait((self._listening,))
-        return _exit_in_words(await asyncio.to_thread(self._process.wait))
+        """Wait until the process has ended; return how, in words."""
+        return _describe_exit(await asyncio.shield(self._exit))
 
     async def kill(self) -> str:
-        """End the process, if it has not ended; how it did, in words."""
+        """End the process if it has not ended; return how it ended, in words."""
         self._process.kill()
-        if self._outgoing is not None:
-            self._outgoing.close()
         return await self.wait()
 
-    async def _listen(self) -> None:
-        while said := await self._errors.read(_MOST_SAID):
-            text = said.decode(errors="replace").rstrip()
-            self._said.append(text)
+    def _listen(self) -> None:
+        """Pass on messages and log output until the process has ended."""
+        output = self._process.stdout
+        assert output is not None
+        with output:
+            readers: dict[Any, Callable[[], bool]] = {
+                self._connection: self._read_message,
+                output: self._read_output,
+            }
+            while readers:
+                for source in wait(readers):
+                    if not readers[source]():
+                        del readers[source]
+        self._post(self._exit.set_result, self._process.wait())
+
+    def _read_message(self) -> bool:
+        """Pass on a message; return whether there may be more."""
+        message: FromWorker | None = None
+        with suppress(EOFError, OSError):
+            message = decode_from_worker(self._connection.recv_bytes())
+        self._post(self._messages.put_nowait, message)
+        return message is not None
+
+    def _read_output(self) -> bool:
+        """Log a piece of output; return whether there may be more."""
+        assert self._process.stdout is not None
+        output = os.read(self._process.stdout.fileno(), _OUTPUT_BYTES)
+        if output:
+            text = output.decode(errors="replace").rstrip()
+            self._output.append(text)
             log.warning("worker_says", pid=self._process.pid, text=text)
+        return bool(output)
 
-
-def _started(run_memory: int) -> "Popen[bytes]":
-    """In the main thread always: a worker ends with the thread that started it. Takes 2 ms."""
-    return Popen(
-        [sys.executable, "-P", "-m", "candlestep.api.jobs.worker", str(run_memory)],
-        stdin=PIPE,
-        stdout=PIPE,
-        stderr=PIPE,
-        env=_environment(),
-    )
-
-
-def _into(reader: asyncio.StreamReader) -> Callable[[], asyncio.StreamReaderProtocol]:
-    return lambda: asyncio.StreamReaderProtocol(reader)
+    def _post(self, call: Callable[[Any], object], value: object) -> None:
+        """Call something on the event loop, unless that is closed."""
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(call, value)
 
 
 def _environment() -> dict[str, str]:
-    """The server's own, with its import path; a run has one core, and starts no threads for it."""
-    one = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    """Return the server's environment and import path, with one thread for numerical libraries."""
+    one_thread = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     path = os.pathsep.join(filter(None, sys.path))
-    return {**os.environ, **one, "PYTHONPATH": path, "RUST_BACKTRACE": "0"}
+    return {**os.environ, **one_thread, "PYTHONPATH": path, "RUST_BACKTRACE": "0"}
 
 
-def _exit_in_words(code: int) -> str:
+def _describe_exit(code: int) -> str:
     if code < 0:
         with suppress(ValueError):
             return f"it was ended by {signal.Signals(-code).name}"

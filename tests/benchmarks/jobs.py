@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from candlestep.api.jobs.run import perform
+from candlestep.api.jobs.run import execute_run
 from candlestep.data.records.jobs import JobRecord, RunSpec
 from tests.benchmarks.market import END, MINUTE, START, synthetic_year
 from tests.benchmarks.over_http import fill_store
@@ -91,7 +91,7 @@ def in_turn() -> float:
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as directory:
         for number, each in enumerate(specs()):
-            done = perform(each, candles, Path(directory) / str(number), _ignore, _never)
+            done = execute_run(each, candles, Path(directory) / str(number), _ignore, _never)
             assert done.error is None
         return time.perf_counter() - began
 

@@ -1,31 +1,34 @@
-"""What tests of jobs share: a queue with workers of its own, without a server, and programs that
-misbehave."""
+"""A queue of jobs with workers of its own, without a server, and programs that misbehave."""
 
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
+from subprocess import Popen
 from typing import Any
 
 import duckdb
 
+from candlestep.api.jobs.candle_holder import CandleHolder
 from candlestep.api.jobs.executor import Executor
 from candlestep.api.jobs.queue import JobQueue
+from candlestep.api.jobs.stored_jobs import StoredJobs
 from candlestep.api.jobs.worker_pool import WorkerPool
+from candlestep.api.jobs.worker_process import Spawn
 from candlestep.data.errors import StorageUnavailable
 from candlestep.data.market.candle_cache import CandleCache
 from candlestep.data.market.mapped_candles import MappedCandles
 from candlestep.data.records.accounts import ensure_account
-from candlestep.data.records.jobs import RunSpec
+from candlestep.data.records.jobs import JobRecord, RunSpec
 from candlestep.data.run_files.run_files import Payload, run_file
-from candlestep.data.store.database import Store
+from candlestep.data.store.database import Store, now
 from candlestep.sandbox import parse_time
 
 START, END = parse_time("2025-01-05"), parse_time("2025-02-05")
-HOUR = 3_600_000
+MINUTE, HOUR = 60_000, 3_600_000
 CROSS = {"template": "tpl_sma_cross", "parameters": {"fast": 10, "slow": 50}}
 SLOW = {
     "source": """
@@ -34,14 +37,14 @@ def on_candle(ctx):
         last = i
 """
 }
-"""Takes some milliseconds for each candle: half a minute for a month of minutes, and minutes."""
+"""Takes some milliseconds for each candle."""
 STUCK = {
     "source": """
 def on_candle(ctx):
     max(range(1000000000))
 """
 }
-"""Spends its time where it cannot be asked to stop."""
+"""Spends its time in a call that cannot be interrupted."""
 GREEDY = {
     "source": """
 def on_candle(ctx):
@@ -50,14 +53,14 @@ def on_candle(ctx):
         kept.append([i] * 1000)
 """
 }
-"""Keeps whatever it makes."""
+"""Keeps everything it creates."""
 HUGE = {
     "source": """
 def on_candle(ctx):
     ctx.state["kept"] = [0] * 2000000000
 """
 }
-"""Asks for gigabytes at once."""
+"""Allocates gigabytes at once."""
 WRONG = {
     "source": """
 def on_candle(ctx):
@@ -67,7 +70,7 @@ def on_candle(ctx):
 
 
 def spec(strategy: dict[str, Any] = CROSS, **changes: Any) -> RunSpec:
-    """A run over a month of the sample market, by the hour unless it says otherwise."""
+    """Return a run over a month of the sample market, by the hour unless ``changes`` differ."""
     fields: dict[str, Any] = {
         "strategy": strategy,
         "pairs": ["BTCUSDT"],
@@ -79,29 +82,41 @@ def spec(strategy: dict[str, Any] = CROSS, **changes: Any) -> RunSpec:
     return RunSpec(**fields | changes)
 
 
-class Jobs:
-    """A queue of two accounts, and its store."""
+SLOW_RUN = spec(SLOW, interval=MINUTE)
 
-    def __init__(self, home: Path, executor: Executor) -> None:
+
+class Jobs:
+    """A queue for two accounts, and its store."""
+
+    def __init__(
+        self,
+        home: Path,
+        executor: Executor,
+        *,
+        stored: type[StoredJobs] = StoredJobs,
+        cache: type[CandleCache] = CandleCache,
+        clock: Callable[[], int] = now,
+        pause_seconds: float = 1.0,
+    ) -> None:
         self.home = home
         self.store = Store.open(home)
         self.ann = ensure_account(self.store, "ann").account_id
         self.bob = ensure_account(self.store, "bob").account_id
         self.unavailable: Callable[..., Any] | None = None
-        """Work that the store does not do for now."""
+        """Work that the store refuses to do for now."""
         self.refusals = 0
-        """How often it has not."""
+        """How often it has refused."""
         self._threads = ThreadPoolExecutor(4)
-        cache = CandleCache(self.store, 1 << 30)
-        self.candles = MappedCandles(cache, home, 1 << 30)
+        self.candles = MappedCandles(cache(self.store, 1 << 30), home, 1 << 30)
+        self.stored = stored(self.store, home, clock)
         self.queue = JobQueue(
-            self.store,
-            self.candles,
+            self.stored,
+            CandleHolder(self.candles, self._in_thread),
             executor,
             self._in_thread,
-            self._in_thread,
-            home=home,
             result_days=90,
+            pause_seconds=pause_seconds,
+            clock=clock,
         )
 
     async def _in_thread(self, work: Any, *args: Any, **kwargs: Any) -> Any:
@@ -119,20 +134,58 @@ class Jobs:
 
 @asynccontextmanager
 async def jobs(
-    home: Path, workers: int = 2, run_seconds: float = 60, run_memory: int = 1 << 30
+    home: Path,
+    workers: int = 2,
+    run_seconds: float = 60,
+    run_memory: int = 1 << 30,
+    spawn: Spawn = Popen,
+    **options: Any,
 ) -> AsyncIterator[Jobs]:
-    """A queue whose workers are processes of their own."""
-    pool = WorkerPool(workers, run_seconds=run_seconds, run_memory=run_memory)
-    made = Jobs(home, pool)
+    """Yield a queue whose workers are processes of its own."""
+    pool = WorkerPool(workers, run_seconds=run_seconds, run_memory=run_memory, spawn=spawn)
+    queued = Jobs(home, pool, **options)
     try:
-        await made.queue.recover()
-        yield made
+        await queued.queue.recover()
+        yield queued
     finally:
-        await made.close()
+        await queued.close()
+
+
+def with_jobs(home: Path, check: Callable[[Jobs], Awaitable[None]], **options: Any) -> None:
+    """Run a check on a queue of its own, for two minutes at most."""
+
+    async def run() -> None:
+        async with jobs(home, **options) as queued, asyncio.timeout(120):
+            await check(queued)
+
+    asyncio.run(run())
+
+
+async def submitted(jobs: Jobs, *specs: Any, account: str = "", **more: Any) -> JobRecord:
+    """Submit a job of these runs."""
+    return await jobs.queue.submit(account or jobs.ann, "backtests", specs, {}, **more)
+
+
+async def ended(jobs: Jobs, job: JobRecord, seconds: float = 30) -> JobRecord:
+    """Wait for a job and return it as it ended."""
+    record = await jobs.queue.wait(job.account_id, job.job_id, seconds)
+    assert record.has_ended, record.status
+    return record
+
+
+async def begun(jobs: Jobs, job: JobRecord) -> JobRecord:
+    """Return the job as soon as it is in the middle of a run."""
+    for _ in range(1000):
+        record = await jobs.queue.get(job.account_id, job.job_id)
+        assert not record.has_ended
+        if record.progress:
+            return record
+        await asyncio.sleep(0.01)
+    raise AssertionError("it does not get on")
 
 
 def read_rows(directory: Path, payload: Payload) -> list[dict[str, Any]] | None:
-    """The rows of a file of a run, by column, in order; None if it is not there."""
+    """Return the rows of a run's file in their order; None if there is no file."""
     path = run_file(directory, payload)
     if not path.exists():
         return None
@@ -143,7 +196,7 @@ def read_rows(directory: Path, payload: Payload) -> list[dict[str, Any]] | None:
 
 
 def workers_of(process: int) -> list[int]:
-    """The ids of the worker processes that a process has started."""
+    """Return the ids of the worker processes that a process has started."""
     children: list[int] = []
     for task in Path(f"/proc/{process}/task").iterdir():
         children += map(int, (task / "children").read_text().split())
@@ -151,11 +204,11 @@ def workers_of(process: int) -> list[int]:
 
 
 def kill_workers(process: int) -> int:
-    """End the workers of a process as a crash would; how many there were."""
-    found = workers_of(process)
-    for worker in found:
+    """End the workers of a process as a crash would; return their number."""
+    workers = workers_of(process)
+    for worker in workers:
         os.kill(worker, signal.SIGKILL)
-    return len(found)
+    return len(workers)
 
 
 def _command(process: int) -> bytes:

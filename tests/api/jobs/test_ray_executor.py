@@ -11,12 +11,22 @@ import pytest
 from candlestep.data.records.jobs import JobRecord, RunOutcome, RunSpec
 from candlestep.data.run_files.run_files import Payload, run_directory
 from tests.support.api_client import sample_home
-from tests.support.job_queue import SLOW, STUCK, WRONG, Jobs, jobs, read_rows, spec
+from tests.support.job_queue import (
+    MINUTE,
+    SLOW,
+    STUCK,
+    WRONG,
+    Jobs,
+    ended,
+    jobs,
+    read_rows,
+    spec,
+    submitted,
+)
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'candlestep[ray]'")
 from candlestep.api.jobs.ray_executor import RayExecutor
 
-MINUTE = 60_000
 PAYLOADS: tuple[Payload, ...] = ("equity", "trades", "signals")
 SWEEP = [
     spec(
@@ -35,21 +45,19 @@ def loop() -> Iterator[asyncio.Runner]:
 @pytest.fixture(scope="module")
 def on_ray(loop: asyncio.Runner, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
     home = sample_home(tmp_path_factory.mktemp("ray") / "home")
-    made = Jobs(home, RayExecutor.connect("", 2, run_seconds=60, run_memory=1 << 30))
-    loop.run(made.queue.recover())
-    yield made
-    loop.run(made.close())
+    on_ray = Jobs(home, RayExecutor.connect("", 2, run_seconds=60, run_memory=1 << 30))
+    loop.run(on_ray.queue.recover())
+    yield on_ray
+    loop.run(on_ray.close())
 
 
-async def ended(made: Jobs, *specs: RunSpec) -> JobRecord:
-    job = await made.queue.submit(made.ann, "backtests", specs, {})
-    record = await made.queue.wait(made.ann, job.job_id, 60)
-    assert record.has_ended
-    return record
+async def run(jobs: Jobs, *specs: RunSpec) -> JobRecord:
+    """Submit a job of these runs, and return it as it ended."""
+    return await ended(jobs, await submitted(jobs, *specs), 60)
 
 
 def plain(outcome: RunOutcome | None) -> RunOutcome:
-    """An outcome without what differs from run to run."""
+    """Return an outcome without the fields that differ from run to run."""
     assert outcome is not None
     return msgspec.structs.replace(outcome, seconds=0.0, host="")
 
@@ -57,17 +65,17 @@ def plain(outcome: RunOutcome | None) -> RunOutcome:
 def test_a_sweep_comes_out_as_on_this_machine(
     loop: asyncio.Runner, on_ray: Jobs, tmp_path: Path
 ) -> None:
-    there = loop.run(ended(on_ray, *SWEEP, spec(WRONG)))
+    ray_record = loop.run(run(on_ray, *SWEEP, spec(WRONG)))
 
     async def locally() -> tuple[JobRecord, list[object]]:
-        async with jobs(sample_home(tmp_path / "home")) as made:
-            record = await ended(made, *SWEEP, spec(WRONG))
-            return record, files(made.home, record)
+        async with jobs(sample_home(tmp_path / "home")) as local:
+            record = await run(local, *SWEEP, spec(WRONG))
+            return record, files(local.home, record)
 
-    here, files_here = loop.run(locally())
-    assert there.status == here.status == "done"
-    assert [plain(each) for each in there.outcomes] == [plain(each) for each in here.outcomes]
-    assert files(on_ray.home, there) == files_here
+    local_record, local_files = loop.run(locally())
+    assert ray_record.status == local_record.status == "done"
+    assert list(map(plain, ray_record.outcomes)) == list(map(plain, local_record.outcomes))
+    assert files(on_ray.home, ray_record) == local_files
 
 
 def files(home: Path, record: JobRecord) -> list[object]:
@@ -90,6 +98,6 @@ def test_a_run_on_ray_is_cancelled_within_a_second(
         began = time.perf_counter()
         assert (await queue.cancel(ann, job.job_id)).status == "cancelled"
         assert time.perf_counter() - began < 1
-        assert (await ended(on_ray, spec())).status == "done"
+        assert (await run(on_ray, spec())).status == "done"
 
     loop.run(check())

@@ -29,7 +29,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import candlestep.sandbox.engines.run
-from candlestep.api.jobs.run import perform
+from candlestep.api.jobs.run import execute_run
 from candlestep.data.records.jobs import RunSpec
 from candlestep.sandbox import (
     Candles,
@@ -515,7 +515,7 @@ def test_a_run_of_a_job_names_its_engine(other: str, tmp_path: Path) -> None:
     )
 
     def done(spec: RunSpec) -> Any:
-        return perform(spec, candles, tmp_path, lambda _: None, lambda: False)
+        return execute_run(spec, candles, tmp_path, lambda _: None, lambda: False)
 
     outcome = done(spec)
     assert outcome.summary.final_equity == Decimal("2076.901")

@@ -1,0 +1,90 @@
+"""The candles of runs, as files that workers map: acquired before a run, released after it."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from candlestep.api.jobs.executor import wait_or_stop
+from candlestep.api.threads import InThread
+from candlestep.data.market.candle_cache import LOOK_BACK
+from candlestep.data.market.mapped_candles import MappedCandles
+from candlestep.data.records.jobs import RunSpec
+
+
+class _Request(NamedTuple):
+    """The arguments of ``MappedCandles.hold`` for a run."""
+
+    exchange: str
+    symbols: tuple[str, ...]
+    as_of: int
+    start: int
+    end: int
+    look_back: int
+
+    @classmethod
+    def of(cls, spec: RunSpec) -> "_Request":
+        assert spec.import_number is not None, "it is pinned when the job is submitted"
+        return cls(
+            spec.exchange,
+            tuple(spec.pairs),
+            spec.import_number,
+            spec.start_time,
+            spec.end_time,
+            max(LOOK_BACK, spec.history),
+        )
+
+
+class HeldCandles(NamedTuple):
+    """Candles that were acquired, and the files that they are in."""
+
+    request: _Request
+    paths: Sequence[Path]
+
+
+class CandleHolder:
+    """Acquires the candles of runs. Its methods are called on the event loop."""
+
+    def __init__(self, candles: MappedCandles, load: InThread) -> None:
+        """``load`` does the loading, which takes seconds and room in memory."""
+        self._candles = candles
+        self._load = load
+
+    async def prepare(self, spec: RunSpec) -> None:
+        """Load the candles of a run ahead of it; raise what loading them raises."""
+        self._candles.release(await self._acquire(_Request.of(spec)))
+
+    async def acquire(
+        self, spec: RunSpec, latest: HeldCandles | None, stop: asyncio.Event
+    ) -> HeldCandles | None:
+        """Acquire the candles of a run; return None if ``stop`` is set before they are loaded.
+
+        ``latest`` are those of the run before, which most runs of a sweep need too: they are
+        acquired again without loading anything.
+        """
+        request = _Request.of(spec)
+        if (
+            latest is not None
+            and latest.request == request
+            and self._candles.hold_again(latest.paths)
+        ):
+            return latest
+        acquiring = asyncio.create_task(self._acquire(request))
+        try:
+            await wait_or_stop(acquiring, stop)
+        finally:
+            if not acquiring.done():
+                acquiring.add_done_callback(self._release_late)
+        return HeldCandles(request, await acquiring) if acquiring.done() else None
+
+    def release(self, held: HeldCandles) -> None:
+        """Release what ``acquire`` returned."""
+        self._candles.release(held.paths)
+
+    async def _acquire(self, request: _Request) -> Sequence[Path]:
+        return await self._load(self._candles.hold, *request)
+
+    def _release_late(self, acquiring: "asyncio.Task[Sequence[Path]]") -> None:
+        """Release candles whose run was stopped before they were loaded."""
+        if not acquiring.cancelled() and acquiring.exception() is None:
+            self._candles.release(acquiring.result())

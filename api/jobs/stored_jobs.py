@@ -1,0 +1,98 @@
+"""The jobs of a home as they are stored: their rows, and the files of their runs."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from candlestep.data.imports.importer import latest_import
+from candlestep.data.records.jobs import (
+    JobOrigin,
+    JobRecord,
+    RunOutcome,
+    RunSpec,
+    get_job,
+    list_jobs,
+    save_job,
+    save_job_end,
+    save_job_progress,
+    save_outcomes,
+    unfinished_jobs,
+)
+from candlestep.data.run_files.retention import delete_old_run_files
+from candlestep.data.run_files.run_files import delete_job_files, run_directory
+from candlestep.data.store.database import Store, now
+
+
+class StoredJobs:
+    """The jobs in a store. Its methods block for milliseconds; raise ``StorageUnavailable``."""
+
+    def __init__(self, store: Store, home: Path, clock: Callable[[], int] = now) -> None:
+        self._store = store
+        self._home = home
+        self._clock = clock
+
+    def create(
+        self,
+        account_id: str,
+        origin: JobOrigin,
+        specs: Sequence[RunSpec],
+        request: Mapping[str, Any],
+        job_id: str | None,
+    ) -> JobRecord:
+        """Store a queued job, in place of an earlier one of its id, whose files are deleted.
+
+        Runs whose specs name no import are pinned to the latest one.
+        """
+        with self._store.transaction():
+            number = latest_import(self._store)
+            pinned = [
+                spec
+                if spec.import_number is not None
+                else msgspec.structs.replace(spec, import_number=number)
+                for spec in specs
+            ]
+            if job_id is not None:
+                delete_job_files(self._home, job_id)
+            return save_job(
+                self._store, account_id, origin=origin, specs=pinned, request=request, job_id=job_id
+            )
+
+    def get(self, account_id: str, job_id: str) -> JobRecord:
+        """Return the account's job; raises ``JobNotFound``."""
+        return get_job(self._store, account_id, job_id)
+
+    def list(self, account_id: str, **filters: Any) -> Sequence[JobRecord]:
+        """Return a page of the account's jobs, as ``data.records.jobs.list_jobs`` does."""
+        return list_jobs(self._store, account_id, **filters)
+
+    def unfinished(self) -> Sequence[JobRecord]:
+        """Return the jobs of all accounts that are queued or running."""
+        return unfinished_jobs(self._store)
+
+    def save_progress(self, changes: Sequence[tuple[JobRecord, Mapping[int, RunOutcome]]]) -> None:
+        """Store the progress of started jobs, each with the new outcomes of its runs."""
+        with self._store.transaction():
+            for record, outcomes in changes:
+                assert record.started_at is not None
+                save_outcomes(self._store, record.job_id, outcomes)
+                save_job_progress(
+                    self._store,
+                    record.job_id,
+                    started_at=record.started_at,
+                    progress=record.progress,
+                    attempts=record.attempts,
+                )
+
+    def save_end(self, record: JobRecord) -> None:
+        """Store a job that has ended, with all of its outcomes."""
+        save_job_end(self._store, record)
+
+    def run_directory(self, job_id: str, run_number: int) -> Path:
+        """Return the directory for the files of a run."""
+        return run_directory(self._home, job_id, run_number)
+
+    def delete_old_files(self, days: int) -> Sequence[str]:
+        """Delete the files of jobs that ended more than ``days`` ago; return the jobs' ids."""
+        return delete_old_run_files(self._store, self._home, time=self._clock(), days=days)
