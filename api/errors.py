@@ -1,11 +1,6 @@
 """Errors as HTTP tells them: one shape, and one status for each code."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import Annotated, Any
-
-import msgspec
-from msgspec import Meta
 
 from candlestep.sandbox import InvalidParameter, SandboxError
 
@@ -41,19 +36,6 @@ STATUS = {
 """HTTP status of each error code."""
 
 RETRY_AFTER_SECONDS = 5
-
-
-class ErrorBody(msgspec.Struct, frozen=True):
-    """What every error answers; ``error`` and ``code`` are the same."""
-
-    success: Annotated[bool, Meta(extra_json_schema={"const": False})]
-    error: str
-    code: str
-    message: str
-    """What is wrong, and what to do."""
-    details: dict[str, Any]
-    timestamp: str
-    request_id: str
 
 
 class InvalidJson(SandboxError):
@@ -140,21 +122,3 @@ def with_field(refusal: InvalidParameter, field: str) -> InvalidParameter:
     message = refusal.message.removeprefix(f"{refusal.details['field']}: ")
     others = {key: value for key, value in refusal.details.items() if key != "field"}
     return InvalidParameter(field, message, **others)
-
-
-def wall_time() -> str:
-    """The time of the world, for logs and errors: never part of a simulation."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def error_body(error: SandboxError, request_id: str) -> ErrorBody:
-    """The body that tells of ``error``."""
-    return ErrorBody(
-        success=False,
-        error=error.code,
-        code=error.code,
-        message=error.message,
-        details=error.details,
-        timestamp=wall_time(),
-        request_id=request_id,
-    )

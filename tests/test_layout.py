@@ -91,7 +91,6 @@ THIRD_PARTIES: dict[str, set[str]] = {
 IMPURE = {"time", "random", "secrets", "uuid", "os", "io", "socket", "threading", "asyncio"}
 PENDING = {
     "api.sessions": {"api.http"},
-    "api.replay": {"api.http"},
     "api.admin": {"api.routes"},
     "api.cli": {"api.http"},
 }

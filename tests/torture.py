@@ -16,8 +16,7 @@ import httpx
 import msgspec
 
 from candlestep.api.schemas.account import PortfolioResponse
-from candlestep.api.schemas.orders import OrderResponse, TradeResponse
-from candlestep.api.schemas.requests import OrderRequest
+from candlestep.api.schemas.orders import OrderRequest, OrderResponse, TradeResponse
 from candlestep.api.sessions.player import CommandPlayer
 from candlestep.data.imports.sample import sample_market
 from candlestep.data.imports.validation import CandleColumns

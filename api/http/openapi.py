@@ -7,15 +7,9 @@ from typing import Any
 import msgspec
 
 from candlestep import __version__
-from candlestep.api.errors import ErrorBody
-from candlestep.api.http.route import (
-    AccessLevel,
-    File,
-    JsonLines,
-    NoContent,
-    PlainText,
-    Route,
-)
+from candlestep.api.http.error_body import ErrorBody
+from candlestep.api.http.route import AccessLevel, File, JsonLines, NoContent, Route
+from candlestep.api.schemas.decoding import PlainText
 from candlestep.api.schemas.fields import SYMBOL_PATTERN
 
 _ALWAYS = ("INTERNAL_ERROR",)

@@ -1,14 +1,14 @@
 """Agents and their risk profiles."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, Meta, UnsetType
 
 from candlestep.api.http.route import Request, Route
-from candlestep.api.schemas.fields import Time, optional_money
-from candlestep.api.schemas.requests import AgentChange, AgentRequest, RiskChange, RiskRequest
+from candlestep.api.schemas.decoding import RequestBody
+from candlestep.api.schemas.fields import Percent, Time, optional_money
 from candlestep.api.schemas.results import RiskResponse
 from candlestep.api.services import Services
 from candlestep.data.records.accounts import (
@@ -23,6 +23,31 @@ from candlestep.sandbox import RiskProfile, format_time
 
 _BASE = "/api/v1/agents"
 _LIMITS = RiskProfile.__struct_fields__
+
+
+class RiskRequest(RequestBody):
+    max_order_size_pct: Percent | None = None
+    max_position_size_pct: Percent | None = None
+    daily_loss_limit_pct: Percent | None = None
+
+
+class RiskChange(RequestBody):
+    max_order_size_pct: Percent | UnsetType | None = UNSET
+    max_position_size_pct: Percent | UnsetType | None = UNSET
+    daily_loss_limit_pct: Percent | UnsetType | None = UNSET
+
+
+class AgentRequest(RequestBody):
+    name: Annotated[str, Meta(min_length=1, max_length=200)]
+    risk_profile: RiskRequest | None = None
+
+
+class AgentChange(RequestBody):
+    name: Annotated[str, Meta(min_length=1, max_length=200)] | UnsetType = UNSET
+    risk_profile: Annotated[
+        RiskChange | UnsetType,
+        Meta(description="The limits to change; null lifts one, those left out stay."),
+    ] = UNSET
 
 
 class AgentResponse(msgspec.Struct, frozen=True):

@@ -7,7 +7,7 @@ from msgspec import Meta
 
 from candlestep.api.http.route import Request, Route
 from candlestep.api.http.tokens import TOKEN_SECONDS
-from candlestep.api.schemas.requests import EmptyBody
+from candlestep.api.schemas.decoding import EmptyBody
 from candlestep.api.services import Services
 
 

@@ -1,12 +1,40 @@
-"""Orders and trades as they are answered."""
+"""Orders as they are sent; orders and trades as they are answered."""
 
 from decimal import Decimal
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
-from candlestep.api.schemas.fields import Money, Time, money, optional_money, optional_time
+from candlestep.api.schemas.decoding import RequestBody
+from candlestep.api.schemas.fields import (
+    Money,
+    PositiveNumber,
+    Symbol,
+    Time,
+    TimeInput,
+    money,
+    optional_money,
+    optional_time,
+)
 from candlestep.sandbox import Fill, Order, format_time
+
+
+class OrderRequest(RequestBody):
+    symbol: Symbol
+    side: Literal["buy", "sell"]
+    type: Literal["market", "limit", "stop_loss", "take_profit"]
+    quantity: PositiveNumber
+    price: Annotated[
+        PositiveNumber | None,
+        Meta(description="A limit order's; else `trigger_price`, where that is not."),
+    ] = None
+    trigger_price: Annotated[
+        PositiveNumber | None, Meta(description="Of a stop_loss or take_profit.")
+    ] = None
+    client_order_id: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
+    oco_group: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
+    expires_at: TimeInput | None = None
 
 
 class OrderResponse(msgspec.Struct, frozen=True):

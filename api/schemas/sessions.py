@@ -1,12 +1,124 @@
-"""Sessions as they are answered: made, started, under way and ended."""
+"""Requests about sessions, and sessions as they are answered: created, started, run and ended."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
-from candlestep.api.schemas.fields import Money, Status, Time, money, optional_money, optional_time
+from candlestep.api.schemas.decoding import RequestBody
+from candlestep.api.schemas.fields import (
+    NUMBER_PATTERN,
+    BasisPoints,
+    ExchangeGiven,
+    Fraction,
+    IntervalInput,
+    Money,
+    Name,
+    PositiveNumber,
+    Status,
+    Symbol,
+    Time,
+    TimeInput,
+    money,
+    optional_money,
+    optional_time,
+)
 from candlestep.data.records.sessions import SessionRecord
+from candlestep.data.symbols import DEFAULT_EXCHANGE
 from candlestep.sandbox import format_time, interval_name
+from candlestep.sandbox.exchange.costs.fees import FeeModel
+
+MOST_FORKS = 100
+"""The most forks that one call may make."""
+
+
+class VolumeSlippage(RequestBody, tag_field="model", tag="volume"):
+    pass
+
+
+class FixedSlippage(RequestBody, tag_field="model", tag="fixed_bps"):
+    bps: BasisPoints
+
+
+class NoSlippage(RequestBody, tag_field="model", tag="none"):
+    pass
+
+
+Slippage = VolumeSlippage | FixedSlippage | NoSlippage
+
+
+class CreateRequest(RequestBody):
+    start_time: TimeInput
+    end_time: TimeInput
+    starting_balance: PositiveNumber = 10_000
+    candle_interval: Annotated[IntervalInput, Meta(description="A name, or seconds.")] = "1m"
+    strategy_label: Name = ""
+    agent_id: (
+        Annotated[str, Meta(max_length=100, description="Left out: the key's agent.")] | None
+    ) = None
+    pairs: Annotated[
+        list[Symbol] | None, Meta(description="Left out: all that have data in the time.")
+    ] = None
+    exchange: ExchangeGiven = DEFAULT_EXCHANGE
+    fee_rate: Annotated[
+        Fraction | None,
+        Meta(description="0.001 where neither this nor `fee_model` is given; not with it."),
+    ] = None
+    fee_model: Annotated[
+        FeeModel | None,
+        Meta(
+            description="`none`; `fixed_bps`, which is `fee_bps`; `tiered_maker_taker`, by the"
+            " volume of the last 30 days; `match_exchange`, by the dated schedule of `exchange`."
+        ),
+    ] = None
+    fee_bps: Annotated[
+        BasisPoints | None, Meta(description="Of `fixed_bps` only; left out: 5.")
+    ] = None
+    slippage: Slippage | None = None
+    trigger: Literal["path", "close"] = "path"
+    liquidate_at_end: bool = False
+
+
+FromStep = (
+    Annotated[
+        int,
+        Meta(ge=0, le=10**15, description="Refused with 409 unless the session is at this step."),
+    ]
+    | None
+)
+
+
+class StepRequest(RequestBody):
+    from_step: FromStep = None
+
+
+class BatchRequest(RequestBody, kw_only=True):
+    steps: Annotated[
+        Any,
+        Meta(
+            description="A whole number; it stops at the session's end.",
+            extra_json_schema={
+                "type": ["integer", "string"],
+                "minimum": 1,
+                "pattern": NUMBER_PATTERN,
+                "examples": [60],
+            },
+        ),
+    ]
+    from_step: FromStep = None
+
+
+class FastRequest(BatchRequest, kw_only=True):
+    include_intermediate_trades: Annotated[
+        bool, Meta(description="Accepted; fills are always included.")
+    ] = True
+
+
+class ForkRequest(RequestBody):
+    count: Annotated[int, Meta(ge=1, le=MOST_FORKS)] = 1
+    strategy_label: Annotated[
+        Name | None, Meta(description="Left out: that of the session that is forked.")
+    ] = None
 
 
 class CreateResponse(msgspec.Struct, frozen=True):

@@ -26,24 +26,19 @@ from candlestep.api.errors import (
     NotFound,
     PayloadTooLarge,
     UnsupportedMediaType,
-    error_body,
 )
 from candlestep.api.http.auth import HEADERS
-from candlestep.api.http.route import (
-    File,
-    JsonBytes,
-    JsonLines,
-    NoContent,
+from candlestep.api.http.error_body import error_body
+from candlestep.api.http.route import File, JsonBytes, JsonLines, NoContent, Request, Route
+from candlestep.api.routes import ROUTES
+from candlestep.api.schemas.decoding import (
+    EmptyBody,
     PlainText,
-    Request,
-    Route,
     decode_body,
     decode_headers,
     decode_query,
     header_names,
 )
-from candlestep.api.routes import ROUTES
-from candlestep.api.schemas.requests import EmptyBody
 from candlestep.api.services import Services
 from candlestep.sandbox import InvalidParameter, SandboxError
 from candlestep.sandbox.errors import abbreviate

@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from candlestep.api.errors import InvalidRequest, error_body
+from candlestep.api.errors import InvalidRequest
+from candlestep.api.http.error_body import error_body
 
 _MOST_HEAD_BYTES = 64 * 1024
 """Of a request line and its headers that are still incomplete."""

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import UNSET
 
 from candlestep.api.errors import STATUS
-from candlestep.api.schemas.requests import OrderRequest
+from candlestep.api.schemas.orders import OrderRequest
 from candlestep.api.sessions.idempotency import IdempotencyKey, ReplyCache, StoredReply
 from candlestep.api.sessions.player import (
     CommandPlayer,

@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from candlestep.api.http.route import decode_body
+from candlestep.api.schemas.decoding import decode_body
 from candlestep.api.schemas.fields import money
-from candlestep.api.schemas.orders import CancelOrderResponse, OrderResponse
-from candlestep.api.schemas.requests import OrderRequest
+from candlestep.api.schemas.orders import CancelOrderResponse, OrderRequest, OrderResponse
 from candlestep.api.schemas.sessions import CancelResponse, EndResponse, StartedResponse
 from candlestep.api.schemas.steps import StepTexts
 from candlestep.data.journal.recording import chained

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import msgspec
 
-from candlestep.api.schemas.requests import OrderRequest
+from candlestep.api.schemas.orders import OrderRequest
 from candlestep.api.sessions.hosted_session import HostedSession
 from candlestep.api.sessions.idempotency import ReplyCache
 from candlestep.api.sessions.player import CommandPlayer

@@ -25,9 +25,9 @@ from candlestep.api.routes.backtests.job_requests import (
     swept,
 )
 from candlestep.api.routes.backtests.plan import BacktestConfig, Plan, plan, planned_again
+from candlestep.api.schemas.decoding import EmptyBody, RequestBody
 from candlestep.api.schemas.fields import Fraction, PositiveNumber
 from candlestep.api.schemas.raw_json import json_object
-from candlestep.api.schemas.requests import EmptyBody, RequestBody
 from candlestep.api.services import Services
 from candlestep.data.records.backtests import (
     BacktestRecord,

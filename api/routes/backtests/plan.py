@@ -10,6 +10,7 @@ from msgspec import Meta
 from candlestep.api.errors import with_field_names
 from candlestep.api.jobs.planning import Period, clip_to_data, past_period
 from candlestep.api.jobs.run import session_config
+from candlestep.api.schemas.decoding import RequestBody
 from candlestep.api.schemas.fields import (
     ExchangeGiven,
     IntervalInput,
@@ -18,7 +19,6 @@ from candlestep.api.schemas.fields import (
     number_schema,
 )
 from candlestep.api.schemas.raw_json import JsonObject, empty_object, json_object
-from candlestep.api.schemas.requests import RequestBody
 from candlestep.api.services import Services
 from candlestep.data.market.catalogue import Series
 from candlestep.data.records.backtests import BacktestSetup

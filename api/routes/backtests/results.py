@@ -9,8 +9,8 @@ from msgspec import Meta
 from candlestep.api.http.route import File, JsonBytes, Request, Route
 from candlestep.api.routes.backtests.answers import BASE, metrics_of
 from candlestep.api.routes.backtests.figures import HIGHER_IS_BETTER, Flat
+from candlestep.api.schemas.decoding import RequestBody
 from candlestep.api.schemas.fields import Time
-from candlestep.api.schemas.requests import RequestBody
 from candlestep.api.services import Services
 from candlestep.data.records.backtests import (
     BacktestRecord,

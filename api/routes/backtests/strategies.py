@@ -7,9 +7,9 @@ from msgspec import UNSET, Meta, UnsetType
 
 from candlestep.api.errors import with_field_names
 from candlestep.api.http.route import NoContent, Request, Route
+from candlestep.api.schemas.decoding import RequestBody
 from candlestep.api.schemas.fields import IntervalInput, Symbol, Time
 from candlestep.api.schemas.raw_json import JsonObject, empty_object, json_object
-from candlestep.api.schemas.requests import RequestBody
 from candlestep.api.services import Services
 from candlestep.data.records.strategies import (
     StoredStrategy,

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from candlestep.api.errors import with_field
-from candlestep.api.http.route import Request, Route, decode_body
+from candlestep.api.http.route import Request, Route
 from candlestep.api.routes.backtests.answers import (
     BASE,
     BacktestResultResponse,
@@ -24,8 +24,8 @@ from candlestep.api.routes.backtests.job_requests import (
     swept,
 )
 from candlestep.api.routes.backtests.plan import BacktestConfig, Plan, plan
+from candlestep.api.schemas.decoding import EmptyBody, RequestBody, decode_body
 from candlestep.api.schemas.raw_json import JsonObject, json_object
-from candlestep.api.schemas.requests import EmptyBody, RequestBody
 from candlestep.api.services import Services
 from candlestep.data.errors import JobNotFound
 from candlestep.data.records.backtests import BacktestRun, create_backtests, new_backtest_id

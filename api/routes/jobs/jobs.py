@@ -8,8 +8,8 @@ from msgspec import Meta
 
 from candlestep.api.http.route import Request, Route
 from candlestep.api.routes.jobs.plan import JobConfig, JobRequest, plan
+from candlestep.api.schemas.decoding import RequestBody
 from candlestep.api.schemas.fields import Money, Time, TimeInput, money, optional_time
-from candlestep.api.schemas.requests import RequestBody
 from candlestep.api.services import Services
 from candlestep.data.records.jobs import JobRecord, JobStatus, RunError, RunSummary, job_not_found
 from candlestep.data.run_files.run_files import read_equity_json, read_trades_json, run_directory

@@ -8,8 +8,8 @@ import msgspec
 from msgspec import Meta
 
 from candlestep.api.errors import with_field_names
-from candlestep.api.http.route import with_numbers
 from candlestep.api.jobs.planning import Period, clip_to_data, past_period, require_candles
+from candlestep.api.schemas.decoding import RequestBody, with_numbers
 from candlestep.api.schemas.fields import (
     BasisPoints,
     ExchangeGiven,
@@ -21,7 +21,6 @@ from candlestep.api.schemas.fields import (
     TimeInput,
     money,
 )
-from candlestep.api.schemas.requests import RequestBody
 from candlestep.api.services import Services
 from candlestep.data.market.catalogue import Series, by_symbol
 from candlestep.data.market.fee_schedules import fee_schedule

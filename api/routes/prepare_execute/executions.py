@@ -20,8 +20,8 @@ from candlestep.api.routes.prepare_execute.preparations import (
     require_path,
     run_spec,
 )
+from candlestep.api.schemas.decoding import RequestBody
 from candlestep.api.schemas.fields import Time, optional_time
-from candlestep.api.schemas.requests import RequestBody
 from candlestep.api.services import Services
 from candlestep.data.records.jobs import JobRecord, JobStatus, RunSummary, job_not_found
 from candlestep.data.records.preparations import Preparation, get_preparation

@@ -18,6 +18,7 @@ from candlestep.api.jobs.planning import (
 )
 from candlestep.api.routes.prepare_execute.exchanges import known_exchange
 from candlestep.api.routes.prepare_execute.ids import derived_id
+from candlestep.api.schemas.decoding import RequestBody
 from candlestep.api.schemas.fields import (
     INTERVAL_SECONDS,
     INTERVAL_TEXTS,
@@ -25,7 +26,6 @@ from candlestep.api.schemas.fields import (
     Time,
     match_choice,
 )
-from candlestep.api.schemas.requests import RequestBody
 from candlestep.api.services import Services
 from candlestep.data.imports.importer import latest_import
 from candlestep.data.market.catalogue import effective_imports

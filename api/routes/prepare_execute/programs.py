@@ -5,8 +5,9 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from candlestep.api.http.route import PlainText, Request, Route
+from candlestep.api.http.route import Request, Route
 from candlestep.api.routes.prepare_execute.ids import derived_id
+from candlestep.api.schemas.decoding import PlainText
 from candlestep.api.services import Services
 from candlestep.data.records.programs import get_program, save_program
 from candlestep.sandbox import InvalidParameter

@@ -10,10 +10,10 @@ import msgspec
 from msgspec import Meta
 
 from candlestep.api.errors import with_field_names
-from candlestep.api.http.route import Request, Route, with_numbers
+from candlestep.api.http.route import Request, Route
 from candlestep.api.jobs.planning import MOST_YEARS, is_too_long
+from candlestep.api.schemas.decoding import EmptyBody, RequestBody, with_numbers
 from candlestep.api.schemas.fields import BasisPoints, Time, optional_time
-from candlestep.api.schemas.requests import EmptyBody, RequestBody
 from candlestep.api.services import Services
 from candlestep.data.market.datasets import Dataset, find_dataset, list_datasets
 from candlestep.data.records.jobs import (

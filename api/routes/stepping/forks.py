@@ -6,7 +6,7 @@ import msgspec
 
 from candlestep.api.http.route import File, Request, Route
 from candlestep.api.schemas.fields import Time
-from candlestep.api.schemas.requests import ForkRequest
+from candlestep.api.schemas.sessions import ForkRequest
 from candlestep.api.services import Services
 from candlestep.api.sessions.pool import FIND_ERRORS
 from candlestep.sandbox import format_time

@@ -13,8 +13,8 @@ from candlestep.api.schemas.account import (
     PositionResponse,
     PositionsResponse,
 )
+from candlestep.api.schemas.decoding import RequestBody
 from candlestep.api.schemas.fields import INTERVAL_TEXTS, Money, Time, money
-from candlestep.api.schemas.requests import RequestBody
 from candlestep.api.services import Services
 from candlestep.api.sessions.pool import FIND_ERRORS
 from candlestep.data.symbols import normalise_symbol

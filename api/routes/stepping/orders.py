@@ -6,15 +6,16 @@ import msgspec
 from msgspec import Meta
 
 from candlestep.api.http.route import JsonBytes, Request, Route
+from candlestep.api.schemas.decoding import RequestBody
 from candlestep.api.schemas.fields import Symbol
 from candlestep.api.schemas.orders import (
     CancelOrderResponse,
+    OrderRequest,
     OrderResponse,
     OrdersResponse,
     TradeResponse,
     TradesResponse,
 )
-from candlestep.api.schemas.requests import OrderRequest, RequestBody
 from candlestep.api.services import Services
 from candlestep.api.sessions.hosted_session import HostedSession
 from candlestep.api.sessions.idempotency import IdempotencyKey

@@ -7,9 +7,9 @@ from msgspec import Meta
 
 from candlestep.api.http.route import Request, Route
 from candlestep.api.routes.stepping.orders import TradesQuery
+from candlestep.api.schemas.decoding import RequestBody
 from candlestep.api.schemas.fields import money, optional_money
 from candlestep.api.schemas.orders import TradeResponse, TradesResponse
-from candlestep.api.schemas.requests import RequestBody
 from candlestep.api.schemas.results import (
     BestResponse,
     CompareResponse,

@@ -8,22 +8,19 @@ import msgspec
 from msgspec import Meta
 
 from candlestep.api.http.route import JsonBytes, Request, Route
-from candlestep.api.schemas.requests import (
+from candlestep.api.schemas.decoding import EmptyBody, RequestBody
+from candlestep.api.schemas.sessions import (
     BatchRequest,
+    CancelResponse,
     CreateRequest,
-    EmptyBody,
+    CreateResponse,
     FastRequest,
     FixedSlippage,
-    RequestBody,
-    StepRequest,
-    VolumeSlippage,
-)
-from candlestep.api.schemas.sessions import (
-    CancelResponse,
-    CreateResponse,
     SessionResponse,
     SessionsResponse,
     StartResponse,
+    StepRequest,
+    VolumeSlippage,
 )
 from candlestep.api.schemas.steps import FastResponse, StepResponse
 from candlestep.api.services import Services

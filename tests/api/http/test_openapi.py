@@ -22,9 +22,10 @@ from schemathesis import Case, GenerationMode, checks
 
 from candlestep.api.admin.running_server import FILE_NAME
 from candlestep.api.http.openapi import openapi
-from candlestep.api.http.route import Route, decode_body, header_names
+from candlestep.api.http.route import Route
 from candlestep.api.routes import ROUTES
-from candlestep.api.schemas.requests import CreateRequest
+from candlestep.api.schemas.decoding import decode_body, header_names
+from candlestep.api.schemas.sessions import CreateRequest
 from candlestep.sandbox import InvalidParameter
 from tests.support.backtests import BACKTESTS, CONFIG, CROSS, STRATEGIES
 from tests.support.server_process import RunningServer, running

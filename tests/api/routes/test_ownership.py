@@ -15,8 +15,9 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from candlestep.api.http.route import PlainText, Route
+from candlestep.api.http.route import Route
 from candlestep.api.routes import ROUTES
+from candlestep.api.schemas.decoding import PlainText
 from tests.support.api_client import (
     BACKTEST,
     UNKNOWN_SESSION,

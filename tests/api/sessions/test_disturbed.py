@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from candlestep.api.replay.replay import LocalTarget, record, replay
-from candlestep.api.schemas.requests import OrderRequest
+from candlestep.api.schemas.orders import OrderRequest
 from candlestep.api.sessions.hosted_session import HostedSession
 from candlestep.api.sessions.idempotency import KEYS_KEPT, IdempotencyKey, ReplyCache, StoredReply
 from candlestep.api.sessions.player import CommandPlayer

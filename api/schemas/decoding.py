@@ -1,0 +1,187 @@
+"""Decoding of request bodies, queries and headers into checked values.
+
+Numbers may be sent as JSON numbers or strings, unknown fields are refused by name, and every
+error names the field at fault.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from typing import Any, ClassVar, Literal, get_args, get_origin
+
+import msgspec
+
+from candlestep.api.errors import InvalidJson
+from candlestep.sandbox import InvalidParameter
+from candlestep.sandbox.errors import abbreviate
+from candlestep.sandbox.strategies.json_input import DEEPEST
+
+
+class RequestBody(msgspec.Struct, forbid_unknown_fields=True):
+    """The base class of request bodies and queries, which refuses unknown fields by name."""
+
+    has_strategy: ClassVar[bool] = False
+    """Whether a field holds a strategy, whose numbers ``with_numbers`` restores."""
+
+
+class EmptyBody(RequestBody):
+    """A body or query without fields."""
+
+
+class PlainText(msgspec.Struct, frozen=True):
+    """A body that is text as it stands, of whatever content type."""
+
+    text: str
+
+
+class NumberText(str):
+    """The text of a JSON number with a point or an exponent; see ``with_numbers``."""
+
+    __slots__ = ()
+
+
+_WHOLE_NUMBER = re.compile(r"-?[0-9]+", re.ASCII)
+_ABOUT_FIELD = re.compile(
+    r"(Object (?:contains unknown|missing required) field) `(.*?)`(?: - at `(.*)`)?", re.DOTALL
+)
+_LONGEST_MESSAGE = 200
+
+_decoders: dict[type[msgspec.Struct], msgspec.json.Decoder[Any]] = {}
+
+
+def decode_body(body_type: type[msgspec.Struct], raw: bytes) -> Any:
+    """Decode a body as ``body_type``; an empty body has no fields.
+
+    A number with a point or an exponent is kept as its text, so that no digit is lost before it
+    is checked. Raises ``InvalidJson``, or ``InvalidParameter`` naming the field.
+    """
+    if body_type is PlainText:
+        return _decode_text(raw)
+    decoder = _decoders.get(body_type)
+    if decoder is None:
+        has_strategy = getattr(body_type, "has_strategy", False)
+        decoder = _decoders[body_type] = msgspec.json.Decoder(
+            body_type, float_hook=NumberText if has_strategy else str
+        )
+    try:
+        return decoder.decode(raw or b"{}")
+    except msgspec.ValidationError as error:
+        raise _invalid(error, body_type) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise InvalidJson(f"the body is not valid JSON: {error}") from None
+
+
+def decode_query(query_type: type[msgspec.Struct], query: Mapping[str, str]) -> Any:
+    """Convert a query to ``query_type``; raises ``InvalidParameter`` naming the parameter."""
+    try:
+        decoded = msgspec.convert(query, query_type, strict=False)
+    except msgspec.ValidationError as error:
+        raise _invalid(error, query_type) from None
+    fields = {field.encode_name: field.name for field in msgspec.structs.fields(query_type)}
+    for name, text in query.items():
+        value = getattr(decoded, fields[name])
+        if value is None:  # msgspec reads "null" as None, which would lift the filter
+            raise InvalidParameter(name, f"{abbreviate(text)!r} is not a valid value")
+        # msgspec reads numbers as Python does: 1_000, digits of other scripts.
+        if type(value) is int and not _WHOLE_NUMBER.fullmatch(text):
+            raise InvalidParameter(name, f"{abbreviate(text)!r} is not a whole number such as 100")
+    return decoded
+
+
+def decode_headers(header_type: type[msgspec.Struct], headers: Mapping[bytes, bytes]) -> Any:
+    """Convert the headers that ``header_type`` names; an empty header counts as absent.
+
+    Raises ``InvalidParameter`` naming the header.
+    """
+    sent = {
+        name: headers[name.lower().encode()].strip().decode("latin-1")
+        for name in header_names(header_type)
+        if headers.get(name.lower().encode(), b"").strip()
+    }
+    return decode_query(header_type, sent)
+
+
+def header_names(header_type: type[msgspec.Struct]) -> list[str]:
+    """Return the names of the headers that a type of headers has, as they are usually written."""
+    return [field.encode_name for field in msgspec.structs.fields(header_type)]
+
+
+def with_numbers(value: Any, depth: int = 0) -> Any:
+    """Return decoded JSON with numbers restored; for values that are not money, e.g. a strategy.
+
+    Values nested deeper than a strategy may be are returned unchanged.
+    """
+    match value:
+        case NumberText():
+            return float(value)
+        case list() if depth <= DEEPEST:
+            return [with_numbers(item, depth + 1) for item in value]
+        case dict() if depth <= DEEPEST:
+            return {name: with_numbers(item, depth + 1) for name, item in value.items()}
+    return value
+
+
+def _decode_text(raw: bytes) -> PlainText:
+    try:
+        return PlainText(raw.decode())
+    except UnicodeDecodeError as error:
+        raise InvalidParameter("body", f"is not UTF-8 from byte {error.start} on") from None
+
+
+def _invalid(
+    error: msgspec.ValidationError, decoded_type: type[msgspec.Struct]
+) -> InvalidParameter:
+    """Convert an error of msgspec, whose text ends with the place and may quote the input."""
+    text = str(error)
+    about_field = _ABOUT_FIELD.fullmatch(text)
+    if about_field:
+        problem, name, place = about_field.groups()
+        message = _field_message(problem, name, decoded_type if not place else None)
+    else:
+        name = ""
+        message, separator, place = text.rpartition(" - at `")
+        if not separator:
+            message, place = text, ""
+    parent = (place or "").rstrip("`").removeprefix("$").lstrip(".")
+    field = ".".join(part for part in (parent, abbreviate(name)) if part) or "body"
+    if message.startswith("Invalid enum value"):
+        message += _choices(decoded_type, field)
+    if len(message) > _LONGEST_MESSAGE:
+        message = message[:_LONGEST_MESSAGE] + "…"
+    return InvalidParameter(field, f"{message[:1].lower()}{message[1:]}")
+
+
+def _field_message(problem: str, name: str, decoded_type: type[msgspec.Struct] | None) -> str:
+    """Describe a missing or an unknown field; suggest the known name nearest to it."""
+    if "missing" in problem:
+        return f"is required: {problem} `{abbreviate(name)}`"
+    known = () if decoded_type is None else decoded_type.__struct_encode_fields__
+    near = get_close_matches(name[:100], known, n=1)
+    suggestion = f"; did you mean `{near[0]}`?" if near else ""
+    return f"{problem} `{abbreviate(name)}`{suggestion}"
+
+
+def _choices(decoded_type: type[msgspec.Struct], field: str) -> str:
+    """List the values of an enumerated field, or return an empty text for any other field."""
+    first, _, rest = field.partition(".")
+    parts = [
+        part
+        for struct_field in msgspec.structs.fields(decoded_type)
+        if struct_field.encode_name == first
+        for part in _parts(struct_field.type)
+    ]
+    if rest:
+        return next((_choices(part, rest) for part in parts if _is_struct(part)), "")
+    values = [value for part in parts if get_origin(part) is Literal for value in get_args(part)]
+    return f"; it must be one of {', '.join(map(str, values))}" if values else ""
+
+
+def _parts(annotation: Any) -> Iterator[Any]:
+    """Yield a type and, recursively, the arguments that it is made of."""
+    yield annotation
+    for argument in get_args(annotation):
+        yield from _parts(argument)
+
+
+def _is_struct(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, msgspec.Struct)
