@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+import msgspec
+
 from candlestep.sandbox import InvalidParameter, SandboxError
 
 STATUS = {
@@ -102,6 +104,21 @@ class InternalError(SandboxError):
     """A fault of the server."""
 
     code = "INTERNAL_ERROR"
+
+
+class RefusedByServer(SandboxError):
+    """A refusal by a server that this process is a client of, in the server's words."""
+
+    code = "REFUSED"
+
+    @classmethod
+    def of_answer(cls, server: str, status: int, body: bytes) -> "RefusedByServer":
+        """Return the error for an unsuccessful answer of ``server``, a URL or host."""
+        try:
+            message = msgspec.json.decode(body)["message"]
+        except (msgspec.DecodeError, KeyError, TypeError):
+            message = "is it a server of Candlestep?"
+        return cls(f"the server at {server} answers {status}: {message}")
 
 
 def with_field_names(

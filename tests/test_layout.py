@@ -91,8 +91,6 @@ THIRD_PARTIES: dict[str, set[str]] = {
 IMPURE = {"time", "random", "secrets", "uuid", "os", "io", "socket", "threading", "asyncio"}
 PENDING = {
     "api.sessions": {"api.http"},
-    "api.admin": {"api.routes"},
-    "api.cli": {"api.http"},
 }
 """Imports that are still to be untied."""
 MOST_MODULES = 16

@@ -11,27 +11,20 @@ from typing import Any
 import msgspec
 
 from candlestep import __version__
-from candlestep.api.admin import operation as operations
-from candlestep.api.admin.operation import (
-    EmptyInput,
-    Import,
-    ImportReport,
-    Input,
-    KeyInfo,
-    Operation,
-    Progress,
-    Result,
-)
-from candlestep.api.admin.running_server import perform
+from candlestep.api.admin import candles, keys, recordings
+from candlestep.api.admin.candles import Import, ImportReport
+from candlestep.api.admin.keys import KeyInfo
+from candlestep.api.admin.operation import EmptyInput, Input, Operation, Progress, Result
+from candlestep.api.admin.running_server import run_operation
 from candlestep.api.cli import replay_report
 from candlestep.api.cli.terminal import ProgressBar, table
-from candlestep.api.http.auth import DEFAULT_ACCOUNT
 from candlestep.api.replay.remote_target import RemoteTarget, remote_session
 from candlestep.api.replay.replay import TellDone, record, replay
 from candlestep.api.settings import DESCRIPTIONS, Settings, flag_name, home_directory
 from candlestep.data.imports.archive import DEFAULT_BASE_URL, fetch_month, months
 from candlestep.data.journal.recording import Recording, read_recording, write_recording
 from candlestep.data.market.catalogue import Series
+from candlestep.data.records.accounts import DEFAULT_ACCOUNT
 from candlestep.data.symbols import DEFAULT_EXCHANGE, parse_symbol
 from candlestep.sandbox import INTERVALS, InvalidParameter, SandboxError, format_time, interval_name
 
@@ -88,23 +81,23 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _import(options: argparse.Namespace) -> int:
-    request = operations.ImportFiles(
+    request = candles.ImportFiles(
         files=options.files,
         symbol=options.symbol,
         interval=options.interval,
         exchange=options.exchange,
     )
-    return _tell_imported(options, _perform(operations.IMPORT, options, request))
+    return _tell_imported(options, _perform(candles.IMPORT, options, request))
 
 
 def _sample(options: argparse.Namespace) -> int:
-    imported = _perform(operations.SAMPLE, options, EmptyInput())
+    imported = _perform(candles.SAMPLE, options, EmptyInput())
     print("The sample market is synthetic: nothing in it ever happened on a market.\n")
     return _tell_imported(options, imported)
 
 
 def _drop_sample(options: argparse.Namespace) -> int:
-    symbols = _perform(operations.DROP_SAMPLE, options, EmptyInput()).symbols
+    symbols = _perform(candles.DROP_SAMPLE, options, EmptyInput()).symbols
     if symbols:
         print(
             f"The sample market of {', '.join(symbols)} is gone; sessions that ran on it keep it."
@@ -148,10 +141,10 @@ def _download(options: argparse.Namespace) -> int:
                     files[symbol].append(str(path))
     for symbol, paths in files.items():
         if paths:
-            request = operations.ImportFiles(
+            request = candles.ImportFiles(
                 files=paths, symbol=symbols[symbol], interval=options.interval
             )
-            imported = _perform(operations.IMPORT, options, request)
+            imported = _perform(candles.IMPORT, options, request)
             imports += imported.imports
             refusals += imported.refusals
     code = _tell_imported(options, ImportReport(imports, refusals))
@@ -159,7 +152,7 @@ def _download(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
-    series = _perform(operations.LIST, options, EmptyInput()).series
+    series = _perform(candles.LIST, options, EmptyInput()).series
     if options.json:
         return _print_json([_series_as_json(each) for each in series])
     if not series:
@@ -187,14 +180,14 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    exported = _perform(operations.EXPORT, options, operations.ExportTo(options.path))
+    exported = _perform(candles.EXPORT, options, candles.ExportTo(options.path))
     print(f"{exported.path} is a copy of the store, of {exported.size / 1e6:,.1f} MB.")
     _suggest(f"duckdb {exported.path} opens it, SHOW TABLES; lists what it holds")
     return 0
 
 
 def _prune(options: argparse.Namespace) -> int:
-    rows = _perform(operations.PRUNE, options, EmptyInput()).rows
+    rows = _perform(candles.PRUNE, options, EmptyInput()).rows
     print(f"{rows:,} superseded candles dropped.")
     return 0
 
@@ -208,8 +201,8 @@ def _replay(options: argparse.Namespace) -> int:
         _suggest(f"{_command(options, f'replay {file}')} compares with them")
         return 0
     if options.url is None:
-        request = operations.RunRecording(_absolute(file))
-        replayed = _perform(operations.REPLAY, options, request)
+        request = recordings.RunRecording(_absolute(file))
+        replayed = _perform(recordings.REPLAY, options, request)
     else:
         with _remote(options) as (recording, target, report):
             replayed = replay(recording, target, report)
@@ -222,8 +215,8 @@ def _replay(options: argparse.Namespace) -> int:
 
 def _record(options: argparse.Namespace) -> int:
     if options.url is None:
-        request = operations.RunRecording(_absolute(options.file))
-        return _perform(operations.RECORD, options, request).lines
+        request = recordings.RunRecording(_absolute(options.file))
+        return _perform(recordings.RECORD, options, request).lines
     with _remote(options) as (recording, target, report):
         lines = record(recording, target, report)
     write_recording(Path(options.file), lines)
@@ -248,8 +241,8 @@ def _remote(options: argparse.Namespace) -> Iterator[tuple[Recording, RemoteTarg
 
 
 def _create_key(options: argparse.Namespace) -> int:
-    request = operations.CreateKey(options.name, options.account, options.agent)
-    created = _perform(operations.CREATE_KEY, options, request)
+    request = keys.CreateKey(options.name, options.account, options.agent)
+    created = _perform(keys.CREATE_KEY, options, request)
     key = created.key
     print(f"key      {created.secret}")
     print(f"id       {key.key_id}")
@@ -260,10 +253,10 @@ def _create_key(options: argparse.Namespace) -> int:
 
 
 def _list_keys(options: argparse.Namespace) -> int:
-    keys = _perform(operations.LIST_KEYS, options, EmptyInput()).keys
+    shown = _perform(keys.LIST_KEYS, options, EmptyInput()).keys
     if options.json:
-        return _print_json([_key_as_json(key) for key in keys])
-    if not keys:
+        return _print_json([_key_as_json(key) for key in shown])
+    if not shown:
         print("There are no keys: a server that only this machine can reach is open to it.")
         _suggest(f"{_command(options, 'keys create NAME')} makes one")
         return 0
@@ -277,14 +270,14 @@ def _list_keys(options: argparse.Namespace) -> int:
             _minute(key.created_at),
             "" if key.revoked_at is None else _minute(key.revoked_at),
         )
-        for key in keys
+        for key in shown
     ]
     print(table(header, rows))
     return 0
 
 
 def _revoke_key(options: argparse.Namespace) -> int:
-    key = _perform(operations.REVOKE_KEY, options, operations.RevokeKey(options.key_id))
+    key = _perform(keys.REVOKE_KEY, options, keys.RevokeKey(options.key_id))
     print(f"The key {key.name} ({key.key_id}) opens nothing any more.")
     return 0
 
@@ -293,7 +286,7 @@ def _perform(
     command: Operation[Input, Result], options: argparse.Namespace, request: Input
 ) -> Result:
     with ProgressBar(sys.stderr) as bar:
-        return perform(command, home_directory(options.home), request, bar.show)
+        return run_operation(command, home_directory(options.home), request, bar.show)
 
 
 def _tell_imported(options: argparse.Namespace, imported: ImportReport) -> int:

@@ -12,11 +12,16 @@ from urllib.parse import urlsplit
 from candlestep.api.errors import Forbidden, InvalidApiKey, Unauthorized
 from candlestep.api.http.route import AccessLevel
 from candlestep.api.http.tokens import Claims, new_token, read_token
-from candlestep.data.records.accounts import default_agent, ensure_account, hash_key, list_keys
+from candlestep.data.records.accounts import (
+    DEFAULT_ACCOUNT,
+    default_agent,
+    ensure_account,
+    hash_key,
+    list_keys,
+)
 from candlestep.data.records.signing import signing_key
 from candlestep.data.store.database import Store
 
-DEFAULT_ACCOUNT = "default"
 TOKEN_HEADER = b"x-candlestep-token"
 HEADERS = frozenset((b"x-api-key", b"authorization", b"host", b"origin", TOKEN_HEADER))
 """The headers that decide; in lower case."""

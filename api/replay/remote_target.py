@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import msgspec
 
+from candlestep.api.errors import RefusedByServer
 from candlestep.api.replay.replay import TargetReply
 from candlestep.api.schemas.sessions import (
     CancelResponse,
@@ -26,7 +27,6 @@ from candlestep.data.journal.records import (
     Start,
     StepRecord,
 )
-from candlestep.sandbox import SandboxError
 
 _BACKTEST = "/api/v1/backtest"
 _AGENTS = "/api/v1/agents"
@@ -34,12 +34,6 @@ _NOT_ASKED_FOR = ("currency", "fee_schedule")
 """Of a recorded configuration, what a server finds by itself."""
 
 _encode = msgspec.json.encode
-
-
-class RefusedByServer(SandboxError):
-    """The server does not take what every replay has to ask of it."""
-
-    code = "REFUSED"
 
 
 class RemoteTarget:
@@ -139,9 +133,5 @@ def _without_id(answer: CancelResponse) -> EndResponse:
 
 def _checked(answer: httpx.Response) -> httpx.Response:
     if not answer.is_success:
-        try:
-            message = msgspec.json.decode(answer.content)["message"]
-        except (msgspec.DecodeError, KeyError, TypeError):
-            message = f"{answer.status_code}; is it a server of Candlestep?"
-        raise RefusedByServer(f"the server at {answer.url.host} answers: {message}")
+        raise RefusedByServer.of_answer(answer.url.host, answer.status_code, answer.content)
     return answer

@@ -1,7 +1,6 @@
-"""The commands as a running server does them: each answers lines of JSON as it goes on.
+"""Operations as a running server offers them: each answers lines of JSON while it runs.
 
-A line is ``{"progress": …}``; the last is ``{"result": …}``, or ``{"error": {code, message,
-details}}``. Only who can read the token in the server's home may call them.
+Only callers that can read the token in the server's home may use them.
 """
 
 import asyncio
@@ -12,29 +11,14 @@ from typing import Any
 import msgspec
 import structlog
 
-from candlestep.api.admin.operation import OPERATIONS, Operation, Progress
+from candlestep.api.admin import candles, keys, recordings
+from candlestep.api.admin.operation import ErrorLine, Line, Operation, Progress
 from candlestep.api.errors import InternalError
 from candlestep.api.http.route import Handler, JsonLines, Lines, Request, Route
 from candlestep.api.services import Services
 from candlestep.sandbox import SandboxError
 
 log = structlog.get_logger()
-
-
-class ErrorLine(msgspec.Struct, frozen=True):
-    """What the command was refused for."""
-
-    code: str
-    message: str
-    details: dict[str, Any]
-
-
-class Line(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One line of an answer: it has one of the three."""
-
-    progress: Progress | None = None
-    result: Any = None
-    error: ErrorLine | None = None
 
 
 def _handler(operation: Operation[Any, Any]) -> Handler:
@@ -47,19 +31,19 @@ def _handler(operation: Operation[Any, Any]) -> Handler:
 async def _lines(
     services: Services, operation: Operation[Any, Any], request: msgspec.Struct
 ) -> AsyncIterator[bytes]:
-    """The lines of a command, which runs to its end even if nobody reads them any more."""
+    """Yield the lines of an operation, which runs to its end even if the client disconnects."""
     loop = asyncio.get_running_loop()
     lines: asyncio.Queue[Line] = asyncio.Queue()
 
     def send(line: Line) -> None:
-        # A loop that is closed has nobody left to tell.
+        # The loop may be closed: nobody reads the lines then.
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(lines.put_nowait, line)
 
     def report(progress: Progress) -> None:
         send(Line(progress=progress))
 
-    def work() -> None:
+    def run() -> None:
         try:
             result = operation.run(services.store, request, report)
             services.gate.reload()
@@ -68,17 +52,17 @@ async def _lines(
             line = Line(error=ErrorLine(error.code, error.message, error.details))
         except Exception:
             log.exception("command_failed", path=operation.path)
-            message = "the server failed at this; its log says how"
+            message = "the server failed to run the command; its log has the error"
             line = Line(error=ErrorLine(InternalError.code, message, {}))
         send(line)
 
-    working = asyncio.create_task(services.threads.run_long(work))
+    running = asyncio.create_task(services.threads.run_long(run))
     is_last = False
     while not is_last:
         line = await lines.get()
         is_last = line.progress is None
         yield msgspec.json.encode(line) + b"\n"
-    await working
+    await running
 
 
 ROUTES = [
@@ -91,5 +75,5 @@ ROUTES = [
         body=operation.request,
         access="admin",
     )
-    for operation in OPERATIONS
+    for operation in (*candles.OPERATIONS, *recordings.OPERATIONS, *keys.OPERATIONS)
 ]

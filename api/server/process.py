@@ -17,7 +17,7 @@ import structlog
 import uvicorn
 import uvloop
 
-from candlestep.api.admin.running_server import FILE_NAME, RunningServer
+from candlestep.api.admin.running_server import SERVER_FILE, RunningServer
 from candlestep.api.http.auth import Authenticator
 from candlestep.api.server.app import App
 from candlestep.api.server.uvicorn_protocol import OneWriteProtocol
@@ -166,7 +166,7 @@ def _greet(url: str, gate: Authenticator) -> None:
 @contextlib.contextmanager
 def _announced(home: Path, url: str, token: str) -> Iterator[None]:
     """Tell the command line, through a file in the home that only this user can read."""
-    path = home / FILE_NAME
+    path = home / SERVER_FILE
     temporary = path.with_suffix(".new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:

@@ -12,6 +12,7 @@ from candlestep.data.errors import AccountNotFound, AgentNotFound, KeyNotFound
 from candlestep.data.store.database import Store, now
 from candlestep.sandbox import InvalidState
 
+DEFAULT_ACCOUNT = "default"
 KEY_PREFIX = "ak_"
 _KEY_BYTES = 32
 

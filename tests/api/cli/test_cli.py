@@ -4,10 +4,11 @@ import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -15,9 +16,8 @@ import duckdb
 import httpx
 import pytest
 
-from candlestep.api.admin import running_server
 from candlestep.api.admin.operation import Progress
-from candlestep.api.admin.running_server import FILE_NAME
+from candlestep.api.admin.running_server import SERVER_FILE
 from candlestep.api.cli import main as cli
 from candlestep.api.cli.terminal import ProgressBar, table
 from candlestep.api.http.auth import TOKEN_HEADER as TOKEN_HEADER_BYTES
@@ -386,7 +386,7 @@ def test_a_command_says_the_same_alone_and_beside_a_server(tmp_path: Path) -> No
 def test_a_server_serves_until_it_is_stopped(tmp_path: Path) -> None:
     with running(tmp_path) as server:
         assert httpx.get(f"{server.url}/health", trust_env=False).status_code == 200
-        left = tmp_path / FILE_NAME
+        left = tmp_path / SERVER_FILE
         assert left.stat().st_mode & 0o077 == 0
         assert server.stop() == 0
         assert not left.exists()
@@ -452,8 +452,8 @@ def test_only_who_can_read_the_home_may_command_a_server(tmp_path: Path) -> None
             answer = httpx.post(url, headers=headers, trust_env=False)
             assert answer.status_code in (401, 403)
             assert answer.json()["code"] in ("UNAUTHORIZED", "FORBIDDEN")
-        left = json.loads((tmp_path / FILE_NAME).read_text())
-        (tmp_path / FILE_NAME).write_text(json.dumps(left | {"token": "x"}))
+        left = json.loads((tmp_path / SERVER_FILE).read_text())
+        (tmp_path / SERVER_FILE).write_text(json.dumps(left | {"token": "x"}))
         done = candlestep("data", "list", "--home", tmp_path)
         assert (done.code, done.out) == (1, "")
         assert "answers 40" in done.err
@@ -463,7 +463,7 @@ def test_who_leaves_during_an_import_does_not_undo_it(tmp_path: Path) -> None:
     path = write(tmp_path / "BTCUSDT.csv", csv_text(rows(60_000)))
     home = tmp_path / "home"
     with running(home) as server:
-        token = json.loads((home / FILE_NAME).read_text())["token"]
+        token = json.loads((home / SERVER_FILE).read_text())["token"]
         with httpx.stream(
             "POST",
             f"{server.url}/admin/data/import",
@@ -487,7 +487,7 @@ def test_an_import_that_is_killed_is_there_whole_or_not_at_all(tmp_path: Path, w
     with ExitStack() as stack:
         if way == "beside":
             server = stack.enter_context(running(home))
-            token = json.loads((home / FILE_NAME).read_text())["token"]
+            token = json.loads((home / SERVER_FILE).read_text())["token"]
             with httpx.stream(
                 "POST",
                 f"{server.url}/admin/data/import",
@@ -520,7 +520,7 @@ def test_what_a_server_left_behind_is_no_server(tmp_path: Path) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     with_pid = {"url": "http://127.0.0.1:9", "token": "x", "pid": ended.pid}
-    left = tmp_path / FILE_NAME
+    left = tmp_path / SERVER_FILE
     for text in (json.dumps(with_pid), json.dumps(with_pid | {"pid": os.getpid()}), "{", ""):
         left.write_text(text)
         done = candlestep("data", "list", "--home", tmp_path)
@@ -530,7 +530,7 @@ def test_what_a_server_left_behind_is_no_server(tmp_path: Path) -> None:
 def test_a_server_killed_leaves_a_home_that_works(tmp_path: Path) -> None:
     with running(tmp_path) as server:
         server.kill()
-    assert (tmp_path / FILE_NAME).exists()
+    assert (tmp_path / SERVER_FILE).exists()
     assert candlestep("data", "list", "--home", tmp_path).code == 0
     with running(tmp_path) as server:
         assert httpx.get(f"{server.url}/health", trust_env=False).status_code == 200
@@ -614,15 +614,23 @@ def test_months_in_the_wrong_order_are_refused(tmp_path: Path) -> None:
     assert (done.code, done.err) == (1, "candlestep: --to: 2024-01 is before 2024-03\n")
 
 
-def test_an_interrupted_command_ends_quietly(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupt(*arguments: object) -> None:
-        raise KeyboardInterrupt
+@contextmanager
+def announced(home: Path) -> Iterator[socket.socket]:
+    """Yield a listening socket that the file in ``home`` says is the server's."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        announcement = {"url": url, "token": "x", "pid": os.getpid()}
+        (home / SERVER_FILE).write_text(json.dumps(announcement))
+        yield listener
 
-    monkeypatch.setattr(cli, "perform", interrupt)
-    done = candlestep("data", "list", "--home", tmp_path)
-    assert (done.code, done.out, done.err) == (130, "", "")
+
+def test_an_interrupted_command_ends_quietly(tmp_path: Path) -> None:
+    with announced(tmp_path) as listener:
+        process = candlestep_process("data", "list", "--home", tmp_path)
+        with listener.accept()[0]:
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (130, "", "")
 
 
 def test_a_reader_that_has_enough_ends_a_command_quietly(tmp_path: Path) -> None:
@@ -635,16 +643,17 @@ def test_a_reader_that_has_enough_ends_a_command_quietly(tmp_path: Path) -> None
     assert err == ""
 
 
-def test_a_server_that_breaks_off_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def break_off(*arguments: object) -> None:
-        raise httpx.RemoteProtocolError("cut")
-
-    monkeypatch.setattr(running_server, "_send", break_off)
-    left = {"url": "http://127.0.0.1:9", "token": "x", "pid": os.getpid()}
-    (tmp_path / FILE_NAME).write_text(json.dumps(left))
-    done = candlestep("data", "list", "--home", tmp_path)
-    assert (done.code, done.out) == (1, "")
-    assert "broke (cut)" in done.err
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n"])
+def test_a_server_that_breaks_off_is_reported(tmp_path: Path, answer: bytes) -> None:
+    with announced(tmp_path) as listener:
+        process = candlestep_process("data", "list", "--home", tmp_path)
+        with listener.accept()[0] as connection:
+            connection.recv(65536)
+            connection.sendall(answer)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (1, "")
+    assert "broke (" in err
+    assert "try again" in err
 
 
 class Terminal(io.StringIO):

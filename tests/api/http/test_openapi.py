@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from schemathesis import Case, GenerationMode, checks
 
-from candlestep.api.admin.running_server import FILE_NAME
+from candlestep.api.admin.running_server import SERVER_FILE
 from candlestep.api.http.openapi import openapi
 from candlestep.api.http.route import Route
 from candlestep.api.routes import ROUTES
@@ -123,7 +123,7 @@ class World:
 
     def __init__(self, server: RunningServer) -> None:
         self.url = server.url
-        self.token = json.loads((server.home / FILE_NAME).read_bytes())["token"]
+        self.token = json.loads((server.home / SERVER_FILE).read_bytes())["token"]
         self.client = server.client()
         self._sessions: dict[str, str] = {}
         self._strategy = self._executed = ""

@@ -1,0 +1,153 @@
+"""Operations on the candles of a store: import, list, sample market, export, prune."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from candlestep.api.admin.operation import EmptyInput, Operation, Progress, Report
+from candlestep.data.errors import UnreadableFile
+from candlestep.data.imports.importer import ImportSummary, import_file, prune
+from candlestep.data.imports.sample import SOURCE, drop_sample, load_sample
+from candlestep.data.market.catalogue import Catalogue, Series
+from candlestep.data.records.jobs import job_imports
+from candlestep.data.records.sessions import pinned_imports
+from candlestep.data.store.database import Store
+from candlestep.data.symbols import DEFAULT_EXCHANGE
+from candlestep.sandbox import SandboxError
+
+
+class ImportFiles(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Files of candles, by absolute path; a field that is None is inferred from each file."""
+
+    files: list[str]
+    symbol: str | None = None
+    interval: str | None = None
+    exchange: str = DEFAULT_EXCHANGE
+
+
+class ImportReport(msgspec.Struct, frozen=True):
+    """The outcome for each source of candles, which is imported as a whole or not at all."""
+
+    imports: list["Import"]
+    refusals: list["Refusal"]
+
+
+class Import(msgspec.Struct, frozen=True):
+    """An imported source of candles, and what the import changed."""
+
+    source: str
+    summary: ImportSummary
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """A file that was not imported, and why."""
+
+    file: str
+    code: str
+    message: str
+    details: dict[str, Any]
+
+
+class SeriesList(msgspec.Struct, frozen=True):
+    """Every series of candles in the store."""
+
+    series: list[Series]
+
+
+class Dropped(msgspec.Struct, frozen=True):
+    """The symbols whose sample candles were removed."""
+
+    symbols: list[str]
+
+
+class ExportTo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The absolute path of the copy to write; the file must not exist."""
+
+    path: str
+
+
+class Exported(msgspec.Struct, frozen=True):
+    """A copy of the store, and its size in bytes."""
+
+    path: str
+    size: int
+
+
+class Pruned(msgspec.Struct, frozen=True):
+    """The number of superseded candles that were removed."""
+
+    rows: int
+
+
+def _import_files(store: Store, request: ImportFiles, report: Report) -> ImportReport:
+    imports, refusals = [], []
+    for file in request.files:
+        name = Path(file).name
+
+        def report_rows(done: int, total: int, name: str = name) -> None:
+            report(Progress(name, done, total, "rows"))
+
+        try:
+            _require_file(file)
+            summary = import_file(
+                store,
+                file,
+                symbol=request.symbol,
+                interval=request.interval,
+                exchange=request.exchange,
+                progress=report_rows,
+            )
+        except SandboxError as error:
+            refusals.append(Refusal(name, error.code, error.message, error.details))
+        else:
+            imports.append(Import(name, summary))
+    return ImportReport(imports, refusals)
+
+
+def _require_file(file: str) -> None:
+    """Raise ``UnreadableFile`` unless ``file`` names a file."""
+    # Path.is_file raises where a name is too long.
+    if os.path.isdir(file):
+        raise UnreadableFile(file, "it is a directory; name files")
+    if not os.path.isfile(file):
+        raise UnreadableFile(file, "there is no such file")
+
+
+def _list_series(store: Store, request: EmptyInput, report: Report) -> SeriesList:
+    return SeriesList(list(Catalogue(store).series()))
+
+
+def _load_sample(store: Store, request: EmptyInput, report: Report) -> ImportReport:
+    return ImportReport([Import(SOURCE, summary) for summary in load_sample(store)], [])
+
+
+def _drop_sample(store: Store, request: EmptyInput, report: Report) -> Dropped:
+    return Dropped(drop_sample(store))
+
+
+def _export(store: Store, request: ExportTo, report: Report) -> Exported:
+    store.export(request.path)
+    return Exported(request.path, Path(request.path).stat().st_size)
+
+
+def _prune(store: Store, request: EmptyInput, report: Report) -> Pruned:
+    with store.transaction():
+        return Pruned(prune(store, [*pinned_imports(store), *job_imports(store)]))
+
+
+IMPORT = Operation(
+    "/admin/data/import", "Import files of candles", ImportFiles, ImportReport, _import_files
+)
+LIST = Operation("/admin/data/list", "List the candles", EmptyInput, SeriesList, _list_series)
+SAMPLE = Operation(
+    "/admin/data/sample", "Load the sample market", EmptyInput, ImportReport, _load_sample
+)
+DROP_SAMPLE = Operation(
+    "/admin/data/drop-sample", "Drop the sample market", EmptyInput, Dropped, _drop_sample
+)
+EXPORT = Operation("/admin/data/export", "Write a copy of the store", ExportTo, Exported, _export)
+PRUNE = Operation("/admin/data/prune", "Drop superseded candles", EmptyInput, Pruned, _prune)
+
+OPERATIONS: tuple[Operation[Any, Any], ...] = (IMPORT, LIST, SAMPLE, DROP_SAMPLE, EXPORT, PRUNE)

@@ -1,0 +1,56 @@
+"""Operations on recordings of sessions: run one again, or record its answers anew."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from candlestep.api.admin.operation import Operation, Progress, Report
+from candlestep.api.replay.replay import (
+    LocalTarget,
+    Replayed,
+    TellDone,
+    load_market,
+    record,
+    replay,
+)
+from candlestep.data.journal.recording import read_recording, write_recording
+from candlestep.data.store.database import Store
+
+
+class RunRecording(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The absolute path of the recording to run."""
+
+    path: str
+
+
+class Recorded(msgspec.Struct, frozen=True):
+    """The number of lines of the recording that was written."""
+
+    lines: int
+
+
+def _replay(store: Store, request: RunRecording, report: Report) -> Replayed:
+    path = Path(request.path)
+    recording = read_recording(path)
+    target = LocalTarget(recording.start, load_market(store, recording.start))
+    return replay(recording, target, _report_commands(path, report))
+
+
+def _record(store: Store, request: RunRecording, report: Report) -> Recorded:
+    path = Path(request.path)
+    recording = read_recording(path)
+    target = LocalTarget(recording.start, load_market(store, recording.start))
+    lines = record(recording, target, _report_commands(path, report))
+    write_recording(path, lines)
+    return Recorded(lines.count(b"\n"))
+
+
+def _report_commands(path: Path, report: Report) -> TellDone:
+    return lambda done, total: report(Progress(path.name, done, total, "commands"))
+
+
+REPLAY = Operation("/admin/replay", "Run a recording again", RunRecording, Replayed, _replay)
+RECORD = Operation("/admin/record", "Write down a recording", RunRecording, Recorded, _record)
+
+OPERATIONS: tuple[Operation[Any, Any], ...] = (REPLAY, RECORD)
