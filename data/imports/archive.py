@@ -18,8 +18,8 @@ DEFAULT_BASE_URL = "https://data.binance.vision"
 RETRY_WAITS = (0.5, 1.0, 2.0, 4.0)
 """Seconds to wait before each further attempt."""
 
-Progress = Callable[[int, int], None]
-"""Told how many bytes of a file have come, and how many it has."""
+ReportBytes = Callable[[int, int], None]
+"""Receives the number of bytes fetched of a file, and its size."""
 
 Answer = TypeVar("Answer")
 
@@ -48,7 +48,7 @@ def fetch_month(
     *,
     interval: str = "1m",
     base_url: str = DEFAULT_BASE_URL,
-    progress: Progress | None = None,
+    progress: ReportBytes | None = None,
 ) -> Path | None:
     """The zip file of a month's klines, in ``directory``; None if the archive has no such month.
 
@@ -100,7 +100,7 @@ def _checksum(client: httpx.Client, url: str) -> str | None:
     return words[0]
 
 
-def _fetch(client: httpx.Client, url: str, partial: Path, progress: Progress | None) -> bool:
+def _fetch(client: httpx.Client, url: str, partial: Path, progress: ReportBytes | None) -> bool:
     """Fetch the rest of a file; False if there is no such file."""
 
     def get() -> bool:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from candlestep.data.errors import MixedMarket
 from candlestep.data.imports.columns import Integers
 from candlestep.data.imports.inference import interval_of, symbol_of
-from candlestep.data.imports.readers import Progress, read_candles
+from candlestep.data.imports.readers import ReportRows, read_candles
 from candlestep.data.imports.validation import CandleColumns, check
 from candlestep.data.store.database import Store, now
 from candlestep.data.symbols import DEFAULT_EXCHANGE, Instrument, normalise_exchange, parse_symbol
@@ -57,7 +57,7 @@ def import_file(
     symbol: str | None = None,
     interval: str | int | None = None,
     exchange: str = DEFAULT_EXCHANGE,
-    progress: Progress | None = None,
+    progress: ReportRows | None = None,
 ) -> ImportSummary:
     """Import the candles of a file; ``symbol`` and ``interval`` are inferred where left out.
 

@@ -28,15 +28,15 @@ from candlestep.data.imports.columns import (
 )
 from candlestep.data.imports.csv_reader import read_csv
 
-Progress = Callable[[int, int], None]
-"""Told how many rows are done, and how many there will be as far as can be told."""
+ReportRows = Callable[[int, int], None]
+"""Receives the number of rows read, and the total as far as it is known."""
 
 _ROW = ("time", *NUMBERS)
 _BUFFER = 1 << 20
 _TIME_TYPES = ("TIMESTAMP", "DATE")
 
 
-def read_candles(path: Path, progress: Progress | None = None) -> tuple[RawCandles, Unparsable]:
+def read_candles(path: Path, progress: ReportRows | None = None) -> tuple[RawCandles, Unparsable]:
     """The rows of a CSV, JSON or Parquet file (CSV and JSON also as .gz or .zip), unchecked.
 
     The second value has the rows that could not be parsed. Raises ``UnreadableFile`` for a
@@ -58,7 +58,7 @@ def read_candles(path: Path, progress: Progress | None = None) -> tuple[RawCandl
 
 
 def _read(
-    file: str, path: Path, raw: BufferedReader, opened: ExitStack, progress: Progress | None
+    file: str, path: Path, raw: BufferedReader, opened: ExitStack, progress: ReportRows | None
 ) -> tuple[list[RawCandles], Unparsable]:
     size = path.stat().st_size
     magic = raw.peek(4)[:4]

@@ -60,7 +60,7 @@ _STATUSES: dict[JobStatus, TaskStatus] = {
     "cancelled": "FAILURE",
 }
 
-Progress = Annotated[float, Meta(ge=0, le=1)]
+CompletedShare = Annotated[float, Meta(ge=0, le=1)]
 TaskError = Annotated[str, Meta(description="Of a task of status `FAILURE`: why, in words.")]
 
 
@@ -120,7 +120,7 @@ class BacktestTaskResponse(msgspec.Struct, frozen=True):
 
     task_id: str
     status: TaskStatus
-    progress: Progress
+    progress: CompletedShare
     result: BacktestResultResponse | None
     error: TaskError | None
 
@@ -130,7 +130,7 @@ class SweepTaskResponse(msgspec.Struct, frozen=True):
 
     task_id: str
     status: TaskStatus
-    progress: Progress
+    progress: CompletedShare
     result: Leaderboard | None
     error: TaskError | None
 
