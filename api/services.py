@@ -1,4 +1,4 @@
-"""What every handler works with, made once when the server starts."""
+"""The services that handlers use, created once when the server starts."""
 
 import os
 from collections.abc import Callable
@@ -7,14 +7,12 @@ from typing import Any, TypeVar
 
 from candlestep.api.http.auth import Authenticator
 from candlestep.api.http.request_metrics import Counters
-from candlestep.api.http.route import Request
 from candlestep.api.jobs.candle_holder import CandleHolder
 from candlestep.api.jobs.executor import Executor
 from candlestep.api.jobs.queue import JobQueue
 from candlestep.api.jobs.stored_jobs import StoredJobs
 from candlestep.api.jobs.worker_pool import WorkerPool
 from candlestep.api.sessions.host import SessionHost
-from candlestep.api.sessions.hosted_session import HostedSession
 from candlestep.api.settings import Settings
 from candlestep.api.threads import InThread, Threads
 from candlestep.data.market.candle_cache import CandleCache
@@ -27,57 +25,53 @@ Result = TypeVar("Result")
 
 
 class Services:
-    """What handlers work with: the settings, the store and what is known of it, the sessions."""
+    """The settings, the store, the sessions and the jobs of a server."""
 
     def __init__(
-        self, settings: Settings, store: Store, gate: Authenticator, most_files: int
+        self, settings: Settings, store: Store, authenticator: Authenticator, max_files: int
     ) -> None:
-        """``most_files``: how many files this process may have open."""
+        """Serve from a process that may have ``max_files`` files open."""
         self.settings = settings
         self.store = store
-        self.gate = gate
+        self.authenticator = authenticator
         self.catalogue = Catalogue(store)
         self.threads = Threads()
         self.cache = CandleCache(store, settings.memory_budget)
-        self.hub = SessionHost(settings, store, self.cache, self.threads, most_files)
+        self.sessions = SessionHost(
+            settings, store, self.catalogue, self.cache, self.threads, max_files
+        )
         self.jobs = _job_queue(
             settings,
             store,
             self.cache,
             self.threads.run,
-            partial(self.hub.memory.with_room, self.threads.run_loading),
+            partial(self.sessions.pool.with_room, self.threads.run_loading),
         )
         self.counters = Counters()
         self.executing: set[str] = set()
         """The ids of backtests whose execution is being queued right now."""
 
-    async def live(self, call: Request) -> HostedSession:
-        """The session that the call's path names; raises as ``SessionPool.find`` does."""
-        memory, session_id = self.hub.memory, call.path["session_id"]
-        live = memory.get(call.account_id, session_id)
-        return live or await memory.find(call.account_id, session_id)
-
     async def in_thread(self, work: Callable[..., Result], *args: Any, **kwargs: Any) -> Result:
-        """Do work that blocks for milliseconds off the event loop."""
+        """Run work that blocks for milliseconds off the event loop."""
         return await self.threads.run(work, *args, **kwargs)
 
     async def recover(self) -> None:
-        """Take up what an earlier process left."""
-        await self.hub.recover()
+        """Recover the sessions and jobs that an earlier process left."""
+        await self.sessions.recover()
         await self.jobs.recover()
 
     async def close(self) -> None:
-        """Put everything aside, to be taken up again."""
+        """Store everything, to be recovered by the next process."""
         await self.jobs.close()
-        await self.hub.close()
+        await self.sessions.close()
         self.threads.close()
 
     @property
     def gauges(self) -> dict[str, int]:
-        """How much there is of what, by name."""
+        """The gauges of the metrics, by name."""
         return {
-            "open_sessions": self.hub.memory.open_sessions,
-            "sessions_in_memory": len(self.hub.memory.running),
+            "open_sessions": self.sessions.pool.open_count,
+            "sessions_in_memory": len(self.sessions.pool.running),
             "candle_bytes": self.cache.bytes_in_memory(),
         }
 

@@ -173,16 +173,16 @@ class Client:
     def _random_call(self, twin: Twin) -> Call:
         choose = self.random.random()
         if choose < 0.45:
-            return Call("step", None, lambda player: player.step(1).answer)
+            return Call("step", None, lambda player: player.step(1).body)
         if choose < 0.55:
             steps = self.random.choice([2, 10, 60, 300])
-            return Call("step/batch", {"steps": steps}, lambda player: player.step(steps).answer)
+            return Call("step/batch", {"steps": steps}, lambda player: player.step(steps).body)
         if choose < 0.6:
             order_id = self.random.randint(1, 20)
             path = f"trade/order/{order_id}"
-            return Call(path, None, lambda p: p.cancel_order(order_id).answer, "DELETE")
+            return Call(path, None, lambda p: p.cancel_order(order_id).body, "DELETE")
         if choose < 0.602:
-            return Call("cancel", None, lambda player: player.cancel().answer)
+            return Call("cancel", None, lambda player: player.cancel().body)
         order = self._random_order(twin)
         body = OrderRequest(**order)
         return Call("trade/order", order, lambda player: placed(player, body))
@@ -228,7 +228,7 @@ def placed(player: CommandPlayer, body: OrderRequest) -> bytes:
     played = player.order(body)
     if played.refusal is not None:
         raise played.refusal
-    return played.answer
+    return played.body
 
 
 def applied(call: Call, player: CommandPlayer) -> bytes | str:

@@ -60,7 +60,8 @@ _TAGS = {
     "stepping.sessions": "sessions",
     "stepping.forks": "sessions",
     "stepping.orders": "orders and trades",
-    "stepping.market_and_account": "market and account",
+    "stepping.market": "market and account",
+    "stepping.account": "market and account",
     "stepping.results": "results",
     "admin": "command line",
 }

@@ -15,9 +15,9 @@ from candlestep.api.errors import STATUS
 from candlestep.api.schemas.account import PortfolioResponse
 from candlestep.api.sessions.player import (
     CommandPlayer,
-    digested,
+    digest_input,
+    encode_refusal,
     recorded_config,
-    refused,
     start_digest,
 )
 from candlestep.data.imports.importer import latest_import
@@ -144,8 +144,8 @@ class LocalTarget:
         try:
             played = self._player.play(command)
         except SandboxError as error:
-            return TargetReply(refused(error), STATUS.get(error.code, 500))
-        return TargetReply(played.answer, played.status)
+            return TargetReply(encode_refusal(error), STATUS.get(error.code, 500))
+        return TargetReply(played.body, played.status)
 
     def account(self) -> dict[str, Any]:
         """Its portfolio, as it is answered."""
@@ -204,7 +204,7 @@ def replay(recording: Recording, target: ReplayTarget, tell: TellDone) -> Replay
     for done, (line, command) in enumerate(lines, 1):
         before = step
         for reply in _replies(target, command):
-            digest = chained(digest, digested(reply.answer, reply.status))
+            digest = chained(digest, digest_input(reply.answer, reply.status))
             step = _step_after(command, reply, step)
         compared += command.digest is not None or command.answer is not UNSET
         if not _is_as_recorded(command, reply, digest):
@@ -229,7 +229,7 @@ def record(recording: Recording, target: ReplayTarget, tell: TellDone) -> bytes:
     step = 0
     for done, command in enumerate(commands, 1):
         for reply in _replies(target, command):
-            digest = chained(digest, digested(reply.answer, reply.status))
+            digest = chained(digest, digest_input(reply.answer, reply.status))
             step = _step_after(command, reply, step)
             made.append(_recorded(command, reply, step, digest.decode()))
         if done % _TOLD_EVERY == 0 or done == len(commands):

@@ -10,10 +10,9 @@ from candlestep.api.routes.documentation import documentation
 from candlestep.api.routes.jobs import jobs, templates
 from candlestep.api.routes.prepare_execute import exchanges, executions, preparations, programs
 from candlestep.api.routes.runs import runs
+from candlestep.api.routes.stepping import account, market, results
 from candlestep.api.routes.stepping import forks as forking
-from candlestep.api.routes.stepping import market_and_account as reading
 from candlestep.api.routes.stepping import orders as trading
-from candlestep.api.routes.stepping import results
 from candlestep.api.routes.stepping import sessions as stepping
 
 _API = (
@@ -34,7 +33,8 @@ _API = (
     *results.ROUTES,
     *trading.ROUTES,
     *forking.ROUTES,
-    *reading.ROUTES,
+    *market.ROUTES,
+    *account.ROUTES,
     *ADMIN_ROUTES,
 )
 

@@ -46,7 +46,7 @@ async def _lines(
     def run() -> None:
         try:
             result = operation.run(services.store, request, report)
-            services.gate.reload()
+            services.authenticator.reload()
             line = Line(result=result)
         except SandboxError as error:
             line = Line(error=ErrorLine(error.code, error.message, error.details))

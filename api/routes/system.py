@@ -41,13 +41,13 @@ class HealthResponse(msgspec.Struct, frozen=True):
 
 async def health(services: Services, request: Request) -> HealthResponse:
     """Whether the server answers."""
-    return HealthResponse("ok", __version__, services.hub.memory.open_sessions)
+    return HealthResponse("ok", __version__, services.sessions.pool.open_count)
 
 
 async def counters(services: Services, request: Request) -> File:
     """Counters for Prometheus."""
     return File(
-        _PROMETHEUS, services.counters.text(services.hub.steps_made, services.gauges).encode()
+        _PROMETHEUS, services.counters.text(services.sessions.steps_made, services.gauges).encode()
     )
 
 

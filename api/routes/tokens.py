@@ -23,7 +23,7 @@ async def exchange(services: Services, request: Request) -> TokenResponse:
 
     Without keys no token is needed, and the one that is made opens nothing once there are keys.
     """
-    token = services.gate.token(request.account_id, request.api_key_id)
+    token = services.authenticator.token(request.account_id, request.api_key_id)
     return TokenResponse(token, "Bearer", TOKEN_SECONDS, "free")
 
 

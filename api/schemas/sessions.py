@@ -23,6 +23,7 @@ from candlestep.api.schemas.fields import (
     optional_money,
     optional_time,
 )
+from candlestep.data.journal.records import ForkRecord
 from candlestep.data.records.sessions import SessionRecord
 from candlestep.data.symbols import DEFAULT_EXCHANGE
 from candlestep.sandbox import format_time, interval_name
@@ -217,6 +218,32 @@ class EndResponse(msgspec.Struct, frozen=True):
     status: Literal["cancelled", "completed"]
     total_trades: int
     roi_pct: Money
+
+
+class ForkedSession(msgspec.Struct, frozen=True):
+    session_id: str
+    status: Literal["running"]
+    strategy_label: str
+
+
+class ForkResponse(msgspec.Struct, frozen=True):
+    session_id: str
+    """The session that was forked."""
+    current_step: int
+    virtual_time: Time
+    forks: list[ForkedSession]
+    count: int
+
+
+def fork_response(record: SessionRecord, fork: ForkRecord) -> ForkResponse:
+    """Return the reply to a fork of the session with this record."""
+    return ForkResponse(
+        record.session_id,
+        fork.at,
+        format_time(record.start_time + fork.at * record.interval),
+        [ForkedSession(name, "running", fork.strategy_label) for name in fork.sessions],
+        len(fork.sessions),
+    )
 
 
 def progress(step: int, total_steps: int) -> str:

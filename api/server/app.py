@@ -77,7 +77,7 @@ class App:
 
     def __init__(self, server: Services) -> None:
         self._server = server
-        self._gate = server.gate
+        self._gate = server.authenticator
         self._request_prefix = secrets.token_hex(4)
         self._request_number = itertools.count(1)
         by_path: dict[str, dict[str, Route]] = {}

@@ -1,4 +1,4 @@
-"""One session in memory: its state, its journal, and the lock that calls take in turn."""
+"""One session in memory: its state, its journal, and the lock that commands take in turn."""
 
 import asyncio
 from typing import NamedTuple
@@ -8,14 +8,20 @@ from msgspec import UNSET
 
 from candlestep.api.errors import STATUS
 from candlestep.api.schemas.orders import OrderRequest
+from candlestep.api.sessions.commands import (
+    CancelCommand,
+    CancelOrderCommand,
+    OrderCommand,
+    StepCommand,
+)
 from candlestep.api.sessions.idempotency import IdempotencyKey, ReplyCache, StoredReply
 from candlestep.api.sessions.player import (
     CommandPlayer,
     Reply,
-    cancel_answer,
-    fast_answer,
+    encode_cancel,
+    encode_refusal,
     recorded_order,
-    refused,
+    with_steps_executed,
 )
 from candlestep.data.journal.journal import Journal
 from candlestep.data.journal.recording import encoded, quiet_step
@@ -29,38 +35,41 @@ from candlestep.data.journal.records import (
     StepRecord,
 )
 from candlestep.data.records.sessions import SessionRecord
-from candlestep.sandbox import InvalidState, SandboxError, Session
+from candlestep.sandbox import InvalidParameter, InvalidState, Order, SandboxError, Session
 
 _NO_KEY = (None, None)
 _SESSION_BYTES = 16 * 1024
 _ORDER_BYTES = 2 * 1024
 
+PlayedCommand = StepCommand | OrderCommand | CancelOrderCommand | CancelCommand
+"""The commands that are played on a session that runs."""
+
 
 class FinalReply(NamedTuple):
-    """The answer of the command that ended a session, and the steps that it made."""
+    """The reply to the command that ended a session, and the steps that the command made."""
 
-    answer: bytes
+    body: bytes
     steps: int
 
 
 class HostedSession:
-    """A session that has started. Whoever changes it holds its lock.
+    """A started session in memory, with its journal. Callers that change it hold its lock.
 
-    Every change is in its journal before it is answered; one that cannot be raises
-    ``StorageUnavailable``, and then the session here is ahead of its journal: it is to be
-    dropped, and rebuilt.
+    Every change is in the journal before the reply is returned. A change that cannot be written
+    raises ``StorageUnavailable``; the session is then ahead of its journal, and has to be
+    discarded and rebuilt.
     """
 
     __slots__ = (
         "account_id",
         "final",
-        "is_dropped",
+        "is_discarded",
         "journal",
-        "keys",
         "lock",
         "player",
         "record",
-        "start_asked",
+        "replies",
+        "start_key",
         "used_at",
         "users",
     )
@@ -70,132 +79,92 @@ class HostedSession:
         record: SessionRecord,
         player: CommandPlayer,
         journal: Journal | None,
-        keys: ReplyCache,
-        start_asked: IdempotencyKey | None,
+        replies: ReplyCache,
+        start_key: IdempotencyKey | None,
     ) -> None:
         self.account_id = record.account_id
         self.record = record
         self.player = player
         self.journal = journal
-        """None if it has ended and is saved."""
-        self.keys = keys
-        self.start_asked = start_asked
-        """The key that it was started with."""
+        """None once the session has ended and is saved."""
+        self.replies = replies
+        self.start_key = start_key
+        """The key with which the session was started."""
         self.lock = asyncio.Lock()
         self.users = 0
-        """How many have the lock or wait for it."""
+        """The number of callers that hold the lock or wait for it."""
         self.final: FinalReply | None = None
-        """How it ended, until it is saved."""
+        """The final reply, from the session's end until it is saved."""
         self.used_at = 0
-        """When it was last asked for, in ticks."""
-        self.is_dropped = False
-        """Whether it is no longer the session that calls find."""
+        """The time of the last use, in ticks of the pool."""
+        self.is_discarded = False
+        """Whether the pool no longer has this session."""
 
     @property
     def session(self) -> Session:
-        """The session, running or ended."""
+        """The session itself, running or ended."""
         return self.player.session
 
     @property
     def size(self) -> int:
-        """About how much memory it takes, candles aside."""
-        return _SESSION_BYTES + _ORDER_BYTES * self.session.order_count + self.keys.size
+        """The approximate memory that the session takes, in bytes, without candles."""
+        return _SESSION_BYTES + _ORDER_BYTES * self.session.order_count + self.replies.size
 
-    def step(self, steps: int, asked: IdempotencyKey | None = None, *, fast: bool = False) -> Reply:
-        """Advance. If it has ended and is not saved, its last step is answered again."""
-        if self.final is not None and self.session.status == "completed" and asked is None:
-            return Reply(fast_answer(*self.final) if fast else self.final.answer)
+    def apply(self, command: PlayedCommand, key: IdempotencyKey | None, most_pending: int) -> Reply:
+        """Change the session and return the reply, which is in the journal by then.
+
+        Raises ``SandboxError`` for a command that is refused, with nothing changed.
+        """
+        match command:
+            case StepCommand():
+                if command.from_step is not None:
+                    self._require_step(command.from_step)
+                return self.step(command.steps, key, counts_steps=command.counts_steps)
+            case OrderCommand():
+                return self._place_order(command.order, key, most_pending)
+            case CancelOrderCommand():
+                return self._cancel_order(command.order_id)
+            case CancelCommand():
+                return self._cancel(key)
+
+    def step(
+        self, steps: int, key: IdempotencyKey | None = None, *, counts_steps: bool = False
+    ) -> Reply:
+        """Advance by ``steps``; repeat the final reply of a session that has ended unsaved."""
+        if self.final is not None and self.session.status == "completed" and key is None:
+            return Reply(with_steps_executed(*self.final) if counts_steps else self.final.body)
         journal = self._writable()
         session = self.player.session
         before = session.step_number
-        played = self.player.step(steps)
+        reply = self.player.step(steps)
         after = session.step_number
-        answer = fast_answer(played.answer, after - before) if fast else played.answer
-        if played.is_quiet and asked is None:
+        body = with_steps_executed(reply.body, after - before) if counts_steps else reply.body
+        if reply.is_quiet and key is None:
             journal.append(quiet_step(after - before, after, self.player.digest))
         else:
-            key, body = asked or _NO_KEY
+            key_text, key_digest = key or _NO_KEY
             self._write(
                 StepRecord(
                     steps=after - before,
-                    fast=fast and asked is not None,
+                    fast=counts_steps and key is not None,
                     at=after,
-                    key=key,
-                    body=body,
-                    answer=UNSET if played.is_quiet else msgspec.Raw(played.answer),
+                    key=key_text,
+                    body=key_digest,
+                    answer=UNSET if reply.is_quiet else msgspec.Raw(reply.body),
                     digest=self.player.digest.decode(),
                 )
             )
-            self._answered(asked, 200, answer)
+            self._remember(key, 200, body)
         if session.status != "running":
-            self.final = FinalReply(played.answer, after - before)
-        return played._replace(answer=answer) if fast else played
-
-    def order(self, order: OrderRequest, asked: IdempotencyKey | None = None) -> Reply:
-        """Place an order; a rejection by a risk limit is recorded, and then raised."""
-        played = self.player.order(order)
-        if played.status == 200:
-            self.keep(asked, 200, played.answer)
-            return played
-        key, body = asked or _NO_KEY
-        self._write(
-            OrderRecord(
-                order=recorded_order(order),
-                at=self.session.step_number,
-                key=key,
-                body=body,
-                status=played.status,
-                answer=msgspec.Raw(played.answer),
-                digest=self.player.digest.decode(),
-            )
-        )
-        self._answered(asked, played.status, played.answer)
-        return played
-
-    def cancel_order(self, order_id: int) -> Reply:
-        """Cancel a pending order."""
-        self._writable()
-        played = self.player.cancel_order(order_id)
-        self._write(
-            CancelOrderRecord(
-                order_id=order_id,
-                at=self.session.step_number,
-                answer=msgspec.Raw(played.answer),
-                digest=self.player.digest.decode(),
-            )
-        )
-        return played
-
-    def cancel(self, asked: IdempotencyKey | None = None) -> Reply:
-        """End the session here; if it has ended and is not saved, say how it did."""
-        if self.final is None or asked is not None:
-            self._writable()
-            played = self.player.cancel()
-            key, body = asked or _NO_KEY
-            self._write(
-                CancelRecord(
-                    at=self.session.step_number,
-                    key=key,
-                    body=body,
-                    answer=msgspec.Raw(played.answer),
-                    digest=self.player.digest.decode(),
-                )
-            )
-            self.final = FinalReply(played.answer, 0)
-        answer = cancel_answer(self.record.session_id, self.session)
-        self._answered(asked, 200, answer)
-        return Reply(answer)
+            self.final = FinalReply(reply.body, after - before)
+        return reply._replace(body=body) if counts_steps else reply
 
     def fork(
-        self,
-        sessions: list[str],
-        strategy_label: str,
-        time: int,
-        asked: IdempotencyKey | None = None,
+        self, sessions: list[str], strategy_label: str, time: int, key: IdempotencyKey | None
     ) -> ForkRecord:
-        """Note that sessions are to share the past up to here, at a time of the wall clock."""
+        """Record that ``sessions`` share the past up to here; ``time`` is wall-clock time."""
         journal = self._writable()
-        key, body = asked or _NO_KEY
+        key_text, key_digest = key or _NO_KEY
         fork = ForkRecord(
             sessions=sessions,
             strategy_label=strategy_label,
@@ -203,45 +172,140 @@ class HostedSession:
             at=self.session.step_number,
             size=journal.size,
             digest=self.player.digest.decode(),
-            key=key,
-            body=body,
+            key=key_text,
+            body=key_digest,
         )
         journal.share(encoded(fork))
-        self._answered(asked, 200, b"", fork)
+        self._remember(key, 200, b"", fork)
         return fork
 
-    def keep(self, asked: IdempotencyKey | None, status: int, answer: bytes) -> None:
-        """Note what a command with a key was answered that changed nothing."""
-        if asked is None or self.journal is None or self.final is not None:
+    def keep_refusal(self, key: IdempotencyKey | None, error: SandboxError) -> None:
+        """Record that a command with a key was refused."""
+        self._keep(key, STATUS.get(error.code, 422), encode_refusal(error))
+
+    def _place_order(
+        self, order: OrderRequest, key: IdempotencyKey | None, most_pending: int
+    ) -> Reply:
+        """Place an order; an order that a risk limit rejects is recorded, and its reply says so."""
+        sent_before = self._sent_before(order, most_pending)
+        if sent_before is not None:
+            reply = self.player.repeat_order(sent_before)
+        else:
+            if order.type != "market":
+                self._require_room(most_pending)
+            reply = self.player.order(order)
+        if reply.status == 200:
+            self._keep(key, 200, reply.body)
+            return reply
+        key_text, key_digest = key or _NO_KEY
+        self._write(
+            OrderRecord(
+                order=recorded_order(order),
+                at=self.session.step_number,
+                key=key_text,
+                body=key_digest,
+                status=reply.status,
+                answer=msgspec.Raw(reply.body),
+                digest=self.player.digest.decode(),
+            )
+        )
+        self._remember(key, reply.status, reply.body)
+        return reply
+
+    def _cancel_order(self, order_id: int) -> Reply:
+        self._writable()
+        reply = self.player.cancel_order(order_id)
+        self._write(
+            CancelOrderRecord(
+                order_id=order_id,
+                at=self.session.step_number,
+                answer=msgspec.Raw(reply.body),
+                digest=self.player.digest.decode(),
+            )
+        )
+        return reply
+
+    def _cancel(self, key: IdempotencyKey | None) -> Reply:
+        """End the session; of a session that has ended unsaved, say how it ended."""
+        if self.final is None or key is not None:
+            self._writable()
+            reply = self.player.cancel()
+            key_text, key_digest = key or _NO_KEY
+            self._write(
+                CancelRecord(
+                    at=self.session.step_number,
+                    key=key_text,
+                    body=key_digest,
+                    answer=msgspec.Raw(reply.body),
+                    digest=self.player.digest.decode(),
+                )
+            )
+            self.final = FinalReply(reply.body, 0)
+        body = encode_cancel(self.record.session_id, self.session)
+        self._remember(key, 200, body)
+        return Reply(body)
+
+    def _sent_before(self, order: OrderRequest, most_pending: int) -> Order | None:
+        """Return the order with the same ``client_order_id``, where none can be placed.
+
+        While one can be placed, the session finds it faster.
+        """
+        client_id, session = order.client_order_id, self.session
+        if client_id is None or (
+            session.status == "running" and session.pending_count < most_pending
+        ):
+            return None
+        orders = (known for known in session.orders if known.client_order_id == client_id)
+        return next(orders, None)
+
+    def _require_room(self, most_pending: int) -> None:
+        """Raise ``InvalidParameter`` if no further order may be pending."""
+        if self.session.pending_count >= most_pending:
+            raise InvalidParameter(
+                "type",
+                f"the session has {most_pending} pending orders, the maximum; cancel one first",
+                limit=most_pending,
+            )
+
+    def _require_step(self, step: int) -> None:
+        """Raise ``InvalidState`` unless the session is at ``step``, or has ended unsaved."""
+        current = self.session.step_number
+        if current != step and self.final is None:
+            raise InvalidState(
+                f"from_step is {step}, but the session is at step {current}; an earlier request"
+                " may have been carried out although its reply was lost",
+                status="running",
+                current_step=current,
+            )
+
+    def _keep(self, key: IdempotencyKey | None, status: int, body: bytes) -> None:
+        """Record the reply to a command with a key that changed nothing."""
+        if key is None or self.journal is None or self.final is not None:
             return
         self._write(
             AnswerRecord(
-                key=asked.key,
-                body=asked.body,
+                key=key.key,
+                body=key.digest,
                 status=status,
-                answer=msgspec.Raw(answer),
+                answer=msgspec.Raw(body),
                 at=self.session.step_number,
             )
         )
-        self._answered(asked, status, answer)
+        self._remember(key, status, body)
 
-    def keep_refusal(self, asked: IdempotencyKey | None, error: SandboxError) -> None:
-        """Note that a command with a key was refused."""
-        self.keep(asked, STATUS.get(error.code, 422), refused(error))
-
-    def _answered(
+    def _remember(
         self,
-        asked: IdempotencyKey | None,
+        key: IdempotencyKey | None,
         status: int,
-        answer: bytes,
+        body: bytes,
         fork: ForkRecord | None = None,
     ) -> None:
-        """Have a key, if there is one, answered so from now on."""
-        if asked is not None:
-            self.keys.keep(asked.key, StoredReply(asked.body, status, answer, fork))
+        """Have the key, if there is one, answered with this reply from now on."""
+        if key is not None:
+            self.replies.keep(key.key, StoredReply(key.digest, status, body, fork))
 
     def _writable(self) -> Journal:
-        """The journal of a session that runs; raises ``InvalidState`` if it has ended."""
+        """Return the journal of a session that runs; raise ``InvalidState`` if it has ended."""
         if self.journal is None or self.final is not None:
             raise ended_error(self.session.status)
         return self.journal
@@ -252,5 +316,5 @@ class HostedSession:
 
 
 def ended_error(status: str) -> InvalidState:
-    """What a call is told that only a running session takes."""
+    """Return the error for commands that only a running session takes."""
     return InvalidState(f"the session is {status}; create a new one to go on", status=status)

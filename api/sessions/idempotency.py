@@ -1,44 +1,63 @@
-"""Requests sent again: what carried an ``Idempotency-Key`` is answered once, and then repeated."""
+"""Idempotency: a command sent again with the same key is answered as before, and not repeated."""
 
 from collections import OrderedDict
 from collections.abc import Iterator
 from hashlib import sha256
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
-from candlestep.api.http.route import JsonBytes, Request
-from candlestep.api.sessions.player import Refusal
+from candlestep.api.sessions.player import Refusal, Reply
 from candlestep.data.journal.records import ForkRecord
 from candlestep.sandbox import InvalidParameter, SandboxError
 
 KEYS_KEPT = 256
-"""Of a session: so many of the latest keys."""
+"""The number of latest keys that a session remembers."""
 
-_BODY_DIGITS = 16
+_DIGEST_LENGTH = 16
 
 _encode = msgspec.json.Encoder().encode
 _decode_refusal = msgspec.json.Decoder(Refusal).decode
 
 
 class IdempotencyKey(NamedTuple):
-    """A key, and a digest of what was asked with it."""
+    """A key that a client chose, and a digest of the request that it sent with it."""
 
     key: str
-    body: str
+    digest: str
+
+    @classmethod
+    def of(cls, key: str, action: str, body: Any) -> "IdempotencyKey":
+        """Return the key of a request for an ``action`` (``step/batch``) with this body.
+
+        The digest is stored in journals, so neither actions nor the fields of bodies may change.
+        """
+        digest = sha256(action.encode() + b"\0" + _encode(body)).hexdigest()
+        return cls(key, digest[:_DIGEST_LENGTH])
+
+    def require_same(self, digest: str) -> None:
+        """Raise ``InvalidParameter`` if the key was used before for another request."""
+        if self.digest != digest:
+            raise InvalidParameter(
+                "Idempotency-Key",
+                "was used for another request; use a new key for each request, and the same key"
+                " only to send that request again",
+            )
 
 
 class StoredReply(NamedTuple):
-    """What a key was answered; with a record, the sessions that were forked."""
+    """The reply to a request that had a key."""
 
-    body: str
+    digest: str
+    """The digest of the request."""
     status: int
-    answer: bytes
+    body: bytes
     fork: ForkRecord | None = None
+    """The sessions that a fork created; its body is made anew."""
 
 
 class RepeatedRefusal(SandboxError):
-    """The refusal that a request with the same key was answered with."""
+    """The refusal with which a request with the same key was answered before."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.message, **refusal.details)
@@ -46,54 +65,39 @@ class RepeatedRefusal(SandboxError):
 
 
 class ReplyCache:
-    """The latest keys of a session, and what each was answered. O(1) each."""
+    """The replies to the latest keys of a session. Every method is O(1)."""
 
-    __slots__ = ("_kept", "size")
+    __slots__ = ("_replies", "size")
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[str, StoredReply] = OrderedDict()
+        self._replies: OrderedDict[str, StoredReply] = OrderedDict()
         self.size = 0
-        """Of the answers, in bytes."""
+        """Bytes of the replies."""
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._kept)
+        return iter(self._replies)
 
-    def keep(self, key: str, kept: StoredReply) -> None:
-        """Note what a key was answered; the oldest of too many is forgotten."""
-        self._kept[key] = kept
-        self.size += len(kept.answer)
-        if len(self._kept) > KEYS_KEPT:
-            _, oldest = self._kept.popitem(last=False)
-            self.size -= len(oldest.answer)
+    def keep(self, key: str, reply: StoredReply) -> None:
+        """Remember the reply to a key; the oldest of more than ``KEYS_KEPT`` is forgotten."""
+        self._replies[key] = reply
+        self.size += len(reply.body)
+        if len(self._replies) > KEYS_KEPT:
+            _, oldest = self._replies.popitem(last=False)
+            self.size -= len(oldest.body)
 
-    def find(self, asked: IdempotencyKey) -> StoredReply | None:
-        """What the key was answered; raises ``InvalidParameter`` if it asked for something else."""
-        kept = self._kept.get(asked.key)
-        if kept is not None:
-            require_same(asked, kept.body)
-        return kept
+    def find(self, key: IdempotencyKey) -> StoredReply | None:
+        """Return the reply to a key, or None if the key is new.
 
-
-def asked(call: Request, what: str) -> IdempotencyKey | None:
-    """The key of a request to do ``what``; None if it has none."""
-    if call.key is None:
-        return None
-    digest = sha256(what.encode() + b"\0" + _encode(call.body)).hexdigest()
-    return IdempotencyKey(call.key, digest[:_BODY_DIGITS])
+        Raises ``InvalidParameter`` if the key was used for another request.
+        """
+        reply = self._replies.get(key.key)
+        if reply is not None:
+            key.require_same(reply.digest)
+        return reply
 
 
-def require_same(asked: IdempotencyKey, body: str) -> None:
-    """Raise ``InvalidParameter`` if a key was used before to ask for something else."""
-    if asked.body != body:
-        raise InvalidParameter(
-            "Idempotency-Key",
-            "was used for another request; use a new key for each, and the same only to send"
-            " that request again",
-        )
-
-
-def repeat_reply(kept: StoredReply) -> JsonBytes:
-    """The answer once more; a refusal is raised."""
-    if kept.status >= 400:
-        raise RepeatedRefusal(_decode_refusal(kept.answer))
-    return JsonBytes(kept.answer, kept.status)
+def repeat_reply(stored: StoredReply) -> Reply:
+    """Return a stored reply once more; raise it if it was a refusal."""
+    if stored.status >= 400:
+        raise RepeatedRefusal(_decode_refusal(stored.body))
+    return Reply(stored.body, stored.status)

@@ -1,7 +1,7 @@
-"""Commands played on a session: what each answers, to the byte, and a digest of all of it.
+"""Commands played on a session: the body of each reply, to the byte, and a digest of them all.
 
-The server, the rebuilding of a session from its journal and the replay of a recording all play
-commands here: what they do, and what they answer, is the same.
+The server, the recovery of a session from its journal and the replay of a recording all play
+commands here, so that all three do and reply the same.
 """
 
 from typing import Any, NamedTuple
@@ -11,7 +11,12 @@ import msgspec
 from candlestep.api.schemas.decoding import decode_body
 from candlestep.api.schemas.fields import money
 from candlestep.api.schemas.orders import CancelOrderResponse, OrderRequest, OrderResponse
-from candlestep.api.schemas.sessions import CancelResponse, EndResponse, StartedResponse
+from candlestep.api.schemas.sessions import (
+    CancelResponse,
+    EndResponse,
+    StartedResponse,
+    StartResponse,
+)
 from candlestep.api.schemas.steps import StepTexts
 from candlestep.data.journal.recording import chained
 from candlestep.data.journal.records import (
@@ -24,6 +29,7 @@ from candlestep.data.journal.records import (
 from candlestep.data.symbols import normalise_symbol
 from candlestep.sandbox import (
     InvalidParameter,
+    Order,
     RiskLimitExceeded,
     RiskProfile,
     SandboxError,
@@ -36,7 +42,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """A refused command, as it is recorded."""
+    """The reply to a refused command, as it is recorded."""
 
     code: str
     message: str
@@ -47,29 +53,29 @@ _read_refusal = msgspec.json.Decoder(Refusal).decode
 
 
 class Reply(NamedTuple):
-    """What a command was answered."""
+    """The reply to a command: a body of JSON and a status, as HTTP numbers them."""
 
-    answer: bytes
+    body: bytes
     status: int = 200
     is_quiet: bool = False
-    """Of steps: whether nothing filled or closed."""
+    """Whether the command was a step in which no order filled or closed."""
     refusal: RiskLimitExceeded | None = None
-    """Where a risk limit rejected the order."""
+    """The refusal, where a risk limit rejected the order."""
 
 
 class CommandPlayer:
-    """A session, and the digest of all that it has answered."""
+    """A session, and the digest of all its replies."""
 
     __slots__ = ("_texts", "digest", "session")
 
     def __init__(self, session: Session) -> None:
-        """Of a session at its start."""
+        """Play on a session that is at its start."""
         self.session = session
         self._texts = StepTexts()
         self.digest = start_digest(session)
 
     def fork(self) -> "CommandPlayer":
-        """A player of a fork of the session, with the same past."""
+        """Return a player of a fork of the session, with the same past."""
         forked = CommandPlayer.__new__(CommandPlayer)
         forked.session = self.session.fork()
         forked._texts = StepTexts()
@@ -77,81 +83,87 @@ class CommandPlayer:
         return forked
 
     def play(self, command: CommandRecord) -> Reply:
-        """Play a command of a recording; raises ``SandboxError`` if it is refused."""
+        """Play a recorded command. Raises ``SandboxError`` if it is refused."""
         match command:
             case StepRecord():
-                played = self.step(command.steps)
+                reply = self.step(command.steps)
                 for _ in range(command.times - 1):
-                    played = self.step(command.steps)
-                return played
+                    reply = self.step(command.steps)
+                return reply
             case OrderRecord():
-                return self.order(order_body(command.order))
+                return self.order(read_order(command.order))
             case CancelOrderRecord():
                 return self.cancel_order(command.order_id)
             case CancelRecord():
                 return self.cancel()
 
     def step(self, steps: int) -> Reply:
-        """Advance; the answer is a ``StepResponse``."""
+        """Advance; the reply is a ``StepResponse``."""
         step = self.session.step(steps)
-        answer = _encode(self._texts.answer(step))
-        self.digest = chained(self.digest, answer)
-        return Reply(answer, 200, not step.orders_filled and not step.orders_closed)
+        body = _encode(self._texts.answer(step))
+        self.digest = chained(self.digest, body)
+        return Reply(body, 200, not step.orders_filled and not step.orders_closed)
 
     def skip(self, steps: int, digest: bytes) -> bool:
-        """Advance by quiet steps whose answers, with this digest at their end, are not made.
+        """Advance by quiet steps without making their replies, which end with this digest.
 
-        Whether they were quiet.
+        Return whether the steps were quiet.
         """
         step = self.session.step(steps)
         self.digest = digest
         return not (step.orders_filled or step.orders_closed) and step.steps_executed == steps
 
-    def order(self, body: OrderRequest) -> Reply:
-        """Place an order: 201, 200 if its ``client_order_id`` was sent before (then nothing is
-        changed), 422 if a risk limit rejects it.
+    def order(self, request: OrderRequest) -> Reply:
+        """Place an order.
+
+        The status is 201, 200 if the ``client_order_id`` was sent before (nothing is changed), or
+        422 if a risk limit rejects the order.
         """
         session = self.session
-        known = session.order_count
+        order_count = session.order_count
         try:
             order = session.place_order(
-                symbol=normalise_symbol(body.symbol),
-                side=body.side,
-                type=body.type,
-                quantity=body.quantity,
-                price=body.price,
-                trigger_price=body.trigger_price,
-                client_order_id=body.client_order_id,
-                oco_group=body.oco_group,
-                expires_at=body.expires_at,
+                symbol=normalise_symbol(request.symbol),
+                side=request.side,
+                type=request.type,
+                quantity=request.quantity,
+                price=request.price,
+                trigger_price=request.trigger_price,
+                client_order_id=request.client_order_id,
+                oco_group=request.oco_group,
+                expires_at=request.expires_at,
             )
         except RiskLimitExceeded as refusal:
-            answer = refused(refusal)
-            self.digest = chained(self.digest, digested(answer, 422))
-            return Reply(answer, 422, refusal=refusal)
-        answer = _encode(OrderResponse.of(order))
-        if session.order_count == known:
-            return Reply(answer, 200)
-        self.digest = chained(self.digest, answer)
-        return Reply(answer, 201)
+            body = encode_refusal(refusal)
+            self.digest = chained(self.digest, digest_input(body, 422))
+            return Reply(body, 422, refusal=refusal)
+        if session.order_count == order_count:
+            return self.repeat_order(order)
+        body = _encode(OrderResponse.of(order))
+        self.digest = chained(self.digest, body)
+        return Reply(body, 201)
+
+    def repeat_order(self, order: Order) -> Reply:
+        """Return the reply to an order that was placed before; nothing is changed."""
+        return Reply(_encode(OrderResponse.of(order)), 200)
 
     def cancel_order(self, order_id: int) -> Reply:
         """Cancel a pending order."""
         cancelled = self.session.cancel_order(order_id)
-        answer = _encode(CancelOrderResponse(cancelled.id, "cancelled", True))
-        self.digest = chained(self.digest, answer)
-        return Reply(answer)
+        body = _encode(CancelOrderResponse(cancelled.id, "cancelled", True))
+        self.digest = chained(self.digest, body)
+        return Reply(body)
 
     def cancel(self) -> Reply:
-        """End the session here; the answer is an ``EndResponse``."""
+        """End the session here; the reply is an ``EndResponse``."""
         self.session.cancel()
-        answer = _encode(ended(self.session))
-        self.digest = chained(self.digest, answer)
-        return Reply(answer)
+        body = _encode(_end_response(self.session))
+        self.digest = chained(self.digest, body)
+        return Reply(body)
 
 
-def started(session: Session) -> StartedResponse:
-    """What starting the session answers, but for its id."""
+def start_response(session: Session) -> StartedResponse:
+    """Return the reply to the start of a session, without the session's id."""
     start = session.config.clock.start
     prices = session.market.prices(start)
     return StartedResponse(
@@ -162,59 +174,64 @@ def started(session: Session) -> StartedResponse:
 
 
 def start_digest(session: Session) -> bytes:
-    """The digest of what starting the session answers, from which all others follow."""
-    return chained(b"", _encode(started(session)))
+    """Return the digest of the reply to the start, from which all other digests follow."""
+    return chained(b"", _encode(start_response(session)))
 
 
-def ended(session: Session) -> EndResponse:
-    """What ending the session early answers, but for its id."""
-    results = session.results()
-    assert results.status != "running"
-    return EndResponse(results.status, results.total_trades, money(results.roi_pct))
+def encode_start(session_id: str, session: Session) -> bytes:
+    """Return the reply to the start of a session."""
+    start = start_response(session)
+    return _encode(StartResponse(session_id, start.status, start.virtual_time, start.prices))
 
 
-def cancel_answer(session_id: str, session: Session) -> bytes:
-    """What ending the session early answers."""
-    end = ended(session)
+def encode_cancel(session_id: str, session: Session) -> bytes:
+    """Return the reply to the command that ends a session early."""
+    end = _end_response(session)
     return _encode(CancelResponse(session_id, end.status, end.total_trades, end.roi_pct))
 
 
-def fast_answer(answer: bytes, steps: int) -> bytes:
-    """The answer of ``step/batch/fast``, made of that of ``step/batch``."""
-    return b'%s,"steps_executed":%d}' % (answer[:-1], steps)
+def with_steps_executed(body: bytes, steps: int) -> bytes:
+    """Return the reply to a step with the number of steps added: a ``FastResponse``."""
+    return b'%s,"steps_executed":%d}' % (body[:-1], steps)
 
 
-def refused(error: SandboxError) -> bytes:
-    """A refusal, as it is recorded."""
+def encode_refusal(error: SandboxError) -> bytes:
+    """Return a refusal as it is recorded."""
     return _encode(Refusal(error.code, error.message, error.details))
 
 
-def digested(answer: bytes, status: int) -> bytes:
-    """What a digest is of: of a refusal code and details, but not its words."""
+def digest_input(body: bytes, status: int) -> bytes:
+    """Return the part of a reply that is digested: of a refusal, the code and the details."""
     if status < 400:
-        return answer
-    refusal = _read_refusal(answer)
+        return body
+    refusal = _read_refusal(body)
     return _encode({"code": refusal.code, "details": refusal.details})
 
 
-def order_body(order: dict[str, Any]) -> OrderRequest:
-    """The order of a recording, checked as the body of a request is."""
-    body: OrderRequest = decode_body(OrderRequest, _encode(order))
-    return body
+def read_order(order: dict[str, Any]) -> OrderRequest:
+    """Return a recorded order, checked as the body of a request is."""
+    request: OrderRequest = decode_body(OrderRequest, _encode(order))
+    return request
 
 
-def recorded_order(body: OrderRequest) -> dict[str, Any]:
-    """The fields of an order that were given, for its record."""
-    return {
-        name: value for name, value in msgspec.structs.asdict(body).items() if value is not None
-    }
+def recorded_order(request: OrderRequest) -> dict[str, Any]:
+    """Return the fields of an order that are set, for its record."""
+    fields = msgspec.structs.asdict(request)
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def recorded_config(config: dict[str, Any], risk_profile: dict[str, Any]) -> SessionConfig:
-    """The configuration of a recording; raises ``InvalidParameter`` naming what is wrong."""
+    """Return the configuration of a recording; raise ``InvalidParameter`` naming a wrong field."""
     try:
         return SessionConfig(**config, risk=RiskProfile(**risk_profile))
     except TypeError as error:
         raise InvalidParameter(
             "config", str(error).removeprefix("SessionConfig.__init__() ")
         ) from None
+
+
+def _end_response(session: Session) -> EndResponse:
+    """Return the reply to the early end of a session, without the session's id."""
+    results = session.results()
+    assert results.status != "running"
+    return EndResponse(results.status, results.total_trades, money(results.roi_pct))

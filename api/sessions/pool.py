@@ -1,7 +1,7 @@
-"""The sessions in memory, and how they come and go: loaded, held while in use, put aside.
+"""The sessions in memory: loaded on first use, locked while in use, evicted when idle.
 
-A session is changed by one call at a time: each holds its session's lock while it works. What is
-long (loading, rebuilding, saving) happens in threads.
+A session is changed by one command at a time, which holds the session's lock. What takes long
+(loading, rebuilding, saving) happens in threads.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
+from candlestep.api.sessions.commands import SessionRef
 from candlestep.api.sessions.hosted_session import HostedSession, ended_error
 from candlestep.api.sessions.idempotency import IdempotencyKey
 from candlestep.api.sessions.progress import SessionProgress
@@ -24,168 +25,177 @@ from candlestep.data.market.candle_cache import CandleCache
 from candlestep.data.records.sessions import SessionRecord
 from candlestep.sandbox import InvalidState
 
-FIND_ERRORS = ("SESSION_NOT_FOUND", "INVALID_STATE", "NO_DATA", "RATE_LIMITED")
-"""Codes with which a session is not found; the last two where its candles cannot be loaded."""
-
 TICK_SECONDS = 1.0
 """The unit of ``SessionPool.ticks``."""
 
-_ENDED_KEPT = 64
-_PASSIVATED_TOGETHER = 200
-_ROOM_SECONDS = 10.0
-_ROOM_PAUSE = 0.5
+ROOM_SECONDS = 10.0
+"""How long a load waits for other sessions to free memory."""
+
+_ENDED_IN_MEMORY = 64
+_EVICTION_BATCH = 200
+_ROOM_PAUSE_SECONDS = 0.5
 
 Result = TypeVar("Result")
 
 
 class SessionPool:
-    """The sessions in memory, by id. Its methods are called on the event loop."""
+    """The sessions in memory, by id. Call its methods on the event loop."""
 
     def __init__(
         self,
-        storage: SessionRepository,
+        repository: SessionRepository,
         cache: CandleCache,
         threads: Threads,
         progress: SessionProgress,
         *,
         budget: int,
-        most_sessions: int,
+        max_sessions: int,
         idle_seconds: float,
+        room_seconds: float = ROOM_SECONDS,
     ) -> None:
-        """``budget``: bytes of sessions and candles together. Ended sessions do not count in
-        ``most_sessions``.
+        """Hold at most ``max_sessions`` running sessions, in ``budget`` bytes with their candles.
+
+        Sessions unused for ``idle_seconds`` may be evicted.
         """
-        self.open_sessions = 0
-        """How many sessions are running, in memory or passivated."""
+        self.open_count = 0
+        """The number of running sessions, in memory or on disk."""
         self.ticks = 0
-        """The time, by which sessions idle."""
-        self._storage = storage
+        """The time by which sessions idle."""
+        self._repository = repository
         self._cache = cache
         self._threads = threads
         self._progress = progress
         self._budget = budget
-        self._most_sessions = most_sessions
+        self._max_sessions = max_sessions
         self._idle_ticks = idle_seconds / TICK_SECONDS
+        self._room_seconds = room_seconds
         self._running: dict[str, HostedSession] = {}
         self._ended: OrderedDict[str, HostedSession] = OrderedDict()
         self._loading: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._loads = 0
         self._freed = asyncio.Event()
-        """Set when a session is loaded, or is no longer in use."""
+        """Set when a session is loaded, or no longer in use."""
 
     @property
     def running(self) -> list[HostedSession]:
         """The running sessions in memory, and those that have ended unsaved."""
         return list(self._running.values())
 
-    def get(self, account_id: str, session_id: str) -> HostedSession | None:
-        """The account's session if it is in memory: the fast way to one that is running."""
-        live = self._running.get(session_id) or self._ended.get(session_id)
-        if live is None or live.account_id != account_id:
+    @property
+    def is_loading(self) -> bool:
+        """Whether candles are being loaded."""
+        return self._loads > 0
+
+    def get(self, ref: SessionRef) -> HostedSession | None:
+        """Return the account's session if it is in memory: the short way to a running one."""
+        account_id, session_id = ref
+        hosted = self._running.get(session_id) or self._ended.get(session_id)
+        if hosted is None or hosted.account_id != account_id:
             return None
-        live.used_at = self.ticks
-        return live
+        hosted.used_at = self.ticks
+        return hosted
 
     def step_of(self, record: SessionRecord) -> int:
-        """How far a session is, where that is known better than by the store."""
-        live = self._running.get(record.session_id)
-        if live is not None:
-            return live.session.step_number
-        step = self._progress.left_at(record.session_id)
+        """Return the step of a session, from memory where the store may be behind."""
+        hosted = self._running.get(record.session_id)
+        if hosted is not None:
+            return hosted.session.step_number
+        step = self._progress.last_known(record.session_id)
         return record.current_step if step is None else step
 
-    async def find(
-        self, account_id: str, session_id: str, *, load_ended: bool = True
-    ) -> HostedSession:
-        """The account's session, started or ended, from memory or rebuilt from its journal.
+    async def find(self, ref: SessionRef, *, load_ended: bool = True) -> HostedSession:
+        """Return the account's session, started or ended, from memory or from its journal.
 
-        Raises ``SessionNotFound``, and ``InvalidState`` if it has not been started, has failed,
-        or, without ``load_ended``, has ended and is not in memory.
+        Raises ``SessionNotFound``, and ``InvalidState`` if the session has not been started, has
+        failed, or, without ``load_ended``, has ended and is not in memory.
         """
-        live = self.get(account_id, session_id)
-        if live is not None:
-            return live
-        async with self.loading_lock(session_id):
-            live = self.get(account_id, session_id)
-            if live is None:
-                record = await self._threads.run(self._storage.record, account_id, session_id)
+        hosted = self.get(ref)
+        if hosted is not None:
+            return hosted
+        async with self.loading_lock(ref.session_id):
+            hosted = self.get(ref)
+            if hosted is None:
+                record = await self._threads.run(self._repository.record, *ref)
                 require_started(record)
                 if record.status != "running" and not load_ended:
                     raise ended_error(record.status)
-                live = await self._load(record)
-            return live
+                hosted = await self._load(record)
+            return hosted
 
     def loading_lock(self, session_id: str) -> asyncio.Lock:
-        """One load or start of a session at a time; it is there as long as anybody holds it."""
+        """Return the lock of a session's loads and start; it exists while anybody holds it."""
         lock = self._loading.get(session_id)
         if lock is None:
             lock = self._loading[session_id] = asyncio.Lock()
         return lock
 
-    async def start(self, record: SessionRecord, request: IdempotencyKey | None) -> HostedSession:
-        """Start a session that is created, whose ``loading_lock`` the caller holds."""
-        live = await self._kept(self._storage.start, record, request)
-        self.open_sessions += 1
-        return live
+    async def start(self, record: SessionRecord, key: IdempotencyKey | None) -> HostedSession:
+        """Start a created session whose ``loading_lock`` the caller holds."""
+        hosted = await self._load_into_memory(self._repository.start, record, key)
+        self.open_count += 1
+        return hosted
 
-    def add(self, live: HostedSession) -> HostedSession:
-        """Keep a session that runs, unless it is here already; which one is here."""
-        kept = self._running.setdefault(live.record.session_id, live)
-        kept.used_at = self.ticks
-        return kept
+    def add(self, hosted: HostedSession) -> HostedSession:
+        """Keep a running session, and return it, or the one that is already in memory."""
+        in_memory = self._running.setdefault(hosted.record.session_id, hosted)
+        in_memory.used_at = self.ticks
+        return in_memory
 
-    async def hold(self, live: HostedSession) -> None:
-        """Take a session's lock, after those who wait for it; ``release`` gives it back."""
-        live.users += 1
+    async def acquire(self, hosted: HostedSession) -> None:
+        """Take a session's lock, after those that wait for it already."""
+        hosted.users += 1
         try:
-            await live.lock.acquire()
+            await hosted.lock.acquire()
         except BaseException:
-            live.users -= 1
+            hosted.users -= 1
             raise
 
-    def release(self, live: HostedSession) -> None:
-        """Give back a session that was held or taken."""
-        live.lock.release()
-        live.users -= 1
+    def release(self, hosted: HostedSession) -> None:
+        """Give back a session's lock."""
+        hosted.lock.release()
+        hosted.users -= 1
         self._freed.set()
 
-    async def take(self, lives: Iterable[HostedSession]) -> list[HostedSession]:
-        """Hold those of the sessions that nobody uses: there is nothing to wait for."""
-        taken = [live for live in lives if not live.users and not live.is_dropped]
-        for live in taken:
-            await self.hold(live)
-        return taken
+    async def acquire_unused(self, sessions: Iterable[HostedSession]) -> list[HostedSession]:
+        """Acquire those of the sessions that are not in use, and return them; never wait."""
+        unused = [hosted for hosted in sessions if not hosted.users and not hosted.is_discarded]
+        for hosted in unused:
+            await self.acquire(hosted)
+        return unused
 
     @asynccontextmanager
     async def at_rest(self, session_id: str) -> AsyncIterator[HostedSession | None]:
-        """The session if it is in memory; meanwhile nobody loads it, or writes its journal."""
+        """Keep everybody from loading a session, or writing its journal, within the context.
+
+        The context is the session, acquired, if it is in memory.
+        """
         async with self.loading_lock(session_id):
-            live = self._running.get(session_id)
-            if live is None:
+            hosted = self._running.get(session_id)
+            if hosted is None:
                 yield None
                 return
-            await self.hold(live)
+            await self.acquire(hosted)
             try:
-                yield None if live.is_dropped else live
+                yield None if hosted.is_discarded else hosted
             finally:
-                self.release(live)
+                self.release(hosted)
 
     async def with_room(
         self, in_thread: InThread, load: Callable[..., Result], *args: Any
     ) -> Result:
-        """Have something loaded with candles; sessions make room for them, if there is none.
+        """Load something that has candles, evicting sessions if memory has no room for them.
 
-        Raises ``BudgetInUse`` if in a few seconds none of those that are in use leaves.
+        Raises ``BudgetInUse`` if the sessions that are in use free no room within seconds.
         """
         loop = asyncio.get_running_loop()
-        until = loop.time() + _ROOM_SECONDS
+        deadline = loop.time() + self._room_seconds
         self._loads += 1
         try:
             while True:
                 try:
                     return await in_thread(load, *args)
                 except BudgetInUse:
-                    is_hopeless = not self._somebody_may_leave or loop.time() > until
+                    is_hopeless = not self._may_be_freed or loop.time() > deadline
                     if await self._make_room():
                         continue
                     if is_hopeless:
@@ -195,129 +205,129 @@ class SessionPool:
             self._loads -= 1
             self._freed.set()
 
-    def drop(self, live: HostedSession, step: int) -> None:
-        """Let go of a session that is at ``step``, and not what it should be."""
-        self._progress.left(live.record.session_id, step)
-        self._let_go(live)
+    def discard(self, hosted: HostedSession, step: int) -> None:
+        """Drop a session that is at ``step``; its next user gets it from its journal."""
+        self._progress.left(hosted.record.session_id, step)
+        hosted.is_discarded = True
+        if hosted.journal is not None:
+            hosted.journal.close()
+        if self._running.get(hosted.record.session_id) is hosted:
+            del self._running[hosted.record.session_id]
 
-    def end(self, live: HostedSession) -> None:
-        """Keep a session, which has ended and is saved, among the ended ones."""
-        live.final = None
-        live.journal = None
-        self._running.pop(live.record.session_id, None)
-        self.open_sessions -= 1
-        self._progress.forget(live.record.session_id)
-        self._keep_ended(live)
+    def end(self, hosted: HostedSession) -> None:
+        """Move a session that has ended, and is saved, to the ended ones."""
+        hosted.final = None
+        hosted.journal = None
+        self._running.pop(hosted.record.session_id, None)
+        self.open_count -= 1
+        self._progress.forget(hosted.record.session_id)
+        self._keep_ended(hosted)
 
     async def fail(self, record: SessionRecord, error: str) -> InvalidState:
-        """Give up a session that can neither go on nor be saved; what to tell who asks for it."""
-        failed = await self._threads.run(self._storage.fail, record, error)
-        self.open_sessions -= 1
+        """Mark a session as failed, and return the error for its client."""
+        failed = await self._threads.run(self._repository.fail, record, error)
+        self.open_count -= 1
         self._progress.forget(record.session_id)
         return failed_error(failed)
 
-    async def passivate(self, lives: Sequence[HostedSession]) -> int:
-        """Have sessions leave memory, but for those that are in use or have ended unsaved; how
-        many did. How far they are is to be stored.
+    async def evict(self, sessions: Sequence[HostedSession]) -> int:
+        """Evict sessions, except those in use or ended unsaved; return how many were evicted.
+
+        Their steps are noted, and have to be stored.
         """
         return sum(
             [
-                await self._passivate(lives[start : start + _PASSIVATED_TOGETHER])
-                for start in range(0, len(lives), _PASSIVATED_TOGETHER)
+                await self._evict(sessions[start : start + _EVICTION_BATCH])
+                for start in range(0, len(sessions), _EVICTION_BATCH)
             ]
         )
 
     def idle(self) -> list[HostedSession]:
-        """The sessions that nobody has asked for in a while."""
+        """Return the sessions that have been unused for longer than the idle time."""
         latest = self.ticks - self._idle_ticks
-        return [live for live in self._running.values() if live.used_at < latest]
+        return [hosted for hosted in self._running.values() if hosted.used_at < latest]
 
-    async def surplus(self) -> list[HostedSession]:
-        """The sessions, of those not in use, that are more than memory and files allow."""
-        sizes = {session_id: live.size for session_id, live in self._running.items()}
+    async def excess(self) -> list[HostedSession]:
+        """Return the unused sessions that memory or open files have no room for."""
+        sizes = {session_id: hosted.size for session_id, hosted in self._running.items()}
         await self._threads.run(self._cache.keep_free, sum(sizes.values()))
-        too_much = sum(sizes.values()) + self._cache.bytes_in_memory() - self._budget
-        too_many = len(sizes) - self._most_sessions
-        surplus = []
-        if too_much > 0 or too_many > 0:
-            for live in self._longest_unused():
-                if live.used_at >= self.ticks - 1 or (too_much <= 0 and too_many <= 0):
+        excess_bytes = sum(sizes.values()) + self._cache.bytes_in_memory() - self._budget
+        excess_count = len(sizes) - self._max_sessions
+        excess = []
+        if excess_bytes > 0 or excess_count > 0:
+            for hosted in self._longest_unused():
+                if hosted.used_at >= self.ticks - 1 or (excess_bytes <= 0 and excess_count <= 0):
                     break
-                surplus.append(live)
-                too_much -= sizes.get(live.record.session_id, 0)
-                too_many -= 1
-        return surplus
+                excess.append(hosted)
+                excess_bytes -= sizes.get(hosted.record.session_id, 0)
+                excess_count -= 1
+        return excess
 
     async def _load(self, record: SessionRecord) -> HostedSession:
-        """Rebuild a session; one that cannot be rebuilt has failed."""
+        """Rebuild a session; mark it as failed if that is not possible."""
         try:
-            return await self._kept(self._storage.load, record)
+            return await self._load_into_memory(self._repository.load, record)
         except (JournalDamaged, CandlesDiffer, Diverged) as error:
             if record.status == "running":
                 raise await self.fail(record, error.message) from None
             raise InvalidState(error.message, status=record.status, **error.details) from None
 
-    async def _kept(self, load: Callable[..., HostedSession], *args: Any) -> HostedSession:
-        """Load a session, and keep it."""
-        live = await self.with_room(self._threads.run, load, *args)
-        self._progress.forget(live.record.session_id)
-        if live.journal is not None:
-            return self.add(live)
-        live.used_at = self.ticks
-        self._keep_ended(live)
-        return live
+    async def _load_into_memory(
+        self, load: Callable[..., HostedSession], *args: Any
+    ) -> HostedSession:
+        hosted = await self.with_room(self._threads.run, load, *args)
+        self._progress.forget(hosted.record.session_id)
+        if hosted.journal is not None:
+            return self.add(hosted)
+        hosted.used_at = self.ticks
+        self._keep_ended(hosted)
+        return hosted
 
-    def _keep_ended(self, live: HostedSession) -> None:
-        self._ended[live.record.session_id] = live
-        while len(self._ended) > _ENDED_KEPT:
+    def _keep_ended(self, hosted: HostedSession) -> None:
+        self._ended[hosted.record.session_id] = hosted
+        while len(self._ended) > _ENDED_IN_MEMORY:
             self._ended.popitem(last=False)
 
-    def _let_go(self, live: HostedSession) -> None:
-        """Forget a session; whoever asks for it next gets it from its journal."""
-        live.is_dropped = True
-        if live.journal is not None:
-            live.journal.close()
-        if self._running.get(live.record.session_id) is live:
-            del self._running[live.record.session_id]
-
     async def _make_room(self) -> bool:
-        """Put sessions aside until candles are freed; whether any was."""
+        """Evict sessions until candles are freed; return whether any session was evicted."""
         before = self._cache.bytes_in_memory()
-        left = len(self._ended)
+        evicted = len(self._ended)
         self._ended.clear()
-        idle = self._longest_unused()
-        while idle and self._cache.bytes_in_memory() >= before:
-            left += await self._passivate(idle[:_PASSIVATED_TOGETHER])
-            del idle[:_PASSIVATED_TOGETHER]
-        return left > 0
+        sessions = self._longest_unused()
+        while sessions and self._cache.bytes_in_memory() >= before:
+            evicted += await self._evict(sessions[:_EVICTION_BATCH])
+            del sessions[:_EVICTION_BATCH]
+        return evicted > 0
 
     @property
-    def _somebody_may_leave(self) -> bool:
+    def _may_be_freed(self) -> bool:
         """Whether another session is being loaded, or one is in use."""
-        return self._loads > 1 or any(live.users for live in self._running.values())
+        return self._loads > 1 or any(hosted.users for hosted in self._running.values())
 
     async def _wait_for_room(self) -> None:
         """Wait until a session is loaded or no longer in use, but not for long."""
         self._freed.clear()
         with suppress(TimeoutError):
-            async with asyncio.timeout(_ROOM_PAUSE):
+            async with asyncio.timeout(min(_ROOM_PAUSE_SECONDS, self._room_seconds)):
                 await self._freed.wait()
 
     def _longest_unused(self) -> list[HostedSession]:
-        return sorted(self._running.values(), key=lambda live: live.used_at)
+        return sorted(self._running.values(), key=lambda hosted: hosted.used_at)
 
-    async def _passivate(self, lives: Sequence[HostedSession]) -> int:
-        taken = await self.take([live for live in lives if live.final is None])
+    async def _evict(self, sessions: Sequence[HostedSession]) -> int:
+        acquired = await self.acquire_unused(
+            [hosted for hosted in sessions if hosted.final is None]
+        )
         try:
-            # The thread may hold on to what it is given for a moment: not to the candles.
-            journals = [(live.journal, live.keys) for live in taken]
-            await self._threads.run(self._storage.put_aside, journals)
-            for live in taken:
-                self.drop(live, live.session.step_number)
+            # The thread may keep its arguments alive for a moment: not the candles with them.
+            journals = [(hosted.journal, hosted.replies) for hosted in acquired]
+            await self._threads.run(self._repository.compact, journals)
+            for hosted in acquired:
+                self.discard(hosted, hosted.session.step_number)
         finally:
-            for live in taken:
-                self.release(live)
-        return len(taken)
+            for hosted in acquired:
+                self.release(hosted)
+        return len(acquired)
 
 
 def require_started(record: SessionRecord) -> None:
@@ -332,7 +342,7 @@ def require_started(record: SessionRecord) -> None:
 
 
 def failed_error(record: SessionRecord) -> InvalidState:
-    """What is told of a session that has failed."""
+    """Return the error for the commands of a session that has failed."""
     return InvalidState(
         f"the session has failed: {record.error}; create a new one", status="failed"
     )

@@ -1,4 +1,4 @@
-"""A session from its journal: what its first line says, and how the commands are played again."""
+"""Recovery: how a session's journal begins, and how its commands are played again."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -9,10 +9,10 @@ from candlestep.api.sessions.idempotency import IdempotencyKey, ReplyCache, Stor
 from candlestep.api.sessions.player import (
     CommandPlayer,
     Reply,
-    cancel_answer,
-    fast_answer,
+    encode_cancel,
     recorded_config,
     start_digest,
+    with_steps_executed,
 )
 from candlestep.data.journal.candle_fingerprints import fingerprint, require_same_candles
 from candlestep.data.journal.recording import Recording
@@ -31,15 +31,15 @@ from candlestep.sandbox import Market, SandboxError, Session, format_time
 
 
 class Diverged(SandboxError):
-    """A session rebuilt from its journal that answers differently than it did."""
+    """A session, rebuilt from its journal, whose replies differ from those recorded."""
 
     code = "INVALID_STATE"
 
 
 def start_record(
-    record: SessionRecord, session: Session, look_back: int, asked: IdempotencyKey | None
+    record: SessionRecord, session: Session, look_back: int, key: IdempotencyKey | None
 ) -> Start:
-    """The first line of a session's journal."""
+    """Return the first line of a session's journal."""
     config: dict[str, Any] = {
         "start_time": format_time(record.start_time),
         "end_time": format_time(record.end_time),
@@ -57,19 +57,20 @@ def start_record(
         import_number=record.import_number,
         look_back=look_back,
         candles=fingerprint(session.config, session.market),
-        key=None if asked is None else asked.key,
-        body=None if asked is None else asked.body,
+        key=None if key is None else key.key,
+        body=None if key is None else key.digest,
         digest=start_digest(session).decode(),
     )
 
 
 def rebuild_session(
-    recording: Recording, market: Market, keys: ReplyCache
+    recording: Recording, market: Market, replies: ReplyCache
 ) -> tuple[CommandPlayer, FinalReply | None]:
-    """The session that a journal records, with its latest keys, and how it ended if it has.
+    """Play a journal's commands; return the session and, if it has ended, its final reply.
 
-    Every answer with orders or fills, and the last of each run of quiet steps, is made again and
-    compared. Raises ``CandlesDiffer``, and ``Diverged`` where an answer is another one.
+    The replies to its latest keys go to ``replies``. Every reply with orders or fills, and the
+    last of each run of quiet steps, is made again and compared. Raises ``CandlesDiffer``, and
+    ``Diverged`` where a reply differs.
     """
     start = recording.start
     config = recorded_config(start.config, start.risk_profile)
@@ -77,32 +78,32 @@ def rebuild_session(
         require_same_candles(start.candles, fingerprint(config, market))
     player = CommandPlayer(Session(config, market))
     _compare(player, start.digest, start)
-    _replay_all(player, recording.records[: recording.shared], start, keys)
+    _play_all(player, recording.records[: recording.shared], start, replies)
     if start.forked_from is not None:
         _require_fork_point(player, start, start.forked_from)
-    final = _replay_all(player, recording.records[recording.shared :], start, keys)
+    final = _play_all(player, recording.records[recording.shared :], start, replies)
     return player, final
 
 
-def _replay_all(
-    player: CommandPlayer, records: Sequence[Record], start: Start, keys: ReplyCache
+def _play_all(
+    player: CommandPlayer, records: Sequence[Record], start: Start, replies: ReplyCache
 ) -> FinalReply | None:
-    """Play records; how they ended the session, if they did."""
+    """Play records; return the reply to the command that ended the session, if one did."""
     final = None
-    for skipped, record in skip_quiet_runs(records):
+    for skipped, record in _skip_quiet_steps(records):
         if skipped is not None:
             steps, digest = skipped
             if not player.skip(steps, digest.encode()):
                 raise _diverged(player, start)
         before = player.session.step_number
-        played = _replay(player, record, start, keys)
-        if played is not None and player.session.status != "running":
-            final = FinalReply(played.answer, player.session.step_number - before)
+        reply = _play(player, record, start, replies)
+        if reply is not None and player.session.status != "running":
+            final = FinalReply(reply.body, player.session.step_number - before)
     return final
 
 
 def _require_fork_point(player: CommandPlayer, start: Start, origin: Origin) -> None:
-    """Raise ``Diverged`` unless the past that a fork shares is what it was when it was forked."""
+    """Raise ``Diverged`` unless the past that a fork shares is what it was at the fork."""
     if (player.digest.decode(), player.session.step_number) != (origin.digest, start.at):
         raise Diverged(
             f"the past that it shares with session {origin.session_id} is not what it was",
@@ -110,53 +111,57 @@ def _require_fork_point(player: CommandPlayer, start: Start, origin: Origin) -> 
         )
 
 
-def _replay(player: CommandPlayer, record: Record, start: Start, keys: ReplyCache) -> Reply | None:
-    """Play a record; None if it is none of a command."""
+def _play(player: CommandPlayer, record: Record, start: Start, replies: ReplyCache) -> Reply | None:
+    """Play a record; return None if it is not a command."""
     match record:
         case ForkRecord():
             if record.key is not None and record.body is not None:
-                keys.keep(record.key, StoredReply(record.body, 200, b"", record))
+                replies.keep(record.key, StoredReply(record.body, 200, b"", record))
             return None
         case AnswerRecord():
-            keys.keep(record.key, StoredReply(record.body, record.status, bytes(record.answer)))
+            stored = StoredReply(record.body, record.status, bytes(record.answer))
+            replies.keep(record.key, stored)
             return None
     before = player.session.step_number
     try:
-        played = player.play(record)
+        reply = player.play(record)
     except SandboxError as error:
         raise _diverged(player, start, f": {error.message}") from None
     _compare(player, record.digest, start)
     if isinstance(record, CancelOrderRecord) or record.key is None or record.body is None:
-        return played
-    answer = played.answer
+        return reply
+    body = reply.body
     if isinstance(record, StepRecord) and record.fast:
-        answer = fast_answer(answer, player.session.step_number - before)
+        body = with_steps_executed(body, player.session.step_number - before)
     elif isinstance(record, CancelRecord) and start.session_id is not None:
-        answer = cancel_answer(start.session_id, player.session)
-    keys.keep(record.key, StoredReply(record.body, played.status, answer))
-    return played
+        body = encode_cancel(start.session_id, player.session)
+    replies.keep(record.key, StoredReply(record.body, reply.status, body))
+    return reply
 
 
-def skip_quiet_runs(
+def _skip_quiet_steps(
     records: Iterable[Record],
 ) -> Iterator[tuple[tuple[int, str] | None, Record]]:
-    """Each record, but of a run of quiet steps only the last, with how many to skip before it."""
+    """Yield each record, but of a run of quiet steps only the last.
+
+    With it come the steps that are skipped before it and the digest after them, or None.
+    """
     skipped = 0
     digest = ""
-    held: StepRecord | None = None
+    pending: StepRecord | None = None
     for record in records:
         if isinstance(record, StepRecord) and record.is_quiet and record.key is None:
-            if held is not None:
-                skipped += held.steps * held.times
-                digest = held.digest or ""
-            held = record
+            if pending is not None:
+                skipped += pending.steps * pending.times
+                digest = pending.digest or ""
+            pending = record
             continue
-        if held is not None:
-            yield (skipped, digest) if skipped else None, held
-            skipped, held = 0, None
+        if pending is not None:
+            yield (skipped, digest) if skipped else None, pending
+            skipped, pending = 0, None
         yield None, record
-    if held is not None:
-        yield (skipped, digest) if skipped else None, held
+    if pending is not None:
+        yield (skipped, digest) if skipped else None, pending
 
 
 def _compare(player: CommandPlayer, digest: str | None, start: Start) -> None:
@@ -164,9 +169,10 @@ def _compare(player: CommandPlayer, digest: str | None, start: Start) -> None:
         raise _diverged(player, start)
 
 
-def _diverged(player: CommandPlayer, start: Start, why: str = "") -> Diverged:
+def _diverged(player: CommandPlayer, start: Start, reason: str = "") -> Diverged:
+    step = player.session.step_number
     return Diverged(
-        f"version {__version__} answers otherwise at step {player.session.step_number} than version"
-        f" {start.engine}, which recorded the session{why}; its recording shows what it answered",
-        step=player.session.step_number,
+        f"version {__version__} replies differently at step {step} than version {start.engine},"
+        f" which recorded the session{reason}; the session's recording has the replies of then",
+        step=step,
     )

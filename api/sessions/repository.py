@@ -1,10 +1,10 @@
-"""Sessions from and to disk: started, rebuilt from their journals, forked, saved. All of it blocks.
+"""Sessions on disk: started, rebuilt from their journals, forked and saved. Every method blocks.
 
-A session's journal is written first, then the store: of a session that the store calls running
-there is always a journal, and its journal knows how far it is.
+A journal is written before the store: a session that the store calls running always has a
+journal, and the journal knows the session's latest step.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import msgspec
@@ -41,25 +41,34 @@ log = structlog.get_logger()
 
 
 class InterruptedSessions(NamedTuple):
-    """What an earlier process left: how many sessions run, and which have ended unsaved."""
+    """The sessions that an earlier process left running."""
 
     running: int
+    """Their number."""
     to_save: list[SessionRecord]
+    """Those that have ended in their journals, but not in the store."""
 
 
 class SessionRepository:
     """The store, the candles and the journals of a home, as sessions need them."""
 
-    def __init__(self, store: Store, cache: CandleCache, journals: Journals) -> None:
+    def __init__(
+        self,
+        store: Store,
+        cache: CandleCache,
+        journals: Journals,
+        save_forks: Callable[..., list[SessionRecord]] = fork_session,
+    ) -> None:
+        self._save_forks = save_forks
         self._store = store
         self._cache = cache
         self._journals = journals
 
     def record(self, account_id: str, session_id: str) -> SessionRecord:
-        """What is stored of the account's session; raises ``SessionNotFound``."""
+        """Return the stored record of the account's session; raise ``SessionNotFound``."""
         return get_session(self._store, account_id, session_id)
 
-    def start(self, record: SessionRecord, asked: IdempotencyKey | None) -> HostedSession:
+    def start(self, record: SessionRecord, key: IdempotencyKey | None) -> HostedSession:
         """Load the market as it is now, and begin the journal.
 
         Raises ``NoPrice`` if no pair has candles, and what the memory budget refuses.
@@ -68,19 +77,19 @@ class SessionRepository:
         market = self._market(record, number)
         player = CommandPlayer(Session(session_config(record), market))
         pinned = msgspec.structs.replace(record, import_number=number)
-        journal = self._journals.create(start_record(pinned, player.session, LOOK_BACK, asked))
+        journal = self._journals.create(start_record(pinned, player.session, LOOK_BACK, key))
         with self._store.transaction():
             if latest_import(self._store) != number:
-                # What has been superseded since it was loaded may have been pruned too.
+                # Rows superseded since the market was loaded may have been pruned too.
                 effective_imports(self._store, record.exchange, record.pairs, number)
             started = save_start(self._store, record.account_id, record.session_id, number)
-        return HostedSession(started, player, journal, ReplyCache(), asked)
+        return HostedSession(started, player, journal, ReplyCache(), key)
 
     def load(self, record: SessionRecord) -> HostedSession:
-        """A session as its journal records it, whether it runs or has ended.
+        """Restore a session, running or ended, from its journal.
 
-        Raises ``JournalDamaged``, ``CandlesDiffer`` or ``Diverged`` if it cannot be what it was,
-        ``StorageUnavailable``, and what the memory budget refuses.
+        Raises ``JournalDamaged``, ``CandlesDiffer`` or ``Diverged`` if the session cannot be
+        what it was, ``StorageUnavailable``, and what the memory budget refuses.
         """
         try:
             recording = self._journals.read(record.session_id)
@@ -88,22 +97,22 @@ class SessionRepository:
             path = self._journals.path(record.session_id)
             raise JournalDamaged(f"its journal {path.name} is missing") from None
         number = 0 if record.import_number is None else record.import_number
-        live = restore_session(record, recording, self._market(record, number))
+        hosted = restore_session(record, recording, self._market(record, number))
         if record.status == "running":
-            live.journal = self._journals.open(record.session_id)
-        return live
+            hosted.journal = self._journals.open(record.session_id)
+        return hosted
 
-    def put_aside(self, journals: Iterable[tuple[Journal | None, ReplyCache]]) -> None:
-        """Compact the journals of sessions that leave memory."""
-        for journal, keys in journals:
-            compact(journal, keys)
+    def compact(self, journals: Iterable[tuple[Journal | None, ReplyCache]]) -> None:
+        """Compact and close the journals of sessions that leave memory."""
+        for journal, replies in journals:
+            compact(journal, replies)
 
-    def save(self, live: HostedSession) -> None:
-        """Save a session that has ended; it may be tried again.
+    def save(self, hosted: HostedSession) -> None:
+        """Save a session that has ended; may be tried again.
 
         Raises ``InvalidParameter`` if its numbers are too large to be saved.
         """
-        session, record = live.session, live.record
+        record, session = hosted.record, hosted.session
         save_results(
             self._store,
             record.account_id,
@@ -113,24 +122,27 @@ class SessionRepository:
             fills=session.fills,
             equity=session.snapshots(),
         )
-        live.record = get_session(self._store, record.account_id, record.session_id)
-        compact(live.journal, live.keys)
+        hosted.record = get_session(self._store, record.account_id, record.session_id)
+        compact(hosted.journal, hosted.replies)
 
     def fail(self, record: SessionRecord, error: str) -> SessionRecord:
-        """Give up a session that can neither go on nor be saved, and note why."""
+        """Mark a session as failed, because it can neither go on nor be saved."""
         names = (record.account_id, record.session_id)
         save_failure(self._store, *names, error)
         return get_session(self._store, *names)
 
-    def fork(self, live: HostedSession, fork: ForkRecord) -> list[tuple[SessionRecord, Journal]]:
-        """Make the sessions of a fork, which is in the journal of ``live``; those there are, stay."""
+    def fork(self, hosted: HostedSession, fork: ForkRecord) -> list[tuple[SessionRecord, Journal]]:
+        """Create the sessions of a fork, which the journal of ``hosted`` has already.
+
+        Sessions that exist are left as they are. Nothing is left of a fork that fails.
+        """
         missing = missing_sessions(self._store, fork.sessions)
-        start = start_record(live.record, live.session, LOOK_BACK, None)
+        start = start_record(hosted.record, hosted.session, LOOK_BACK, None)
         try:
             journals = [self._journals.create(forked_start(start, fork, id)) for id in missing]
-            records = fork_session(
+            records = self._save_forks(
                 self._store,
-                live.record,
+                hosted.record,
                 missing,
                 strategy_label=fork.strategy_label,
                 step=fork.at,
@@ -143,14 +155,14 @@ class SessionRepository:
         return list(zip(records, journals, strict=True))
 
     def recording(self, session_id: str, size: int | None) -> bytes:
-        """A session's recording, whole and by itself, whatever past it shares.
+        """Return a session's recording, complete even where the session shares its past.
 
-        Of a session in memory ``size`` is that of its journal. Raises as ``load`` does.
+        ``size`` is the size of the journal of a session in memory. Raises as ``load`` does.
         """
         return whole_recording(self._journals.read(session_id, size))
 
     def interrupted_sessions(self) -> InterruptedSessions:
-        """Find out, from their journals, how far the sessions are that were left running."""
+        """Find out from their journals how far the sessions are that were left running."""
         running = running_sessions(self._store)
         steps: dict[str, int] = {}
         to_save = []
@@ -158,7 +170,7 @@ class SessionRepository:
             try:
                 step, is_cancelled = self._journals.last_step(record.session_id)
             except (JournalDamaged, StorageUnavailable, FileNotFoundError) as error:
-                # Whoever asks for it is told.
+                # The session's next command says so to its client.
                 log.warning("journal_unreadable", session_id=record.session_id, error=str(error))
                 continue
             if is_cancelled or step >= record.total_steps:
@@ -175,46 +187,49 @@ class SessionRepository:
         if not candles:
             raise NoPrice(
                 "none of the session's pairs has candles in its time any more;"
-                " GET /api/v1/market/data-range tells what there is",
+                " GET /api/v1/market/data-range lists the candles that there are",
                 pairs=record.pairs,
             )
         return Market(candles.values())
 
 
 def restore_session(record: SessionRecord, recording: Recording, market: Market) -> HostedSession:
-    """The session that a journal records, without the journal; raises as ``rebuild_session`` does."""
-    keys = ReplyCache()
-    player, final = rebuild_session(recording, market, keys)
+    """Return the session that a journal records, without the journal.
+
+    Raises as ``rebuild_session`` does.
+    """
+    replies = ReplyCache()
+    player, final = rebuild_session(recording, market, replies)
     start = recording.start
-    asked = None
+    start_key = None
     if start.key is not None and start.body is not None:
-        asked = IdempotencyKey(start.key, start.body)
-    live = HostedSession(record, player, None, keys, asked)
+        start_key = IdempotencyKey(start.key, start.body)
+    hosted = HostedSession(record, player, None, replies, start_key)
     if record.status == "running":
-        live.final = final
-    return live
+        hosted.final = final
+    return hosted
 
 
 def forked_start(start: Start, fork: ForkRecord, session_id: str) -> Start:
-    """The first line of a fork's journal; ``start`` is its origin's, without a key."""
+    """Return the first line of a fork's journal, given its origin's, which has no key."""
     assert start.session_id is not None
     origin = Origin(start.session_id, fork.size, fork.digest)
     return msgspec.structs.replace(start, session_id=session_id, forked_from=origin, at=fork.at)
 
 
 def whole_recording(recording: Recording) -> bytes:
-    """A recording as it is downloaded: its past its own, and nothing of forks and keys."""
+    """Return a recording as it is downloaded: its past its own, without forks and keys."""
     start = msgspec.structs.replace(recording.start, forked_from=None, at=0, key=None, body=None)
     commands = compacted(without_keys(recording.records), ())
     return encoded(start) + b"".join(map(encoded, commands))
 
 
-def compact(journal: Journal | None, keys: ReplyCache) -> None:
-    """Compact the journal of a session, if that is possible, and let go of its file."""
+def compact(journal: Journal | None, replies: ReplyCache) -> None:
+    """Compact a session's journal where that is possible, and close its file."""
     if journal is None:
         return
     try:
-        journal.compact(keys)
+        journal.compact(replies)
     except (JournalDamaged, StorageUnavailable, OSError) as error:
         log.warning("journal_not_compacted", path=str(journal.path), error=str(error))
         journal.compacted_size = journal.size  # Tried again when it has grown again.
@@ -222,7 +237,7 @@ def compact(journal: Journal | None, keys: ReplyCache) -> None:
 
 
 def session_config(record: SessionRecord) -> SessionConfig:
-    """The configuration that a stored session is run with."""
+    """Return the configuration with which a stored session runs."""
     return SessionConfig(
         start_time=record.start_time,
         end_time=record.end_time,

@@ -9,6 +9,7 @@ import httpx
 import msgspec
 
 from candlestep.api.schemas.orders import OrderRequest
+from candlestep.api.sessions.commands import OrderCommand
 from candlestep.api.sessions.hosted_session import HostedSession
 from candlestep.api.sessions.idempotency import ReplyCache
 from candlestep.api.sessions.player import CommandPlayer
@@ -28,6 +29,7 @@ COMMANDS = 500
 OPEN_SESSIONS = 10_000
 FORKED_TOGETHER = 100
 BACKTEST = "/api/v1/backtest"
+_MAX_PENDING = 1000
 
 
 def rows() -> list[Row]:
@@ -83,7 +85,7 @@ def _year_of_orders(market: Market, journals: Journals) -> HostedSession:
             order = OrderRequest(
                 "BTCUSDT", "sell" if step // every % 2 else "buy", "market", "0.01"
             )
-            live.order(order)
+            live.apply(OrderCommand(order), None, _MAX_PENDING)
         live.step(1)
         if live.journal.is_worth_compacting:
             live.journal.compact(())

@@ -1,54 +1,26 @@
-"""The recording of a session, and forks: sessions that share its past."""
+"""Forks, which share the past of a session, and the recording of a session."""
 
-from typing import Literal
-
-import msgspec
-
-from candlestep.api.http.route import File, Request, Route
-from candlestep.api.schemas.fields import Time
-from candlestep.api.schemas.sessions import ForkRequest
+from candlestep.api.http.route import File, JsonBytes, Request, Route
+from candlestep.api.routes.stepping.session_commands import FIND_ERRORS, apply, session_ref
+from candlestep.api.schemas.sessions import ForkRequest, ForkResponse
 from candlestep.api.services import Services
-from candlestep.api.sessions.pool import FIND_ERRORS
-from candlestep.sandbox import format_time
+from candlestep.api.sessions.commands import ForkCommand
 
 _BASE = "/api/v1/backtest/{session_id}"
 RECORDING_TYPE = "application/x-ndjson"
 
 
-class Forked(msgspec.Struct, frozen=True):
-    session_id: str
-    status: Literal["running"]
-    strategy_label: str
-
-
-class ForkResponse(msgspec.Struct, frozen=True):
-    session_id: str
-    """Of the session that was forked."""
-    current_step: int
-    virtual_time: Time
-    forks: list[Forked]
-    count: int
-
-
-async def fork(services: Services, request: Request) -> ForkResponse:
-    """New running sessions at the same point, independent from there on."""
+async def fork(services: Services, request: Request) -> JsonBytes:
+    """Create running sessions at the same point, independent from there on."""
     body: ForkRequest = request.body
-    made = await services.hub.fork(request, body.strategy_label, body.count)
-    record = await services.hub.record(request.account_id, request.path["session_id"])
-    return ForkResponse(
-        record.session_id,
-        made.at,
-        format_time(record.start_time + made.at * record.interval),
-        [Forked(session_id, "running", made.strategy_label) for session_id in made.sessions],
-        len(made.sessions),
-    )
+    return await apply(services, request, "fork", ForkCommand(body.count, body.strategy_label))
 
 
 async def recording(services: Services, request: Request) -> File:
-    """What was done in the session, and what it answered: `candlestep replay` runs it again."""
-    session_id = request.path["session_id"]
-    lines = await services.hub.recording(request.account_id, session_id)
-    return File(RECORDING_TYPE, lines, f"{session_id}.jsonl")
+    """Download the session's commands and replies: `candlestep replay` runs them again."""
+    ref = session_ref(request)
+    lines = await services.sessions.recording(ref)
+    return File(RECORDING_TYPE, lines, f"{ref.session_id}.jsonl")
 
 
 ROUTES = [

@@ -7,6 +7,7 @@ from msgspec import Meta
 
 from candlestep.api.http.route import Request, Route
 from candlestep.api.routes.stepping.orders import TradesQuery
+from candlestep.api.routes.stepping.session_commands import session_ref
 from candlestep.api.schemas.decoding import RequestBody
 from candlestep.api.schemas.fields import money, optional_money
 from candlestep.api.schemas.orders import TradeResponse, TradesResponse
@@ -97,7 +98,7 @@ async def best(services: Services, request: Request) -> BestResponse:
 
 
 async def _ended(services: Services, request: Request) -> SessionRecord:
-    record = await services.hub.record(request.account_id, request.path["session_id"])
+    record = await services.sessions.record(session_ref(request))
     if record.status not in ("completed", "cancelled"):
         raise InvalidState(
             f"the session is {record.status}; it has results when it is completed or cancelled",

@@ -16,7 +16,13 @@ from hypothesis import strategies as st
 
 from candlestep.api.replay.replay import LocalTarget, record, replay
 from candlestep.api.schemas.orders import OrderRequest
-from candlestep.api.sessions.hosted_session import HostedSession
+from candlestep.api.sessions.commands import (
+    CancelCommand,
+    CancelOrderCommand,
+    OrderCommand,
+    StepCommand,
+)
+from candlestep.api.sessions.hosted_session import HostedSession, PlayedCommand
 from candlestep.api.sessions.idempotency import KEYS_KEPT, IdempotencyKey, ReplyCache, StoredReply
 from candlestep.api.sessions.player import CommandPlayer
 from candlestep.api.sessions.recovery import Diverged, rebuild_session, start_record
@@ -41,7 +47,8 @@ from tests.support.cases import (
 )
 from tests.support.strategies import cases, other_futures
 
-DISTURBANCES = ("none", "none", "passivated", "lost", "forked")
+MAX_PENDING = 1000
+DISTURBANCES = ("none", "none", "evicted", "lost", "forked")
 
 
 def session_record(case: Case, session_id: str) -> SessionRecord:
@@ -89,24 +96,24 @@ class Disturbed:
         player = CommandPlayer(Session(session_config(case.config), self.market))
         record = session_record(case, "bt_0")
         start = start_record(record, player.session, 0, None)
-        self.live = HostedSession(record, player, self.journals.create(start), ReplyCache(), None)
+        self.hosted = HostedSession(record, player, self.journals.create(start), ReplyCache(), None)
 
-    def passivate(self) -> None:
+    def evict(self) -> None:
         """Compact the journal, and rebuild the session from it."""
-        assert self.live.journal is not None
-        self.live.journal.compact(self.live.keys)
+        assert self.hosted.journal is not None
+        self.hosted.journal.compact(self.hosted.replies)
         self.lose()
 
     def lose(self) -> None:
         """Rebuild the session from what its journal has."""
-        old = self.live
+        old = self.hosted
         assert old.journal is not None
         old.journal.close()
         session_id = old.record.session_id
-        self.live = restore_session(old.record, self.journals.read(session_id), self.market)
-        self.live.journal = self.journals.open(session_id)
-        assert self.live.final == old.final
-        session = self.live.session
+        self.hosted = restore_session(old.record, self.journals.read(session_id), self.market)
+        self.hosted.journal = self.journals.open(session_id)
+        assert self.hosted.final == old.final
+        session = self.hosted.session
         at, is_cancelled = self.journals.last_step(session_id)
         assert at == session.step_number
         assert is_cancelled == (session.status == "cancelled")
@@ -114,35 +121,40 @@ class Disturbed:
     def fork(self) -> None:
         """Go on with a fork, and leave its origin behind."""
         session_id = f"bt_{next(self.ids)}"
-        fork = self.live.fork([session_id], "", 0)
-        origin = self.live
+        fork = self.hosted.fork([session_id], "", 0, None)
+        origin = self.hosted
         start = start_record(origin.record, origin.session, 0, None)
         forked_record = session_record(self.case, session_id)
         journal = self.journals.create(forked_start(start, fork, session_id))
-        self.live = HostedSession(forked_record, origin.player.fork(), journal, ReplyCache(), None)
+        self.hosted = HostedSession(
+            forked_record, origin.player.fork(), journal, ReplyCache(), None
+        )
         if origin.session.status == "running":
             origin.step(1)  # Of no concern to the fork.
 
-    def perform(self, command: Command, asked: IdempotencyKey | None) -> object:
-        """The session's answer, or its refusal; of a retry, that which was given before."""
+    def apply(self, command: Command, key: IdempotencyKey | None) -> object:
+        """Return the session's reply or refusal; for a retry, the first one."""
         try:
-            kept = None if asked is None else self.live.keys.find(asked)
-            if kept is not None:
-                return kept.answer.decode()
-            match command:
-                case Place():
-                    played = self.live.order(body_of(command), asked)
-                    if played.refusal is not None:
-                        return Refusal(played.refusal.code)
-                case Cancel():
-                    played = self.live.cancel_order(command.order_id)
-                case Step():
-                    played = self.live.step(command.steps, asked)
-                case End():
-                    played = self.live.cancel(asked)
+            stored = None if key is None else self.hosted.replies.find(key)
+            if stored is not None:
+                return stored.body.decode()
+            reply = self.hosted.apply(hosted_command(command), key, MAX_PENDING)
         except SandboxError as error:
             return Refusal(error.code)
-        return played.answer.decode()
+        return reply.body.decode() if reply.refusal is None else Refusal(reply.refusal.code)
+
+
+def hosted_command(command: Command) -> PlayedCommand:
+    """Return the command of a case as doors send it."""
+    match command:
+        case Place():
+            return OrderCommand(body_of(command))
+        case Cancel():
+            return CancelOrderCommand(command.order_id)
+        case Step():
+            return StepCommand(command.steps)
+        case End():
+            return CancelCommand()
 
 
 def body_of(order: Place) -> OrderRequest:
@@ -184,25 +196,25 @@ def test_a_disturbed_session_ends_as_the_undisturbed_one(case: Case, data: st.Da
         for number, command in enumerate(case.commands):
             expected = answer(undisturbed, command)
             kind = data.draw(st.sampled_from(DISTURBANCES))
-            if disturbed.live.final is None:
+            if disturbed.hosted.final is None:
                 if kind == "forked":
                     disturbed.fork()
-                elif kind == "passivated":
-                    disturbed.passivate()
+                elif kind == "evicted":
+                    disturbed.evict()
             if kind == "lost":
                 disturbed.lose()
             is_kept = data.draw(st.booleans()) and not isinstance(command, Cancel)
-            asked = IdempotencyKey(f"key {number}", "body") if is_kept else None
-            found = disturbed.perform(command, asked)
-            if disturbed.live.final is None or not isinstance(command, End | Step):
+            key = IdempotencyKey(f"key {number}", "body") if is_kept else None
+            found = disturbed.apply(command, key)
+            if disturbed.hosted.final is None or not isinstance(command, End | Step):
                 assert found == expected
-            if asked is not None and disturbed.live.final is None and isinstance(found, str):
+            if key is not None and disturbed.hosted.final is None and isinstance(found, str):
                 disturbed.lose()
-                assert disturbed.perform(command, asked) == found
-        assert everything(disturbed.live.session) == everything(undisturbed.session)
+                assert disturbed.apply(command, key) == found
+        assert everything(disturbed.hosted.session) == everything(undisturbed.session)
         disturbed.lose()
-        assert everything(disturbed.live.session) == everything(undisturbed.session)
-        recording = downloaded(disturbed.journals, disturbed.live.record.session_id)
+        assert everything(disturbed.hosted.session) == everything(undisturbed.session)
+        recording = downloaded(disturbed.journals, disturbed.hosted.record.session_id)
         target = LocalTarget(recording.start, disturbed.market)
         replayed = replay(recording, target, lambda done, total: None)
         assert replayed.is_same, replayed
@@ -230,7 +242,7 @@ def answer(player: CommandPlayer, command: Command) -> object:
                 played = player.cancel()
     except SandboxError as error:
         return Refusal(error.code)
-    return played.answer.decode()
+    return played.body.decode()
 
 
 @settings(max_examples=30)
@@ -270,7 +282,7 @@ def readable(market: Market, end: int) -> list[Any]:
 def recorded(case: Case, home: Path) -> tuple[Disturbed, Recording]:
     disturbed = Disturbed(case, home)
     for command in case.commands:
-        disturbed.perform(command, None)
+        disturbed.apply(command, None)
     return disturbed, disturbed.journals.read("bt_0")
 
 

@@ -1,32 +1,46 @@
-"""Sessions come and go between memory and disk while many calls ask for them at once."""
+"""Sessions come and go between memory and disk while many commands ask for them at once."""
 
 import asyncio
+import json
 import random
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-import msgspec
 import pytest
 
-import candlestep.api.sessions.repository
-from candlestep.api.http.route import JsonBytes, Request
-from candlestep.api.sessions import pool, progress
+from candlestep.api.sessions.commands import (
+    CancelOrderCommand,
+    ForkCommand,
+    SessionRef,
+    StartCommand,
+    StepCommand,
+)
 from candlestep.api.sessions.host import SessionHost
 from candlestep.api.sessions.hosted_session import HostedSession
 from candlestep.api.sessions.idempotency import IdempotencyKey
-from candlestep.api.sessions.player import Reply
+from candlestep.api.sessions.player import CommandPlayer, Reply
+from candlestep.api.sessions.progress import SessionProgress
 from candlestep.api.sessions.repository import SessionRepository
 from candlestep.api.settings import Settings
 from candlestep.api.threads import Threads
 from candlestep.data.errors import BudgetInUse, StorageUnavailable
-from candlestep.data.journal.journal import DIRECTORY
+from candlestep.data.journal.journal import DIRECTORY, Journal, Journals
 from candlestep.data.journal.recording import records_of
+from candlestep.data.journal.records import ForkRecord
 from candlestep.data.market.candle_cache import CandleCache
+from candlestep.data.market.catalogue import Catalogue
 from candlestep.data.records.accounts import default_agent, ensure_account
-from candlestep.data.records.sessions import create_session, get_session, running_sessions
+from candlestep.data.records.sessions import (
+    SessionRecord,
+    create_session,
+    fork_session,
+    get_session,
+    running_sessions,
+)
 from candlestep.data.store.database import Store
 from candlestep.sandbox import SandboxError, parse_time
 from candlestep.sandbox.clock import MINUTE
@@ -36,33 +50,46 @@ ROOM_FOR_ONE = 12_000_000
 """Bytes: two months of one symbol's minutes are 9.7 MB."""
 
 Result = TypeVar("Result")
+Forked = list[tuple[SessionRecord, Journal]]
 
 
-class Sessions(NamedTuple):
-    """A hub, and what it works with."""
+class Hosting(NamedTuple):
+    """A host, and the services that it works with."""
 
-    hub: SessionHost
+    host: SessionHost
     store: Store
     cache: CandleCache
     threads: Threads
 
 
-def with_hub(
-    home: Path, test: Callable[[Sessions], Awaitable[Result]], memory_budget: int = ROOM_FOR_ONE
+def with_host(
+    home: Path,
+    test: Callable[[Hosting], Awaitable[Result]],
+    *,
+    repository_type: Callable[..., SessionRepository] = SessionRepository,
+    room_seconds: float = 10,
 ) -> Result:
-    """Run a test of a hub over the sample market; it must come to its end."""
+    """Run a test of a host over the sample market, which has to end within a minute."""
     store = Store.open(sample_home(home))
 
     async def run() -> Result:
-        settings = Settings(home=home, memory_budget=memory_budget)
+        settings = Settings(home=home, memory_budget=ROOM_FOR_ONE)
         threads = Threads()
-        cache = CandleCache(store, memory_budget)
-        hub = SessionHost(settings, store, cache, threads)
+        cache = CandleCache(store, ROOM_FOR_ONE)
+        host = SessionHost(
+            settings,
+            store,
+            Catalogue(store),
+            cache,
+            threads,
+            repository=repository_type(store, cache, Journals(home, synced=False)),
+            room_seconds=room_seconds,
+        )
         try:
             async with asyncio.timeout(60):
-                return await test(Sessions(hub, store, cache, threads))
+                return await test(Hosting(host, store, cache, threads))
         finally:
-            await hub.close()
+            await host.close()
             threads.close()
 
     try:
@@ -71,8 +98,8 @@ def with_hub(
         store.close()
 
 
-def created(store: Store, symbol: str = "BTCUSDT") -> Request:
-    """A call that names a new session of some days of one symbol."""
+def created(store: Store, symbol: str = "BTCUSDT") -> SessionRef:
+    """Create a session of some days of one symbol."""
     account = ensure_account(store, "ann").account_id
     agent = default_agent(store, account).agent_id
     start, end = parse_time("2025-02-10T00:00:00Z"), parse_time("2025-02-13T00:00:00Z")
@@ -91,42 +118,34 @@ def created(store: Store, symbol: str = "BTCUSDT") -> Request:
         config={},
         risk_profile={},
     )
-    return Request(account, agent, {"session_id": record.session_id}, None, None, "req")
+    return SessionRef(account, record.session_id)
 
 
-async def started(hub: SessionHost, store: Store, symbol: str = "BTCUSDT") -> Request:
-    call = created(store, symbol)
-    await hub.start(call)
-    return call
+async def started(host: SessionHost, store: Store, symbol: str = "BTCUSDT") -> SessionRef:
+    ref = created(store, symbol)
+    await host.apply(ref, StartCommand())
+    return ref
 
 
-def one_step(live: HostedSession, request: IdempotencyKey | None) -> Reply:
-    return live.step(1, request)
-
-
-def stepping(hub: SessionHost, call: Request) -> Awaitable[JsonBytes]:
-    return hub.perform(call, "step", one_step)
-
-
-def finding(hub: SessionHost, call: Request) -> Awaitable[HostedSession]:
-    return hub.memory.find(call.account_id, call.path["session_id"])
+def stepping(host: SessionHost, ref: SessionRef, steps: int = 1) -> Awaitable[Reply]:
+    return host.apply(ref, StepCommand(steps))
 
 
 def test_a_session_is_loaded_once_however_many_ask_for_it(tmp_path: Path) -> None:
-    async def test(sessions: Sessions) -> None:
-        hub, store = sessions.hub, sessions.store
-        calls = [await started(hub, store) for _ in range(30)]
-        await hub.memory.passivate(hub.memory.running)
-        assert not hub.memory.running
-        asked = [call for call in calls for _ in range(3)]
-        random.Random(1).shuffle(asked)
-        found = await asyncio.gather(*(finding(hub, call) for call in asked))
+    async def test(hosting: Hosting) -> None:
+        host, store = hosting.host, hosting.store
+        refs = [await started(host, store) for _ in range(30)]
+        await host.pool.evict(host.pool.running)
+        assert not host.pool.running
+        requests = [ref for ref in refs for _ in range(3)]
+        random.Random(1).shuffle(requests)
+        hosted = await asyncio.gather(*(host.find(ref) for ref in requests))
         by_id: dict[str, set[int]] = {}
-        for live in found:
-            by_id.setdefault(live.record.session_id, set()).add(id(live))
-        assert [len(lives) for lives in by_id.values()] == [1] * 30
+        for session in hosted:
+            by_id.setdefault(session.record.session_id, set()).add(id(session))
+        assert [len(objects) for objects in by_id.values()] == [1] * 30
 
-    with_hub(tmp_path, test)
+    with_host(tmp_path, test)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -135,184 +154,170 @@ def test_calls_that_make_room_for_each_other_all_come_to_their_end(
 ) -> None:
     """There is room for the candles of one symbol, and those of both are asked for at once."""
 
-    async def test(sessions: Sessions) -> None:
-        hub, store = sessions.hub, sessions.store
+    async def test(hosting: Hosting) -> None:
+        host, store = hosting.host, hosting.store
         symbols = ("BTCUSDT", "ETHUSDT")
-        calls = [await started(hub, store, symbol) for symbol in symbols * 3]
-        asked = calls * 10
-        random.Random(seed).shuffle(asked)
-        await asyncio.gather(*(stepping(hub, call) for call in asked))
-        records = [await hub.record(call.account_id, call.path["session_id"]) for call in calls]
-        assert [record.current_step for record in records] == [10] * len(calls)
+        refs = [await started(host, store, symbol) for symbol in symbols * 3]
+        requests = refs * 10
+        random.Random(seed).shuffle(requests)
+        await asyncio.gather(*(stepping(host, ref) for ref in requests))
+        records = [await host.record(ref) for ref in refs]
+        assert [record.current_step for record in records] == [10] * len(refs)
 
-    with_hub(tmp_path, test)
+    with_host(tmp_path, test)
 
 
 def test_sessions_make_room_for_the_candles_of_jobs(tmp_path: Path) -> None:
-    async def test(sessions: Sessions) -> None:
-        hub, store, cache, threads = sessions
-        call = await started(hub, store, "BTCUSDT")
+    async def test(hosting: Hosting) -> None:
+        host, store, cache, threads = hosting
+        ref = await started(host, store, "BTCUSDT")
 
         def load() -> list[str]:
-            record = get_session(store, call.account_id, call.path["session_id"])
+            record = get_session(store, *ref)
             return list(
                 cache.candles("binance", ["ETHUSDT"], 2, record.start_time, record.end_time)
             )
 
         with pytest.raises(BudgetInUse):
             load()
-        assert await hub.memory.with_room(threads.run_loading, load) == ["ETHUSDT"]
-        assert not hub.memory.running
-        assert (await finding(hub, call)).session.step_number == 0
+        assert await host.pool.with_room(threads.run_loading, load) == ["ETHUSDT"]
+        assert not host.pool.running
+        assert (await host.find(ref)).session.step_number == 0
 
-    with_hub(tmp_path, test)
+    with_host(tmp_path, test)
 
 
 def test_what_is_still_to_be_stored_of_a_session_keeps_neither_it_nor_what_is_newer(
     tmp_path: Path,
 ) -> None:
-    async def step(hub: SessionHost, call: Request, steps: int) -> None:
-        await hub.perform(call, "step/batch", lambda live, request: live.step(steps, request))
-
-    async def test(sessions: Sessions) -> None:
-        hub, store = sessions.hub, sessions.store
-        calls = [await started(hub, store, symbol) for symbol in ("BTCUSDT", "ETHUSDT")]
+    async def test(hosting: Hosting) -> None:
+        host, store = hosting.host, hosting.store
+        refs = [await started(host, store, symbol) for symbol in ("BTCUSDT", "ETHUSDT")]
         for _ in range(3):
-            for call in calls:  # There is room for the candles of one.
-                await step(hub, call, 510)
-        await step(hub, calls[0], 10)
-        for call, expected in zip(calls, (1540, 1530), strict=True):
-            record = await hub.record(call.account_id, call.path["session_id"])
-            assert record.current_step == expected
-        await hub.memory.passivate(hub.memory.running)
-        await hub.close()
-        for call, expected in zip(calls, (1540, 1530), strict=True):
-            assert (
-                get_session(store, call.account_id, call.path["session_id"]).current_step
-                == expected
-            )
+            for ref in refs:  # There is room for the candles of one.
+                await stepping(host, ref, 510)
+        await stepping(host, refs[0], 10)
+        for ref, expected in zip(refs, (1540, 1530), strict=True):
+            assert (await host.record(ref)).current_step == expected
+        await host.pool.evict(host.pool.running)
+        await host.close()
+        for ref, expected in zip(refs, (1540, 1530), strict=True):
+            assert get_session(store, *ref).current_step == expected
 
-    with_hub(tmp_path, test)
+    with_host(tmp_path, test)
 
 
-def test_progress_made_while_older_is_being_stored_is_stored_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_progress_made_while_older_is_being_stored_is_stored_too(tmp_path: Path) -> None:
     storing, go_on = threading.Event(), threading.Event()
-    written: list[dict[str, int]] = []
+    written: list[Mapping[str, int]] = []
 
-    def slowly(store: Store, steps: dict[str, int]) -> None:
+    def slowly(store: Store, steps: Mapping[str, int]) -> None:
         written.append(steps)
         storing.set()
         assert go_on.wait(30)
 
-    async def test(sessions: Sessions) -> None:
-        monkeypatch.setattr(progress, "save_progress", slowly)
-        session_progress = progress.SessionProgress(sessions.store, sessions.threads)
-        session_progress.left("bt_1", 500)
-        first = asyncio.create_task(session_progress.store())
+    async def test(hosting: Hosting) -> None:
+        progress = SessionProgress(hosting.store, hosting.threads, save=slowly)
+        progress.left("bt_1", 500)
+        first = asyncio.create_task(progress.store())
         while not storing.is_set():
             await asyncio.sleep(0)
-        session_progress.left("bt_1", 510)
-        second = asyncio.create_task(session_progress.store())
+        progress.left("bt_1", 510)
+        second = asyncio.create_task(progress.store())
         go_on.set()
         await asyncio.gather(first, second)
         assert written == [{"bt_1": 500}, {"bt_1": 510}]
-        assert session_progress.left_at("bt_1") is None
+        assert progress.last_known("bt_1") is None
 
-    with_hub(tmp_path, test)
+    with_host(tmp_path, test)
 
 
 def test_a_fork_whose_sessions_are_found_before_it_is_over_counts_them_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    made, go_on = threading.Event(), threading.Event()
-    store_fork = SessionRepository.fork
+    stored, go_on = threading.Event(), threading.Event()
 
-    def slowly(*args: Any) -> Any:
-        done = store_fork(*args)
-        made.set()
-        assert go_on.wait(30)
-        return done
+    class SlowRepository(SessionRepository):
+        def fork(self, hosted: HostedSession, fork: ForkRecord) -> Forked:
+            forked = super().fork(hosted, fork)
+            stored.set()
+            assert go_on.wait(30)
+            return forked
 
-    async def test(sessions: Sessions) -> None:
-        hub, store = sessions.hub, sessions.store
-        call = await started(hub, store)
-        monkeypatch.setattr(SessionRepository, "fork", slowly)
-        forking = asyncio.create_task(hub.fork(call, None, 2))
-        while not made.is_set():
+    async def test(hosting: Hosting) -> None:
+        host, store = hosting.host, hosting.store
+        ref = await started(host, store)
+        forking = asyncio.create_task(host.apply(ref, ForkCommand(2)))
+        while not stored.is_set():
             await asyncio.sleep(0)
-        ids = [each.session_id for each in running_sessions(store)]
-        others = [
-            msgspec.structs.replace(call, path={"session_id": each})
-            for each in ids
-            if each != call.path["session_id"]
-        ]
-        assert len(others) == 2
-        await stepping(hub, others[0])
+        ids = [record.session_id for record in running_sessions(store)]
+        forks = [SessionRef(ref.account_id, name) for name in ids if name != ref.session_id]
+        assert len(forks) == 2
+        await stepping(host, forks[0])
         go_on.set()
         await forking
-        assert hub.memory.open_sessions == 3
-        assert [(await finding(hub, each)).session.step_number for each in others] == [1, 0]
+        assert host.pool.open_count == 3
+        assert [(await host.find(fork)).session.step_number for fork in forks] == [1, 0]
 
-    with_hub(tmp_path, test)
+    with_host(tmp_path, test, repository_type=SlowRepository)
 
 
+@pytest.mark.parametrize("is_freed", [False, True])
 def test_who_finds_no_room_waits_for_those_in_use_but_not_for_ever(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, is_freed: bool
 ) -> None:
-    monkeypatch.setattr(pool, "_ROOM_SECONDS", 0.3)
-    monkeypatch.setattr(pool, "_ROOM_PAUSE", 0.1)
+    starts = 0
 
-    async def test(sessions: Sessions) -> None:
-        hub, store = sessions.hub, sessions.store
-        live = await finding(hub, await started(hub, store, "BTCUSDT"))
+    class CountingRepository(SessionRepository):
+        def start(self, record: SessionRecord, key: IdempotencyKey | None) -> HostedSession:
+            nonlocal starts
+            starts += 1
+            return super().start(record, key)
+
+    async def test(hosting: Hosting) -> None:
+        nonlocal starts
+        host, store = hosting.host, hosting.store
+        hosted = await host.find(await started(host, store, "BTCUSDT"))
         other = created(store, "ETHUSDT")
-        tries = 0
-        load = CandleCache.candles
-
-        def counted(*args: Any) -> Any:
-            nonlocal tries
-            tries += 1
-            return load(*args)
-
-        monkeypatch.setattr(CandleCache, "candles", counted)
-        await hub.memory.hold(live)
-        with pytest.raises(BudgetInUse):
-            await hub.start(other)
-        assert tries <= 5
-        monkeypatch.setattr(pool, "_ROOM_SECONDS", 30)
-        waiting = asyncio.create_task(hub.start(other))
-        while not hub.memory._loads:
+        starts = 0
+        await host.pool.acquire(hosted)
+        waiting = asyncio.create_task(host.apply(other, StartCommand()))
+        if not is_freed:
+            with pytest.raises(BudgetInUse):
+                await waiting
+            assert starts <= 5
+            return
+        while not host.pool.is_loading:
             await asyncio.sleep(0)
-        hub.memory.release(live)
-        del live  # And with it the candles.
-        assert (await waiting).session.step_number == 0
-        assert len(hub.memory.running) == 1
+        host.pool.release(hosted)
+        del hosted  # And with it the candles.
+        await waiting
+        assert (await host.find(other)).session.step_number == 0
+        assert len(host.pool.running) == 1
 
-    with_hub(tmp_path, test)
+    room_seconds = 30 if is_freed else 0.3
+    with_host(tmp_path, test, repository_type=CountingRepository, room_seconds=room_seconds)
 
 
 def test_a_recording_is_whole_while_the_session_steps_and_its_journal_is_compacted(
     tmp_path: Path,
 ) -> None:
-    async def test(sessions: Sessions) -> None:
-        hub, store = sessions.hub, sessions.store
-        call = await started(hub, store)
-        session_id = call.path["session_id"]
+    async def test(hosting: Hosting) -> None:
+        host, store = hosting.host, hosting.store
+        ref = await started(host, store)
         is_over = False
 
         async def step() -> None:
             for number in range(1000):
-                await stepping(hub, call)
+                await stepping(host, ref)
                 if number % 50 == 49:
-                    await hub.memory.passivate(hub.memory.running)
+                    await host.pool.evict(host.pool.running)
 
         async def read() -> int:
             count, last = 0, 0
             while not is_over:
-                data = await hub.recording(call.account_id, session_id)
-                steps = [each.record.at for each in records_of(data, needs_crc=True)]
+                data = await host.recording(ref)
+                steps = [line.record.at for line in records_of(data, needs_crc=True)]
                 assert last <= (steps[-1] or 0)
                 last, count = steps[-1] or 0, count + 1
             return count
@@ -322,50 +327,58 @@ def test_a_recording_is_whole_while_the_session_steps_and_its_journal_is_compact
         is_over = True
         assert await reading > 10
 
-    with_hub(tmp_path, test)
+    with_host(tmp_path, test)
 
 
 def test_a_command_that_breaks_leaves_the_session_as_its_journal_has_it(tmp_path: Path) -> None:
-    async def test(sessions: Sessions) -> None:
-        hub, store = sessions.hub, sessions.store
-        call = await started(hub, store)
-        await stepping(hub, call)
-
-        def broken(live: HostedSession, request: IdempotencyKey | None) -> Reply:
-            live.session.step(5)
+    class BrokenPlayer(CommandPlayer):
+        def step(self, steps: int) -> Reply:
+            super().step(steps)
             raise ZeroDivisionError
 
+    async def test(hosting: Hosting) -> None:
+        host, store = hosting.host, hosting.store
+        ref = await started(host, store)
+        await stepping(host, ref)
+        hosted = await host.find(ref)
+        hosted.player = BrokenPlayer(hosted.session)
         with pytest.raises(ZeroDivisionError):
-            await hub.perform(call, "step", broken)
-        assert (await finding(hub, call)).session.step_number == 1
+            await stepping(host, ref, 5)
+        assert (await host.find(ref)).session.step_number == 1
         with pytest.raises(SandboxError):
-            await hub.perform(call, "step", lambda live, request: live.cancel_order(7))
-        assert (await finding(hub, call)).session.step_number == 1
+            await host.apply(ref, CancelOrderCommand(7))
+        assert (await host.find(ref)).session.step_number == 1
 
-    with_hub(tmp_path, test)
+    with_host(tmp_path, test)
 
 
 def test_a_fork_that_cannot_be_stored_leaves_no_journals_and_is_made_when_asked_for_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    def refuse(*args: object, **kwargs: object) -> None:
-        raise StorageUnavailable("the disk is full")
+    disk = {"is_full": True}
 
-    async def test(sessions: Sessions) -> None:
-        hub, store = sessions.hub, sessions.store
-        call = msgspec.structs.replace(await started(hub, store), key="again")
-        with monkeypatch.context() as patch:
-            patch.setattr(candlestep.api.sessions.repository, "fork_session", refuse)
-            with pytest.raises(StorageUnavailable):
-                await hub.fork(call, None, 2)
-        assert [each.stem for each in (tmp_path / DIRECTORY).iterdir()] == [call.path["session_id"]]
-        made = await hub.fork(call, None, 2)
-        for session_id in made.sessions:
-            forked = msgspec.structs.replace(call, path={"session_id": session_id}, key=None)
-            assert (await hub.record(call.account_id, session_id)).status == "running"
-            await stepping(hub, forked)
-        assert {each.stem for each in (tmp_path / DIRECTORY).iterdir()} == {
-            call.path["session_id"], *made.sessions,
-        }  # fmt: skip
+    def save_forks(*args: Any, **kwargs: Any) -> list[SessionRecord]:
+        if disk["is_full"]:
+            raise StorageUnavailable("the disk is full")
+        return fork_session(*args, **kwargs)
 
-    with_hub(tmp_path, test)
+    def journals() -> set[str]:
+        return {path.stem for path in (tmp_path / DIRECTORY).iterdir()}
+
+    async def test(hosting: Hosting) -> None:
+        host, store = hosting.host, hosting.store
+        ref = await started(host, store)
+        key = IdempotencyKey("again", "body")
+        with pytest.raises(StorageUnavailable):
+            await host.apply(ref, ForkCommand(2), key)
+        assert journals() == {ref.session_id}
+        disk["is_full"] = False
+        reply = await host.apply(ref, ForkCommand(2), key)
+        forks = [fork["session_id"] for fork in json.loads(reply.body)["forks"]]
+        for session_id in forks:
+            fork = SessionRef(ref.account_id, session_id)
+            assert (await host.record(fork)).status == "running"
+            await stepping(host, fork)
+        assert journals() == {ref.session_id, *forks}
+
+    with_host(tmp_path, test, repository_type=partial(SessionRepository, save_forks=save_forks))

@@ -193,7 +193,7 @@ def test_an_engine_that_answers_otherwise_fails_the_session_and_says_why(tmp_pat
     with running(home) as server, server.client() as client:
         api = Api(client)
         error = api.post(f"{BACKTEST}/{session_id}/step", expect=409)
-        assert "answers otherwise at step 0" in error["message"]
+        assert "replies differently at step 0" in error["message"]
         assert error["details"]["status"] == "failed"
         assert client.get(f"{BACKTEST}/{session_id}/recording").status_code == 200
 

@@ -1,0 +1,37 @@
+"""How the endpoints of a session name it, and change it by commands."""
+
+from typing import Any
+
+from candlestep.api.http.route import JsonBytes, Request
+from candlestep.api.services import Services
+from candlestep.api.sessions.commands import Command, SessionRef
+from candlestep.api.sessions.hosted_session import HostedSession
+from candlestep.api.sessions.idempotency import IdempotencyKey
+
+FIND_ERRORS = ("SESSION_NOT_FOUND", "INVALID_STATE", "NO_DATA", "RATE_LIMITED")
+"""The codes with which a session is not found; the last two if its candles cannot be loaded."""
+
+
+def session_ref(request: Request) -> SessionRef:
+    """Return the session that the path of a request names."""
+    return SessionRef(request.account_id, request.path["session_id"])
+
+
+def idempotency_key(request: Request, action: str, body: Any) -> IdempotencyKey | None:
+    """Return the key of a request for an ``action``, or None if it was sent without one."""
+    return None if request.key is None else IdempotencyKey.of(request.key, action, body)
+
+
+async def find_session(services: Services, request: Request) -> HostedSession:
+    """Return the session that the path of a request names, to read from it."""
+    return await services.sessions.find(session_ref(request))
+
+
+async def apply(services: Services, request: Request, action: str, command: Command) -> JsonBytes:
+    """Change the session that the path of a request names, and return the reply as an answer.
+
+    ``action`` names the request among others with the same Idempotency-Key.
+    """
+    key = idempotency_key(request, action, request.body)
+    reply = await services.sessions.apply(session_ref(request), command, key)
+    return JsonBytes(reply.body, reply.status)
