@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import re
 import subprocess
 import sys
 from decimal import Decimal
@@ -42,6 +43,9 @@ def test_the_demo_runs_on_the_sample_market(tmp_path: Path) -> None:
     assert f"--home {home}" in done.stdout
     assert printed(done.stdout, "final equity") == recomputed(home, {})
     assert int(printed(done.stdout, "trades")) > 20
+    readme = (ROOT / "README.md").read_text()
+    (results,) = re.findall(r"^```text\n(from .*?)^```$", readme, re.MULTILINE | re.DOTALL)
+    assert results in done.stdout, "what the README shows"
 
 
 def test_the_demo_runs_on_real_candles_and_its_equity_is_right(tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ class RunningServer:
         if "http://" not in line:
             self.stop()
             raise RuntimeError(f"no server: {(home / 'server.log').read_text()}")
+        self.greeting = line.rstrip()
         self.url = line.split("serves ")[1].split()[0]
 
     def client(self, key: str | None = None) -> httpx.Client:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from copy import deepcopy
 from typing import Any
 
@@ -16,7 +15,6 @@ from candlestep.sandbox import InvalidParameter
 from candlestep.sandbox.clock import DAY, HOUR, MINUTE
 from candlestep.sandbox.strategies import TEMPLATES, compile_strategy
 from tests.support.cards import cards
-from tests.support.project import ROOT
 from tests.support.runs import FEWER
 
 ABOVE = {"left": "close", "op": ">", "right": "open"}
@@ -303,16 +301,6 @@ def test_every_template_has_a_schema_that_says_what_it_takes() -> None:
         "tpl_grid",
     ]
     assert TEMPLATES["tpl_grid"].schema()["required"] == ["lower_price", "upper_price"]
-
-
-def test_what_the_readme_says_compiles() -> None:
-    readme = (ROOT / "README.md").read_text()
-    (card,) = re.findall(r"```json\n(.*?)```", readme, re.DOTALL)
-    assert compile_strategy(json.loads(card)).kind == "card"
-    (program,) = re.findall(r"```python\n(indicators = .*?)```", readme, re.DOTALL)
-    assert compile_strategy({"source": program}).kind == "source"
-    for template in TEMPLATES:
-        assert f"`{template}`" in readme
 
 
 def test_a_strategy_wants_as_much_history_as_its_indicators() -> None:
