@@ -24,12 +24,12 @@ from candlestep.sandbox.errors import (
     SymbolNotFound,
 )
 from candlestep.sandbox.exchange.account import Balance, Holding, Portfolio, Position
-from candlestep.sandbox.exchange.history import EquityCurve, Snapshot
 from candlestep.sandbox.exchange.orders import Fill, Order
 from candlestep.sandbox.exchange.risk import RiskProfile
 from candlestep.sandbox.market.candles import Candle, Candles
 from candlestep.sandbox.market.market import Market, Ticker
 from candlestep.sandbox.performance.closed_trades import ClosedTrade, closed_trades
+from candlestep.sandbox.performance.equity import EquityCurve, Snapshot
 from candlestep.sandbox.performance.metrics import Metrics
 from candlestep.sandbox.performance.results import PairResult, Results
 from candlestep.sandbox.session import Session, Step

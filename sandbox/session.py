@@ -11,12 +11,12 @@ from candlestep.sandbox.config import Number, SessionConfig, Time
 from candlestep.sandbox.errors import InvalidParameter, InvalidState, abbreviate
 from candlestep.sandbox.exchange.account import Account, Balance, Portfolio, Position
 from candlestep.sandbox.exchange.exchange import Exchange
-from candlestep.sandbox.exchange.history import EquityCurve
 from candlestep.sandbox.exchange.orders import Fill, Order, parse_name, parse_request
 from candlestep.sandbox.market.candles import Candle, Integers
 from candlestep.sandbox.market.fixed_point import Units
 from candlestep.sandbox.market.market import Market, Ticker
 from candlestep.sandbox.money import AMOUNT_PLACES, parse_positive, rounded_ratio, subtract
+from candlestep.sandbox.performance.equity import EquityCurve, equity_curve, total_equity
 from candlestep.sandbox.performance.results import Results, SessionStatus, compute_results
 
 SNAPSHOT_STEPS = 60
@@ -297,16 +297,16 @@ class Session:
         times.update(fill.time for fill in self._exchange.fills)
         if self.status != "running":
             times.add(self.time)
-        return self._exchange.history.equity_curve(self.market, sorted(times))
+        return equity_curve(self._exchange.history, self.market, sorted(times))
 
     def equity_curve(self, steps: int = 1) -> EquityCurve:
         """Equity at the start, at every ``steps`` steps since, and now. Linear in their number."""
-        return self._exchange.history.equity_curve(self.market, self._times(steps))
+        return equity_curve(self._exchange.history, self.market, self._times(steps))
 
     def total_equity(self, steps: int = 1) -> tuple[Integers, Units]:
         """The times of ``equity_curve`` and total equity alone, in whole numbers of 1e-8: cheaper."""
         times = self._times(steps)
-        return times, self._exchange.history.total_equity(self.market, times)
+        return times, total_equity(self._exchange.history, self.market, times)
 
     def fork(self) -> "Session":
         """A session that shares this one's past and is independent from now on.

@@ -31,6 +31,7 @@ from candlestep.sandbox.money import (
     rounded,
     rounded_product,
 )
+from candlestep.sandbox.performance.equity import equity_curve, total_equity
 from candlestep.sandbox.performance.results import compute_results
 
 # What a fill may differ by: an engine may take amounts that differ by less to be equal.
@@ -72,7 +73,7 @@ def post_to_ledger(
         fills.append(fill)
         history.record(fill.time, account)
         history.record_holding(fill.time, fill.symbol, account)
-    own = as_floats(history.total_equity(market, orders.time), AMOUNT_PLACES)
+    own = as_floats(total_equity(history, market, orders.time), AMOUNT_PLACES)
     _require_equal(orders, executed, own, fills)
     times = np.arange(clock.start, clock.end + 1, timeframe)
     if times[-1] != clock.end:
@@ -88,7 +89,7 @@ def post_to_ledger(
             history=history,
             fills=fills,
         ),
-        curve=history.equity_curve(market, times),
+        curve=equity_curve(history, market, times),
         positions=account.portfolio(market.prices(clock.end)).positions,
     )
 

@@ -21,6 +21,7 @@ from candlestep.sandbox.money import (
     rounded_ratio,
     subtract,
 )
+from candlestep.sandbox.performance.equity import equity_instants, total_equity
 from candlestep.sandbox.performance.metrics import (
     EquitySeries,
     Metrics,
@@ -68,8 +69,8 @@ def compute_results(
     fills: Sequence[Fill],
 ) -> Results:
     """The outcome as of ``time`` (ms), given all that happened until then. Linear in the candles."""
-    instants = history.instants(market, config.clock.start, time)
-    equity = history.total_equity(market, instants)
+    instants = equity_instants(history, market, config.clock.start, time)
+    equity = total_equity(history, market, instants)
     portfolio = account.portfolio(market.prices(time))
     total_pnl = subtract(portfolio.total_equity, config.starting_balance)
     fees = ZERO
