@@ -1,62 +1,104 @@
-"""The time that a run is of, as a request says it, and what is said where it has no candles."""
+"""Planning a run: what a request asks for is checked against the candles there are.
 
-from collections.abc import Iterable, Sequence
+Every API that runs strategies plans its runs here: it compiles the strategy (``compile_for``), reads
+the period (``Period``), looks up the candles (``MarketScope``), states the costs (``CostTerms``) and
+drafts the run (``RunDraft``). Errors name the fields as the API does (``FieldNames``).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple
+from decimal import Decimal
+from typing import Any, NamedTuple
 
-from candlestep.data.market.catalogue import Series, covered_periods
+from candlestep.api.errors import with_field_names
+from candlestep.data.market.catalogue import Catalogue, Series, by_symbol, covered_periods
+from candlestep.data.records.jobs import JobOrigin, RunSpec
 from candlestep.data.store.database import now
-from candlestep.sandbox import InvalidParameter, format_time, parse_time
+from candlestep.data.symbols import normalise_exchange, normalise_symbol
+from candlestep.sandbox import (
+    InvalidParameter,
+    SessionConfig,
+    format_time,
+    interval_name,
+    parse_time,
+)
 from candlestep.sandbox.clock import candle_span
-from candlestep.sandbox.errors import NoPrice
+from candlestep.sandbox.errors import NoPrice, abbreviate
+from candlestep.sandbox.money import format_decimal, multiply, parse_number
+from candlestep.sandbox.strategies import Strategy, compile_strategy
 
 MOST_YEARS = 5
-"""Between the start and the end of a run, whichever API it comes by."""
+"""Between the start and the end of a run, on every API."""
+APPLIES_FUNDING = False
+"""Whether positions pay funding: only spot instruments can be traded, which have none."""
+
+_BPS = Decimal(10_000)
+
+
+class FieldNames(NamedTuple):
+    """The names that an API has for the fields of a run."""
+
+    exchange: str = "exchange"
+    symbols: str = "symbols"
+    symbol: str = "symbol"
+    """In the details of an error about one symbol."""
+    timeframe: str = "timeframe"
+    start: str = "start"
+    end: str = "end"
+    leverage: str = "leverage"
+    session: Mapping[str, str] = {}
+    """By argument of ``SessionConfig``, where the names differ."""
+    strategy: Mapping[str, str] = {}
+    """By field of a strategy, where the names differ."""
+    strategy_within: str = ""
+    """The path in front of a strategy's other fields, such as ``card.``."""
 
 
 class Period(NamedTuple):
-    """A time in the past, and the candles that open in it. All in milliseconds."""
+    """A period in the past, and the candles that open in it. All in milliseconds."""
 
     start: int
     end: int
     """Included, as ``start`` is."""
     first: int
-    """The first candle opens."""
+    """When the first candle opens."""
     last: int
-    """The last candle is complete."""
+    """When the last candle is complete."""
+
+    @classmethod
+    def parse(cls, start: str, end: str, interval: int, names: FieldNames) -> "Period":
+        """Return the period from ``start`` to ``end``, both included, with candles of ``interval``.
+
+        Raises ``InvalidParameter`` if it is longer than ``MOST_YEARS``, has no candle or ends in
+        the future.
+        """
+        start_time, end_time = parse_times(start, end, names)
+        if end_time > now():
+            raise InvalidParameter(names.end, "must not be in the future")
+        if is_too_long(start_time, end_time):
+            raise InvalidParameter(
+                names.end, f"may be at most {MOST_YEARS} years after {_last_part(names.start)}"
+            )
+        # A candle that opens at the end itself is the last.
+        first, last = candle_span(start_time, end_time + interval, interval)
+        if first >= last:
+            raise InvalidParameter(
+                names.end,
+                f"no candle opens from {_last_part(names.start)} to {_last_part(names.end)}",
+            )
+        return cls(start_time, end_time, first, last)
 
 
-def parse_period(start: str, end: str, start_field: str, end_field: str) -> tuple[int, int]:
-    """Two times, the one after the other, in ms; raises ``InvalidParameter`` naming a field."""
-    start_time, end_time = parse_time(start, start_field), parse_time(end, end_field)
+def parse_times(start: str, end: str, names: FieldNames) -> tuple[int, int]:
+    """Return two times in ms; raise ``InvalidParameter`` unless the second is the later one."""
+    start_time, end_time = parse_time(start, names.start), parse_time(end, names.end)
     if start_time >= end_time:
-        raise InvalidParameter(end_field, f"must be after {_bare(start_field)}")
+        raise InvalidParameter(names.end, f"must be after {_last_part(names.start)}")
     return start_time, end_time
 
 
-def past_period(start: str, end: str, interval: int, *, start_field: str, end_field: str) -> Period:
-    """A time that is over and has candles of ``interval`` ms, both its start and its end included.
-
-    It is at most ``MOST_YEARS`` long. Raises ``InvalidParameter`` naming a field.
-    """
-    start_time, end_time = parse_period(start, end, start_field, end_field)
-    if end_time > now():
-        raise InvalidParameter(end_field, "must not be in the future")
-    if is_too_long(start_time, end_time):
-        raise InvalidParameter(
-            end_field, f"may be at most {MOST_YEARS} years after {_bare(start_field)}"
-        )
-    # A candle that opens at the end itself is the last.
-    first, last = candle_span(start_time, end_time + interval, interval)
-    if first >= last:
-        raise InvalidParameter(
-            end_field, f"no candle opens from {_bare(start_field)} to {_bare(end_field)}"
-        )
-    return Period(start_time, end_time, first, last)
-
-
 def is_too_long(start: int, end: int) -> bool:
-    """Whether a time is longer than a run may be. 5 years after 29 February is 1 March."""
+    """Return whether a period is longer than ``MOST_YEARS``; 29 February plus 5 is 1 March."""
     day = datetime.fromtimestamp(start // 1000, UTC)
     try:
         latest = day.replace(year=day.year + MOST_YEARS)
@@ -65,58 +107,214 @@ def is_too_long(start: int, end: int) -> bool:
     return end > int(latest.timestamp()) * 1000 + start % 1000
 
 
-def clip_to_data(span: Period, markets: Iterable[Iterable[Series]], interval: int) -> Period:
-    """The part of a time from the first candle of any of some symbols to the last of any.
+class MarketScope(NamedTuple):
+    """The symbols of a run on one exchange, and the candles that there are of each."""
 
-    Before and after, nothing could happen, and it would count in what is measured by the year.
-    """
-    inside = [
-        (a, b)
-        for series in markets
-        for a, b in covered_periods(series, interval)
-        if a < span.last and b > span.first
-    ]
-    if not inside:
-        return span
-    first, last = min(a for a, _ in inside), max(b for _, b in inside)
-    return span._replace(first=max(span.first, first), last=min(span.last, last))
+    exchange: str
+    series: Mapping[str, Sequence[Series]]
+    """By symbol; empty for one without candles."""
+
+    @classmethod
+    def resolve(
+        cls, catalogue: Catalogue, exchange: str, symbols: Iterable[str], names: FieldNames
+    ) -> "MarketScope":
+        """Look up the candles of symbols; raise ``InvalidParameter`` for what cannot be a name."""
+        exchange = normalise_exchange(exchange, names.exchange)
+        groups = by_symbol(catalogue.series())
+        normalised = [normalise_symbol(symbol, names.symbols) for symbol in symbols]
+        return cls(exchange, {symbol: groups.get((exchange, symbol), []) for symbol in normalised})
+
+    @property
+    def symbols(self) -> list[str]:
+        return list(self.series)
+
+    def currency(self, names: FieldNames) -> str | None:
+        """Return the quote currency of all symbols, None without candles.
+
+        Raises ``InvalidParameter`` if they have several.
+        """
+        currencies = {series[0].quote for series in self.series.values() if series}
+        if len(currencies) > 1:
+            raise InvalidParameter(
+                names.symbols,
+                f"must share one quote currency, not {' and '.join(sorted(currencies))}",
+            )
+        return next(iter(currencies), None)
+
+    def finest(self, start: int, end: int) -> int | None:
+        """Return the interval of the finest candles from ``start`` until before ``end``, in ms.
+
+        With several symbols it is the coarsest of theirs; None without candles.
+        """
+        overlapping = (
+            [each.interval for each in series if each.start < end and each.end > start]
+            for series in self.series.values()
+        )
+        return max((min(intervals) for intervals in overlapping if intervals), default=None)
+
+    def require_candles(
+        self, period: Period, interval: int, names: FieldNames, catalogue: str
+    ) -> None:
+        """Raise ``NoPrice`` for a symbol without candles in the period, naming the nearest.
+
+        ``catalogue`` is the request that lists what there is. Raises ``InvalidParameter`` if the
+        candles of a symbol are coarser than ``interval``.
+        """
+        for symbol, series in self.series.items():
+            alone = self._replace(series={symbol: series})
+            finest = alone.finest(period.first, period.last)
+            if finest is not None and finest > interval:
+                raise InvalidParameter(
+                    names.timeframe,
+                    f"must be {interval_name(finest)} or more: {symbol} has no finer candles in"
+                    " this period",
+                )
+            if not candles_within(series, interval, period.first, period.last):
+                raise NoPrice(
+                    f"there are no candles of {symbol} on {self.exchange} in this period"
+                    + _nearest(series, interval, period, catalogue),
+                    **{names.symbol: symbol},
+                )
+
+    def clip(self, period: Period, interval: int) -> Period:
+        """Return the part of the period from the first candle of any symbol to the last of any.
+
+        Nothing can happen before and after, and it would count in annualised metrics.
+        """
+        covered = [
+            (start, end)
+            for series in self.series.values()
+            for start, end in covered_periods(series, interval)
+            if start < period.last and end > period.first
+        ]
+        if not covered:
+            return period
+        first, last = min(start for start, _ in covered), max(end for _, end in covered)
+        return period._replace(first=max(period.first, first), last=min(period.last, last))
 
 
 def candles_within(series: Iterable[Series], interval: int, start: int, end: int) -> int:
-    """For how many milliseconds between two times one symbol has candles of ``interval`` ms."""
+    """Return for how many ms between two times one symbol has candles of ``interval``."""
     return sum(
-        min(b, end) - max(a, start)
-        for a, b in covered_periods(series, interval)
-        if a < end and b > start
+        min(last, end) - max(first, start)
+        for first, last in covered_periods(series, interval)
+        if first < end and last > start
     )
 
 
-def require_candles(
-    symbol: str,
-    series: Sequence[Series],
-    interval: int,
-    start: int,
-    end: int,
-    *,
-    field: str,
-    when: str,
-    otherwise: str,
-) -> None:
-    """Raise ``NoPrice`` if a symbol has no candle of ``interval`` ms between two times.
+class CostTerms(NamedTuple):
+    """The fees and slippage of a run, unchecked; None is the default of ``SessionConfig``."""
 
-    It tells the nearest that it has, or else ``otherwise``; its details name ``field``.
+    fee_rate: Any = None
+    """A fraction of the notional."""
+    fee_model: Any = None
+    """A ``FeeModel``."""
+    fee_bps: Any = None
+    fee_schedule: Sequence[Mapping[str, Any]] | None = None
+    slippage_bps: Any = None
+    """Fixed, in hundredths of a percent."""
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments of ``SessionConfig``."""
+        terms = {name: value for name, value in self._asdict().items() if value is not None}
+        if "slippage_bps" in terms:
+            terms["slippage"] = {"model": "fixed_bps", "bps": terms.pop("slippage_bps")}
+        return terms
+
+
+DEFAULT_COSTS: Mapping[JobOrigin, CostTerms] = {
+    "jobs": CostTerms(fee_model="fixed_bps"),
+    "execute": CostTerms(),
+    "backtests": CostTerms(fee_rate=0.0005, slippage_bps=5),
+}
+"""The costs of an API's runs where the request names none; those of ``runs`` name all."""
+
+
+class RunDraft(NamedTuple):
+    """A planned run, whose session is still to be checked."""
+
+    strategy: Strategy
+    market: MarketScope
+    period: Period
+    interval: int
+    starting_balance: Any
+    costs: CostTerms
+    engine: str = "sandbox"
+    risk_free_rate: float = 0.0
+
+    def session(self, names: FieldNames) -> SessionConfig:
+        """Return the configuration of the run's session; raises ``InvalidParameter``."""
+        try:
+            return SessionConfig(
+                start_time=self.period.first,
+                end_time=self.period.last,
+                starting_balance=self.starting_balance,
+                candle_interval=self.interval // 1000,
+                **self._currency(names),
+                **self.costs.arguments(),
+            )
+        except InvalidParameter as refusal:
+            raise with_field_names(refusal, names.session) from None
+
+    def to_spec(self, names: FieldNames) -> RunSpec:
+        """Return the run, checked; raises ``InvalidParameter``."""
+        session = self.session(names)
+        config = self._currency(names) | session.costs.fees.settings()
+        if self.costs.slippage_bps is not None:
+            bps = format_decimal(multiply(session.costs.fixed, _BPS))
+            config["slippage"] = {"model": "fixed_bps", "bps": bps}
+        return RunSpec(
+            strategy=self.strategy.content,
+            engine=self.engine,
+            exchange=self.market.exchange,
+            pairs=self.market.symbols,
+            start_time=self.period.first,
+            end_time=self.period.last,
+            interval=self.interval,
+            starting_balance=format_decimal(session.starting_balance),
+            config=config,
+            risk_free_rate=self.risk_free_rate,
+            history=self.strategy.history(self.interval),
+        )
+
+    def _currency(self, names: FieldNames) -> dict[str, Any]:
+        currency = self.market.currency(names)
+        return {} if currency is None else {"currency": currency}
+
+
+def compile_for(
+    content: Mapping[str, Any], scope: Mapping[str, Any], names: FieldNames
+) -> Strategy:
+    """Compile a strategy for the ``timeframe`` and ``symbols`` of ``scope``.
+
+    Raises ``InvalidParameter`` naming the field as the API does.
     """
-    if candles_within(series, interval, start, end):
-        return
+    try:
+        return compile_strategy({**content, **scope})
+    except InvalidParameter as refusal:
+        raise with_field_names(refusal, names.strategy, within=names.strategy_within) from None
+
+
+def require_no_leverage(leverage: Any, names: FieldNames) -> None:
+    """Raise ``InvalidParameter`` unless ``leverage`` is 1: only spot instruments can be traded."""
+    if parse_number(names.leverage, leverage) != 1:
+        raise InvalidParameter(
+            names.leverage, f"must be 1, got {abbreviate(leverage)}: there are no perpetuals yet"
+        )
+
+
+def _nearest(series: Sequence[Series], interval: int, period: Period, catalogue: str) -> str:
+    """Name the nearest candles before and after a period that has none."""
     spans = covered_periods(series, interval)
-    near = [span for span in spans if span[1] <= start][-1:] + [
-        span for span in spans if span[0] >= end
-    ][:1]
-    has = " and ".join(f"from {format_time(a)} to {format_time(b)}" for a, b in near)
-    rest = f", but {has}" if has else f"; {otherwise}"
-    raise NoPrice(f"there are no candles of {symbol} {when}{rest}", **{field: symbol})
+    before = [span for span in spans if span[1] <= period.first][-1:]
+    after = [span for span in spans if span[0] >= period.last][:1]
+    if not before + after:
+        return f"; {catalogue} lists what there is"
+    return ", but " + " and ".join(
+        f"from {format_time(start)} to {format_time(end)}" for start, end in before + after
+    )
 
 
-def _bare(field: str) -> str:
-    """A field's name beside others of its object."""
+def _last_part(field: str) -> str:
+    """Return a field's name within its object."""
     return field.rpartition(".")[2]

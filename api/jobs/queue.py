@@ -118,12 +118,17 @@ class JobQueue:
         """
         await self._candles.prepare(spec)
 
-    async def get(self, account_id: str, job_id: str) -> JobRecord:
-        """Return the account's job as of now; raises ``JobNotFound``."""
+    async def get(
+        self, account_id: str, job_id: str, *, origin: JobOrigin | None = None
+    ) -> JobRecord:
+        """Return the account's job as of now; raises ``JobNotFound``.
+
+        With ``origin``, a job that was submitted through another API is not found either.
+        """
         job = self._active_job(account_id, job_id)
-        if job is not None:
+        if job is not None and origin in (None, job.record.origin):
             return job.as_of_now()
-        return await self._in_thread(self._stored.get, account_id, job_id)
+        return await self._in_thread(self._stored.get, account_id, job_id, origin)
 
     async def list(self, account_id: str, **filters: Any) -> Sequence[JobRecord]:
         """Return a page of jobs as ``data.records.jobs.list_jobs`` does, with their progress."""

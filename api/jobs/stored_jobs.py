@@ -59,9 +59,9 @@ class StoredJobs:
                 self._store, account_id, origin=origin, specs=pinned, request=request, job_id=job_id
             )
 
-    def get(self, account_id: str, job_id: str) -> JobRecord:
-        """Return the account's job; raises ``JobNotFound``."""
-        return get_job(self._store, account_id, job_id)
+    def get(self, account_id: str, job_id: str, origin: JobOrigin | None = None) -> JobRecord:
+        """Return the account's job, of one API if ``origin`` names it; raises ``JobNotFound``."""
+        return get_job(self._store, account_id, job_id, origin=origin)
 
     def list(self, account_id: str, **filters: Any) -> Sequence[JobRecord]:
         """Return a page of the account's jobs, as ``data.records.jobs.list_jobs`` does."""

@@ -9,7 +9,7 @@ from candlestep.api.routes.backtests import results as backtest_results
 from candlestep.api.routes.documentation import documentation
 from candlestep.api.routes.jobs import jobs, templates
 from candlestep.api.routes.prepare_execute import exchanges, executions, preparations, programs
-from candlestep.api.routes.runs import runs
+from candlestep.api.routes.runs import datasets, runs
 from candlestep.api.routes.stepping import account, market, results
 from candlestep.api.routes.stepping import forks as forking
 from candlestep.api.routes.stepping import orders as trading
@@ -23,6 +23,7 @@ _API = (
     *preparations.ROUTES,
     *executions.ROUTES,
     *runs.ROUTES,
+    *datasets.ROUTES,
     *jobs.ROUTES,
     *templates.ROUTES,
     *strategies.ROUTES,

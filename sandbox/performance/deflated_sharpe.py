@@ -18,6 +18,9 @@ import math
 from collections.abc import Sequence
 from statistics import NormalDist, variance
 
+from candlestep.sandbox.clock import parse_interval
+from candlestep.sandbox.performance.metrics import YEAR, Metrics
+
 _EULER_MASCHERONI = 0.5772156649015329
 _NORMAL = NormalDist()
 
@@ -41,6 +44,26 @@ def deflated_sharpe_ratio(
     benchmark = expected_maximum_sharpe(trials, spread)
     return probabilistic_sharpe_ratio(
         sharpe, benchmark, returns=returns, skewness=skewness, kurtosis=kurtosis
+    )
+
+
+def deflated_sharpe_of(metrics: Metrics, trials: Sequence[float | None]) -> float | None:
+    """Return the deflated Sharpe ratio of a session among its trials, itself included.
+
+    ``trials`` are their annualised Sharpe ratios, None where one is undefined.
+    """
+    sharpe, count = metrics.sharpe_ratio, metrics.returns_count
+    skewness, kurtosis = metrics.returns_skewness, metrics.returns_kurtosis
+    if sharpe is None or count is None or skewness is None or kurtosis is None:
+        return None
+    annual = (YEAR / parse_interval(metrics.returns_grid)) ** 0.5
+    return deflated_sharpe_ratio(
+        sharpe / annual,
+        trials=len(trials),
+        trial_sharpes=[ratio / annual for ratio in trials if ratio is not None],
+        returns=count,
+        skewness=skewness,
+        kurtosis=kurtosis,
     )
 
 

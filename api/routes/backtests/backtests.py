@@ -7,6 +7,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from candlestep.api.http.route import NoContent, Request, Route
+from candlestep.api.jobs.planning import DEFAULT_COSTS
 from candlestep.api.routes.backtests.answers import (
     BASE,
     BacktestResponse,
@@ -24,7 +25,7 @@ from candlestep.api.routes.backtests.job_requests import (
     executed,
     swept,
 )
-from candlestep.api.routes.backtests.plan import BacktestConfig, Plan, plan, planned_again
+from candlestep.api.routes.backtests.plan import BacktestConfig, Plan, plan_backtest, replan
 from candlestep.api.schemas.decoding import EmptyBody, RequestBody
 from candlestep.api.schemas.fields import Fraction, PositiveNumber
 from candlestep.api.schemas.raw_json import json_object
@@ -63,10 +64,12 @@ class BacktestRequest(RequestBody):
     config: BacktestConfig
     engine: EngineName = "sandbox"
     initial_capital: PositiveNumber = 100_000
-    commission: Annotated[Fraction, Meta(description="A fraction of the notional.")] = 0.0005
+    commission: Annotated[Fraction, Meta(description="A fraction of the notional.")] = (
+        DEFAULT_COSTS["backtests"].fee_rate
+    )
     slippage: Annotated[
         Fraction, Meta(description="A fraction of the price, against each trade; at most 0.5.")
-    ] = 0.0005
+    ] = DEFAULT_COSTS["backtests"].slippage_bps / 10_000
 
 
 class BacktestChange(RequestBody):
@@ -193,7 +196,7 @@ async def available(services: Services, request: Request) -> EnginesResponse:
 
 
 def _create(services: Services, account_id: str, body: BacktestRequest) -> BacktestRecord:
-    planned = plan(
+    planned = plan_backtest(
         services,
         get_strategy(services.store, account_id, body.strategy_id),
         engine=body.engine,
@@ -233,7 +236,7 @@ async def _execute(services: Services, request: Request) -> JobRecord:
 
 def _plan_again(services: Services, record: BacktestRecord) -> Plan:
     stored = get_strategy(services.store, record.account_id, record.strategy_id)
-    return planned_again(services, stored, record)
+    return replan(services, stored, record)
 
 
 async def _found(services: Services, request: Request) -> BacktestRecord:

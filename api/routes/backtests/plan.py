@@ -1,15 +1,20 @@
-"""What a backtest is to be run with: read from a request, checked, and made a run of a job."""
+"""The configuration of a backtest, and the run that is planned from it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
-from candlestep.api.errors import with_field_names
-from candlestep.api.jobs.planning import Period, clip_to_data, past_period
-from candlestep.api.jobs.run import session_config
+from candlestep.api.jobs.planning import (
+    CostTerms,
+    FieldNames,
+    MarketScope,
+    Period,
+    RunDraft,
+    compile_for,
+)
 from candlestep.api.schemas.decoding import RequestBody
 from candlestep.api.schemas.fields import (
     ExchangeGiven,
@@ -20,11 +25,10 @@ from candlestep.api.schemas.fields import (
 )
 from candlestep.api.schemas.raw_json import JsonObject, empty_object, json_object
 from candlestep.api.services import Services
-from candlestep.data.market.catalogue import Series
 from candlestep.data.records.backtests import BacktestSetup
 from candlestep.data.records.jobs import RunSpec
 from candlestep.data.records.strategies import StoredStrategy
-from candlestep.data.symbols import DEFAULT_EXCHANGE, normalise_exchange, normalise_symbol
+from candlestep.data.symbols import DEFAULT_EXCHANGE
 from candlestep.sandbox import InvalidParameter, interval_name
 from candlestep.sandbox.clock import parse_interval
 from candlestep.sandbox.engines.run import check_engine
@@ -32,13 +36,12 @@ from candlestep.sandbox.errors import abbreviate
 from candlestep.sandbox.money import (
     AMOUNT_PLACES,
     PRICE_PLACES,
-    format_decimal,
     multiply,
     parse_number,
     parse_positive,
     rounded,
 )
-from candlestep.sandbox.strategies import Strategy, compile_strategy
+from candlestep.sandbox.strategies import Strategy
 from candlestep.sandbox.strategies.card import ParsedCard
 
 SizeType = Literal["percent", "shares", "signal_weight"]
@@ -47,16 +50,25 @@ _MOST_SLIPPAGE = Decimal("0.5")
 _BPS = Decimal(10_000)
 _MOST_BARS = 10**7
 _LEAST_RATE = Decimal("-0.5")
-_NO_FEATURES = "must be empty: there is no feature store here, a strategy's indicators are its own"
+_NO_FEATURES = "must be empty: there is no feature store, strategies compute their own indicators"
 _SIZES: dict[SizeType, str] = {
     "percent": "equity_share",
     "shares": "quantity",
 }
-"""In what unit an entry is sized, in the words of a card."""
+"""The unit of an entry's size, as a card calls it."""
+_NAMES = FieldNames(
+    exchange="config.exchange",
+    symbols="config.symbol",
+    timeframe="config.timeframe",
+    start="config.start_date",
+    end="config.end_date",
+    strategy={"template": "signal_plugin_key", "parameters": "signal_plugin_params"},
+    strategy_within="config.",
+)
 
 
 class BacktestConfig(RequestBody):
-    """Over what a strategy is run, and how its results are read."""
+    """What a strategy is run on, and how its results are measured."""
 
     symbol: Symbol
     start_date: Annotated[
@@ -110,7 +122,7 @@ class BacktestConfig(RequestBody):
 
 
 class BacktestRunConfig(msgspec.Struct, frozen=True):
-    """The configuration as it is kept: dates as they were sent, and all defaults."""
+    """The configuration as it is stored: dates as they were sent, and all defaults filled in."""
 
     symbol: str
     timeframe: Annotated[str, Meta(examples=["1d"])]
@@ -128,13 +140,13 @@ class BacktestRunConfig(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """A backtest that has been checked, and the run that it is."""
+    """A backtest that has been checked, and its run."""
 
     setup: BacktestSetup
     spec: RunSpec
 
 
-def plan(
+def plan_backtest(
     services: Services,
     stored: StoredStrategy,
     *,
@@ -144,88 +156,83 @@ def plan(
     slippage: Any,
     config: BacktestConfig,
 ) -> Plan:
-    """A backtest of a stored strategy, checked. Whether there is data for it, its run finds out.
+    """Plan a backtest of a stored strategy; only its run finds out whether there are candles.
 
-    Raises ``InvalidParameter``, which names ``config.…`` or what else is refused.
+    Raises ``InvalidParameter``, which names ``config.…`` or another field of the request.
     """
     capital = parse_positive("initial_capital", initial_capital, AMOUNT_PLACES)
     fee_rate = _fraction("commission", commission, Decimal(1))
-    slipped = _fraction("slippage", slippage, _MOST_SLIPPAGE)
+    slippage_share = _fraction("slippage", slippage, _MOST_SLIPPAGE)
     _require_no_features(config)
     interval = parse_interval(config.timeframe, "config.timeframe")
-    symbol = normalise_symbol(config.symbol, "config.symbol")
-    exchange = normalise_exchange(config.exchange, "config.exchange")
-    series = services.catalogue.of_symbol(exchange, symbol)
-    span = clip_to_data(_span(config, interval), [series], interval)
-    risk_free = _risk_free_rate(config)
-    strategy = _compiled(
-        stored, config, {"timeframe": interval_name(interval), "symbols": [symbol]}
+    market = MarketScope.resolve(services.catalogue, config.exchange, [config.symbol], _NAMES)
+    period = Period.parse(config.start_date, config.end_date, interval, _NAMES)
+    risk_free_rate = _risk_free_rate(config)
+    scope = {"timeframe": interval_name(interval), "symbols": market.symbols}
+    strategy = compile_for(_content(stored, config), scope, _NAMES)
+    draft = RunDraft(
+        strategy,
+        market,
+        market.clip(period, interval),
+        interval,
+        capital,
+        CostTerms(fee_rate=fee_rate, slippage_bps=multiply(slippage_share, _BPS)),
+        engine,
+        float(risk_free_rate),
     )
     setup = BacktestSetup(
         strategy_id=stored.strategy_id,
         engine=engine,
         initial_capital=capital,
         commission=fee_rate,
-        slippage=slipped,
-        config=msgspec.to_builtins(_kept(config, strategy, interval, exchange)),
+        slippage=slippage_share,
+        config=msgspec.to_builtins(stored_config(config, draft)),
     )
-    spec = RunSpec(
-        strategy=strategy.content,
-        engine=engine,
-        exchange=exchange,
-        pairs=[symbol],
-        start_time=span.first,
-        end_time=span.last,
-        interval=interval,
-        starting_balance=format_decimal(capital),
-        config=_session_config(series, fee_rate, slipped),
-        risk_free_rate=float(risk_free),
-        history=strategy.history(interval),
-    )
-    check_engine(engine, strategy, session_config(spec))
-    return Plan(setup, spec)
+    check_engine(engine, strategy, draft.session(_NAMES))
+    return Plan(setup, draft.to_spec(_NAMES))
 
 
-def _kept(
-    config: BacktestConfig, strategy: Strategy, interval: int, exchange: str
-) -> BacktestRunConfig:
-    return BacktestRunConfig(
-        symbol=config.symbol,
-        timeframe=interval_name(interval),
-        start_date=config.start_date,
-        end_date=config.end_date,
-        bars_per_year=_json_number(_bars_per_year(config)),
-        risk_free_rate=_json_number(_risk_free_rate(config)),
-        size_type=_size_type(strategy, config.size_type),
-        signal_plugin_key=config.signal_plugin_key,
-        signal_plugin_params=_parameters(config),
-        feature_ids=[],
-        model_id=None,
-        signal_logic_id=None,
-        exchange=exchange,
-    )
-
-
-def planned_again(services: Services, stored: StoredStrategy, setup: BacktestSetup) -> Plan:
-    """The plan of a backtest that is kept, with the strategy as it is now; raises as ``plan``."""
+def replan(services: Services, stored: StoredStrategy, setup: BacktestSetup) -> Plan:
+    """Plan a stored backtest again, with its strategy as it is now; raise as ``plan_backtest``."""
     config = msgspec.convert(setup.config, BacktestRunConfig)
     values = {name: getattr(config, name) for name in BacktestConfig.__struct_fields__}
-    raw = msgspec.Raw(msgspec.json.encode(config.signal_plugin_params))
-    return plan(
+    parameters = msgspec.Raw(msgspec.json.encode(config.signal_plugin_params))
+    return plan_backtest(
         services,
         stored,
         engine=setup.engine,
         initial_capital=setup.initial_capital,
         commission=setup.commission,
         slippage=setup.slippage,
-        config=BacktestConfig(**(values | {"signal_plugin_params": raw})),
+        config=BacktestConfig(**(values | {"signal_plugin_params": parameters})),
+    )
+
+
+def stored_config(config: BacktestConfig, draft: RunDraft) -> BacktestRunConfig:
+    """Return the configuration to be stored with a backtest."""
+    return BacktestRunConfig(
+        symbol=config.symbol,
+        timeframe=interval_name(draft.interval),
+        start_date=config.start_date,
+        end_date=config.end_date,
+        bars_per_year=_json_number(_bars_per_year(config)),
+        risk_free_rate=_json_number(_risk_free_rate(config)),
+        size_type=_size_type(draft.strategy, config.size_type),
+        signal_plugin_key=config.signal_plugin_key,
+        signal_plugin_params=_parameters(config),
+        feature_ids=[],
+        model_id=None,
+        signal_logic_id=None,
+        exchange=draft.market.exchange,
     )
 
 
 def _fraction(field: str, value: Any, most: Decimal) -> Decimal:
     number = parse_number(field, value)
     if not 0 <= number <= most:
-        raise InvalidParameter(field, f"is a fraction, from 0 to {most}; got {abbreviate(value)}")
+        raise InvalidParameter(
+            field, f"must be a fraction from 0 to {most}, got {abbreviate(value)}"
+        )
     return rounded(number, PRICE_PLACES).copy_abs()
 
 
@@ -240,7 +247,7 @@ def _risk_free_rate(config: BacktestConfig) -> Decimal:
     rate = parse_number("config.risk_free_rate", config.risk_free_rate)
     if not _LEAST_RATE <= rate <= 1:
         raise InvalidParameter(
-            "config.risk_free_rate", f"is a yearly rate, a fraction from {_LEAST_RATE} to 1"
+            "config.risk_free_rate", f"must be a yearly rate, a fraction from {_LEAST_RATE} to 1"
         )
     return rate
 
@@ -255,70 +262,49 @@ def _require_no_features(config: BacktestConfig) -> None:
             raise InvalidParameter(f"config.{name}", _NO_FEATURES)
 
 
-def _span(config: BacktestConfig, interval: int) -> Period:
-    return past_period(
-        config.start_date,
-        config.end_date,
-        interval,
-        start_field="config.start_date",
-        end_field="config.end_date",
-    )
-
-
-def _compiled(stored: StoredStrategy, config: BacktestConfig, scope: Mapping[str, Any]) -> Strategy:
-    """The strategy that is run: the stored one, or a template in its place."""
-    base, key, parameters = dict(stored.content), config.signal_plugin_key, _parameters(config)
+def _content(stored: StoredStrategy, config: BacktestConfig) -> Mapping[str, Any]:
+    """Return what is run: the stored strategy, or a template in its place."""
+    content, key, parameters = dict(stored.content), config.signal_plugin_key, _parameters(config)
     if key is not None:
-        base = base if base.get("template") == key else {"template": key}
-    elif not base:
+        content = content if content.get("template") == key else {"template": key}
+    elif not content:
         raise InvalidParameter(
             "config.signal_plugin_key",
-            "is required, for the strategy's pipeline_config is empty: what is to be run?",
+            "is required, because the strategy's pipeline_config is empty",
         )
     if parameters:
-        if "template" not in base:
+        if "template" not in content:
             raise InvalidParameter(
                 "config.signal_plugin_params",
-                "are those of a template, and the strategy is none; leave them out, or name one by"
-                " signal_plugin_key",
+                "belong to a template, and the strategy is not one; leave them out, or name a"
+                " template in signal_plugin_key",
             )
-        base["parameters"] = base.get("parameters", {}) | parameters
-    try:
-        return compile_strategy({**base, **scope})
-    except InvalidParameter as refusal:
-        names = {"template": "signal_plugin_key", "parameters": "signal_plugin_params"}
-        raise with_field_names(refusal, names, within="config.") from None
+        content["parameters"] = content.get("parameters", {}) | parameters
+    return content
 
 
-def _size_type(strategy: Strategy, given: SizeType | None) -> SizeType:
-    """In what unit the strategy sizes its entries, which is ``given`` where that is said."""
+def _size_type(strategy: Strategy, requested: SizeType | None) -> SizeType:
+    """Return the unit that the strategy sizes its entries in, or the ``requested`` one.
+
+    Raises ``InvalidParameter`` if they do not fit.
+    """
     if not isinstance(strategy.body, ParsedCard):
-        # What a program will order is not known before it runs.
-        return given or "signal_weight"
+        # The orders of a program are not known before it runs.
+        return requested or "signal_weight"
     card = strategy.body.card
-    sizes = [card.grid.size] if card.grid is not None else [each.size for each in card.entries]
+    sizes = [card.grid.size] if card.grid is not None else [entry.size for entry in card.entries]
     units = {name for size in sizes for name in size.__struct_fields__ if getattr(size, name)}
-    fits: SizeType = "signal_weight"
+    fitting: SizeType = "signal_weight"
     for size_type, unit in _SIZES.items():
         if units == {unit}:
-            fits = size_type
-    if given not in (None, fits, "signal_weight"):
+            fitting = size_type
+    if requested not in (None, fitting, "signal_weight"):
         raise InvalidParameter(
             "config.size_type",
-            f"the strategy sizes its entries by {' and '.join(sorted(units))}: leave it out, or"
-            f" say {fits}",
+            f"must be {fitting} or left out: the strategy sizes its entries by"
+            f" {' and '.join(sorted(units))}",
         )
-    return given or fits
-
-
-def _session_config(
-    series: Sequence[Series], commission: Decimal, slippage: Decimal
-) -> dict[str, Any]:
-    config: dict[str, Any] = {
-        "fee_rate": format_decimal(commission),
-        "slippage": {"model": "fixed_bps", "bps": format_decimal(multiply(slippage, _BPS))},
-    }
-    return config | ({"currency": series[0].quote} if series else {})
+    return requested or fitting
 
 
 def _json_number(number: Decimal) -> float | int:

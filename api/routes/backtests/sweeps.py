@@ -23,7 +23,7 @@ from candlestep.api.routes.backtests.job_requests import (
     sweep_request,
     swept,
 )
-from candlestep.api.routes.backtests.plan import BacktestConfig, Plan, plan
+from candlestep.api.routes.backtests.plan import BacktestConfig, Plan, plan_backtest
 from candlestep.api.schemas.decoding import EmptyBody, RequestBody, decode_body
 from candlestep.api.schemas.raw_json import JsonObject, json_object
 from candlestep.api.services import Services
@@ -182,12 +182,11 @@ async def _found(services: Services, request: Request) -> JobRecord:
     """The task that the path names; raises ``JobNotFound``."""
     task_id = request.path["task_id"]
     try:
-        job = await services.jobs.get(request.account_id, task_id)
+        return await services.jobs.get(request.account_id, task_id, origin="backtests")
     except JobNotFound:
-        job = None
-    if job is None or job.origin != "backtests":
-        raise JobNotFound(f"there is no task {abbreviate(task_id)!r}", task_id=abbreviate(task_id))
-    return job
+        raise JobNotFound(
+            f"there is no task {abbreviate(task_id)!r}", task_id=abbreviate(task_id)
+        ) from None
 
 
 def _answer(job: JobRecord) -> BacktestTaskResponse | SweepTaskResponse:
@@ -250,7 +249,7 @@ def _planned(
         config[_PARAMETERS] = given | parameters
     try:
         decoded = decode_body(BacktestConfig, msgspec.json.encode(config))
-        return plan(services, stored, engine=engine, **capital, config=decoded)
+        return plan_backtest(services, stored, engine=engine, **capital, config=decoded)
     except InvalidParameter as refusal:
         raise _of_entry(refusal, said, parameters) from None
 

@@ -7,11 +7,11 @@ import msgspec
 from msgspec import Meta
 
 from candlestep.api.http.route import Request, Route
-from candlestep.api.routes.jobs.plan import JobConfig, JobRequest, plan
+from candlestep.api.routes.jobs.plan import JobConfig, JobRequest, plan_job
 from candlestep.api.schemas.decoding import RequestBody
 from candlestep.api.schemas.fields import Money, Time, TimeInput, money, optional_time
 from candlestep.api.services import Services
-from candlestep.data.records.jobs import JobRecord, JobStatus, RunError, RunSummary, job_not_found
+from candlestep.data.records.jobs import JobRecord, JobStatus, RunError, RunSummary
 from candlestep.data.run_files.run_files import read_equity_json, read_trades_json, run_directory
 from candlestep.sandbox import format_time, parse_time
 from candlestep.sandbox.money import EXACT, format_decimal
@@ -121,16 +121,16 @@ async def create(services: Services, request: Request) -> JobResponse:
 
     At most 5 jobs of an account are queued or running at a time.
     """
-    config, spec = await services.in_thread(plan, services, request.account_id, request.body)
+    config, spec = await services.in_thread(plan_job, services, request.account_id, request.body)
     record = await services.jobs.submit(
         request.account_id, "jobs", [spec], msgspec.to_builtins(config)
     )
-    return await _answer(services, record)
+    return await _to_response(services, record)
 
 
 async def job(services: Services, request: Request) -> JobResponse:
     """How far the job is, and how it came out."""
-    return await _answer(services, await _found(services, request))
+    return await _to_response(services, await _get_owned_job(services, request))
 
 
 async def jobs(services: Services, request: Request) -> JobsResponse:
@@ -153,21 +153,18 @@ async def jobs(services: Services, request: Request) -> JobsResponse:
 
 async def cancel(services: Services, request: Request) -> JobResponse:
     """End the job, in the middle of its run too; takes effect within a second."""
-    await _found(services, request)
+    await _get_owned_job(services, request)
     body: CancelJobRequest = request.body
     cancelled = await services.jobs.cancel(request.account_id, request.path["job_id"], body.reason)
-    return await _answer(services, cancelled)
+    return await _to_response(services, cancelled)
 
 
-async def _found(services: Services, request: Request) -> JobRecord:
-    """The job that the path names, if it came by this API; raises ``JobNotFound``."""
-    record = await services.jobs.get(request.account_id, request.path["job_id"])
-    if record.origin != "jobs":
-        raise job_not_found(record.job_id)
-    return record
+async def _get_owned_job(services: Services, request: Request) -> JobRecord:
+    """Return the job that the path names; raises ``JobNotFound``."""
+    return await services.jobs.get(request.account_id, request.path["job_id"], origin="jobs")
 
 
-async def _answer(services: Services, record: JobRecord) -> JobResponse:
+async def _to_response(services: Services, record: JobRecord) -> JobResponse:
     item = _item(record)
     result = None
     if item.result is not None:
@@ -181,11 +178,7 @@ async def _answer(services: Services, record: JobRecord) -> JobResponse:
 
 
 def _item(record: JobRecord) -> JobItem:
-    outcome = record.outcomes[0]
-    summary = outcome.summary if outcome is not None and record.status == "done" else None
-    error = None
-    if record.error_code is not None:
-        error = RunError(record.error_code, record.error_message or "")
+    summary = record.summary
     return JobItem(
         record.job_id,
         record.status,
@@ -195,7 +188,7 @@ def _item(record: JobRecord) -> JobItem:
         optional_time(record.finished_at),
         record.progress,
         None if summary is None else JobSummary(_metrics(summary)),
-        error,
+        record.error,
     )
 
 

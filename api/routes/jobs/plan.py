@@ -1,14 +1,21 @@
-"""What a job is to run: read from a request, checked, and made a run."""
+"""The request for a job, and the run that is planned from it."""
 
-from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
-from candlestep.api.errors import with_field_names
-from candlestep.api.jobs.planning import Period, clip_to_data, past_period, require_candles
+from candlestep.api.jobs.planning import (
+    DEFAULT_COSTS,
+    CostTerms,
+    FieldNames,
+    MarketScope,
+    Period,
+    RunDraft,
+    compile_for,
+    require_no_leverage,
+)
 from candlestep.api.schemas.decoding import RequestBody, with_numbers
 from candlestep.api.schemas.fields import (
     BasisPoints,
@@ -22,21 +29,23 @@ from candlestep.api.schemas.fields import (
     money,
 )
 from candlestep.api.services import Services
-from candlestep.data.market.catalogue import Series, by_symbol
 from candlestep.data.market.fee_schedules import fee_schedule
 from candlestep.data.records.jobs import RunSpec
 from candlestep.data.records.strategies import StoredStrategy, get_strategy
-from candlestep.data.symbols import DEFAULT_EXCHANGE, normalise_exchange, normalise_symbol
-from candlestep.sandbox import InvalidParameter, SessionConfig, format_time, interval_name
+from candlestep.data.symbols import DEFAULT_EXCHANGE
+from candlestep.sandbox import InvalidParameter, format_time, interval_name
 from candlestep.sandbox.clock import parse_interval
-from candlestep.sandbox.errors import abbreviate
 from candlestep.sandbox.exchange.costs.fees import FeeModel
-from candlestep.sandbox.money import format_decimal, parse_number
-from candlestep.sandbox.strategies import TEMPLATES, Strategy, compile_strategy
+from candlestep.sandbox.strategies import TEMPLATES, Strategy
+
+_NAMES = FieldNames(
+    session={"starting_balance": "capital", "end_time": "end"},
+    strategy={"template": "template_id", "parameters": "params"},
+)
 
 
 class JobRequest(RequestBody):
-    """What to run. One of ``template_id``, ``card`` and ``strategy_id`` says by which strategy."""
+    """What to run: one of ``template_id``, ``card`` and ``strategy_id`` names the strategy."""
 
     has_strategy = True
 
@@ -75,14 +84,14 @@ class JobRequest(RequestBody):
             extra_json_schema={"enum": [1, "1"]},
         ),
     ] = 1
-    fee_model: FeeModel = "fixed_bps"
+    fee_model: FeeModel = DEFAULT_COSTS["jobs"].fee_model
     fee_bps: Annotated[
         BasisPoints | None, Meta(description="Of `fixed_bps` only; left out: 5.")
     ] = None
 
 
 class JobConfig(msgspec.Struct, frozen=True):
-    """What a job was asked for, resolved."""
+    """The request for a job, with everything resolved that it left out."""
 
     template_id: str | None
     params: dict[str, Any] | None
@@ -100,55 +109,15 @@ class JobConfig(msgspec.Struct, frozen=True):
     """Of ``fixed_bps`` only."""
 
 
-def plan(services: Services, account_id: str, body: JobRequest) -> tuple[JobConfig, RunSpec]:
-    """What a job is asked for, resolved and checked against the data, and the run that it is.
+def plan_job(services: Services, account_id: str, body: JobRequest) -> tuple[JobConfig, RunSpec]:
+    """Return the resolved request for a job, and its run, checked against the candles there are.
 
-    Raises ``InvalidParameter``, ``StrategyNotFound``, and ``NoPrice`` where there is no data.
+    Raises ``InvalidParameter``, ``StrategyNotFound``, and ``NoPrice`` without candles.
     """
     stored = None
     if body.strategy_id is not None:
         stored = get_strategy(services.store, account_id, body.strategy_id)
     content = _content(body, stored)
-    interval, pairs = _market(body, content, stored)
-    _require_no_leverage(body.leverage)
-    if body.capital is None:
-        raise _missing("capital", '"10000"')
-    span = _span(body, interval)
-    strategy = _compiled(content | {"timeframe": interval_name(interval), "symbols": pairs})
-    _require_one_price(strategy, pairs)
-    exchange = normalise_exchange(body.exchange)
-    groups = by_symbol(services.catalogue.series())
-    markets = {symbol: groups.get((exchange, symbol), []) for symbol in pairs}
-    currency = _require_data(markets, exchange, interval, span)
-    span = clip_to_data(span, markets.values(), interval)
-    session = _session(
-        services,
-        body,
-        exchange,
-        start_time=span.first,
-        end_time=span.last,
-        starting_balance=body.capital,
-        candle_interval=interval // 1000,
-        currency=currency,
-    )
-    spec = RunSpec(
-        strategy=strategy.content,
-        exchange=exchange,
-        pairs=pairs,
-        start_time=span.first,
-        end_time=span.last,
-        interval=interval,
-        starting_balance=format_decimal(session.starting_balance),
-        config={"currency": currency, **session.costs.fees.settings()},
-        history=strategy.history(interval),
-    )
-    return _config(body, strategy, spec, span), spec
-
-
-def _market(
-    body: JobRequest, content: dict[str, Any], stored: StoredStrategy | None
-) -> tuple[int, list[str]]:
-    """The interval and the symbols: as the request says, or else the strategy."""
     timeframe = body.timeframe or content.get("timeframe") or (stored and stored.timeframe)
     symbols = body.symbols or content.get("symbols") or (stored and stored.universe)
     if not timeframe:
@@ -156,73 +125,40 @@ def _market(
     if not symbols:
         raise _missing("symbols", '["BTCUSDT"]')
     interval = parse_interval(timeframe, "timeframe")
-    return interval, list(dict.fromkeys(normalise_symbol(symbol, "symbols") for symbol in symbols))
-
-
-def _require_no_leverage(leverage: Any) -> None:
-    if parse_number("leverage", leverage) != 1:
-        raise InvalidParameter(
-            "leverage", f"must be 1, got {abbreviate(leverage)}: there are no perpetuals yet"
-        )
-
-
-def _require_one_price(strategy: Strategy, pairs: list[str]) -> None:
-    """Raise ``InvalidParameter`` for several symbols and a strategy that names prices of one."""
-    template = TEMPLATES.get(strategy.content.get("template", ""))
-    names_prices = strategy.content.get("grid") or (template and template.is_of_one_symbol)
-    if len(pairs) > 1 and names_prices:
-        raise InvalidParameter("symbols", "must be one, for its prices are those of one symbol")
-
-
-def _session(services: Services, body: JobRequest, exchange: str, **settings: Any) -> SessionConfig:
-    """The session that the job's run is; what is wrong with it is named as the request does."""
-    fees: dict[str, Any] = {"fee_model": body.fee_model}
-    if body.fee_bps is not None:
-        fees["fee_bps"] = body.fee_bps
-    if body.fee_model == "match_exchange":
-        fees["fee_schedule"] = fee_schedule(exchange, services.settings.home)
-    try:
-        return SessionConfig(**settings, **fees)
-    except InvalidParameter as refusal:
-        raise with_field_names(
-            refusal, {"starting_balance": "capital", "end_time": "end"}
-        ) from None
-
-
-def _config(body: JobRequest, strategy: Strategy, spec: RunSpec, span: Period) -> JobConfig:
-    return JobConfig(
-        template_id=strategy.content.get("template"),
-        params=strategy.content.get("parameters"),
-        card=strategy.content if strategy.kind == "card" else None,
-        strategy_id=body.strategy_id,
-        exchange=spec.exchange,
-        symbols=spec.pairs,
-        timeframe=interval_name(spec.interval),
-        start=format_time(span.start),
-        end=format_time(span.end),
-        capital=money(Decimal(spec.starting_balance)),
-        leverage=1,
-        fee_model=body.fee_model,
-        fee_bps=spec.config.get("fee_bps"),
-    )
+    market = MarketScope.resolve(services.catalogue, body.exchange, symbols, _NAMES)
+    require_no_leverage(body.leverage, _NAMES)
+    if body.capital is None:
+        raise _missing("capital", '"10000"')
+    period = _period(body, interval)
+    scope = {"timeframe": interval_name(interval), "symbols": market.symbols}
+    strategy = compile_for(content, scope, _names_for(content))
+    _require_one_price(strategy, market)
+    market.require_candles(period, interval, _NAMES, "GET /api/v1/market/data-range")
+    period = market.clip(period, interval)
+    costs = _costs(services, body, market.exchange)
+    draft = RunDraft(strategy, market, period, interval, body.capital, costs)
+    spec = draft.to_spec(_NAMES)
+    return _config(body, strategy, spec, period), spec
 
 
 def _content(body: JobRequest, stored: StoredStrategy | None) -> dict[str, Any]:
-    """The strategy's content: what the request says, over what the stored strategy does."""
+    """Return the strategy's content: that of the request, over that of the stored strategy."""
     if body.card is not None and (body.template_id is not None or body.params is not None):
-        raise InvalidParameter("card", "goes without template_id and params; leave one of them out")
+        raise InvalidParameter(
+            "card", "cannot be combined with template_id and params; leave one of them out"
+        )
     if body.card is not None:
         if {"template", "source"} & body.card.keys():
-            raise InvalidParameter("card", "must be a card; a template is named by template_id")
+            raise InvalidParameter("card", "must be a card; name a template in template_id")
         return dict(with_numbers(body.card))
     base = dict(stored.content) if stored is not None else {}
     template_id = body.template_id or base.get("template")
     if template_id is None:
         if body.params is not None:
-            raise InvalidParameter("params", "go with a template; name it by template_id")
+            raise InvalidParameter("params", "belong to a template; name it in template_id")
         if not base:
             raise InvalidParameter(
-                "template_id", "is required, or else card or strategy_id: what is to be run"
+                "template_id", "is required, unless card or strategy_id names what to run"
             )
         return base
     params = base.get("parameters", {}) if template_id == base.get("template") else {}
@@ -232,58 +168,56 @@ def _content(body: JobRequest, stored: StoredStrategy | None) -> dict[str, Any]:
     return scope | {"template": template_id, "parameters": params | with_numbers(body.params or {})}
 
 
-def _compiled(content: dict[str, Any]) -> Strategy:
-    """The strategy; what is wrong with it is named as the request does."""
-    try:
-        return compile_strategy(content)
-    except InvalidParameter as refusal:
-        if "template" in content:
-            raise with_field_names(
-                refusal, {"template": "template_id", "parameters": "params"}
-            ) from None
-        if "source" in content:
-            raise
-        raise with_field_names(refusal, {}, within="card.") from None
+def _names_for(content: dict[str, Any]) -> FieldNames:
+    """Return the names in errors about a strategy, which depend on what it is."""
+    if "template" in content or "source" in content:
+        return _NAMES
+    return _NAMES._replace(strategy_within="card.")
 
 
-def _span(body: JobRequest, interval: int) -> Period:
+def _require_one_price(strategy: Strategy, market: MarketScope) -> None:
+    """Raise ``InvalidParameter`` for several symbols with a strategy that names prices of one."""
+    template = TEMPLATES.get(strategy.content.get("template", ""))
+    names_prices = strategy.content.get("grid") or (template and template.is_of_one_symbol)
+    if len(market.symbols) > 1 and names_prices:
+        raise InvalidParameter(
+            "symbols",
+            "must contain exactly one symbol, because this strategy names absolute prices",
+        )
+
+
+def _period(body: JobRequest, interval: int) -> Period:
     if body.start is None:
         raise _missing("start", '"2025-01-01T00:00:00Z"')
     if body.end is None:
         raise _missing("end", '"2025-06-01T00:00:00Z"')
-    return past_period(body.start, body.end, interval, start_field="start", end_field="end")
+    return Period.parse(body.start, body.end, interval, _NAMES)
+
+
+def _costs(services: Services, body: JobRequest, exchange: str) -> CostTerms:
+    schedule = None
+    if body.fee_model == "match_exchange":
+        schedule = fee_schedule(exchange, services.settings.home)
+    return CostTerms(fee_model=body.fee_model, fee_bps=body.fee_bps, fee_schedule=schedule)
+
+
+def _config(body: JobRequest, strategy: Strategy, spec: RunSpec, period: Period) -> JobConfig:
+    return JobConfig(
+        template_id=strategy.content.get("template"),
+        params=strategy.content.get("parameters"),
+        card=strategy.content if strategy.kind == "card" else None,
+        strategy_id=body.strategy_id,
+        exchange=spec.exchange,
+        symbols=spec.pairs,
+        timeframe=interval_name(spec.interval),
+        start=format_time(period.start),
+        end=format_time(period.end),
+        capital=money(Decimal(spec.starting_balance)),
+        leverage=1,
+        fee_model=body.fee_model,
+        fee_bps=spec.config.get("fee_bps"),
+    )
 
 
 def _missing(field: str, example: str) -> InvalidParameter:
     return InvalidParameter(field, f"is required, such as {example}")
-
-
-def _require_data(
-    markets: Mapping[str, Sequence[Series]], exchange: str, interval: int, span: Period
-) -> str:
-    """The currency of the pairs, all of which have candles in the time, fine enough."""
-    quotes = set()
-    for symbol, series in markets.items():
-        there = [each for each in series if each.start < span.last and each.end > span.first]
-        finest = min((each.interval for each in there), default=interval)
-        if finest > interval:
-            raise InvalidParameter(
-                "timeframe",
-                f"must be {interval_name(finest)} or more: {symbol} has no finer candles then",
-            )
-        require_candles(
-            symbol,
-            series,
-            interval,
-            span.first,
-            span.last,
-            field="symbol",
-            when=f"of {exchange} in the job's time",
-            otherwise="GET /api/v1/market/data-range tells what there is",
-        )
-        quotes.add(series[0].quote)
-    if len(quotes) > 1:
-        raise InvalidParameter(
-            "symbols", f"must be of one currency, not of {', '.join(sorted(quotes))}"
-        )
-    return quotes.pop()

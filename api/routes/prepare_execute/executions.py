@@ -23,7 +23,7 @@ from candlestep.api.routes.prepare_execute.preparations import (
 from candlestep.api.schemas.decoding import RequestBody
 from candlestep.api.schemas.fields import Time, optional_time
 from candlestep.api.services import Services
-from candlestep.data.records.jobs import JobRecord, JobStatus, RunSummary, job_not_found
+from candlestep.data.records.jobs import JobRecord, JobStatus, RunSummary
 from candlestep.data.records.preparations import Preparation, get_preparation
 from candlestep.data.records.programs import StoredProgram, get_program
 from candlestep.data.run_files.run_files import run_directory, run_file
@@ -133,7 +133,7 @@ async def execution(services: Services, request: Request) -> ExecutionResponse:
 
     The answer waits for its end, 4 seconds at most.
     """
-    await _execution(services, request)
+    await _get_owned_execution(services, request)
     record = await services.jobs.wait(request.account_id, request.path["jobId"], _HELD_SECONDS)
     stored = msgspec.convert(record.request, _Execution)
     prepared = await services.in_thread(
@@ -148,7 +148,7 @@ async def execution(services: Services, request: Request) -> ExecutionResponse:
 
 async def cancel(services: Services, request: Request) -> CancelExecutionResponse:
     """End an execution, in the middle of its run too; takes effect within a second."""
-    record = await _execution(services, request)
+    record = await _get_owned_execution(services, request)
     await services.jobs.cancel(request.account_id, record.job_id)
     return CancelExecutionResponse("cancelling", record.job_id)
 
@@ -163,24 +163,16 @@ def _parts(services: Services, request: Request) -> tuple[Preparation, StoredPro
     return prepared, program
 
 
-async def _execution(services: Services, request: Request) -> JobRecord:
-    """The execution that the path names, as of now; raises ``JobNotFound``."""
-    record = await services.jobs.get(request.account_id, request.path["jobId"])
-    if record.origin != "execute":
-        raise job_not_found(record.job_id)
+async def _get_owned_execution(services: Services, request: Request) -> JobRecord:
+    """Return the execution that the path names; raises ``JobNotFound``."""
+    record = await services.jobs.get(request.account_id, request.path["jobId"], origin="execute")
     stored = msgspec.convert(record.request, _Execution)
     require_path(request, stored.exchange, stored.source_type, record.job_id)
     return record
 
 
-def _summary(record: JobRecord) -> RunSummary | None:
-    """Of an execution that is done."""
-    outcome = record.outcomes[0]
-    return outcome.summary if outcome is not None and record.status == "done" else None
-
-
 def _state(prepared: Preparation, record: JobRecord) -> JobStateResponse:
-    summary = _summary(record)
+    summary = record.summary
     spec = record.specs[0]
     seen = int(record.progress * ((spec.end_time - spec.start_time) // spec.interval))
     return JobStateResponse(
@@ -197,7 +189,7 @@ def _state(prepared: Preparation, record: JobRecord) -> JobStateResponse:
 def _results(record: JobRecord, stored: _Execution) -> ExecutionResults:
     strategy_id = f"strategy:{record.account_id}:{stored.source_type}:{stored.strategy_id}"
     results = ExecutionResults(strategy_id, stored.instrument)
-    outcome, summary = record.outcomes[0], _summary(record)
+    outcome, summary = record.outcomes[0], record.summary
     if outcome is None or summary is None:
         return results
     return msgspec.structs.replace(

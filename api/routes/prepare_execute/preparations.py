@@ -10,11 +10,12 @@ from msgspec import Meta
 
 from candlestep.api.http.route import Request, Route
 from candlestep.api.jobs.planning import (
+    DEFAULT_COSTS,
+    FieldNames,
+    MarketScope,
+    Period,
     candles_within,
-    clip_to_data,
-    parse_period,
-    past_period,
-    require_candles,
+    parse_times,
 )
 from candlestep.api.routes.prepare_execute.exchanges import known_exchange
 from candlestep.api.routes.prepare_execute.ids import derived_id
@@ -37,7 +38,6 @@ from candlestep.data.records.preparations import (
     save_preparation,
 )
 from candlestep.data.store.database import now
-from candlestep.data.symbols import normalise_symbol
 from candlestep.sandbox import InvalidParameter, format_time, interval_name
 from candlestep.sandbox.clock import HOUR, MINUTE, parse_interval
 from candlestep.sandbox.errors import abbreviate
@@ -48,6 +48,9 @@ STARTING_BALANCE = "10000"
 """Of every execution, in the instrument's quote currency."""
 
 _OWN_CADENCE = "1s"
+_NAMES = FieldNames(
+    symbols="instrument", symbol="instrument", timeframe="cadence", start="from", end="to"
+)
 _TYPES: tuple[SourceType, ...] = get_args(SourceType)
 
 StateName = Literal["New", "Started", "Completed", "Aborted", "Failed"]
@@ -162,7 +165,7 @@ def run_spec(prepared: Preparation, source: str = "", *, store_signals: bool = F
         end_time=prepared.end_time,
         interval=prepared.interval,
         starting_balance=STARTING_BALANCE,
-        config={"currency": prepared.quote},
+        config={"currency": prepared.quote, **DEFAULT_COSTS["execute"].arguments()},
         store_signals=store_signals,
         import_number=prepared.import_number,
         history=PROGRAM_HISTORY * prepared.interval,
@@ -183,28 +186,18 @@ def context_id(prepared: Preparation, job_id: str) -> str:
 
 
 def _plan_preparation(services: Services, request: Request) -> Preparation:
-    """What is to be prepared, checked against the candles there are."""
+    """Return what is to be prepared, checked against the candles there are."""
     body: PrepareRequest = request.body
     started_at = now()
     source_type = _type(request)
     exchange = known_exchange(services, request.path["exchangeId"])
-    symbol = normalise_symbol(body.instrument, "instrument")
-    start, end = parse_period(body.start, body.end, "from", "to")
-    series = services.catalogue.of_symbol(exchange, symbol)
-    there = [each for each in series if each.start <= end and each.end > start]
-    interval = _interval(body.cadence, min((each.interval for each in there), default=MINUTE))
-    span = past_period(body.start, body.end, interval, start_field="from", end_field="to")
-    require_candles(
-        symbol,
-        series,
-        interval,
-        span.first,
-        span.last,
-        field="instrument",
-        when="then",
-        otherwise=f"GET /api/v1/exchange/{exchange}/instruments lists what there is",
-    )
-    span = clip_to_data(span, [series], interval)
+    market = MarketScope.resolve(services.catalogue, exchange, [body.instrument], _NAMES)
+    start, end = parse_times(body.start, body.end, _NAMES)
+    interval = _interval(body.cadence, market.finest(start, end + 1) or MINUTE)
+    period = Period.parse(body.start, body.end, interval, _NAMES)
+    market.require_candles(period, interval, _NAMES, f"GET /api/v1/exchange/{exchange}/instruments")
+    period = market.clip(period, interval)
+    ((symbol, series),) = market.series.items()
     number = effective_imports(services.store, exchange, [symbol], latest_import(services.store))[
         symbol
     ]
@@ -219,8 +212,8 @@ def _plan_preparation(services: Services, request: Request) -> Preparation:
         symbol=symbol,
         base=series[0].base,
         quote=series[0].quote,
-        start_time=span.first,
-        end_time=span.last,
+        start_time=period.first,
+        end_time=period.last,
         interval=interval,
         import_number=number,
         started_at=started_at,
@@ -228,16 +221,9 @@ def _plan_preparation(services: Services, request: Request) -> Preparation:
     )
 
 
-def _interval(cadence: str | int | None, own: int) -> int:
-    """Of the candles that a program sees, in ms; ``own`` is that of the data."""
-    if cadence in (None, _OWN_CADENCE):
-        return own
-    interval = parse_interval(cadence, "cadence")
-    if interval < own:
-        raise InvalidParameter(
-            "cadence", f"must be {interval_name(own)} or more: there are no finer candles then"
-        )
-    return interval
+def _interval(cadence: str | int | None, finest: int) -> int:
+    """Return the interval of the candles that a program sees, in ms."""
+    return finest if cadence in (None, _OWN_CADENCE) else parse_interval(cadence, "cadence")
 
 
 def _type(request: Request) -> SourceType:

@@ -1,0 +1,49 @@
+"""Datasets: the candles that a run can name."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from candlestep.api.http.route import Request, Route
+from candlestep.api.schemas.fields import Time
+from candlestep.api.services import Services
+from candlestep.data.market.datasets import Dataset, list_datasets
+from candlestep.sandbox import format_time, interval_name
+
+
+class DatasetItem(msgspec.Struct, frozen=True):
+    dataset_id: str
+    exchange: str
+    symbols: list[str]
+    interval: str
+    start: Annotated[Time, Meta(description="The first candle opens.")]
+    end: Annotated[Time, Meta(description="The last candle is complete.")]
+    candles: int
+
+
+class DatasetsResponse(msgspec.Struct, frozen=True):
+    success: Annotated[bool, Meta(extra_json_schema={"const": True})]
+    data: list[DatasetItem]
+
+
+async def datasets(services: Services, request: Request) -> DatasetsResponse:
+    """List the datasets: each year of each symbol, at each interval that its candles give."""
+    series = await services.in_thread(services.catalogue.series)
+    listed = await services.in_thread(list_datasets, series)
+    return DatasetsResponse(True, [_item(dataset) for dataset in listed])
+
+
+def _item(dataset: Dataset) -> DatasetItem:
+    return DatasetItem(
+        dataset.dataset_id,
+        dataset.exchange,
+        [dataset.symbol],
+        interval_name(dataset.interval),
+        format_time(dataset.start),
+        format_time(dataset.end),
+        dataset.candles,
+    )
+
+
+ROUTES = [Route("GET", "/api/v2/backtest/datasets", datasets, "Datasets", DatasetsResponse)]
