@@ -1,4 +1,4 @@
-"""Threads for what blocks, so that the event loop does not: a pool for each kind of work."""
+"""Threads for work that blocks, so that the event loop does not: one pool for each kind."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -20,7 +20,7 @@ log = structlog.get_logger()
 
 
 class InThread(Protocol):
-    """Does work that blocks off the event loop."""
+    """Runs work that blocks off the event loop."""
 
     def __call__(
         self, work: Callable[..., Result], *args: Any, **kwargs: Any
@@ -28,7 +28,7 @@ class InThread(Protocol):
 
 
 class Threads:
-    """The pools of a server. Its methods are called on the event loop."""
+    """The thread pools of a server. Call its methods on the event loop."""
 
     def __init__(self) -> None:
         self._storage = ThreadPoolExecutor(_STORAGE_THREADS, thread_name_prefix="storage")
@@ -37,35 +37,35 @@ class Threads:
         self._sync = ThreadPoolExecutor(_SYNC_THREADS, thread_name_prefix="sync")
 
     async def run(self, work: Callable[..., Result], *args: Any, **kwargs: Any) -> Result:
-        """Do what takes milliseconds, of the store and of journals."""
-        return await _done(self._storage, lambda: work(*args, **kwargs))
+        """Run work on the store and on journals, which takes milliseconds."""
+        return await _run_in(self._storage, lambda: work(*args, **kwargs))
 
     async def run_long(self, work: Callable[[], Result]) -> Result:
-        """Do what may take minutes: a command of the command line."""
-        return await _done(self._long, work)
+        """Run an operation of the command line, which may take minutes."""
+        return await _run_in(self._long, work)
 
     async def run_loading(self, work: Callable[..., Result], *args: Any, **kwargs: Any) -> Result:
-        """Load the candles of jobs, which takes seconds, of one after the other."""
-        return await _done(self._candles, lambda: work(*args, **kwargs))
+        """Load the candles of jobs, one after the other, which takes seconds."""
+        return await _run_in(self._candles, lambda: work(*args, **kwargs))
 
     async def run_syncing(self, work: Callable[[], Result]) -> Result:
         """Wait for the disk, for many journals at a time."""
-        return await _done(self._sync, work)
+        return await _run_in(self._sync, work)
 
     def close(self) -> None:
-        """Wait for all work that has begun; blocks."""
+        """Wait for all work that has begun. Blocks."""
         for pool in (self._storage, self._long, self._candles, self._sync):
             pool.shutdown()
 
 
-async def _done(pool: ThreadPoolExecutor, work: Callable[[], Result]) -> Result:
+async def _run_in(pool: ThreadPoolExecutor, work: Callable[[], Result]) -> Result:
     return await asyncio.get_running_loop().run_in_executor(pool, work)
 
 
 class ProgressWriter(Generic[Value]):
     """Writes the latest value of each key in the background, so that fast work need not wait.
 
-    Values stay readable until they are written. Its methods are called on the event loop.
+    Values stay readable until they are written. Call its methods on the event loop.
     """
 
     def __init__(

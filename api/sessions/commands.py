@@ -25,7 +25,7 @@ class StepCommand(msgspec.Struct, frozen=True):
     from_step: int | None = None
     """Refuse the command unless the session is at this step."""
     counts_steps: bool = False
-    """Whether the reply says how many steps were made (``steps_executed``)."""
+    """Add the number of steps made (``steps_executed``) to the reply."""
 
 
 class OrderCommand(msgspec.Struct, frozen=True):

@@ -38,7 +38,7 @@ from candlestep.data.store.database import Store, now
 from candlestep.sandbox import InvalidParameter, InvalidState, SandboxError
 
 _OTHER_FILES = 256
-"""Of the files that the process may have open, the number kept for other uses than journals."""
+"""Open files kept for other uses than journals."""
 
 Result = TypeVar("Result")
 

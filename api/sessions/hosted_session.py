@@ -98,7 +98,7 @@ class HostedSession:
         self.used_at = 0
         """The time of the last use, in ticks of the pool."""
         self.is_discarded = False
-        """Whether the pool no longer has this session."""
+        """True once the pool no longer has this session."""
 
     @property
     def session(self) -> Session:

@@ -58,7 +58,7 @@ class Reply(NamedTuple):
     body: bytes
     status: int = 200
     is_quiet: bool = False
-    """Whether the command was a step in which no order filled or closed."""
+    """True for steps in which no order filled or closed."""
     refusal: RiskLimitExceeded | None = None
     """The refusal, where a risk limit rejected the order."""
 

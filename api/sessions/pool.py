@@ -29,7 +29,7 @@ TICK_SECONDS = 1.0
 """The unit of ``SessionPool.ticks``."""
 
 ROOM_SECONDS = 10.0
-"""How long a load waits for other sessions to free memory."""
+"""The time that a load waits for other sessions to free memory."""
 
 _ENDED_IN_MEMORY = 64
 _EVICTION_BATCH = 200
@@ -83,7 +83,7 @@ class SessionPool:
 
     @property
     def is_loading(self) -> bool:
-        """Whether candles are being loaded."""
+        """True while candles are being loaded."""
         return self._loads > 0
 
     def get(self, ref: SessionRef) -> HostedSession | None:
@@ -301,7 +301,7 @@ class SessionPool:
 
     @property
     def _may_be_freed(self) -> bool:
-        """Whether another session is being loaded, or one is in use."""
+        """True if another session is being loaded, or one is in use."""
         return self._loads > 1 or any(hosted.users for hosted in self._running.values())
 
     async def _wait_for_room(self) -> None:

@@ -1,23 +1,13 @@
 """The steps of running sessions: stored now and then, and known here where the store is behind."""
 
-import asyncio
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 
-import structlog
-
-from candlestep.api.threads import Threads
-from candlestep.data.errors import StorageUnavailable
+from candlestep.api.threads import ProgressWriter, Threads
 from candlestep.data.records.sessions import save_progress
 from candlestep.data.store.database import Store
 
 PROGRESS_STEPS = 500
 """The number of steps after which a session's progress is stored."""
-
-# Between two writes, so that fast sessions do not spend their time on them.
-_PAUSE_SECONDS = 1.0
-
-log = structlog.get_logger()
 
 
 class SessionProgress:
@@ -29,56 +19,33 @@ class SessionProgress:
         threads: Threads,
         save: Callable[[Store, Mapping[str, int]], None] = save_progress,
     ) -> None:
-        self._store = store
-        self._threads = threads
-        self._save = save
-        self._steps: dict[str, int] = {}
-        """The latest steps that the store does not have."""
-        self._writing = asyncio.Lock()
-        self._storing: asyncio.Task[None] | None = None
+        async def write(steps: Mapping[str, int]) -> None:
+            await threads.run(save, store, steps)
+
+        self._writer = ProgressWriter(write)
 
     def advanced(self, session_id: str, before: int, after: int) -> None:
         """Note that a session has advanced; store it soon if it has advanced far enough."""
-        if before // PROGRESS_STEPS == after // PROGRESS_STEPS:
-            return
-        self._steps[session_id] = after
-        if self._storing is None or self._storing.done():
-            self._storing = asyncio.create_task(self._keep_storing())
+        if before // PROGRESS_STEPS != after // PROGRESS_STEPS:
+            self._writer.note(session_id, after)
 
     def left(self, session_id: str, step: int) -> None:
         """Note the step of a session that leaves memory."""
-        self._steps[session_id] = step
+        self._writer.note(session_id, step, soon=False)
 
     def last_known(self, session_id: str) -> int | None:
         """Return the step of a session that has left memory, or None if the store has it."""
-        return self._steps.get(session_id)
+        return self._writer.get(session_id)
 
     def forget(self, session_id: str) -> None:
         """Forget the step of a session that is in memory again, or has ended."""
-        self._steps.pop(session_id, None)
+        self._writer.forget(session_id)
 
     async def store(self) -> None:
         """Store the noted steps; those that cannot be stored are tried again later."""
-        async with self._writing:
-            steps = dict(self._steps)
-            try:
-                await self._threads.run(self._save, self._store, steps)
-            except StorageUnavailable as error:
-                log.warning("progress_not_stored", error=str(error))
-                return
-            for session_id, step in steps.items():
-                if self._steps.get(session_id) == step:
-                    del self._steps[session_id]
+        await self._writer.flush()
 
     async def close(self) -> None:
         """Store the noted steps and stop the background task."""
-        if self._storing is not None:
-            self._storing.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._storing
+        await self._writer.stop()
         await self.store()
-
-    async def _keep_storing(self) -> None:
-        while self._steps:
-            await self.store()
-            await asyncio.sleep(_PAUSE_SECONDS)

@@ -1,4 +1,4 @@
-"""How sessions came out: results, equity curves, trades, and one session beside another."""
+"""The results of sessions: metrics, equity curves, trades, and comparisons."""
 
 from decimal import Decimal
 from typing import Annotated, Any
@@ -46,11 +46,11 @@ _MONEY_METRICS = ("avg_win", "avg_loss", "best_trade", "worst_trade", "expectanc
 
 
 class EquityQuery(RequestBody):
-    interval: Annotated[int, Meta(ge=1, le=10**9, description="Every so many snapshots.")] = 1
+    interval: Annotated[int, Meta(ge=1, le=10**9, description="Return every n-th snapshot.")] = 1
 
 
 class CompareQuery(RequestBody):
-    sessions: Annotated[str, Meta(description="Ids, separated by commas; two at least.")]
+    sessions: Annotated[str, Meta(description="Ids, separated by commas; at least two.")]
 
 
 class BestQuery(RequestBody):
@@ -58,24 +58,24 @@ class BestQuery(RequestBody):
 
 
 async def results(services: Services, request: Request) -> ResultsResponse:
-    """Everything about a session that has ended."""
+    """Return the results of a session that has ended."""
     return await services.in_thread(_results, services.store, await _ended(services, request))
 
 
 async def equity_curve(services: Services, request: Request) -> EquityCurveResponse:
-    """Snapshots of equity: at the start, every 60 steps, at fills and at the end."""
+    """Return snapshots of equity: at the start, every 60 steps, at fills and at the end."""
     record = await _ended(services, request)
     return await services.in_thread(_equity_curve, services.store, record, request.query.interval)
 
 
 async def trades(services: Services, request: Request) -> TradesResponse:
-    """The trades of a session that has ended, oldest first."""
+    """List the trades of a session that has ended, oldest first."""
     record = await _ended(services, request)
     return await services.in_thread(_trades, services.store, record, request.query)
 
 
 async def compare(services: Services, request: Request) -> CompareResponse:
-    """Sessions that have ended, side by side, and which did best."""
+    """Compare sessions that have ended, and name the best of them."""
     query: CompareQuery = request.query
     ids = [part.strip() for part in query.sessions.split(",") if part.strip()]
     if not 2 <= len(set(ids)) <= _MOST_COMPARED:
@@ -88,13 +88,16 @@ async def compare(services: Services, request: Request) -> CompareResponse:
 
 
 async def best(services: Services, request: Request) -> BestResponse:
-    """The completed session in which a metric is best; of drawdowns and losses, the lowest."""
+    """Return the completed session with the best value of a metric.
+
+    Of drawdowns and losses, the lowest value is the best.
+    """
     query: BestQuery = request.query
-    found = await services.in_thread(best_session, services.store, request.account_id, query.metric)
-    if found is None:
+    best = await services.in_thread(best_session, services.store, request.account_id, query.metric)
+    if best is None:
         raise SessionNotFound(f"no session has completed with a {query.metric}")
-    value = money(found.value) if isinstance(found.value, Decimal) else found.value
-    return BestResponse(found.session_id, found.strategy_label, query.metric, value)
+    value = money(best.value) if isinstance(best.value, Decimal) else best.value
+    return BestResponse(best.session_id, best.strategy_label, query.metric, value)
 
 
 async def _ended(services: Services, request: Request) -> SessionRecord:
@@ -135,7 +138,10 @@ def _results(store: Store, record: SessionRecord) -> ResultsResponse:
         ),
         _summary(record),
         metrics_answer(metrics),
-        [PairResponse(p.symbol, p.trades, p.win_rate, money(p.net_pnl)) for p in pairs],
+        [
+            PairResponse(pair.symbol, pair.trades, pair.win_rate, money(pair.net_pnl))
+            for pair in pairs
+        ],
     )
 
 
@@ -146,8 +152,9 @@ def _fee_schedule(config: dict[str, Any]) -> list[FeePeriodResponse] | None:
 
 def _equity_curve(store: Store, record: SessionRecord, every: int) -> EquityCurveResponse:
     snapshots = load_equity(store, record.account_id, record.session_id, every)
-    found = [SnapshotResponse.of(snapshot) for snapshot in snapshots]
-    return EquityCurveResponse(record.session_id, every, found)
+    return EquityCurveResponse(
+        record.session_id, every, [SnapshotResponse.of(snapshot) for snapshot in snapshots]
+    )
 
 
 def _trades(store: Store, record: SessionRecord, query: TradesQuery) -> TradesResponse:
@@ -188,33 +195,35 @@ def _metrics(store: Store, record: SessionRecord) -> Metrics:
 
 
 def _compare(store: Store, account_id: str, ids: list[str]) -> CompareResponse:
-    found = []
-    for session_id in ids:
-        record = get_session(store, account_id, session_id)
-        if record.status not in ("completed", "cancelled"):
-            raise InvalidState(
-                f"session {session_id} is {record.status}; only sessions that have ended can be"
-                " compared",
-                session_id=session_id,
-                status=record.status,
-            )
-        found.append(_comparison(record, _metrics(store, record)))
-    by_roi = max(found, key=lambda each: each.roi_pct)
-    by_drawdown = min(found, key=lambda each: each.max_drawdown_pct)
-    with_sharpe = [each for each in found if each.sharpe_ratio is not None]
-    by_sharpe = max(with_sharpe, key=lambda each: each.sharpe_ratio or 0.0, default=None)
+    sessions = [_comparison(store, _ended_session(store, account_id, name)) for name in ids]
+    by_roi = max(sessions, key=lambda session: session.roi_pct)
+    by_drawdown = min(sessions, key=lambda session: session.max_drawdown_pct)
+    with_sharpe = [session for session in sessions if session.sharpe_ratio is not None]
+    by_sharpe = max(with_sharpe, key=lambda session: session.sharpe_ratio or 0.0, default=None)
     winners = {"ROI": by_roi, "Sharpe ratio": by_sharpe, "drawdown": by_drawdown}
     return CompareResponse(
-        found,
+        sessions,
         by_roi.session_id,
         None if by_sharpe is None else by_sharpe.session_id,
         by_drawdown.session_id,
-        _recommendation({name: each for name, each in winners.items() if each is not None}),
+        _recommendation({name: best for name, best in winners.items() if best is not None}),
     )
 
 
-def _comparison(record: SessionRecord, metrics: Metrics) -> Comparison:
-    summary = _summary(record)
+def _ended_session(store: Store, account_id: str, session_id: str) -> SessionRecord:
+    record = get_session(store, account_id, session_id)
+    if record.status not in ("completed", "cancelled"):
+        raise InvalidState(
+            f"session {session_id} is {record.status}; only sessions that have ended can be"
+            " compared",
+            session_id=session_id,
+            status=record.status,
+        )
+    return record
+
+
+def _comparison(store: Store, record: SessionRecord) -> Comparison:
+    summary, metrics = _summary(record), _metrics(store, record)
     return Comparison(
         record.session_id,
         record.strategy_label,
@@ -230,17 +239,14 @@ def _comparison(record: SessionRecord, metrics: Metrics) -> Comparison:
 
 
 def _recommendation(winners: dict[str, Comparison]) -> str:
-    """Which session did best, in words, given the winner of each figure."""
-
-    def named(each: Comparison) -> str:
-        return each.session_id + (f" ({each.strategy_label})" if each.strategy_label else "")
-
-    won: dict[str, list[str]] = {}
-    for figure, each in winners.items():
-        won.setdefault(named(each), []).append(figure)
-    if len(won) == 1:
-        return f"{next(iter(won))} outperforms on all key metrics"
-    return "; ".join(f"{name} has the best {' and '.join(won[name])}" for name in won)
+    """Say in words which session did best, given the winner of each figure."""
+    figures: dict[str, list[str]] = {}
+    for figure, session in winners.items():
+        label = f" ({session.strategy_label})" if session.strategy_label else ""
+        figures.setdefault(session.session_id + label, []).append(figure)
+    if len(figures) == 1:
+        return f"{next(iter(figures))} outperforms on all key metrics"
+    return "; ".join(f"{name} has the best {' and '.join(figures[name])}" for name in figures)
 
 
 _ENDED = ("SESSION_NOT_FOUND", "INVALID_STATE")

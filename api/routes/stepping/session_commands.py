@@ -1,4 +1,4 @@
-"""How the endpoints of a session name it, and change it by commands."""
+"""Shared by the endpoints of a session: its name, its commands and their keys."""
 
 from typing import Any
 
