@@ -18,8 +18,8 @@ from candlestep.data.records.accounts import (
     ensure_account,
     hash_key,
     list_keys,
+    signing_key,
 )
-from candlestep.data.records.signing import signing_key
 from candlestep.data.store.database import Store
 
 TOKEN_HEADER = b"x-candlestep-token"

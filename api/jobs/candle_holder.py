@@ -13,7 +13,7 @@ from candlestep.data.records.jobs import RunSpec
 
 
 class _Request(NamedTuple):
-    """The arguments of ``MappedCandles.hold`` for a run."""
+    """The arguments of ``MappedCandles.acquire`` for a run."""
 
     exchange: str
     symbols: tuple[str, ...]
@@ -66,7 +66,7 @@ class CandleHolder:
         if (
             latest is not None
             and latest.request == request
-            and self._candles.hold_again(latest.paths)
+            and self._candles.reacquire(latest.paths)
         ):
             return latest
         acquiring = asyncio.create_task(self._acquire(request))
@@ -82,7 +82,7 @@ class CandleHolder:
         self._candles.release(held.paths)
 
     async def _acquire(self, request: _Request) -> Sequence[Path]:
-        return await self._load(self._candles.hold, *request)
+        return await self._load(self._candles.acquire, *request)
 
     def _release_late(self, acquiring: "asyncio.Task[Sequence[Path]]") -> None:
         """Release candles whose run was stopped before they were loaded."""

@@ -11,9 +11,9 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from candlestep.api.errors import with_field_names
+from candlestep.data.clock import now
 from candlestep.data.market.catalogue import Catalogue, Series, by_symbol, covered_periods
 from candlestep.data.records.jobs import JobOrigin, RunSpec
-from candlestep.data.store.database import now
 from candlestep.data.symbols import normalise_exchange, normalise_symbol
 from candlestep.sandbox import (
     InvalidParameter,

@@ -18,9 +18,9 @@ from candlestep.api.jobs.executor import Executor, RunTask, WorkerDied
 from candlestep.api.jobs.run_errors import CANCELLED, FAULT, worker_failed
 from candlestep.api.jobs.stored_jobs import StoredJobs
 from candlestep.api.threads import InThread, ProgressWriter
+from candlestep.data.clock import now
 from candlestep.data.errors import JobNotFound, StorageUnavailable
 from candlestep.data.records.jobs import JobOrigin, JobRecord, RunError, RunOutcome, RunSpec
-from candlestep.data.store.database import now
 from candlestep.sandbox import InvalidState, SandboxError
 
 MOST_UNFINISHED = 5

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from candlestep.data.clock import now
 from candlestep.data.imports.importer import latest_import
 from candlestep.data.records.jobs import (
     JobOrigin,
@@ -20,9 +21,12 @@ from candlestep.data.records.jobs import (
     save_outcomes,
     unfinished_jobs,
 )
-from candlestep.data.run_files.retention import delete_old_run_files
-from candlestep.data.run_files.run_files import delete_job_files, run_directory
-from candlestep.data.store.database import Store, now
+from candlestep.data.run_files.run_files import (
+    delete_job_files,
+    delete_old_run_files,
+    run_directory,
+)
+from candlestep.data.store.database import Store
 
 
 class StoredJobs:

@@ -28,13 +28,14 @@ from candlestep.api.sessions.progress import SessionProgress
 from candlestep.api.sessions.repository import SessionRepository
 from candlestep.api.settings import Settings
 from candlestep.api.threads import Threads
+from candlestep.data.clock import now
 from candlestep.data.errors import StorageUnavailable
 from candlestep.data.journal.journal import Journals
 from candlestep.data.journal.records import ForkRecord
 from candlestep.data.market.candle_cache import CandleCache
 from candlestep.data.market.catalogue import Catalogue
 from candlestep.data.records.sessions import SessionRecord, new_session_id
-from candlestep.data.store.database import Store, now
+from candlestep.data.store.database import Store
 from candlestep.sandbox import InvalidParameter, InvalidState, SandboxError
 
 _OTHER_FILES = 256

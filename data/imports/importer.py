@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from candlestep.data.clock import now
 from candlestep.data.errors import MixedMarket
 from candlestep.data.imports.columns import Integers
 from candlestep.data.imports.inference import interval_of, symbol_of
 from candlestep.data.imports.readers import ReportRows, read_candles
 from candlestep.data.imports.validation import CandleColumns, check
-from candlestep.data.store.database import Store, now
+from candlestep.data.store.database import Store
 from candlestep.data.symbols import DEFAULT_EXCHANGE, Instrument, normalise_exchange, parse_symbol
 
 _SERIES = "instrument_id = ? AND interval_seconds = ?"

@@ -27,6 +27,7 @@ from candlestep.data.imports.columns import (
     unit_times,
 )
 from candlestep.data.imports.csv_reader import read_csv
+from candlestep.data.store.sql import quote_name
 
 ReportRows = Callable[[int, int], None]
 """Receives the number of rows read, and the total as far as it is known."""
@@ -152,7 +153,7 @@ def _has_text_or_null(values: NDArray[Any]) -> bool:
 
 def _parquet_value(name: str, column: str, kind: str) -> str:
     """The SQL that makes a column text, or the double nearest to its shortest decimal text."""
-    quoted = '"' + column.replace('"', '""') + '"'
+    quoted = quote_name(column)
     if name == "time" and kind.startswith(_TIME_TYPES):
         return (
             f"epoch_us({quoted}::TIMESTAMPTZ)"

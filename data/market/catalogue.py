@@ -7,13 +7,11 @@ from typing import Any
 
 from candlestep.data.errors import MarketPruned
 from candlestep.data.imports.importer import latest_import
+from candlestep.data.market.spans import Span, intersect_spans, subtract_spans, union_spans
 from candlestep.data.store.database import Store
 from candlestep.sandbox.clock import INTERVALS, candle_span, interval_name
 
-Span = tuple[int, int]
-"""From, and to but not including, in milliseconds since the epoch."""
-
-SECOND = 1000
+_SECOND = 1000
 
 _KEPT_MARKETS = 8
 
@@ -155,7 +153,7 @@ def effective_imports(
     return numbers
 
 
-def gaps_in_timeline(series: list[Series]) -> list[Span]:
+def merged_gaps(series: list[Series]) -> list[Span]:
     """The holes of the merged time line of one symbol's series, of different intervals.
 
     A candle is in the time line only if no finer candle opens inside it; so a coarser candle
@@ -168,8 +166,10 @@ def gaps_in_timeline(series: list[Series]) -> list[Span]:
         spans = subtract_spans(each.start, each.end, each.gaps)
         free = subtract_spans(start, end, candles)
         aligned = [candle_span(a, b, each.interval) for a, b in free]
-        time_line = _union(time_line + _common(spans, [(a, b) for a, b in aligned if a < b]))
-        candles = _union(candles + spans)
+        time_line = union_spans(
+            time_line + intersect_spans(spans, [(a, b) for a, b in aligned if a < b])
+        )
+        candles = union_spans(candles + spans)
     return subtract_spans(start, end, time_line)
 
 
@@ -185,7 +185,7 @@ def covered_periods(series: Iterable[Series], interval: int) -> list[Span]:
         for each in finer
         for a, b in subtract_spans(each.start, each.end, each.gaps)
     ]
-    return _union([(a, b) for a, b in spans if a < b])
+    return union_spans([(a, b) for a, b in spans if a < b])
 
 
 def _read_series(store: Store, as_of: int) -> tuple[Series, ...]:
@@ -230,7 +230,7 @@ def _range(series: tuple[Series, ...]) -> DataRange:
     finest = min((each.interval for each in series), default=None)
     return DataRange(
         earliest=min((each.start for each in series), default=None),
-        latest=max(each.end for each in series) - SECOND if series else None,
+        latest=max(each.end for each in series) - _SECOND if series else None,
         total_pairs=len(groups),
         intervals_available=tuple(
             interval_name(length)
@@ -240,7 +240,7 @@ def _range(series: tuple[Series, ...]) -> DataRange:
         data_gaps=tuple(
             Gap(exchange, symbol, start, end)
             for (exchange, symbol), group in groups.items()
-            for start, end in gaps_in_timeline(group)
+            for start, end in merged_gaps(group)
         ),
     )
 
@@ -250,42 +250,6 @@ def has_candle(series: Series, start: int, end: int) -> bool:
     return any(
         a < end and b > start for a, b in subtract_spans(series.start, series.end, series.gaps)
     )
-
-
-def subtract_spans(start: int, end: int, taken: Sequence[Span]) -> list[Span]:
-    """What the spans ``taken``, which are sorted, leave of a time."""
-    free = []
-    for a, b in taken:
-        if start < a:
-            free.append((start, min(a, end)))
-        start = max(start, b)
-    if start < end:
-        free.append((start, end))
-    return free
-
-
-def _union(spans: list[Span]) -> list[Span]:
-    merged: list[Span] = []
-    for a, b in sorted(spans):
-        if merged and a <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(b, merged[-1][1]))
-        else:
-            merged.append((a, b))
-    return merged
-
-
-def _common(left: list[Span], right: list[Span]) -> list[Span]:
-    common = []
-    i = j = 0
-    while i < len(left) and j < len(right):
-        start, end = max(left[i][0], right[j][0]), min(left[i][1], right[j][1])
-        if start < end:
-            common.append((start, end))
-        if left[i][1] < right[j][1]:
-            i += 1
-        else:
-            j += 1
-    return common
 
 
 def _make_room(cache: dict[int, Any]) -> None:

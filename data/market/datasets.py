@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import NamedTuple
 
-from candlestep.data.market.catalogue import Series, Span, by_symbol, covered_periods
+from candlestep.data.market.catalogue import Series, by_symbol, covered_periods
+from candlestep.data.market.spans import Span
 from candlestep.data.symbols import DEFAULT_EXCHANGE
 from candlestep.sandbox import InvalidParameter
 from candlestep.sandbox.clock import DAY, INTERVALS, interval_name, parse_time

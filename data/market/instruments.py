@@ -37,7 +37,7 @@ def list_instruments(store: Store, exchange: str, series: Iterable[Series]) -> l
     groups = by_symbol(each for each in series if each.exchange == exchange)
     # The candles that go on the longest, and of these the finest.
     longest = [min(group, key=lambda one: (-one.end, one.interval)) for group in groups.values()]
-    found = _latest(store, exchange, longest)
+    found = _last_days(store, exchange, longest)
     return [
         Listing(
             symbol,
@@ -62,7 +62,7 @@ def updated_at(store: Store, exchange: str) -> int:
     return time
 
 
-def _latest(store: Store, exchange: str, series: list[Series]) -> dict[str, LastDay]:
+def _last_days(store: Store, exchange: str, series: list[Series]) -> dict[str, LastDay]:
     found = store.rows(
         "SELECT c.symbol, arg_max(close, c.open_time), sum(volume * close)"
         " FROM current_candles c JOIN (SELECT unnest(?::VARCHAR[]) AS symbol,"

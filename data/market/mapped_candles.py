@@ -77,7 +77,7 @@ class MappedCandles:
         self._counting = threading.Lock()
         """Held for no longer than it takes to count: who releases never waits for a load."""
         self._sizes: OrderedDict[Path, int] = OrderedDict()
-        self._held: Counter[Path] = Counter()
+        self._users: Counter[Path] = Counter()
         try:
             shutil.rmtree(self._directory, ignore_errors=True)
             self._directory.mkdir(parents=True, exist_ok=True)
@@ -87,11 +87,11 @@ class MappedCandles:
             ) from None
 
     @property
-    def held(self) -> list[Path]:
+    def in_use(self) -> list[Path]:
         """The files that are held, of which none is dropped."""
-        return list(self._held)
+        return list(self._users)
 
-    def hold(
+    def acquire(
         self,
         exchange: str,
         symbols: Sequence[str],
@@ -117,26 +117,26 @@ class MappedCandles:
                 paths = [path for key in keys if (path := self._path(key)) in self._sizes]
                 for path in paths:
                     self._sizes.move_to_end(path)
-                self._held.update(paths)
+                self._users.update(paths)
                 self._make_room()
         return paths
 
-    def hold_again(self, paths: Sequence[Path]) -> bool:
+    def reacquire(self, paths: Sequence[Path]) -> bool:
         """Hold files that were held before, if they are all still there. O(1) for each."""
         with self._counting:
             if not all(path in self._sizes for path in paths):
                 return False
-            self._held.update(paths)
+            self._users.update(paths)
             return True
 
     def release(self, paths: Sequence[Path]) -> None:
-        """Give back what ``hold`` gave: the files may be dropped when there is no room.
+        """Give back what ``acquire`` gave: the files may be dropped when there is no room.
 
         Does not wait for those who hold or load.
         """
         with self._counting:
-            self._held.subtract(paths)
-            self._held += Counter()
+            self._users.subtract(paths)
+            self._users += Counter()
 
     def _write(self, path: Path, candles: Candles) -> None:
         try:
@@ -154,7 +154,7 @@ class MappedCandles:
         for path in list(self._sizes):
             if total <= self._most_bytes:
                 return
-            if not self._held[path]:
+            if not self._users[path]:
                 total -= self._sizes.pop(path)
                 path.unlink(missing_ok=True)
 

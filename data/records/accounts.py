@@ -8,18 +8,24 @@ from typing import Any
 
 import msgspec
 
+from candlestep.data.clock import now
 from candlestep.data.errors import AccountNotFound, AgentNotFound, KeyNotFound
-from candlestep.data.store.database import Store, now
+from candlestep.data.store.database import Store
+from candlestep.data.store.rows import to_json, to_struct
 from candlestep.sandbox import InvalidState
 
 DEFAULT_ACCOUNT = "default"
+"""The name of the account that requests without a key act for."""
+
 KEY_PREFIX = "ak_"
 _KEY_BYTES = 32
+_SIGNING_KEY_BYTES = 32
 
 _ACCOUNT = "SELECT account_id, name, epoch_ms(created_at) FROM accounts"
 _AGENT = (
     "SELECT agent_id, account_id, name, risk_profile, is_default, epoch_ms(created_at) FROM agents"
 )
+_AGENT_JSON = ("risk_profile",)
 _KEY = (
     "SELECT key_id, account_id, agent_id, name, hash, epoch_ms(created_at), epoch_ms(revoked_at)"
     " FROM keys"
@@ -99,7 +105,7 @@ def list_agents(store: Store, account_id: str) -> list[Agent]:
     found = store.rows(
         f"{_AGENT} WHERE account_id = ? ORDER BY is_default DESC, created_at, agent_id", account_id
     )
-    return [_agent(row) for row in found]
+    return [to_struct(Agent, row, _AGENT_JSON) for row in found]
 
 
 def get_agent(store: Store, account_id: str, agent_id: str) -> Agent:
@@ -109,7 +115,7 @@ def get_agent(store: Store, account_id: str, agent_id: str) -> Agent:
         raise AgentNotFound(
             f"there is no agent {agent_id!r}; GET /api/v1/agents lists yours", agent_id=agent_id
         )
-    return _agent(found[0])
+    return to_struct(Agent, found[0], _AGENT_JSON)
 
 
 def default_agent(store: Store, account_id: str) -> Agent:
@@ -134,7 +140,7 @@ def update_agent(
         store.execute(
             "UPDATE agents SET name = ?, risk_profile = ? WHERE agent_id = ?",
             agent.name if name is None else name,
-            _json(agent.risk_profile | dict(risk_profile or {})),
+            to_json(agent.risk_profile | dict(risk_profile or {})),
             agent_id,
         )
         return get_agent(store, account_id, agent_id)
@@ -208,15 +214,22 @@ def revoke_key(store: Store, key_id: str) -> Key:
     return Key(*found[0])
 
 
-def find_key(store: Store, secret: str) -> Key | None:
-    """The key with this secret, unless it is unknown or revoked."""
-    found = store.rows(f"{_KEY} WHERE hash = ? AND revoked_at IS NULL", hash_key(secret))
-    return Key(*found[0]) if found else None
-
-
 def hash_key(secret: str) -> str:
     """What is stored of a key: with 256 random bits, SHA-256 needs no salt."""
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def signing_key(store: Store) -> bytes:
+    """The store's key. Who knows it can make tokens of any account; ``export`` leaves it out."""
+    with store.transaction():
+        found = store.rows("SELECT secret FROM signing_keys")
+        if found:
+            return bytes.fromhex(found[0][0])
+        secret = secrets.token_bytes(_SIGNING_KEY_BYTES)
+        store.execute(
+            "INSERT INTO signing_keys VALUES (?, epoch_ms(?::BIGINT))", secret.hex(), now()
+        )
+        return secret
 
 
 def _insert_agent(
@@ -225,20 +238,9 @@ def _insert_agent(
     agent = Agent(str(uuid.uuid4()), account_id, name, dict(risk_profile), is_default, now())
     store.execute(
         "INSERT INTO agents VALUES (?, ?, ?, ?, ?, epoch_ms(?::BIGINT))",
-        agent.agent_id, account_id, name, _json(risk_profile), is_default, agent.created_at,
+        agent.agent_id, account_id, name, to_json(risk_profile), is_default, agent.created_at,
     )  # fmt: skip
     return agent
-
-
-def _agent(row: tuple[Any, ...]) -> Agent:
-    agent_id, account_id, name, risk_profile, is_default, created_at = row
-    return Agent(
-        agent_id, account_id, name, msgspec.json.decode(risk_profile), is_default, created_at
-    )
-
-
-def _json(value: Mapping[str, Any]) -> str:
-    return msgspec.json.encode(value).decode()
 
 
 def _new_id(kind: str) -> str:

@@ -10,9 +10,18 @@ from typing import Any, Literal
 
 import msgspec
 
+from candlestep.data.clock import now
 from candlestep.data.errors import BacktestNotFound
-from candlestep.data.records.jobs import UNFINISHED, JobRecord, JobStatus, RunOutcome, RunSummary
-from candlestep.data.store.database import Store, now
+from candlestep.data.records.jobs import (
+    UNFINISHED,
+    JobRecord,
+    JobStatus,
+    RunOutcome,
+    RunSummary,
+    decode_outcome,
+)
+from candlestep.data.store.database import Store
+from candlestep.data.store.rows import named_values, to_json
 from candlestep.sandbox.errors import abbreviate
 
 BacktestStatus = Literal["pending", "running", "completed", "failed"]
@@ -41,7 +50,7 @@ _RUN_COLUMNS = {
     "job_status": "j.status",
     "finished_at": "epoch_ms(j.finished_at)",
     "job_error": "j.error_message",
-    "payload_is_deleted": "j.payload_deleted_at IS NOT NULL",
+    "files_are_deleted": "j.payload_deleted_at IS NOT NULL",
     "outcome": "r.outcome",
 }
 """Of each field of a ``BacktestRun``."""
@@ -75,7 +84,7 @@ class BacktestRun(msgspec.Struct, frozen=True, kw_only=True):
     finished_at: int | None
     """When the job ended, in milliseconds since the epoch."""
     job_error: str | None
-    payload_is_deleted: bool
+    files_are_deleted: bool
     outcome: RunOutcome | None
     """None until it has ended."""
 
@@ -88,7 +97,7 @@ class BacktestRun(msgspec.Struct, frozen=True, kw_only=True):
             job_status=job.status,
             finished_at=job.finished_at,
             job_error=job.error_message,
-            payload_is_deleted=job.payload_deleted_at is not None,
+            files_are_deleted=job.files_deleted_at is not None,
             outcome=job.outcomes[run_number],
         )
 
@@ -112,7 +121,7 @@ class BacktestRun(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def has_files(self) -> bool:
         """Whether it has left equity and trades, and they are still there."""
-        return self.summary is not None and not self.payload_is_deleted
+        return self.summary is not None and not self.files_are_deleted
 
 
 class BacktestRecord(BacktestSetup, frozen=True, kw_only=True):
@@ -185,7 +194,7 @@ def create_backtests(
                 "INSERT INTO backtests VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL, false,"
                 " false, epoch_ms(?::BIGINT), epoch_ms(?::BIGINT))",
                 backtest_id, account_id, last + 1 + place, setup.strategy_id, setup.engine,
-                setup.initial_capital, setup.commission, setup.slippage, _json(setup.config),
+                setup.initial_capital, setup.commission, setup.slippage, to_json(setup.config),
                 job_id, None if job_id is None else place, time, time,
             )  # fmt: skip
         return get_backtests(store, account_id, list(setups))
@@ -202,7 +211,7 @@ def get_backtests(store: Store, account_id: str, ids: Sequence[str]) -> list[Bac
         f"{_SELECT} WHERE b.account_id = ? AND list_contains(?::VARCHAR[], b.backtest_id)",
         account_id, list(ids),
     )  # fmt: skip
-    found = {row[0]: _record(row) for row in rows}
+    found = {row[0]: _to_record(row) for row in rows}
     for backtest_id in ids:
         if backtest_id not in found:
             raise _not_found(backtest_id)
@@ -218,7 +227,7 @@ def list_backtests(
         " ORDER BY b.number DESC LIMIT ? OFFSET ?",
         account_id, strategy_id, limit, skip,
     )  # fmt: skip
-    return [_record(row) for row in found]
+    return [_to_record(row) for row in found]
 
 
 def save_execution(
@@ -253,7 +262,7 @@ def change_backtest(
     """Set by hand what is given; raises ``BacktestNotFound``."""
     given = {
         "set_status": status,
-        "set_metrics": None if metrics is None else _json(dict(metrics)),
+        "set_metrics": None if metrics is None else to_json(dict(metrics)),
         "hides_trades": hides_trades,
         "hides_equity": hides_equity,
     }
@@ -301,26 +310,16 @@ def _not_found(backtest_id: str) -> BacktestNotFound:
     )
 
 
-def _record(row: Sequence[Any]) -> BacktestRecord:
+def _to_record(row: Sequence[Any]) -> BacktestRecord:
     own, run = row[: len(_OWN_COLUMNS)], row[len(_OWN_COLUMNS) :]
-    values = dict(zip(_OWN_COLUMNS, own, strict=True))
-    for name in ("config", "set_metrics"):
-        if values[name] is not None:
-            values[name] = msgspec.json.decode(values[name])
-    return BacktestRecord(**values, run=_run(run))
+    values = named_values(_OWN_COLUMNS, own, ("config", "set_metrics"))
+    return BacktestRecord(**values, run=_to_run(run))
 
 
-def _run(row: Sequence[Any]) -> BacktestRun | None:
-    values = dict(zip(_RUN_COLUMNS, row, strict=True))
+def _to_run(row: Sequence[Any]) -> BacktestRun | None:
+    values = named_values(_RUN_COLUMNS, row)
     if values["job_id"] is None:
         return None
     if values["outcome"] is not None:
-        values["outcome"] = _outcome(values["outcome"])
+        values["outcome"] = decode_outcome(values["outcome"])
     return BacktestRun(**values)
-
-
-def _json(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
-
-
-_outcome = msgspec.json.Decoder(RunOutcome).decode

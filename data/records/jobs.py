@@ -11,8 +11,10 @@ from typing import Any, Literal
 
 import msgspec
 
+from candlestep.data.clock import now
 from candlestep.data.errors import JobNotFound
-from candlestep.data.store.database import Store, now
+from candlestep.data.store.database import Store
+from candlestep.data.store.rows import named_values, to_json
 from candlestep.data.symbols import DEFAULT_EXCHANGE
 from candlestep.sandbox import InvalidParameter, Metrics, PairResult
 from candlestep.sandbox.errors import abbreviate
@@ -117,7 +119,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     finished_at: int | None
     error_code: str | None
     error_message: str | None
-    payload_deleted_at: int | None
+    files_deleted_at: int | None
     """When the files of its runs were deleted."""
     specs: list[RunSpec]
     outcomes: list[RunOutcome | None]
@@ -173,13 +175,13 @@ def save_job(
         store.execute(
             "INSERT INTO jobs (job_id, account_id, number, origin, status, progress, attempts,"
             " request, submitted_at) VALUES (?, ?, ?, ?, 'queued', 0, 0, ?, epoch_ms(?::BIGINT))",
-            job_id, account_id, number, origin, _json(dict(request)), now(),
+            job_id, account_id, number, origin, to_json(dict(request)), now(),
         )  # fmt: skip
         for run_number, spec in enumerate(specs):
             store.execute(
                 "INSERT INTO job_runs (job_id, run_number, import_number, spec)"
                 " VALUES (?, ?, ?, ?)",
-                job_id, run_number, spec.import_number, _json(spec),
+                job_id, run_number, spec.import_number, to_json(spec),
             )  # fmt: skip
         return get_job(store, account_id, job_id)
 
@@ -261,7 +263,7 @@ def save_outcomes(store: Store, job_id: str, outcomes: Mapping[int, RunOutcome])
         for run_number, outcome in outcomes.items():
             store.execute(
                 "UPDATE job_runs SET outcome = ? WHERE job_id = ? AND run_number = ?",
-                _json(outcome), job_id, run_number,
+                to_json(outcome), job_id, run_number,
             )  # fmt: skip
 
 
@@ -342,22 +344,22 @@ def _select(store: Store, where: str, order: str, *values: Any) -> list[JobRecor
         " WHERE list_contains(?::VARCHAR[], job_id) ORDER BY job_id, run_number",
         list(runs),
     ):
-        runs[job_id].append((_spec(spec), None if outcome is None else _outcome(outcome)))
-    return [_record(row, runs[row[0]]) for row in found]
+        runs[job_id].append(
+            (_decode_spec(spec), None if outcome is None else decode_outcome(outcome))
+        )
+    return [_to_record(row, runs[row[0]]) for row in found]
 
 
-def _record(row: tuple[Any, ...], runs: Sequence[tuple[RunSpec, RunOutcome | None]]) -> JobRecord:
-    names = JobRecord.__struct_fields__
-    values = dict(zip(names, row, strict=False))
-    values["request"] = msgspec.json.decode(values["request"])
+def _to_record(
+    row: tuple[Any, ...], runs: Sequence[tuple[RunSpec, RunOutcome | None]]
+) -> JobRecord:
+    names = JobRecord.__struct_fields__[: len(row)]
     return JobRecord(
-        **values, specs=[spec for spec, _ in runs], outcomes=[outcome for _, outcome in runs]
+        **named_values(names, row, ("request",)),
+        specs=[spec for spec, _ in runs],
+        outcomes=[outcome for _, outcome in runs],
     )
 
 
-def _json(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
-
-
-_spec = msgspec.json.Decoder(RunSpec).decode
-_outcome = msgspec.json.Decoder(RunOutcome).decode
+_decode_spec = msgspec.json.Decoder(RunSpec).decode
+decode_outcome = msgspec.json.Decoder(RunOutcome).decode

@@ -6,6 +6,7 @@ import msgspec
 
 from candlestep.data.records.jobs import job_not_found
 from candlestep.data.store.database import Store
+from candlestep.data.store.rows import to_struct
 
 SourceType = Literal["ticker", "kline"]
 
@@ -60,4 +61,4 @@ def get_preparation(store: Store, account_id: str, job_id: str) -> Preparation:
     )  # fmt: skip
     if not found:
         raise job_not_found(job_id)
-    return Preparation(**dict(zip(Preparation.__struct_fields__, found[0], strict=True)))
+    return to_struct(Preparation, found[0])

@@ -8,8 +8,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from candlestep.data.clock import now
 from candlestep.data.records.sessions import get_session
-from candlestep.data.store.database import Store, now, text_column
+from candlestep.data.store.database import Store
+from candlestep.data.store.rows import amount_column, exact_text, text_column
+from candlestep.data.store.sql import quote_text
 from candlestep.sandbox import (
     EquityCurve,
     Fill,
@@ -19,7 +22,6 @@ from candlestep.sandbox import (
     Results,
     Snapshot,
 )
-from candlestep.sandbox.money import EXACT
 
 LOWER_IS_BETTER = frozenset(
     ("max_drawdown_pct", "max_drawdown_duration_days", "volatility", "total_fees", "var_95",
@@ -43,7 +45,6 @@ _TRADE_COLUMNS = (
 _TRADE_DECIMALS = {
     "quantity": 8, "price": 16, "quote_amount": 8, "fee": 8, "slippage": 16, "realized_pnl": 8,
 }  # fmt: skip
-_MOST_DIGITS = 38
 
 
 class Best(NamedTuple):
@@ -76,20 +77,20 @@ def save_results(
             store.execute(f"DELETE FROM {table} WHERE session_id = ?", session_id)
         _save_summary(store, session_id, results, current_step)
         _save_metrics(store, session_id, results)
-        quoted = _quoted(session_id)
+        session = quote_text(session_id)
         if fills:
             decimals = ", ".join(
                 f"{name}::DECIMAL(38, {places})" for name, places in _TRADE_DECIMALS.items()
             )
             store.insert(
-                f"INSERT INTO trades SELECT {quoted}, id, order_id, symbol, side, type,"
+                f"INSERT INTO trades SELECT {session}, id, order_id, symbol, side, type,"
                 f" {decimals}, epoch_ms(time) FROM incoming",
                 trades,
             )
         if len(equity):
             exact = ", ".join(sql.format(name) for name, (_, sql) in amounts.items())
             store.insert(
-                f"INSERT INTO equity SELECT {quoted}, epoch_ms(time), {exact} FROM incoming",
+                f"INSERT INTO equity SELECT {session}, epoch_ms(time), {exact} FROM incoming",
                 {"time": equity.time, **{name: column for name, (column, _) in amounts.items()}},
             )
 
@@ -199,31 +200,3 @@ def _trade_columns(fills: Sequence[Fill]) -> dict[str, NDArray[Any]]:
     for name, places in _TRADE_DECIMALS.items():
         columns[name] = text_column([exact_text(getattr(fill, name), places) for fill in fills])
     return columns
-
-
-def exact_text(value: Decimal | None, places: int) -> str | None:
-    """The digits of a decimal, for the store to keep as they are: it would round silently."""
-    if value is None:
-        return None
-    _, digits, exponent = value.as_tuple()
-    if not isinstance(exponent, int) or any(
-        digits[places + exponent :] if exponent < -places else ()
-    ):
-        raise ValueError(f"{value} has more than {places} decimal places")
-    if value.adjusted() >= _MOST_DIGITS - places:
-        raise InvalidParameter(
-            "results", f"{value:.3E} is too large to be stored; start with a smaller balance"
-        )
-    return f"{value:f}"
-
-
-def amount_column(units: NDArray[Any]) -> tuple[NDArray[Any], str]:
-    """A column of hundred-millionths, as the store takes it, and the SQL of its exact value."""
-    if units.dtype != object:
-        return units, "{0}::DECIMAL(30, 0) * 0.00000001::DECIMAL(8, 8)"
-    amounts = [EXACT.scaleb(Decimal(unit), -8) for unit in units.tolist()]
-    return text_column([exact_text(amount, 8) for amount in amounts]), "{0}::DECIMAL(38, 8)"
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

@@ -8,8 +8,10 @@ from typing import Any, Literal, get_args
 import msgspec
 import numpy as np
 
+from candlestep.data.clock import now
 from candlestep.data.errors import SessionNotFound
-from candlestep.data.store.database import Store, now, text_column
+from candlestep.data.store.database import Store
+from candlestep.data.store.rows import text_column, to_json, to_struct
 from candlestep.sandbox import InvalidParameter
 
 SortOrder = Literal["asc", "desc"]
@@ -105,9 +107,9 @@ def create_session(
             " risk_profile, total_steps, current_step, created_at, create_key, create_body)"
             " VALUES (?, ?, ?, ?, ?, 'created', ?, epoch_ms(?::BIGINT), epoch_ms(?::BIGINT), ?,"
             " ?::DECIMAL(38, 8), ?, ?, ?, 0, epoch_ms(?::BIGINT), ?, ?)",
-            session_id, account_id, agent_id, exchange, strategy_label, _json(list(pairs)),
-            start_time, end_time, interval // 1000, f"{starting_balance:f}", _json(config),
-            _json(risk_profile), total_steps, now(), key, key_body,
+            session_id, account_id, agent_id, exchange, strategy_label, to_json(list(pairs)),
+            start_time, end_time, interval // 1000, f"{starting_balance:f}", to_json(config),
+            to_json(risk_profile), total_steps, now(), key, key_body,
         )  # fmt: skip
         return get_session(store, account_id, session_id)
 
@@ -123,7 +125,7 @@ def get_session(store: Store, account_id: str, session_id: str) -> SessionRecord
             f"there is no session {session_id!r}; GET /api/v1/backtest/list lists yours",
             session_id=session_id,
         )
-    return _record(found[0])
+    return _to_record(found[0])
 
 
 def session_of_key(store: Store, account_id: str, key: str) -> tuple[SessionRecord, str] | None:
@@ -204,7 +206,7 @@ def list_sessions(
         f" created_at {order}, session_id LIMIT ? OFFSET ?",
         *given.values(), limit, offset,
     )  # fmt: skip
-    return [_record(row) for row in page], total
+    return [_to_record(row) for row in page], total
 
 
 def running_sessions(store: Store) -> list[SessionRecord]:
@@ -212,7 +214,7 @@ def running_sessions(store: Store) -> list[SessionRecord]:
     found = store.rows(
         f"SELECT {_COLUMNS} FROM sessions WHERE status = 'running' ORDER BY created_at, session_id"
     )
-    return [_record(row) for row in found]
+    return [_to_record(row) for row in found]
 
 
 def save_start(store: Store, account_id: str, session_id: str, import_number: int) -> SessionRecord:
@@ -266,15 +268,8 @@ def _update(
             f" RETURNING {_COLUMNS}",
             *values, account_id, session_id,
         )  # fmt: skip
-    return _record(changed[0]) if changed else get_session(store, account_id, session_id)
+    return _to_record(changed[0]) if changed else get_session(store, account_id, session_id)
 
 
-def _record(row: tuple[Any, ...]) -> SessionRecord:
-    values = dict(zip(SessionRecord.__struct_fields__, row, strict=True))
-    for name in _JSON_COLUMNS:
-        values[name] = msgspec.json.decode(values[name])
-    return SessionRecord(**values)
-
-
-def _json(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
+def _to_record(row: tuple[Any, ...]) -> SessionRecord:
+    return to_struct(SessionRecord, row, _JSON_COLUMNS)

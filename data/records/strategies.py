@@ -6,8 +6,10 @@ from typing import Any, Literal
 
 import msgspec
 
+from candlestep.data.clock import now
 from candlestep.data.errors import StrategyNotFound
-from candlestep.data.store.database import Store, now
+from candlestep.data.store.database import Store
+from candlestep.data.store.rows import to_json, to_struct
 from candlestep.sandbox.errors import abbreviate
 
 StrategyStatus = Literal["draft"]
@@ -38,6 +40,15 @@ class StoredStrategy(msgspec.Struct, frozen=True):
     updated_at: int
 
 
+class StoredProgram(msgspec.Struct, frozen=True):
+    """A program as the store knows it: it never changes."""
+
+    strategy_id: str
+    source: str
+    error: str | None
+    """Why it does not compile; None: it does."""
+
+
 def create_strategy(
     store: Store,
     account_id: str,
@@ -54,8 +65,8 @@ def create_strategy(
         store.execute(
             "INSERT INTO strategies VALUES (?, ?, ?, ?, ?, ?, ?, 'draft', 1,"
             " epoch_ms(?::BIGINT), epoch_ms(?::BIGINT))",
-            strategy_id, account_id, name, description, _json(list(universe)), timeframe,
-            _json(dict(content)), time, time,
+            strategy_id, account_id, name, description, to_json(list(universe)), timeframe,
+            to_json(dict(content)), time, time,
         )  # fmt: skip
         return get_strategy(store, account_id, strategy_id)
 
@@ -68,7 +79,7 @@ def get_strategy(store: Store, account_id: str, strategy_id: str) -> StoredStrat
     )  # fmt: skip
     if not found:
         raise _not_found(strategy_id)
-    return _record(found[0])
+    return _to_strategy(found[0])
 
 
 def list_strategies(
@@ -80,7 +91,7 @@ def list_strategies(
         " ORDER BY created_at, strategy_id LIMIT ? OFFSET ?",
         account_id, limit, skip,
     )  # fmt: skip
-    return [_record(row) for row in found]
+    return [_to_strategy(row) for row in found]
 
 
 def update_strategy(
@@ -98,9 +109,9 @@ def update_strategy(
     given = {
         "name": name,
         "description": description,
-        "universe": None if universe is None else _json(list(universe)),
+        "universe": None if universe is None else to_json(list(universe)),
         "timeframe": timeframe,
-        "content": None if content is None else _json(dict(content)),
+        "content": None if content is None else to_json(dict(content)),
     }
     changes = {column: value for column, value in given.items() if value is not None}
     setting = "".join(f"{column} = ?, " for column in changes)
@@ -113,7 +124,7 @@ def update_strategy(
         )  # fmt: skip
     if not changed:
         raise _not_found(strategy_id)
-    return _record(changed[0])
+    return _to_strategy(changed[0])
 
 
 def delete_strategy(store: Store, account_id: str, strategy_id: str) -> None:
@@ -128,18 +139,37 @@ def delete_strategy(store: Store, account_id: str, strategy_id: str) -> None:
         raise _not_found(strategy_id)
 
 
+def save_program(
+    store: Store, account_id: str, strategy_id: str, source: str, error: str | None
+) -> None:
+    """Store a program under the id that its account and its source give it; again: what it
+    compiles to now."""
+    with store.transaction():
+        store.execute(
+            "INSERT OR REPLACE INTO programs VALUES (?, ?, ?, ?, epoch_ms(?::BIGINT))",
+            strategy_id, account_id, source, error, now(),
+        )  # fmt: skip
+
+
+def get_program(store: Store, account_id: str, strategy_id: str) -> StoredProgram:
+    """The account's program; raises ``StrategyNotFound``, also if it is another account's."""
+    found = store.rows(
+        "SELECT strategy_id, source, error FROM programs WHERE account_id = ? AND strategy_id = ?",
+        account_id, strategy_id,
+    )  # fmt: skip
+    if not found:
+        raise StrategyNotFound(
+            f"there is no strategy {abbreviate(strategy_id)!r}; POST /api/v1/strategy its source",
+            strategy_id=abbreviate(strategy_id),
+        )
+    return StoredProgram(*found[0])
+
+
 def _not_found(strategy_id: str) -> StrategyNotFound:
     return StrategyNotFound(
         f"there is no strategy {abbreviate(strategy_id)!r}", strategy_id=abbreviate(strategy_id)
     )
 
 
-def _record(row: tuple[Any, ...]) -> StoredStrategy:
-    values = dict(zip(StoredStrategy.__struct_fields__, row, strict=True))
-    for name in _JSON_COLUMNS:
-        values[name] = msgspec.json.decode(values[name])
-    return StoredStrategy(**values)
-
-
-def _json(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
+def _to_strategy(row: tuple[Any, ...]) -> StoredStrategy:
+    return to_struct(StoredStrategy, row, _JSON_COLUMNS)

@@ -14,9 +14,9 @@ from candlestep.data.run_files.run_files import (
     TIME_AS_TEXT,
     connection,
     json_list,
-    quoted,
     read_run_file,
 )
+from candlestep.data.store.sql import quote_text
 
 Export = Literal["equity", "trades"]
 
@@ -74,7 +74,9 @@ def read_parquet(directory: Path, export: Export) -> bytes | None:
     )
     options = "FORMAT parquet"
     if export == "equity":
-        options += f", KV_METADATA {{pandas: {quoted(msgspec.json.encode(_DATE_INDEX).decode())}}}"
+        options += (
+            f", KV_METADATA {{pandas: {quote_text(msgspec.json.encode(_DATE_INDEX).decode())}}}"
+        )
 
     def read(path: Path) -> bytes:
         with (
@@ -84,7 +86,7 @@ def read_parquet(directory: Path, export: Export) -> bytes | None:
             copy = Path(made) / path.name
             cursor.execute(
                 f"COPY (SELECT {columns} FROM {_source(path, export)}"
-                f" ORDER BY {_ORDER[export]}) TO {quoted(str(copy))} ({options})"
+                f" ORDER BY {_ORDER[export]}) TO {quote_text(str(copy))} ({options})"
             )
             return copy.read_bytes()
 
@@ -93,7 +95,7 @@ def read_parquet(directory: Path, export: Export) -> bytes | None:
 
 def _source(path: Path, export: Export) -> str:
     """The rows of a file in their order; of the equity without the first, that of the start."""
-    rows = f"SELECT * FROM read_parquet({quoted(str(path))}) ORDER BY {_ORDER[export]}"
+    rows = f"SELECT * FROM read_parquet({quote_text(str(path))}) ORDER BY {_ORDER[export]}"
     return f"({rows}{' OFFSET 1' if export == 'equity' else ''})"
 
 

@@ -16,9 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from candlestep.data.errors import StorageUnavailable
-from candlestep.data.records.results import amount_column, exact_text
-from candlestep.data.store.database import text_column
+from candlestep.data.records.jobs import jobs_with_old_run_files, save_run_files_deleted
+from candlestep.data.store.database import Store
+from candlestep.data.store.rows import amount_column, exact_text, text_column
+from candlestep.data.store.sql import quote_text
 from candlestep.sandbox import ClosedTrade
+from candlestep.sandbox.clock import DAY
 
 DIRECTORY = "results"
 """In the home."""
@@ -27,7 +30,7 @@ _FITS_18_DIGITS = 10**17
 _local = threading.local()
 
 Result = TypeVar("Result")
-Payload = Literal["equity", "trades", "signals"]
+RunFileName = Literal["equity", "trades", "signals"]
 
 _TRADES = {
     "fill_id": "{0}::BIGINT", "symbol": "{0}", "side": "{0}",
@@ -51,9 +54,9 @@ def run_directory(home: Path, job_id: str, run_number: int) -> Path:
     return home / DIRECTORY / job_id / str(run_number)
 
 
-def run_file(directory: Path, payload: Payload) -> Path:
+def run_file(directory: Path, name: RunFileName) -> Path:
     """The file of a run's equity, trades or signals."""
-    return directory / f"{payload}.parquet"
+    return directory / f"{name}.parquet"
 
 
 def write_equity(directory: Path, times: NDArray[Any], units: NDArray[Any]) -> None:
@@ -111,7 +114,7 @@ def read_equity_json(directory: Path) -> msgspec.Raw | None:
     )
 
     def read(path: Path) -> msgspec.Raw:
-        return msgspec.Raw(json_list(item, "time", f"read_parquet({quoted(str(path))})"))
+        return msgspec.Raw(json_list(item, "time", f"read_parquet({quote_text(str(path))})"))
 
     return read_run_file(directory, "equity", read)
 
@@ -129,19 +132,19 @@ def read_trades_json(directory: Path) -> msgspec.Raw | None:
     item = f"""'{{"id":' || row_number() OVER (ORDER BY fill_id){fields} || '}}'"""
 
     def read(path: Path) -> msgspec.Raw:
-        return msgspec.Raw(json_list(item, "fill_id", f"read_parquet({quoted(str(path))})"))
+        return msgspec.Raw(json_list(item, "fill_id", f"read_parquet({quote_text(str(path))})"))
 
     return read_run_file(directory, "trades", read)
 
 
 def read_run_file(
-    directory: Path, payload: Payload, read: Callable[[Path], Result]
+    directory: Path, name: RunFileName, read: Callable[[Path], Result]
 ) -> Result | None:
     """What ``read`` makes of a file of a run; None if it is there no more.
 
     Raises ``StorageUnavailable``.
     """
-    path = run_file(directory, payload)
+    path = run_file(directory, name)
     if not path.exists():
         return None
     try:
@@ -149,7 +152,7 @@ def read_run_file(
     except (duckdb.Error, OSError) as error:
         if not path.exists():  # It was deleted in the meantime.
             return None
-        raise StorageUnavailable(f"the {payload} of the run cannot be read: {error}") from None
+        raise StorageUnavailable(f"the {name} of the run cannot be read: {error}") from None
 
 
 def json_list(item: str, order: str, source: str) -> bytes:
@@ -168,6 +171,18 @@ def delete_job_files(home: Path, job_id: str) -> None:
     """Delete the files of all runs of a job; what is not there is gone already."""
     with suppress(FileNotFoundError):
         shutil.rmtree(home / DIRECTORY / job_id)
+
+
+def delete_old_run_files(store: Store, home: Path, *, time: int, days: int) -> list[str]:
+    """Delete the files of jobs that ended more than ``days`` before ``time`` (ms).
+
+    Returns the ids of those jobs. What fails half way is done again the next time.
+    """
+    old = jobs_with_old_run_files(store, time - days * DAY)
+    for job_id in old:
+        delete_job_files(home, job_id)
+        save_run_files_deleted(store, job_id, time)
+    return old
 
 
 TIME_AS_TEXT = (
@@ -189,7 +204,7 @@ def _write(path: Path, selection: str, columns: Mapping[str, NDArray[Any]]) -> N
     with connection().cursor() as cursor:
         cursor.register("incoming", dict(columns))
         cursor.execute(
-            f"COPY ({selection} FROM incoming) TO {quoted(str(partial))} (FORMAT parquet)"
+            f"COPY ({selection} FROM incoming) TO {quote_text(str(partial))} (FORMAT parquet)"
         )
     partial.replace(path)
 
@@ -200,11 +215,6 @@ def connection() -> duckdb.DuckDBPyConnection:
         _local.connection = duckdb.connect(config={"threads": 1})
     found: duckdb.DuckDBPyConnection = _local.connection
     return found
-
-
-def quoted(text: str) -> str:
-    """A text as SQL writes it."""
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _as_text(value: Any, name: str) -> str | None:

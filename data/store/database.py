@@ -3,7 +3,6 @@
 import os
 import re
 import threading
-import time
 import uuid
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -12,11 +11,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import duckdb
-import numpy as np
 from numpy.typing import NDArray
 
+from candlestep.data.clock import now
 from candlestep.data.errors import NotAStore, StorageUnavailable, StoreLocked, StoreTooNew
 from candlestep.data.store.migrations import MIGRATIONS
+from candlestep.data.store.sql import quote_name, quote_text
 from candlestep.sandbox import InvalidParameter
 
 FILE_NAME = "candlestep.duckdb"
@@ -34,11 +34,6 @@ _BROKEN = (
 """What DuckDB raises when storage, and not the statement, is at fault."""
 
 Fetched = TypeVar("Fetched")
-
-
-def now() -> int:
-    """The wall clock, in milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000
 
 
 class _Cursors(threading.local):
@@ -333,12 +328,11 @@ def _connect(path: Path, read_only: bool = False) -> duckdb.DuckDBPyConnection:
 
 
 def _copy_database(cursor: duckdb.DuckDBPyConnection, source: str, path: Path, name: str) -> None:
-    quoted = str(path).replace("'", "''")
-    cursor.execute(f"ATTACH '{quoted}' AS {name}")
+    cursor.execute(f"ATTACH {quote_text(str(path))} AS {name}")
     try:
         # Together, so that what is secret is not even for a moment in the file.
         cursor.execute("BEGIN TRANSACTION")
-        cursor.execute(f'COPY FROM DATABASE "{source}" TO {name}')
+        cursor.execute(f"COPY FROM DATABASE {quote_name(source)} TO {name}")
         cursor.execute(f"DELETE FROM {name}.signing_keys")
         cursor.execute("COMMIT")
     except BaseException:
@@ -354,10 +348,3 @@ def _unavailable(error: duckdb.Error) -> StorageUnavailable:
     return StorageUnavailable(
         f"the store could not be read or written ({reason}); nothing was changed, try again"
     )
-
-
-def text_column(values: list[str | None]) -> NDArray[np.object_]:
-    """A column of text for ``Store.insert``; None becomes NULL."""
-    column = np.empty(len(values), dtype=object)
-    column[:] = values
-    return column

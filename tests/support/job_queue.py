@@ -18,13 +18,14 @@ from candlestep.api.jobs.queue import JobQueue
 from candlestep.api.jobs.stored_jobs import StoredJobs
 from candlestep.api.jobs.worker_pool import WorkerPool
 from candlestep.api.jobs.worker_process import Spawn
+from candlestep.data.clock import now
 from candlestep.data.errors import StorageUnavailable
 from candlestep.data.market.candle_cache import CandleCache
 from candlestep.data.market.mapped_candles import MappedCandles
 from candlestep.data.records.accounts import ensure_account
 from candlestep.data.records.jobs import JobRecord, RunSpec
-from candlestep.data.run_files.run_files import Payload, run_file
-from candlestep.data.store.database import Store, now
+from candlestep.data.run_files.run_files import RunFileName, run_file
+from candlestep.data.store.database import Store
 from candlestep.sandbox import parse_time
 
 START, END = parse_time("2025-01-05"), parse_time("2025-02-05")
@@ -184,9 +185,9 @@ async def begun(jobs: Jobs, job: JobRecord) -> JobRecord:
     raise AssertionError("it does not get on")
 
 
-def read_rows(directory: Path, payload: Payload) -> list[dict[str, Any]] | None:
+def read_rows(directory: Path, name: RunFileName) -> list[dict[str, Any]] | None:
     """Return the rows of a run's file in their order; None if there is no file."""
-    path = run_file(directory, payload)
+    path = run_file(directory, name)
     if not path.exists():
         return None
     with duckdb.connect() as connection:

@@ -25,7 +25,7 @@ from candlestep.api.schemas.fields import Time, optional_time
 from candlestep.api.services import Services
 from candlestep.data.records.jobs import JobRecord, JobStatus, RunSummary
 from candlestep.data.records.preparations import Preparation, get_preparation
-from candlestep.data.records.programs import StoredProgram, get_program
+from candlestep.data.records.strategies import StoredProgram, get_program
 from candlestep.data.run_files.run_files import run_directory, run_file
 from candlestep.sandbox import InvalidParameter
 
@@ -222,7 +222,7 @@ def _with_signals(
 ) -> ExecutionResults:
     if not results.signalCount:
         return msgspec.structs.replace(results, signalsUpload="Skipped")
-    if not is_there and record.payload_deleted_at is None:
+    if not is_there and record.files_deleted_at is None:
         return msgspec.structs.replace(results, signalsUpload="Failed")
     done = msgspec.structs.replace(
         results, signalsUpload="Done", signalsUploadedAt=optional_time(record.finished_at) or UNSET

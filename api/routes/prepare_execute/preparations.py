@@ -28,6 +28,7 @@ from candlestep.api.schemas.fields import (
     match_choice,
 )
 from candlestep.api.services import Services
+from candlestep.data.clock import now
 from candlestep.data.imports.importer import latest_import
 from candlestep.data.market.catalogue import effective_imports
 from candlestep.data.records.jobs import RunSpec, job_not_found
@@ -37,7 +38,6 @@ from candlestep.data.records.preparations import (
     get_preparation,
     save_preparation,
 )
-from candlestep.data.store.database import now
 from candlestep.sandbox import InvalidParameter, format_time, interval_name
 from candlestep.sandbox.clock import HOUR, MINUTE, parse_interval
 from candlestep.sandbox.errors import abbreviate

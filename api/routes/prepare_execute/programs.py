@@ -9,7 +9,7 @@ from candlestep.api.http.route import Request, Route
 from candlestep.api.routes.prepare_execute.ids import derived_id
 from candlestep.api.schemas.decoding import PlainText
 from candlestep.api.services import Services
-from candlestep.data.records.programs import get_program, save_program
+from candlestep.data.records.strategies import get_program, save_program
 from candlestep.sandbox import InvalidParameter
 from candlestep.sandbox.strategies import compile_strategy
 

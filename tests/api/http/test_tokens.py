@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 import jwt
 import pytest
 
-from candlestep.data.records.accounts import list_keys
-from candlestep.data.records.signing import signing_key
+from candlestep.data.records.accounts import list_keys, signing_key
 from candlestep.data.store.database import Store
 from tests.support.api_client import BACKTEST, Api, check_error, make_key, sample_home
 from tests.support.command_line import candlestep

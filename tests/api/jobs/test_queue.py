@@ -213,7 +213,7 @@ def test_a_job_is_cancelled_within_a_second_while_its_candles_are_loaded(home: P
         assert record.status == "cancelled"
         loads.go_on()
         assert (await ended(jobs, await submitted(jobs, spec()))).status == "done"
-        assert not jobs.candles.held
+        assert not jobs.candles.in_use
 
     with_jobs(home, check, workers=1, cache=loads.cache)
 
@@ -223,14 +223,14 @@ def test_candles_are_released_while_others_are_loaded(home: Path) -> None:
     loads = Loads()
 
     async def check(jobs: Jobs) -> None:
-        paths = jobs.candles.hold("binance", ["BTCUSDT"], 1, START, END)
+        paths = jobs.candles.acquire("binance", ["BTCUSDT"], 1, START, END)
         loads.is_held = True
         job = await submitted(jobs, spec(pairs=["ETHUSDT"]))
         await loads.begin()
         began = time.perf_counter()
         jobs.candles.release(paths)
         assert time.perf_counter() - began < 1
-        assert not jobs.candles.held
+        assert not jobs.candles.in_use
         loads.go_on()
         assert (await ended(jobs, job)).status == "done"
 

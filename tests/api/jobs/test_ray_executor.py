@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from candlestep.data.records.jobs import JobRecord, RunOutcome, RunSpec
-from candlestep.data.run_files.run_files import Payload, run_directory
+from candlestep.data.run_files.run_files import RunFileName, run_directory
 from tests.support.api_client import sample_home
 from tests.support.job_queue import (
     MINUTE,
@@ -27,7 +27,7 @@ from tests.support.job_queue import (
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'candlestep[ray]'")
 from candlestep.api.jobs.ray_executor import RayExecutor
 
-PAYLOADS: tuple[Payload, ...] = ("equity", "trades", "signals")
+RUN_FILES: tuple[RunFileName, ...] = ("equity", "trades", "signals")
 SWEEP = [
     spec(
         {"template": "tpl_sma_cross", "parameters": {"fast": fast, "slow": 40}}, store_signals=True
@@ -82,7 +82,7 @@ def files(home: Path, record: JobRecord) -> list[object]:
     return [
         read_rows(run_directory(home, record.job_id, number), name)
         for number in range(len(SWEEP))
-        for name in PAYLOADS
+        for name in RUN_FILES
     ]
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from candlestep.api.jobs.stored_jobs import StoredJobs
+from candlestep.data.clock import now
 from candlestep.data.errors import StorageUnavailable
 from candlestep.data.records.jobs import JobRecord, get_job, unfinished_jobs
 from candlestep.data.run_files.run_files import run_directory, run_file
-from candlestep.data.store.database import now
 from candlestep.sandbox import InvalidState
 from candlestep.sandbox.clock import DAY
 from tests.support.job_queue import (

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from candlestep.data.imports.importer import find_gaps, import_file
-from candlestep.data.market.catalogue import Catalogue, DataRange, Gap, Series, gaps_in_timeline
+from candlestep.data.market.catalogue import Catalogue, DataRange, Gap, Series, merged_gaps
 from candlestep.data.store.database import Store
 from candlestep.sandbox import INTERVALS, Candles
 from tests.support.candle_files import MINUTE, START, csv_text, rows, write
@@ -104,9 +104,9 @@ def test_a_coarse_candle_covers_a_hole_only_as_a_whole() -> None:
     minutes = [*range(0, 90 * MINUTE, MINUTE), *range(4 * HOUR, 5 * HOUR, MINUTE)]
     hours = range(0, 5 * HOUR, HOUR)
     both = [series(MINUTE, minutes), series(HOUR, hours)]
-    assert gaps_in_timeline(both) == [(90 * MINUTE, 2 * HOUR)]
-    assert gaps_in_timeline(both[:1]) == [(90 * MINUTE, 4 * HOUR)]
-    assert gaps_in_timeline(both[1:]) == []
+    assert merged_gaps(both) == [(90 * MINUTE, 2 * HOUR)]
+    assert merged_gaps(both[:1]) == [(90 * MINUTE, 4 * HOUR)]
+    assert merged_gaps(both[1:]) == []
 
 
 @settings(max_examples=200, deadline=None)
@@ -140,7 +140,4 @@ def test_holes_are_what_the_merged_time_line_leaves_open(
         reached = max(reached, complete_time)
     if reached < end:
         open_spans.append((reached, end))
-    assert (
-        gaps_in_timeline([series(interval, opens) for interval, opens in lines.items()])
-        == open_spans
-    )
+    assert merged_gaps([series(interval, opens) for interval, opens in lines.items()]) == open_spans

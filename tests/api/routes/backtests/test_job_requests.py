@@ -55,7 +55,7 @@ EARLIER = msgspec.structs.replace(
         job_status="failed",
         finished_at=3,
         job_error=None,
-        payload_is_deleted=False,
+        files_are_deleted=False,
         outcome=FAILED,
     ),
 )
@@ -65,7 +65,7 @@ WITHOUT_A_RUN: dict[str, Any] = {
     "job_status": None,
     "finished_at": None,
     "job_error": None,
-    "payload_is_deleted": False,
+    "files_are_deleted": False,
     "outcome": None,
 }
 """What the jobs in a store may say of a backtest beside the fields of its record."""
@@ -87,7 +87,7 @@ def job(request: dict[str, Any]) -> JobRecord:
         finished_at=12,
         error_code=None,
         error_message=None,
-        payload_deleted_at=None,
+        files_deleted_at=None,
         specs=[SPEC],
         outcomes=[FAILED],
     )
