@@ -2,6 +2,6 @@
 
 import sys
 
-from candlestep.api.cli.main import main
+from candlestep.api.cli import main
 
 sys.exit(main())

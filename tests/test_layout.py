@@ -79,7 +79,7 @@ THIRD_PARTIES: dict[str, set[str]] = {
     "data.imports": {"duckdb", "numpy", "msgspec", "structlog", "httpx"},
     "api": {"msgspec", "structlog", "numpy"},
     "api.jobs": {"msgspec", "structlog", "numpy", "ray"},
-    "api.cli": {"click", "httpx", "msgspec", "rich"},
+    "api.cli": {"click", "msgspec", "rich"},
     "api.http": {"jwt", "msgspec", "prometheus_client", "structlog"},
     "api.routes": {"msgspec", "numpy", "structlog", "swagger_ui_bundle"},
     "api.server": {"msgspec", "structlog", "starlette", "uvicorn", "uvloop", "h11", "httptools"},

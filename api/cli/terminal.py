@@ -1,74 +1,111 @@
-"""What a person sees of a command: aligned tables, and a progress bar while it works."""
+"""Output for people and programs: tables, JSON, and a progress bar.
 
-import shutil
-import time
-from collections.abc import Sequence
-from typing import Self, TextIO
+On a terminal a table has a rule under a bold header, and a long operation a progress bar. Anywhere
+else a table is plain, aligned text, and nothing shows progress. No value is cut or wrapped.
+"""
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, Self
+
+import msgspec
+from rich import box
+from rich import progress as rich_progress
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from candlestep.api.admin.operation import Progress
+from candlestep.sandbox import format_time
 
-_BAR = 24
-_SECONDS_BETWEEN = 0.1
+_UNBOUNDED = 1 << 20
 _MEGABYTE = 1_000_000
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[str] = ()) -> str:
-    """Rows under a header, in aligned columns; those named in ``numbers`` to the right."""
-    lines = [header, *rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if name in numbers else cell.ljust(width)
-            for cell, width, name in zip(line, widths, header, strict=True)
-        ).rstrip()
-        for line in lines
+def print_table(
+    header: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[str] = ()
+) -> None:
+    """Print rows under a header, with the columns named in ``numbers`` aligned to the right."""
+    is_terminal = sys.stdout.isatty()
+    table = Table(
+        box=box.SIMPLE_HEAD if is_terminal else None,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1 if is_terminal else 2, 0, 0),
+        header_style="bold" if is_terminal else "",
     )
+    for name in header:
+        table.add_column(Text(name), justify="right" if name in numbers else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console = Console(force_terminal=is_terminal, width=_UNBOUNDED, highlight=False)
+    with console.capture() as capture:
+        console.print(table)
+    for line in capture.get().removesuffix("\n").split("\n"):
+        print(line.rstrip())
+
+
+def print_json(value: Any) -> None:
+    """Print a value as indented JSON."""
+    print(msgspec.json.format(msgspec.json.encode(value)).decode())
+
+
+def minute(time: int) -> str:
+    """Return a time in milliseconds as a date and a minute, in UTC."""
+    return format_time(time)[:16].replace("T", " ")
 
 
 class ProgressBar:
-    """One line that shows how far a command is; nothing where the stream is no terminal.
+    """A line on standard error that shows the progress of an operation, on a terminal only.
 
-    Use it in a ``with`` statement, which wipes the line at the end.
+    Use it in a ``with`` statement, which removes the line at the end.
     """
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._shows = stream.isatty()
+    def __init__(self) -> None:
         self._part = ""
-        self._began = 0.0
-        self._shown = 0.0
+        self._task: rich_progress.TaskID | None = None
+        self._line = rich_progress.Progress(
+            rich_progress.TextColumn("{task.description}", markup=False),
+            rich_progress.BarColumn(),
+            rich_progress.TaskProgressColumn(),
+            _AmountColumn(),
+            rich_progress.TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+            disable=not sys.stderr.isatty(),
+        )
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._shown:
-            self._write("")
+        if self._task is not None:
+            self._line.stop()
 
     def show(self, progress: Progress) -> None:
-        """Show this, unless something was shown just now."""
-        if not self._shows:
+        """Show the progress of one part, in place of what the line shows."""
+        total = progress.total or None
+        if self._task is None:
+            self._line.start()
+        elif progress.part == self._part:
+            self._line.update(self._task, completed=progress.done, total=total)
             return
-        now = time.monotonic()
-        if progress.part != self._part:
-            self._part, self._began = progress.part, now
-        elif now - self._shown < _SECONDS_BETWEEN and progress.done < progress.total:
-            return
-        self._shown = now
-        self._write(_line(progress, now - self._began))
-
-    def _write(self, line: str) -> None:
-        width = shutil.get_terminal_size().columns - 1
-        self._stream.write(f"\r\033[K{line[:width]}")
-        self._stream.flush()
+        else:
+            self._line.remove_task(self._task)
+        self._part = progress.part
+        self._task = self._line.add_task(
+            progress.part, completed=progress.done, total=total, unit=progress.unit
+        )
 
 
-def _line(progress: Progress, seconds: float) -> str:
-    share = min(1.0, progress.done / progress.total) if progress.total else 0.0
-    bar = ("#" * round(share * _BAR)).ljust(_BAR, "-")
-    rate = f"  {_amount(progress.done / seconds, progress.unit)}/s" if seconds > 0 else ""
-    done = _amount(progress.done, progress.unit)
-    return f"{progress.part}  [{bar}] {share:4.0%}  {done}{rate}"
+class _AmountColumn(rich_progress.ProgressColumn):
+    """The amount that is done, and the amount a second."""
+
+    def render(self, task: rich_progress.Task) -> Text:
+        unit: str = task.fields["unit"]
+        speed = task.finished_speed or task.speed
+        rate = f"  {_amount(speed, unit)}/s" if speed else ""
+        return Text(f"{_amount(task.completed, unit)}{rate}")
 
 
 def _amount(count: float, unit: str) -> str:

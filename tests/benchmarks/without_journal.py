@@ -5,7 +5,7 @@ Run as ``python -m tests.benchmarks.without_journal serve …``.
 
 import sys
 
-from candlestep.api.cli.main import main
+from candlestep.api.cli import main
 from candlestep.api.sessions import hosted_session as live
 from candlestep.api.sessions import player as playing
 from candlestep.data.journal.journal import Journal

@@ -1,19 +1,24 @@
 """The command line, in this process or in one of its own."""
 
 import io
+import json
 import os
+import socket
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from candlestep.api.cli.main import main
+from candlestep.api.admin.running_server import SERVER_FILE
+from candlestep.api.cli import main
 
 ENVIRONMENT = os.environ | {"NO_PROXY": "127.0.0.1"}
 
 
 class Run(NamedTuple):
-    """What a command printed, and its exit code."""
+    """The exit code of a command, and what it printed."""
 
     code: int
     out: str
@@ -24,10 +29,7 @@ def candlestep(*arguments: object) -> Run:
     """Run the command line in this process."""
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
-        try:
-            code = main([str(argument) for argument in arguments])
-        except SystemExit as leaving:
-            code = int(leaving.code or 0)
+        code = main([str(argument) for argument in arguments])
     return Run(code, out.getvalue(), err.getvalue())
 
 
@@ -42,3 +44,20 @@ def candlestep_process(
         text=True,
         env=ENVIRONMENT,
     )
+
+
+def listed(home: Path) -> dict[str, int]:
+    """Return the number of candles of each symbol, by ``data list``."""
+    done = candlestep("data", "list", "--json", "--home", home)
+    assert done.code == 0
+    return {series["symbol"]: series["rows"] for series in json.loads(done.out)}
+
+
+@contextmanager
+def announced(home: Path) -> Iterator[socket.socket]:
+    """Yield a listening socket that the file in ``home`` says is the server's."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        announcement = {"url": url, "token": "x", "pid": os.getpid()}
+        (home / SERVER_FILE).write_text(json.dumps(announcement))
+        yield listener

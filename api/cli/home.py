@@ -1,0 +1,25 @@
+"""Commands on a home: the option that names it, and operations run on its store."""
+
+import click
+
+from candlestep.api.admin.operation import Input, Operation, Result
+from candlestep.api.admin.running_server import run_operation
+from candlestep.api.cli.files import complete_directory
+from candlestep.api.cli.terminal import ProgressBar
+from candlestep.api.settings import DESCRIPTIONS, home_directory
+
+home_option = click.option(
+    "--home", metavar="DIRECTORY", help=DESCRIPTIONS["home"], shell_complete=complete_directory
+)
+
+
+def run(operation: Operation[Input, Result], home: str | None, request: Input) -> Result:
+    """Run an operation on the store of a home, here or in its server, and show its progress."""
+    with ProgressBar() as bar:
+        return run_operation(operation, home_directory(home), request, bar.show)
+
+
+def command_on(home: str | None, command: str) -> str:
+    """Return how to call another command on the same home, quoted for a sentence."""
+    option = f" --home {home}" if home else ""
+    return f"`candlestep {command}{option}`"

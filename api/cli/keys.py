@@ -1,0 +1,104 @@
+"""``candlestep keys``: create, list and revoke API keys."""
+
+from typing import Any
+
+import click
+import msgspec
+
+from candlestep.api.admin.keys import (
+    CREATE_KEY,
+    LIST_KEYS,
+    REVOKE_KEY,
+    CreateKey,
+    KeyInfo,
+    RevokeKey,
+)
+from candlestep.api.admin.operation import EmptyInput
+from candlestep.api.cli.group import CommandGroup
+from candlestep.api.cli.home import command_on, home_option, run
+from candlestep.api.cli.messages import suggest
+from candlestep.api.cli.terminal import minute, print_json, print_table
+from candlestep.data.records.accounts import DEFAULT_ACCOUNT
+from candlestep.sandbox import format_time
+
+
+@click.group("keys", cls=CommandGroup)
+def command() -> None:
+    """Create, list and revoke API keys."""
+
+
+@command.command("create")
+@home_option
+@click.argument("name", metavar="NAME")
+@click.option(
+    "--account",
+    default=DEFAULT_ACCOUNT,
+    metavar="NAME",
+    help=f"account that the key opens, created if it is new (default: {DEFAULT_ACCOUNT})",
+)
+@click.option(
+    "--agent",
+    metavar="AGENT",
+    help="agent that acts with the key, by name or id (default: the account's default agent)",
+)
+def create(home: str | None, name: str, account: str, agent: str | None) -> int:
+    """Create an API key and show it, this once.
+
+    NAME says what the key is for.
+    """
+    created = run(CREATE_KEY, home, CreateKey(name, account, agent))
+    key = created.key
+    print(f"key      {created.secret}")
+    print(f"id       {key.key_id}")
+    print(f"account  {key.account}")
+    print(f"agent    {key.agent} ({key.agent_id})")
+    suggest("keep the key, it is not shown again; send it as X-API-Key or Authorization: Bearer")
+    return 0
+
+
+@command.command("list")
+@home_option
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def list_keys(home: str | None, as_json: bool) -> int:
+    """List the keys, without their secrets."""
+    keys = run(LIST_KEYS, home, EmptyInput()).keys
+    if as_json:
+        print_json([_as_json(key) for key in keys])
+    elif keys:
+        _print_keys(keys)
+    else:
+        print("There are no keys: a server that only this machine can reach is open to it.")
+        suggest(f"{command_on(home, 'keys create NAME')} creates one")
+    return 0
+
+
+@command.command("revoke")
+@home_option
+@click.argument("key_id", metavar="ID")
+def revoke(home: str | None, key_id: str) -> int:
+    """Revoke a key: it opens nothing any more."""
+    key = run(REVOKE_KEY, home, RevokeKey(key_id))
+    print(f"The key {key.name} ({key.key_id}) opens nothing any more.")
+    return 0
+
+
+def _print_keys(keys: list[KeyInfo]) -> None:
+    header = ("id", "name", "account", "agent", "created (UTC)", "revoked (UTC)")
+    rows = [
+        (
+            key.key_id,
+            key.name,
+            key.account,
+            key.agent,
+            minute(key.created_at),
+            "" if key.revoked_at is None else minute(key.revoked_at),
+        )
+        for key in keys
+    ]
+    print_table(header, rows)
+
+
+def _as_json(key: KeyInfo) -> dict[str, Any]:
+    revoked_at = None if key.revoked_at is None else format_time(key.revoked_at)
+    times = {"created_at": format_time(key.created_at), "revoked_at": revoked_at}
+    return msgspec.structs.asdict(key) | times
