@@ -1,4 +1,4 @@
-"""Orders executed by backtrader's broker, which cheats on close: at the price of their row."""
+"""Execution by backtrader's broker, which cheats on close: at the price of an order's row."""
 
 from typing import Any
 
@@ -9,9 +9,9 @@ from candlestep.sandbox.clock import DAY
 from candlestep.sandbox.engines.orders import EngineFill, EngineOrders, EngineResult
 
 _EPOCH = 719_163
-"""The day 1970-01-01, counted as backtrader counts days."""
+"""The day 1970-01-01 in backtrader's count of days."""
 _LATER = 1000
-"""How long after the end the row comes at which the last orders are executed, in milliseconds."""
+"""Milliseconds from the end to the row at which the last orders are executed."""
 
 
 def execute(orders: EngineOrders) -> EngineResult:
@@ -27,15 +27,15 @@ def execute(orders: EngineOrders) -> EngineResult:
     # Costs are checked when orders are made; the broker's own check leaves slippage out.
     broker.set_checksubmit(False)
     broker.setcommission(commission=orders.fee_rate)
-    # The full slippage always, also where the price so made worse is outside the next candle.
+    # Always the full slippage, even where it takes the price outside the next candle.
     broker.set_slippage_perc(orders.slippage, slip_open=True, slip_match=True, slip_out=True)
-    cerebro.addstrategy(_Told, orders=orders)
-    (told,) = cerebro.run()
-    return EngineResult(told.executions, np.array(told.equity))
+    cerebro.addstrategy(_PlannedOrders, orders=orders)
+    (strategy,) = cerebro.run()
+    return EngineResult(strategy.engine_fills, np.array(strategy.equity))
 
 
 class _Prices(bt.feed.DataBase):  # type: ignore[misc]
-    """A feed of prices, each at the time at which it is ordered at."""
+    """A feed of prices, each at the time of its row of orders."""
 
     def __init__(self, days: list[float], prices: list[float]) -> None:
         super().__init__()
@@ -53,17 +53,17 @@ class _Prices(bt.feed.DataBase):  # type: ignore[misc]
         return True
 
 
-class _Told(bt.Strategy):  # type: ignore[misc]
-    """Orders what it is told to.
+class _PlannedOrders(bt.Strategy):  # type: ignore[misc]
+    """A strategy that places the orders of each row.
 
-    The broker executes what is ordered at one row when the next row comes, at the price and for
-    the time of the former; so there is one row more than there are rows of orders.
+    The broker executes the orders of one row when the next row comes, at the price of the former;
+    so the feed has one row more than there are rows of orders.
     """
 
     params = (("orders", None),)
 
     def __init__(self) -> None:
-        self.executions: list[EngineFill] = []
+        self.engine_fills: list[EngineFill] = []
         self.equity: list[float] = []
         self._row = -1
 
@@ -78,14 +78,14 @@ class _Told(bt.Strategy):  # type: ignore[misc]
 
     def notify_order(self, order: Any) -> None:
         if order.status == order.Completed:
-            done = order.executed
-            numbers = map(float, (done.size, done.price, done.comm))
-            self.executions.append(EngineFill(order.info.row, order.info.column, *numbers))
+            executed = order.executed
+            numbers = map(float, (executed.size, executed.price, executed.comm))
+            self.engine_fills.append(EngineFill(order.info.row, order.info.column, *numbers))
         elif order.status not in (order.Submitted, order.Accepted):
             raise RuntimeError(f"an order was {order.getstatusname().lower()}")
 
     def _order(self, orders: EngineOrders, cash: float, held: Any) -> None:
-        """Order what the present row says; what one order leaves the next one may use."""
+        """Place the orders of this row; the cash that one order leaves is available to the next."""
         row = self._row
         for column, data in enumerate(self.datas):
             quantity = orders.quantity(row, column, cash, held)

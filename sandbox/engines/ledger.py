@@ -1,7 +1,7 @@
-"""What an engine has executed, booked in the ledger that every session has: exact, and one for all.
+"""Posting the fills of an engine to the exact ledger that every session has.
 
-From here on nothing depends on the engine: equity, realized PnL and metrics follow from its
-executions by the functions that serve the sandbox.
+From here on nothing depends on the engine: equity, realized PnL and metrics follow from its fills
+by the functions that serve the sandbox.
 """
 
 from collections.abc import Sequence
@@ -34,21 +34,21 @@ from candlestep.sandbox.money import (
 from candlestep.sandbox.performance.equity import equity_curve, total_equity
 from candlestep.sandbox.performance.results import compute_results
 
-# What a fill may differ by: an engine may take amounts that differ by less to be equal.
+# Relative difference allowed: an engine may treat amounts that differ by less as equal.
 _EQUAL = 1e-9
 _ROUNDING = 2e-8
 _PRICE_ROUNDING = 1e-16
 
 
 class LedgerResult(NamedTuple):
-    """A session that an engine has executed, to its end."""
+    """The outcome of a session that an engine executed to its end."""
 
     fills: tuple[Fill, ...]
     results: Results
     curve: EquityCurve
-    """At the start, at every candle of the timeframe since, and at the end."""
+    """Equity at the start, at every candle of the timeframe since, and at the end."""
     positions: tuple[Position, ...]
-    """Those open at the end."""
+    """Positions open at the end."""
 
 
 def post_to_ledger(
@@ -56,25 +56,25 @@ def post_to_ledger(
     timeframe: int,
     market: Market,
     orders: EngineOrders,
-    executed: EngineResult,
+    result: EngineResult,
 ) -> LedgerResult:
-    """The session of ``config`` with the executions of an engine as its fills.
+    """Return the outcome of a session of ``config`` with the fills of an engine.
 
-    Quantities and amounts are rounded to 8 places and prices to 16, as the sandbox rounds them.
-    Raises ``ValueError`` if the equity that follows is not what the engine has reckoned, which
-    is a fault of the engine or of what connects it.
+    Quantities and amounts are rounded to 8 places and prices to 16, as in the sandbox. Raises
+    ``ValueError`` if the resulting equity differs from that of the engine, which is a fault of the
+    engine or of its adapter.
     """
     clock = config.clock
     account = Account(config.starting_balance)
     history = AccountHistory(clock.start, account)
     fills: list[Fill] = []
-    for execution in executed.executions:
-        fill = _booked(len(fills) + 1, execution, orders, account, config.costs.fixed)
+    for engine_fill in result.fills:
+        fill = _post(len(fills) + 1, engine_fill, orders, account, config.costs.fixed)
         fills.append(fill)
         history.record(fill.time, account)
         history.record_holding(fill.time, fill.symbol, account)
-    own = as_floats(total_equity(history, market, orders.time), AMOUNT_PLACES)
-    _require_equal(orders, executed, own, fills)
+    equity = as_floats(total_equity(history, market, orders.time), AMOUNT_PLACES)
+    _require_equal(orders, result, equity, fills)
     times = np.arange(clock.start, clock.end + 1, timeframe)
     if times[-1] != clock.end:
         times = np.append(times, clock.end)
@@ -94,18 +94,20 @@ def post_to_ledger(
     )
 
 
-def _booked(
-    number: int, execution: EngineFill, orders: EngineOrders, account: Account, slippage: Decimal
+def _post(
+    number: int, engine_fill: EngineFill, orders: EngineOrders, account: Account, slippage: Decimal
 ) -> Fill:
-    """The fill of ``execution``, after ``account`` has paid or been paid for it."""
-    symbol = orders.symbols[execution.column]
-    is_buy = execution.quantity > 0
-    # A sale is of all that is held; the sum of several buys may have lost its last digit.
+    """Post a fill of an engine to ``account``; return it as a fill of the session."""
+    symbol = orders.symbols[engine_fill.column]
+    is_buy = engine_fill.quantity > 0
+    # A sale sells all that is held; the engine's sum of several buys may have lost a digit.
     quantity = account.holding(symbol).quantity
     if is_buy:
-        quantity = rounded(decimal_of(execution.quantity), AMOUNT_PLACES)
-    price = rounded(decimal_of(execution.price), PRICE_PLACES)
-    cost = Cost(rounded_product(quantity, price), rounded(decimal_of(execution.fee), AMOUNT_PLACES))
+        quantity = rounded(decimal_of(engine_fill.quantity), AMOUNT_PLACES)
+    price = rounded(decimal_of(engine_fill.price), PRICE_PLACES)
+    cost = Cost(
+        rounded_product(quantity, price), rounded(decimal_of(engine_fill.fee), AMOUNT_PLACES)
+    )
     realized = None
     if is_buy:
         account.buy(symbol, quantity, cost)
@@ -123,21 +125,21 @@ def _booked(
         fee=cost.fee,
         slippage=slippage,
         realized_pnl=realized,
-        time=int(orders.time[execution.row]),
+        time=int(orders.time[engine_fill.row]),
     )
 
 
 def _require_equal(
-    orders: EngineOrders, executed: EngineResult, own: np.ndarray, fills: Sequence[Fill]
+    orders: EngineOrders, result: EngineResult, equity: np.ndarray, fills: Sequence[Fill]
 ) -> None:
-    allowed = np.full(len(own), _ROUNDING) + np.abs(own) * _EQUAL
-    for fill, execution in zip(fills, executed.executions, strict=True):
+    allowed = np.full(len(equity), _ROUNDING) + np.abs(equity) * _EQUAL
+    for fill, engine_fill in zip(fills, result.fills, strict=True):
         rounding = _ROUNDING + float(fill.quantity) * _PRICE_ROUNDING
-        allowed[execution.row :] += rounding + float(fill.quote_amount) * _EQUAL
-    wrong = np.flatnonzero(~(np.abs(own - executed.equity) <= allowed))
+        allowed[engine_fill.row :] += rounding + float(fill.quote_amount) * _EQUAL
+    wrong = np.flatnonzero(~(np.abs(equity - result.equity) <= allowed))
     if len(wrong):
         row = wrong[0]
         raise ValueError(
-            f"its equity at {format_time(int(orders.time[row]))} is {executed.equity[row]}, but"
-            f" by its executions it is {own[row]}"
+            f"its equity at {format_time(int(orders.time[row]))} is {result.equity[row]}, but its"
+            f" fills give {equity[row]}"
         )

@@ -1,8 +1,4 @@
-"""Engines: what runs a strategy over a market. ``sandbox`` is always there, others if installed.
-
-Every engine decides by the same signals and is reported by the same ledger and the same metrics;
-they differ in how they execute.
-"""
+"""Running a strategy with an engine: ``sandbox`` is always available, others if installed."""
 
 from collections.abc import Callable, Sequence
 from decimal import Decimal
@@ -40,47 +36,61 @@ _ADAPTERS = {
     "backtrader": "candlestep.sandbox.engines.backtrader_engine",
     "vectorbt": "candlestep.sandbox.engines.vectorbt_engine",
 }
-"""By the name of an engine, which is that of its package, the module that connects it."""
+"""The module that connects each engine, whose name is that of its package."""
 _SANDBOX = "sandbox"
+
+Adapter = Callable[[EngineOrders], EngineResult]
+"""Executes orders with an engine."""
 
 
 class EngineFailed(SandboxError):
-    """An engine raised an error of its own, or its result does not add up."""
+    """An engine that raised an error of its own, or whose result does not add up."""
 
     code = "ENGINE_FAILED"
 
 
 class EngineRun(msgspec.Struct, frozen=True, kw_only=True):
-    """What an engine makes of a run; amounts in quote currency."""
+    """The outcome of a run by an engine; amounts in quote currency."""
 
     results: Results
-    """With metrics from ``sandbox.metrics.compute_metrics``, whatever the engine."""
+    """With metrics from ``compute_metrics``, whatever the engine."""
     equity_time: NDArray[np.int64]
     """The start, the end of each candle of the timeframe, and the end of the run; in ms."""
     equity: NDArray[Any]
-    """At each of these, in whole numbers of 1e-8."""
+    """Equity at each of these, in whole numbers of 1e-8."""
     fills: Sequence[Fill]
     trades: Sequence[ClosedTrade]
     signals: Sequence[Signal]
     candles: int
-    """Candles of the timeframe that the strategy was abbreviate, of all symbols."""
+    """Number of candles of the timeframe that the strategy saw, of all symbols."""
     positions: Sequence[Position]
     """Those open at the end."""
 
     @property
     def open_value(self) -> Decimal:
-        """What the open positions are worth."""
-        return _sum(each.market_value for each in self.positions)
+        """Market value of the open positions."""
+        return _sum(position.market_value for position in self.positions)
 
     @property
     def unrealized_pnl(self) -> Decimal:
-        """Of the open positions."""
-        return _sum(each.unrealized_pnl for each in self.positions)
+        """Unrealized PnL of the open positions."""
+        return _sum(position.unrealized_pnl for position in self.positions)
 
 
-def engines() -> list[str]:
-    """The names of the engines that are installed, sorted."""
-    return sorted([_SANDBOX, *filter(find_spec, _ADAPTERS)])
+def is_installed(engine: str) -> bool:
+    """Return whether the package of an engine is installed."""
+    return find_spec(engine) is not None
+
+
+def load_adapter(engine: str) -> Adapter:
+    """Import the adapter of an engine, and with it the engine, which may take seconds."""
+    adapter: Adapter = import_module(_ADAPTERS[engine]).execute
+    return adapter
+
+
+def engines(is_installed: Callable[[str], bool] = is_installed) -> list[str]:
+    """Return the names of the engines that are installed, sorted."""
+    return sorted([_SANDBOX, *filter(is_installed, _ADAPTERS)])
 
 
 def run_engine(
@@ -90,81 +100,87 @@ def run_engine(
     market: Market,
     on_progress: Callable[[float], object] | None = None,
     cancelled: Callable[[], bool] | None = None,
+    *,
+    is_installed: Callable[[str], bool] = is_installed,
+    load_adapter: Callable[[str], Adapter] = load_adapter,
 ) -> EngineRun:
-    """Run ``strategy`` over a session of ``config`` on ``market`` by the engine ``name``.
+    """Run ``strategy`` over a session of ``config`` on ``market`` with the engine ``name``.
 
-    As ``sandbox.strategies.run``: the same candles are abbreviate, and acted on at the same times and
-    prices. Raises what that raises, what ``check_engine`` raises, and ``EngineFailed``.
+    As with ``sandbox.strategies.run``, the same candles are seen, and acted on at the same times
+    and prices. Raises the errors of ``run`` and of ``check_engine``, and ``EngineFailed``.
     """
-    check_engine(name, strategy, config)
+    check_engine(name, strategy, config, is_installed)
     if name == _SANDBOX:
         return _run_in_sandbox(strategy, config, market, on_progress, cancelled)
     scope = StrategyScope.of(strategy, config)
-    watch = RunProgress(scope.config.clock.total_steps, on_progress, cancelled)
-    plan = signal_plan(strategy, config, market, watch.poll_now)
-    orders = EngineOrders(plan, market, watch)
+    progress = RunProgress(scope.config.clock.total_steps, on_progress, cancelled)
+    plan = signal_plan(strategy, config, market, progress.poll_now)
+    orders = EngineOrders(plan, market, progress)
     try:
-        adapter = import_module(_ADAPTERS[name])
-        executed: EngineResult = adapter.execute(orders)
-        booked = post_to_ledger(plan.config, plan.timeframe, market, orders, executed)
+        execute = load_adapter(name)
+        ledger = post_to_ledger(plan.config, plan.timeframe, market, orders, execute(orders))
     except (SandboxError, MemoryError):
         raise
     except Exception as error:
         raise EngineFailed(
-            f"{name} failed: {type(error).__name__}: {error}; run it by the engine {_SANDBOX}",
+            f"{name} failed: {type(error).__name__}: {error}; use the engine {_SANDBOX} instead",
             engine=name,
         ) from error
-    watch.at(plan.config.clock.total_steps)
+    progress.at(plan.config.clock.total_steps)
     return EngineRun(
-        results=booked.results,
-        equity_time=booked.curve.time,
-        equity=booked.curve.total_equity,
-        fills=booked.fills,
-        trades=closed_trades(booked.fills),
+        results=ledger.results,
+        equity_time=ledger.curve.time,
+        equity=ledger.curve.total_equity,
+        fills=ledger.fills,
+        trades=closed_trades(ledger.fills),
         signals=orders.signals,
         candles=plan.candles,
-        positions=booked.positions,
+        positions=ledger.positions,
     )
 
 
-def check_engine(name: str, strategy: Strategy, config: SessionConfig) -> None:
-    """Raise ``InvalidParameter`` unless the engine is installed and can do what is asked of it.
+def check_engine(
+    name: str,
+    strategy: Strategy,
+    config: SessionConfig,
+    is_installed: Callable[[str], bool] = is_installed,
+) -> None:
+    """Raise ``InvalidParameter`` unless the engine is installed and supports the run.
 
     Engines other than the sandbox buy and sell at the market, at complete candles, by rules that
     are known beforehand, for one rate of fees and one of slippage. The error's ``details`` name
-    the ``feature``.
+    the ``feature`` that the engine lacks.
     """
-    _require_installed(name)
+    _require_installed(name, engines(is_installed))
     if name == _SANDBOX:
         return
-    feature = _unsupported(strategy, config)
-    if feature is not None:
-        what, remedy = feature
+    unsupported = _unsupported_feature(strategy, config)
+    if unsupported is not None:
+        feature, remedy = unsupported
         raise InvalidParameter(
-            "engine", f"{name} {remedy}, or use the engine {_SANDBOX}", feature=what
+            "engine", f"{name} {remedy}, or use the engine {_SANDBOX}", feature=feature
         )
 
 
-def _require_installed(name: str) -> None:
-    there = engines()
-    if name in there:
+def _require_installed(name: str, installed: Sequence[str]) -> None:
+    if name in installed:
         return
+    names = ", ".join(installed)
     if name not in _ADAPTERS:
-        raise InvalidParameter("engine", f"{abbreviate(name)!r} is none of {', '.join(there)}")
+        raise InvalidParameter("engine", f"{abbreviate(name)!r} is not one of {names}")
     raise InvalidParameter(
         "engine",
-        f"{name} is not installed here: pip install 'candlestep[{name}]', or use one of"
-        f" {', '.join(there)}",
+        f"{name} is not installed: pip install 'candlestep[{name}]', or use one of {names}",
     )
 
 
-def _unsupported(strategy: Strategy, config: SessionConfig) -> tuple[str, str] | None:
-    """What only the sandbox can do, and what to do instead; None if there is nothing such."""
+def _unsupported_feature(strategy: Strategy, config: SessionConfig) -> tuple[str, str] | None:
+    """Return a feature that only the sandbox supports, and the remedy; None if none is used."""
     body = strategy.body
     if not isinstance(body, ParsedCard):
-        return "source", "does not run programs; say it as a card"
+        return "source", "does not run programs; write the strategy as a card"
     if body.card.grid is not None:
-        return "grid", "has no limit orders, of which a grid is made; use entries and exits"
+        return "grid", "does not support the limit orders of a grid; use entries and exits"
     for guard in ("stop_loss", "take_profit"):
         if any(getattr(entry, guard) is not None for entry in body.card.entries):
             return (
@@ -174,12 +190,12 @@ def _unsupported(strategy: Strategy, config: SessionConfig) -> tuple[str, str] |
     if not isinstance(config.costs.fees, FlatFees):
         return (
             "fee_model",
-            "takes one rate of fees for all fills; choose none, fixed_bps or a fee_rate",
+            "supports a single fee rate for all fills; choose none, fixed_bps or a fee_rate",
         )
     if config.costs.model == "volume":
         return (
             "slippage",
-            "takes one rate of slippage for all fills; choose the model fixed_bps or none",
+            "supports a single slippage rate for all fills; choose the model fixed_bps or none",
         )
     if config.risk != RiskProfile():
         return "risk", "does not check a risk profile; leave its limits out"
@@ -193,9 +209,9 @@ def _run_in_sandbox(
     on_progress: Callable[[float], object] | None,
     cancelled: Callable[[], bool] | None,
 ) -> EngineRun:
-    """A session of the simulated exchange, driven by the strategy."""
-    done = run(strategy, config, market, on_progress, cancelled)
-    session = done.session
+    """Run a session of the simulated exchange, driven by the strategy."""
+    outcome = run(strategy, config, market, on_progress, cancelled)
+    session = outcome.session
     timeframe = StrategyScope.of(strategy, config).timeframe
     times, equity = session.total_equity(timeframe // session.config.clock.interval)
     return EngineRun(
@@ -204,8 +220,8 @@ def _run_in_sandbox(
         equity=equity,
         fills=session.fills,
         trades=closed_trades(session.fills),
-        signals=done.signals,
-        candles=done.candles,
+        signals=outcome.signals,
+        candles=outcome.candles,
         positions=session.positions(),
     )
 

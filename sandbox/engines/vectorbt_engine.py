@@ -1,4 +1,4 @@
-"""Orders executed by vectorbt's simulator, whose columns share one account."""
+"""Execution by vectorbt's simulator, whose columns share one account."""
 
 from typing import Any
 
@@ -23,14 +23,14 @@ _NO_HOOKS = {
         lambda context, *results: None,
     ),
 }
-"""Its own, which do nothing either, are compiled in every new process, for seconds."""
+"""Hooks that do nothing. vectorbt's own are compiled in every new process, which takes seconds."""
 
 
 def execute(orders: EngineOrders) -> EngineResult:
     """Execute ``orders`` at the prices of their rows.
 
-    The simulator runs uncompiled: to compile it for a function of ours takes 20 seconds in every
-    new process, as much as a hundred thousand rows.
+    The simulator runs uncompiled: compiling it for our function takes 20 seconds in every new
+    process, as long as a hundred thousand rows.
     """
     terms = nb.order_nb.py_func(
         size_type=enums.SizeType.Amount,
@@ -63,7 +63,7 @@ def execute(orders: EngineOrders) -> EngineResult:
     fields = (records["idx"], records["col"], sign * records["size"])
     columns = [field.tolist() for field in (*fields, records["price"], records["fees"])]
     return EngineResult(
-        [EngineFill(*each) for each in zip(*columns, strict=True)], _equity(portfolio)
+        [EngineFill(*fields) for fields in zip(*columns, strict=True)], _equity(portfolio)
     )
 
 

@@ -1,4 +1,4 @@
-"""The complete candles of one timeframe as columns of floats: what indicators are computed of."""
+"""Bars: the complete candles of one timeframe, as the columns of floats behind indicators."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from candlestep.sandbox.market.candles import Candles, Floats, Integers
 from candlestep.sandbox.market.fixed_point import Units, as_floats
 
 PRICES = ("open", "high", "low", "close", "volume")
-"""The columns that a candle has."""
+"""The columns of a candle."""
 
 _INT64_HEADROOM = 2**62
 _MOST_IN_A_BUCKET = DAY // MINUTE
@@ -19,7 +19,7 @@ _MOST_IN_A_BUCKET = DAY // MINUTE
 class Bars(NamedTuple):
     """Candles of one symbol and one interval in order of time; times in milliseconds.
 
-    A row must not be looked at before its ``complete_time``.
+    A row must not be read before its ``complete_time``.
     """
 
     symbol: str
@@ -32,19 +32,19 @@ class Bars(NamedTuple):
 
 
 class SessionRows(NamedTuple):
-    """The rows of a frame that complete within a session, while orders can still be placed."""
+    """The rows of bars that complete within a session, while orders can still be placed."""
 
     first: int
     stop: int
     steps: Integers
-    """Of each row in ``[first, stop)``, the first step at which it is complete."""
+    """First step at which each row in ``[first, stop)`` is complete."""
 
 
 def aggregate_bars(candles: Candles, interval: int) -> Bars:
-    """The candles of ``interval`` milliseconds, aggregated from finer ones where there are such.
+    """Return the candles of ``interval`` milliseconds, aggregated from finer ones where needed.
 
-    As ``Market.candles``: stretches of which the data has only coarser candles are left out.
-    Every number depends on the finer candles inside its row alone. Linear.
+    As in ``Market.candles``, periods for which the data has only coarser candles are left out.
+    Every number depends only on the finer candles inside its row. Linear.
     """
     if candles.intervals == (interval,):
         return Bars(
@@ -61,7 +61,7 @@ def aggregate_bars(candles: Candles, interval: int) -> Bars:
         raise InvalidParameter(
             "timeframe",
             f"{interval_name(interval)} is finer than the data of {candles.symbol}, which is"
-            f" {interval_name(candles.intervals[0])}; name that or a coarser one",
+            f" {interval_name(candles.intervals[0])}; choose that or a coarser one",
         )
     buckets = candles.open_time[rows] // interval
     firsts = np.flatnonzero(np.diff(buckets, prepend=buckets[0] - 1))
@@ -77,16 +77,16 @@ def aggregate_bars(candles: Candles, interval: int) -> Bars:
     )
 
 
-def session_rows(rows: Bars, clock: Clock) -> SessionRows:
-    """The rows that complete from the session's start on, and before its last step."""
-    steps = -((clock.start - rows.complete_time) // clock.interval)
-    first = int(np.searchsorted(rows.complete_time, clock.start))
+def session_rows(bars: Bars, clock: Clock) -> SessionRows:
+    """Return the rows of ``bars`` that complete from the session's start on, and before its last step."""
+    steps = -((clock.start - bars.complete_time) // clock.interval)
+    first = int(np.searchsorted(bars.complete_time, clock.start))
     stop = int(np.searchsorted(steps, clock.total_steps))
     return SessionRows(first, max(first, stop), steps[first:stop])
 
 
 def _volume(candles: Candles, rows: Integers, firsts: Integers) -> Floats:
-    """The volume inside each bucket: the exact sum, rounded once to the nearest float."""
+    """Return the volume inside each bucket: the exact sum, rounded once to the nearest float."""
     if len(firsts) == len(rows):
         return candles.volume[rows]
     units, digits, largest = candles.volume_units

@@ -1,7 +1,7 @@
 """Indicators by name: their parameters, their bounds, and their values from TA-Lib.
 
-A value is NaN until there is enough history for it. Each value is computed from the rows before
-it in order, so that it is the same whatever follows.
+A value is NaN until there is enough history for it. Each value is computed from the rows up to its
+own in order, so that it does not depend on those that follow.
 """
 
 import re
@@ -22,13 +22,13 @@ MOST_INDICATORS = 50
 
 _SMOOTHED = 5
 _WILDER = 10
-"""Of smoothing by 2 / (period + 1), and by 1 / period, what is left is e ** -10."""
-_SIMPLE: Any = 0  # What TA-Lib calls a simple moving average, where it lets one choose.
+"""Periods after which e ** -10 of a value is left in smoothing by 2 / (period + 1) and 1 / period."""
+_SIMPLE: Any = 0  # A simple moving average, where TA-Lib offers several kinds.
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}", re.ASCII)
 
 
 class Parameter(msgspec.Struct, frozen=True):
-    """A number that an indicator takes, and its bounds, both included."""
+    """A number that an indicator takes; both bounds are included."""
 
     name: str
     default: int | float
@@ -37,7 +37,7 @@ class Parameter(msgspec.Struct, frozen=True):
 
     @property
     def is_whole(self) -> bool:
-        """Whether it counts candles."""
+        """True if it counts candles."""
         return isinstance(self.default, int)
 
 
@@ -47,65 +47,71 @@ class Kind(msgspec.Struct, frozen=True):
     name: str
     description: str
     compute: Callable[..., Floats | tuple[Floats, ...]]
-    """From its columns, and its parameters by name."""
+    """Computes the values from the columns, and the parameters by name."""
     parameters: tuple[Parameter, ...] = ()
     outputs: tuple[str, ...] = ()
-    """Names of its values, if there is more than one."""
+    """Names of its values, if it has more than one."""
     columns: tuple[str, ...] = ()
-    """The columns it is computed of; none if it takes any one as its ``source``."""
+    """Columns it is computed from; none if it takes any single one as its ``source``."""
     settles: int = 1
-    """After how many times its periods more history changes its values by less than a thousandth
-    of how much these vary."""
+    """Multiple of its periods after which more history changes its values by less than a
+    thousandth of their variation."""
 
 
 class Indicator(msgspec.Struct, frozen=True):
-    """One indicator of a strategy, checked, all parameters given."""
+    """A checked indicator of a strategy, with all its parameters."""
 
     kind: str
     parameters: dict[str, int | float]
     source: str | None
-    """A column, an indicator, or one value of one; None if the kind has its own columns."""
+    """A column, an indicator, or a value of one; None if the kind has its own columns."""
 
     def content(self) -> dict[str, Any]:
-        """As it is written in a card."""
+        """Return the indicator as it is written in a card."""
         source = {} if self.source is None else {"source": self.source}
         return {"kind": self.kind, **self.parameters, **source}
 
 
 def parse_indicators(raw: object, field: str = "indicators") -> dict[str, Indicator]:
-    """The indicators that plain ``raw`` declares by name, each after those it is computed of.
+    """Parse indicators by name, and sort them so that each follows its source.
 
     Raises ``InvalidParameter`` naming the place.
     """
     if not isinstance(raw, dict):
         raise InvalidParameter(field, 'must be an object such as {"fast": {"kind": "sma"}}')
     if len(raw) > MOST_INDICATORS:
-        raise InvalidParameter(field, f"has {len(raw)} members; {MOST_INDICATORS} are allowed")
+        raise InvalidParameter(
+            field, f"has {len(raw)} members; at most {MOST_INDICATORS} are allowed"
+        )
     declared = {}
-    for name, each in sorted(raw.items()):
+    for name, declaration in sorted(raw.items()):
         if not _NAME.fullmatch(name) or name in PRICES:
             raise InvalidParameter(
                 f"{field}.{abbreviate(name)}",
-                "a name has up to 64 letters, digits and _, begins with a letter, and is none of"
+                "a name has up to 64 letters, digits and _, begins with a letter, and is not one of"
                 f" {', '.join(PRICES)}",
             )
-        declared[name] = _parse_indicator(each, f"{field}.{name}")
+        declared[name] = _parse_indicator(declaration, f"{field}.{name}")
     return _in_sequence(declared, field)
 
 
 def history_of(indicators: Mapping[str, Indicator]) -> int:
-    """How many candles of history the values of all of them depend on, for all that matters."""
-    found: dict[str, int] = {}
+    """Return how many candles of history affect the values noticeably, of all indicators."""
+    candles: dict[str, int] = {}
     for name, indicator in indicators.items():
         kind = KINDS[indicator.kind]
-        periods = [indicator.parameters[each.name] for each in kind.parameters if each.is_whole]
+        periods = [
+            indicator.parameters[parameter.name]
+            for parameter in kind.parameters
+            if parameter.is_whole
+        ]
         source = "" if indicator.source is None else indicator.source.partition(".")[0]
-        found[name] = found.get(source, 0) + kind.settles * int(sum(periods))
-    return max(found.values(), default=0)
+        candles[name] = candles.get(source, 0) + kind.settles * int(sum(periods))
+    return max(candles.values(), default=0)
 
 
 def value_names(indicators: Mapping[str, Indicator]) -> list[str]:
-    """What conditions may name: the columns, ``fast``, ``bands.upper``."""
+    """Return the names that conditions may use: the columns, ``fast``, ``bands.upper``."""
     names = list(PRICES)
     for name, indicator in indicators.items():
         names += _names_of(name, indicator)
@@ -113,11 +119,11 @@ def value_names(indicators: Mapping[str, Indicator]) -> list[str]:
 
 
 class Values:
-    """The columns of a frame and the values of indicators over all of it, by name."""
+    """The columns of bars and the values of indicators over all of them, by name."""
 
-    def __init__(self, frame: Bars, indicators: Mapping[str, Indicator]) -> None:
-        """Compute every indicator, which are in the sequence of ``parse_indicators``."""
-        self._columns: dict[str, Floats] = {name: getattr(frame, name) for name in PRICES}
+    def __init__(self, bars: Bars, indicators: Mapping[str, Indicator]) -> None:
+        """Compute every indicator; they must be in the sequence of ``parse_indicators``."""
+        self._columns: dict[str, Floats] = {name: getattr(bars, name) for name in PRICES}
         for name, indicator in indicators.items():
             names = _names_of(name, indicator)
             self._columns.update(zip(names, self._compute(indicator), strict=True))
@@ -179,34 +185,37 @@ def _parse_parameter(value: object, parameter: Parameter, field: str) -> int | f
 
 
 def _in_sequence(declared: dict[str, Indicator], field: str) -> dict[str, Indicator]:
-    """The same indicators, each after the one that is its source."""
+    """Sort indicators so that each follows its source."""
     names = value_names(declared)
     for name, indicator in declared.items():
         if indicator.source is not None and indicator.source not in names:
             raise InvalidParameter(
                 f"{field}.{name}.source",
-                f"{abbreviate(indicator.source)!r} is none of {', '.join(names)}",
+                f"{abbreviate(indicator.source)!r} is not one of {', '.join(names)}",
             )
-    found: dict[str, Indicator] = {}
-    while len(found) < len(declared):
+    in_sequence: dict[str, Indicator] = {}
+    while len(in_sequence) < len(declared):
         ready = [
             name
             for name, indicator in declared.items()
-            if name not in found
-            and (indicator.source is None or indicator.source in value_names(found))
+            if name not in in_sequence
+            and (indicator.source is None or indicator.source in value_names(in_sequence))
         ]
         if not ready:
-            name = next(name for name in declared if name not in found)
-            raise InvalidParameter(f"{field}.{name}.source", "it is computed of itself")
-        found.update((name, declared[name]) for name in ready)
-    return found
+            name = next(name for name in declared if name not in in_sequence)
+            raise InvalidParameter(
+                f"{field}.{name}.source",
+                "is computed from the indicator itself; choose another source",
+            )
+        in_sequence.update((name, declared[name]) for name in ready)
+    return in_sequence
 
 
 def _period(default: int, least: int = 2, name: str = "period") -> Parameter:
     return Parameter(name, default, least, LONGEST_PERIOD)
 
 
-def _one(
+def _of_source(
     name: str,
     description: str,
     function: Callable[..., Floats],
@@ -214,7 +223,7 @@ def _one(
     least: int = 2,
     settles: int = 1,
 ) -> Kind:
-    """A kind that takes a source and a period."""
+    """Return a kind that takes a source and a period."""
     return Kind(
         name,
         description,
@@ -232,7 +241,7 @@ def _of_range(
     least: int = 2,
     settles: int = 1,
 ) -> Kind:
-    """A kind that takes a period, and high, low and close."""
+    """Return a kind that takes a period, and high, low and close."""
     return Kind(
         name,
         description,
@@ -303,20 +312,20 @@ _RANGE = ("high", "low", "close")
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
-        _one("sma", "simple moving average", talib.SMA, 20, 1),
-        _one("ema", "exponential moving average", talib.EMA, 20, 1, _SMOOTHED),
-        _one("wma", "linearly weighted moving average", talib.WMA, 20, 1),
-        _one("dema", "double exponential moving average", talib.DEMA, 20, 2, 2 * _SMOOTHED),
-        _one("tema", "triple exponential moving average", talib.TEMA, 20, 2, 3 * _SMOOTHED),
-        _one("kama", "Kaufman's adaptive moving average", talib.KAMA, 20, 2, _WILDER),
-        _one("highest", "highest of the last candles, this one included", talib.MAX, 20),
-        _one("lowest", "lowest of the last candles, this one included", talib.MIN, 20),
+        _of_source("sma", "simple moving average", talib.SMA, 20, 1),
+        _of_source("ema", "exponential moving average", talib.EMA, 20, 1, _SMOOTHED),
+        _of_source("wma", "linearly weighted moving average", talib.WMA, 20, 1),
+        _of_source("dema", "double exponential moving average", talib.DEMA, 20, 2, 2 * _SMOOTHED),
+        _of_source("tema", "triple exponential moving average", talib.TEMA, 20, 2, 3 * _SMOOTHED),
+        _of_source("kama", "Kaufman's adaptive moving average", talib.KAMA, 20, 2, _WILDER),
+        _of_source("highest", "highest of the last candles, this one included", talib.MAX, 20),
+        _of_source("lowest", "lowest of the last candles, this one included", talib.MIN, 20),
         Kind("deviation", "standard deviation of the population", _deviation, (_period(20),)),
-        _one("rsi", "relative strength index (Wilder), 0 to 100", talib.RSI, 14, 2, _WILDER),
-        _one("momentum", "difference from so many candles before", talib.MOM, 10, 1),
-        _one("roc", "change from so many candles before, in percent", talib.ROC, 10, 1),
-        _one("slope", "slope of the regression line, a candle", talib.LINEARREG_SLOPE, 14),
-        _one(
+        _of_source("rsi", "relative strength index (Wilder), 0 to 100", talib.RSI, 14, 2, _WILDER),
+        _of_source("momentum", "difference from the value a period before", talib.MOM, 10, 1),
+        _of_source("roc", "change from the value a period before, in percent", talib.ROC, 10, 1),
+        _of_source("slope", "slope of the regression line, per candle", talib.LINEARREG_SLOPE, 14),
+        _of_source(
             "trix", "1-candle change of a triple EMA, in percent", talib.TRIX, 15, 1, 3 * _SMOOTHED
         ),
         Kind(
@@ -329,7 +338,7 @@ KINDS: dict[str, Kind] = {
         ),
         Kind(
             "bollinger",
-            "simple moving average, and so many standard deviations around it",
+            "simple moving average, and standard deviations around it",
             _bollinger,
             (_period(20), Parameter("deviations", 2.0, 0.01, 100)),
             ("upper", "middle", "lower"),

@@ -1,10 +1,10 @@
-"""Strategies beside the exchange: said in one of three ways, compiled to one object, and run.
+"""Strategies: templates, cards and programs, compiled to one kind of object and run.
 
     strategy = compile_strategy({"template": "tpl_sma_cross", "timeframe": "1h"})
-    done = run(strategy, SessionConfig(...), market)
-    done.session.results(), closed_trades(done.session.fills)
+    outcome = run(strategy, SessionConfig(...), market)
+    outcome.session.results(), closed_trades(outcome.session.fills)
 
-Needs TA-Lib and starlark-pyo3, which the exchange itself does not.
+This package needs TA-Lib and starlark-pyo3; the exchange does not.
 """
 
 from candlestep.sandbox.indicators.indicators import KINDS as INDICATOR_KINDS

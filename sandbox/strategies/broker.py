@@ -1,4 +1,4 @@
-"""What a strategy orders, and what became of it."""
+"""The broker of a strategy: places its orders and records its signals."""
 
 from collections.abc import Callable
 from decimal import Decimal
@@ -33,36 +33,39 @@ _HUNDRED = Decimal(100)
 
 
 class Signal(msgspec.Struct, frozen=True):
-    """One decision of a strategy: to buy, to sell, or to cancel an order."""
+    """A decision of a strategy to buy, to sell, or to cancel an order."""
 
     time: int
     """In milliseconds."""
     symbol: str
     action: Action
     order_id: int | None
-    """The order that it placed or cancelled; None if it was refused."""
+    """The order that was placed or cancelled; None if it was refused."""
     refused: str | None = None
     """The code of the refusal, such as ``INSUFFICIENT_BALANCE``."""
 
 
 class Broker:
-    """Places the orders of a strategy over ``symbols`` symbols, through the session's public face."""
+    """Places the orders of a strategy in a session."""
 
     def __init__(self, session: Session, symbols: int, *, is_lenient: bool) -> None:
-        """With ``is_lenient`` an order that cannot be (its amount rounds to zero) is refused as
-        any other is; else ``InvalidParameter`` is raised."""
+        """Trade in ``session`` for a strategy over ``symbols`` symbols.
+
+        With ``is_lenient`` an invalid order (its amount rounds to zero) is refused like any
+        other; without, ``InvalidParameter`` is raised.
+        """
         self.session = session
         self._refusals = (*_REFUSALS, InvalidParameter) if is_lenient else _REFUSALS
         self.signals: list[Signal] = []
         self._symbols = Decimal(symbols)
 
     def held(self, symbol: str) -> Decimal:
-        """The quantity held of ``symbol``."""
+        """Return the quantity held of ``symbol``."""
         holding = self.session.account.open_holdings.get(symbol)
         return ZERO if holding is None else holding.quantity
 
     def budget(self, size: Size) -> Decimal | None:
-        """The cash that ``size`` stands for now, costs included; None if it is a quantity."""
+        """Return the cash that ``size`` stands for now, costs included; None if it is a quantity."""
         if size.quote is not None:
             return Decimal(size.quote)
         if size.equity_share is None:
@@ -72,7 +75,7 @@ class Broker:
         return min(share, self.session.account.available_cash)
 
     def buy(self, symbol: str, size: Size, **order: Any) -> Order | None:
-        """Buy as much as ``size`` says; None if that is nothing, or refused."""
+        """Buy the amount of ``size``; return None if that is nothing, or refused."""
         cash = self.budget(size)
         if cash is not None:
             return self.spend(symbol, cash, **order)
@@ -80,9 +83,9 @@ class Broker:
         return self.place(symbol, "buy", Decimal(size.quantity), **order)
 
     def spend(self, symbol: str, cash: Decimal, **order: Any) -> Order | None:
-        """Buy for at most ``cash``; None if that buys nothing, or is refused."""
+        """Buy for at most ``cash``; return None if that buys nothing, or is refused."""
         prices = {name: order[name] for name in _PRICING if name in order}
-        # An account may have grown beyond the largest amount that can be asked for at once.
+        # An account may have grown beyond the largest amount that one order can spend.
         cash = min(cash, MAXIMUM)
         quantity = self.session.affordable(symbol=symbol, cash=cash, **prices) if cash else ZERO
         if not quantity:
@@ -93,29 +96,29 @@ class Broker:
     def place(
         self, symbol: str, side: Literal["buy", "sell"], quantity: Any, **order: Any
     ) -> Order | None:
-        """Place an order, at the market unless ``order`` has a type; None if it is refused."""
+        """Place an order, at the market unless ``order`` has a type; return None if refused."""
         order.setdefault("type", "market")
-        return self._tried(
+        return self._attempt(
             symbol,
             side,
             lambda: self.session.place_order(symbol=symbol, side=side, quantity=quantity, **order),
         )
 
     def refuse(self, symbol: str, action: Action, code: str) -> None:
-        """Note a decision that comes to nothing."""
-        self._note(symbol, action, None, code)
+        """Record a decision that comes to nothing."""
+        self._record(symbol, action, None, code)
 
     def cancel(self, order_id: Any) -> Order | None:
-        """Cancel a pending order; None if it is no longer pending."""
+        """Cancel a pending order; return None if it is no longer pending."""
         symbol = self.session.order(order_id).symbol
-        return self._tried(symbol, "cancel", lambda: self.session.cancel_order(order_id))
+        return self._attempt(symbol, "cancel", lambda: self.session.cancel_order(order_id))
 
     def guard(
         self, bought: Order, stop_loss: Guard | Decimal | None, take_profit: Guard | Decimal | None
     ) -> None:
-        """Guard what a market buy has bought, by orders of which one cancels the other.
+        """Guard the quantity of a market buy by two orders, one of which cancels the other.
 
-        Each is at a price, or so many percent from the fill. They are part of the decision to
+        Each is at a price, or at a percentage from the fill. They are part of the decision to
         buy: only their refusal is a signal.
         """
         group = f"guard-{bought.id}" if stop_loss and take_profit else None
@@ -133,18 +136,20 @@ class Broker:
                     oco_group=group,
                 )
             except self._refusals as refusal:
-                self._note(bought.symbol, "sell", None, refusal.code)
+                self._record(bought.symbol, "sell", None, refusal.code)
 
-    def _tried(self, symbol: str, action: Action, attempt: Callable[[], Order]) -> Order | None:
+    def _attempt(self, symbol: str, action: Action, send: Callable[[], Order]) -> Order | None:
         try:
-            order = attempt()
+            order = send()
         except self._refusals as refusal:
-            self._note(symbol, action, None, refusal.code)
+            self._record(symbol, action, None, refusal.code)
             return None
-        self._note(symbol, action, order.id, None)
+        self._record(symbol, action, order.id, None)
         return order
 
-    def _note(self, symbol: str, action: Action, order_id: int | None, refused: str | None) -> None:
+    def _record(
+        self, symbol: str, action: Action, order_id: int | None, refused: str | None
+    ) -> None:
         self.signals.append(Signal(self.session.time, symbol, action, order_id, refused))
 
 

@@ -23,9 +23,9 @@ from candlestep.sandbox.money import AMOUNT_PLACES, EXACT, PRICE_PLACES, parse_p
 from candlestep.sandbox.strategies.json_input import convert, field_error
 
 MOST_RULES = 20
-"""How many entries, and how many exits, a card may have."""
+"""Largest number of entries, and of exits, in a card."""
 MOST_CONDITIONS = 200
-"""How many conditions a card may have, those inside others included."""
+"""Largest number of conditions in a card, those inside others included."""
 LONGEST_AGO = 10_000
 MOST_EVERY = 1_000_000
 MOST_LEVELS = 200
@@ -37,7 +37,7 @@ Number = int | float | str
 
 
 class Earlier(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The value of ``of`` so many candles before this one."""
+    """The value of ``of`` at the candle ``ago`` candles before this one."""
 
     of: str
     ago: int
@@ -53,9 +53,9 @@ Operand = int | float | str | Earlier
 class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """``all``, ``any`` or ``not`` of other conditions, or ``left``, ``op`` and ``right``.
 
-    ``crosses_above`` is: not above at the candle before, above at this one. While a value that
-    a comparison needs is not known yet (the indicator has too little history), neither the
-    comparison nor its negation is true.
+    ``crosses_above`` is true if ``left`` is above ``right`` at this candle and was not at the one
+    before. While a value in a comparison is not known yet (its indicator has too little history),
+    neither the comparison nor its negation is true.
     """
 
     all: "tuple[Condition, ...] | None" = None
@@ -69,13 +69,13 @@ class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
         compared = [part is not None for part in (self.left, self.op, self.right)]
         forms = [self.all is not None, self.any is not None, self.not_ is not None, any(compared)]
         if sum(forms) != 1 or any(compared) != all(compared):
-            raise ValueError("must have all, any or not, or else left, op and right")
+            raise ValueError("must have either all, any or not, or left, op and right")
         if self.all == () or self.any == ():
             raise ValueError("all and any need at least one condition")
 
 
 class Size(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """How much to buy: one of the three. Fee and slippage are included in the first two."""
+    """The amount to buy: one of the three. The first two include fee and slippage."""
 
     equity_share: Number | None = None
     """A fraction of total equity, up to 1, divided evenly among the strategy's symbols; no
@@ -87,15 +87,15 @@ class Size(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
 
     def __post_init__(self) -> None:
         if [self.equity_share, self.quote, self.quantity].count(None) != 2:
-            raise ValueError("must have one of equity_share, quote, quantity")
+            raise ValueError("must have exactly one of equity_share, quote and quantity")
         for name in self.__struct_fields__:
             _spell(self, name, AMOUNT_PLACES)
         if self.equity_share is not None and Decimal(self.equity_share) > 1:
-            raise field_error("equity_share", "must be at most 1, which is all of it")
+            raise field_error("equity_share", "must be at most 1, which is all of the equity")
 
 
 class Guard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A price so many percent from the entry's fill price."""
+    """A price, given as its distance in percent from the fill price of the entry."""
 
     percent: Number
 
@@ -106,23 +106,23 @@ class Guard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """When to buy at the market, and how much."""
+    """A rule that buys at the market."""
 
     size: Size
     when: Condition | None = None
-    """At candles where this is true."""
+    """Buy at candles where this is true."""
     every: int | None = None
-    """Or else at the session's first candle, and every so many candles after it."""
+    """Or buy at the session's first candle, and every ``every`` candles after it."""
     add: bool = False
-    """Also while a position is held."""
+    """Buy also while a position is held."""
     stop_loss: Guard | None = None
-    """Sell what the entry bought when the price falls so far; an order of its own."""
+    """Sell what the entry bought when the price falls so far, by an order of its own."""
     take_profit: Guard | None = None
-    """Sell it when the price rises so far; of the two the first cancels the other."""
+    """Sell it when the price rises so far; the first of the two orders cancels the other."""
 
     def __post_init__(self) -> None:
         if (self.when is None) == (self.every is None):
-            raise ValueError("must have either when or every")
+            raise ValueError("must have exactly one of when and every")
         if self.every is not None:
             _require_within("every", self.every, 1, MOST_EVERY)
         if self.stop_loss is not None and Decimal(self.stop_loss.percent) >= 100:
@@ -130,7 +130,7 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 
 
 class Exit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """When to sell all of the position at the market."""
+    """A rule that sells all of the position at the market."""
 
     when: Condition
 
@@ -138,7 +138,7 @@ class Exit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Grid(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Limit orders at ``levels`` prices, evenly spaced from ``lower`` to ``upper``.
 
-    A buy waits at every level but the highest. When it has filled, a sell of the same quantity
+    A buy rests at every level except the highest. When it has filled, a sell of the same quantity
     is placed one level above; when that has filled, the buy again. Buys at or above the price
     fill at once, at the price.
     """
@@ -147,7 +147,7 @@ class Grid(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     upper: Number
     levels: int
     size: Size
-    """What all the buys together may spend; each has the same part of it."""
+    """Amount for all buys together; each gets the same part of it."""
 
     def __post_init__(self) -> None:
         _spell(self, "lower", PRICE_PLACES)
@@ -161,36 +161,36 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     """A strategy as indicators and rules, or as a grid; it is long or out of the market."""
 
     timeframe: str | int | None = None
-    """Interval of the candles it looks at; the session's if left out."""
+    """Interval of the candles it sees; the session's if left out."""
     symbols: tuple[str, ...] | None = None
-    """What it trades; every symbol of the market if left out. Each by itself."""
+    """Symbols it trades, each by itself; every symbol of the market if left out."""
     indicators: dict[str, Any] = {}
     """By name: ``{"kind": "sma", "period": 20, "source": "close"}``."""
     entries: tuple[Entry, ...] = ()
-    """While no position is held, the first that is true buys."""
+    """While no position is held, the first entry that is true buys."""
     exits: tuple[Exit, ...] = ()
-    """While a position is held, any that is true sells it."""
+    """While a position is held, any exit that is true sells it."""
     grid: Grid | None = None
     """Instead of entries and exits."""
 
 
 class ParsedCard(msgspec.Struct, frozen=True):
-    """A card that has been checked, and is spelt in the one way."""
+    """A checked card with normalised numbers."""
 
     card: Card
     timeframe: str | None
     symbols: tuple[str, ...] | None
     """Sorted."""
     indicators: dict[str, Indicator]
-    """Each after those it is computed of."""
+    """Each after the indicator that is its source."""
 
     def content(self) -> dict[str, Any]:
-        """The card as JSON."""
+        """Return the card as JSON."""
         return cast(dict[str, Any], msgspec.to_builtins(self.card))
 
 
 def parse_card(raw: object) -> ParsedCard:
-    """Check plain ``raw``; raises ``InvalidParameter`` such as ``entries[0].when.left: …``."""
+    """Check a card as plain data; raises ``InvalidParameter`` such as ``entries[0].when.left: …``."""
     card = convert(raw, Card, "")
     indicators = parse_indicators(card.indicators)
     timeframe, symbols = parse_scope(card.timeframe, card.symbols)
@@ -201,16 +201,22 @@ def parse_card(raw: object) -> ParsedCard:
         indicators={name: indicator.content() for name, indicator in sorted(indicators.items())},
     )
     if card.grid is not None and (card.entries or card.exits or indicators):
-        raise InvalidParameter("grid", "stands alone: leave out indicators, entries and exits")
+        raise InvalidParameter(
+            "grid", "cannot be combined with indicators, entries or exits; leave them out"
+        )
     if card.grid is None and not card.entries:
-        raise InvalidParameter("entries", "needs at least one entry, or else a grid")
+        raise InvalidParameter(
+            "entries", "must have at least one entry, unless the card has a grid"
+        )
     rules: dict[str, tuple[Entry | Exit, ...]] = {
         "entries": card.entries,
         "exits": card.exits,
     }
     for name, listed in rules.items():
         if len(listed) > MOST_RULES:
-            raise InvalidParameter(name, f"has {len(listed)} members; {MOST_RULES} are allowed")
+            raise InvalidParameter(
+                name, f"has {len(listed)} members; at most {MOST_RULES} are allowed"
+            )
     conditions = [
         (f"{name}[{place}].when", rule.when)
         for name, listed in rules.items()
@@ -224,43 +230,43 @@ def parse_card(raw: object) -> ParsedCard:
 def parse_scope(
     timeframe: object, symbols: Iterable[str] | None
 ) -> tuple[str | None, tuple[str, ...] | None]:
-    """The name of ``timeframe``, and ``symbols`` sorted; None where they are left out."""
+    """Return the name of ``timeframe``, and ``symbols`` sorted; None where left out."""
     name = None
     if timeframe is not None:
         name = interval_name(parse_interval(timeframe, "timeframe"))
     if symbols is None:
         return name, None
-    found = tuple(sorted(set(symbols)))
-    if not 1 <= len(found) <= MOST_SYMBOLS:
+    distinct = tuple(sorted(set(symbols)))
+    if not 1 <= len(distinct) <= MOST_SYMBOLS:
         raise InvalidParameter("symbols", f"must name 1 to {MOST_SYMBOLS} symbols")
-    return name, found
+    return name, distinct
 
 
-def _check_conditions(found: list[tuple[str, Condition]], names: list[str]) -> None:
-    """Raise ``InvalidParameter`` for too many conditions, or a name that means nothing."""
+def _check_conditions(pending: list[tuple[str, Condition]], names: list[str]) -> None:
+    """Raise ``InvalidParameter`` for too many conditions or an unknown name."""
     count = 0
-    while found:
-        field, condition = found.pop()
+    while pending:
+        field, condition = pending.pop()
         count += 1
         if count > MOST_CONDITIONS:
-            raise InvalidParameter(field, f"there are more than {MOST_CONDITIONS} conditions")
+            raise InvalidParameter(field, f"the card has more than {MOST_CONDITIONS} conditions")
         for form in ("all", "any"):
             parts = getattr(condition, form) or ()
-            found += [(f"{field}.{form}[{place}]", part) for place, part in enumerate(parts)]
+            pending += [(f"{field}.{form}[{place}]", part) for place, part in enumerate(parts)]
         if condition.not_ is not None:
-            found.append((f"{field}.not", condition.not_))
+            pending.append((f"{field}.not", condition.not_))
         for side in ("left", "right"):
             operand = getattr(condition, side)
             name = operand.of if isinstance(operand, Earlier) else operand
             if isinstance(name, str) and name not in names:
                 raise InvalidParameter(
                     f"{field}.{side}" + (".of" if isinstance(operand, Earlier) else ""),
-                    f"{abbreviate(name)!r} is none of {', '.join(names)}",
+                    f"{abbreviate(name)!r} is not one of {', '.join(names)}",
                 )
 
 
 def _spell(struct: msgspec.Struct, name: str, places: int) -> None:
-    """Check the positive number of a field, if it is given, and write it in the one way."""
+    """Check the positive number of a field, if present, and normalise it."""
     value = getattr(struct, name)
     if value is None:
         return

@@ -1,4 +1,4 @@
-"""Conditions over whole columns at once: at which candles they are true."""
+"""Conditions, evaluated over whole columns of candles at once."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -14,28 +14,28 @@ Booleans = NDArray[np.bool_]
 
 
 class Truth(NamedTuple):
-    """Where a condition is true, and where it is false; elsewhere it is not known yet."""
+    """Rows at which a condition is true and at which it is false; elsewhere it is not known yet."""
 
     true: Booleans
     false: Booleans
 
 
-def truth(condition: Condition, values: Values) -> Truth:
-    """The truth of ``condition`` at every row; that of a row depends on no later one."""
+def evaluate(condition: Condition, values: Values) -> Truth:
+    """Evaluate ``condition`` at every row; no row depends on a later one."""
     if condition.all is not None:
-        parts = [truth(part, values) for part in condition.all]
+        parts = [evaluate(part, values) for part in condition.all]
         return Truth(_every([p.true for p in parts]), _some([p.false for p in parts]))
     if condition.any is not None:
-        parts = [truth(part, values) for part in condition.any]
+        parts = [evaluate(part, values) for part in condition.any]
         return Truth(_some([p.true for p in parts]), _every([p.false for p in parts]))
     if condition.not_ is not None:
-        negated = truth(condition.not_, values)
+        negated = evaluate(condition.not_, values)
         return Truth(negated.false, negated.true)
     assert condition.left is not None
     assert condition.op is not None
     assert condition.right is not None
     left, right = _column(condition.left, values), _column(condition.right, values)
-    return _compared(left, condition.op, right)
+    return _compare(left, condition.op, right)
 
 
 def _column(operand: Operand, values: Values) -> Floats:
@@ -53,7 +53,7 @@ def _earlier(column: Floats, ago: int) -> Floats:
 
 
 def _differ(left: Floats, right: Floats) -> Booleans:
-    """As numbers: NaN, which is no number yet, differs from none."""
+    """Compare as numbers: NaN, a value not known yet, differs from none."""
     return np.asarray((left < right) | (left > right))
 
 
@@ -67,15 +67,15 @@ _COMPARISONS: dict[str, tuple[_Comparison, _Comparison]] = {
     "==": (np.equal, _differ),
     "!=": (_differ, np.equal),
 }
-"""When each operator is true, and when it is false; with NaN it is neither."""
+"""The comparisons by which each operator is true and false; with NaN it is neither."""
 
 
-def _compared(left: Floats, op: Operator, right: Floats) -> Truth:
+def _compare(left: Floats, op: Operator, right: Floats) -> Truth:
     if op == "crosses_below":
-        return _compared(right, "crosses_above", left)
+        return _compare(right, "crosses_above", left)
     if op == "crosses_above":
-        before = _compared(_earlier(left, 1), "<=", _earlier(right, 1))
-        now = _compared(left, ">", right)
+        before = _compare(_earlier(left, 1), "<=", _earlier(right, 1))
+        now = _compare(left, ">", right)
         return Truth(before.true & now.true, before.false | now.false)
     is_true, is_false = _COMPARISONS[op]
     return Truth(is_true(left, right), is_false(left, right))

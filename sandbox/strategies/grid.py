@@ -1,4 +1,4 @@
-"""A card's grid on one symbol: limit orders, each answered by one on the other side."""
+"""The grid of a card on one symbol: limit orders, each followed by one on the other side."""
 
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from candlestep.sandbox.strategies.card import Grid
 
 
 class _Slot:
-    """One buy level, the sell level above it, and the order that waits at one of the two."""
+    """A buy level, the sell level above it, and the order that rests at one of the two."""
 
     def __init__(self, low: Decimal, high: Decimal) -> None:
         self.low = low
@@ -32,67 +32,67 @@ class _Slot:
 class GridRules:
     """The decisions of a grid on one symbol: at the first row, and after each fill."""
 
-    def __init__(self, grid: Grid, frame: Bars, window: SessionRows, broker: Broker) -> None:
-        self.symbol = frame.symbol
+    def __init__(self, grid: Grid, bars: Bars, rows: SessionRows, broker: Broker) -> None:
+        self.symbol = bars.symbol
         self._grid = grid
-        self._desk = broker
-        self._steps: Sequence[int] = window.steps.data
+        self._broker = broker
+        self._steps: Sequence[int] = rows.steps.data
         levels = grid_levels(grid)
         self._slots = [_Slot(*pair) for pair in pairwise(levels)]
         self._is_placed = False
 
     def next_step(self, now: int) -> int | None:
-        """The step of the next decision, from step ``now`` on; None if none is due."""
+        """Return the step of the next decision, from step ``now`` on; None if none is due."""
         if self._is_placed and not any(map(self._has_filled, self._slots)):
             return None
         row = bisect_left(self._steps, now)
         return self._steps[row] if row < len(self._steps) else None
 
     def decide(self, now: int) -> None:
-        """Place the buys, or answer the fills. A level whose order is refused is given up."""
+        """Place the buys, or follow up the fills. A level whose order is refused is given up."""
         if not self._is_placed:
             self._is_placed = True
             self._place()
         for slot in self._slots:
             while self._has_filled(slot):
-                self._answer(slot)
+                self._follow_up(slot)
 
     def _place(self) -> None:
         size, count = self._grid.size, Decimal(len(self._slots))
-        cash = self._desk.budget(size)
+        cash = self._broker.budget(size)
         for slot in self._slots:
             order = {"type": "limit", "price": slot.low}
             if cash is not None:
                 part = rounded_ratio(cash, count, AMOUNT_PLACES)
                 # Rounded up, the parts would be more than the whole.
-                part = min(part, self._desk.session.account.available_cash)
-                slot.order = self._desk.spend(self.symbol, part, **order)
+                part = min(part, self._broker.session.account.available_cash)
+                slot.order = self._broker.spend(self.symbol, part, **order)
             else:
                 assert size.quantity is not None
                 part = rounded_ratio(Decimal(size.quantity), count, AMOUNT_PLACES)
-                slot.order = self._desk.place(self.symbol, "buy", part, **order)
+                slot.order = self._broker.place(self.symbol, "buy", part, **order)
 
     def _has_filled(self, slot: _Slot) -> bool:
         if slot.order is None:
             return False
-        slot.order = self._desk.session.order(slot.order.id)
+        slot.order = self._broker.session.order(slot.order.id)
         return slot.order.status == "filled"
 
-    def _answer(self, slot: _Slot) -> None:
+    def _follow_up(self, slot: _Slot) -> None:
         assert slot.order is not None
         quantity = slot.order.quantity
         if slot.order.side == "buy":
-            slot.order = self._desk.place(
+            slot.order = self._broker.place(
                 self.symbol, "sell", quantity, type="limit", price=slot.high
             )
         else:
-            slot.order = self._desk.place(
+            slot.order = self._broker.place(
                 self.symbol, "buy", quantity, type="limit", price=slot.low
             )
 
 
 def grid_levels(grid: Grid) -> list[Decimal]:
-    """The prices of ``grid``, from ``lower`` to ``upper``, at 16 places."""
+    """Return the prices of ``grid``, from ``lower`` to ``upper``, at 16 places."""
     lower, upper = Decimal(grid.lower), Decimal(grid.upper)
     span, parts = subtract(upper, lower), Decimal(grid.levels - 1)
     return [

@@ -1,4 +1,4 @@
-"""Plain data from outside: bounded, with one spelling of each number, read into typed structs."""
+"""JSON from outside: bounded, with numbers normalised, converted to typed structs."""
 
 import math
 import re
@@ -10,11 +10,11 @@ import msgspec
 from candlestep.sandbox.errors import InvalidParameter, abbreviate
 
 DEEPEST = 32
-"""How deeply lists and objects may be nested."""
+"""Deepest nesting of lists and objects."""
 MOST_VALUES = 5_000
-"""How many values, all in all, a strategy may be made of."""
+"""Largest number of values in a strategy, nested ones included."""
 LONGEST_SOURCE = 65_536
-"""The longest text, in characters."""
+"""Longest text, in characters."""
 
 _LARGEST_WHOLE = 2**53
 _NAMED_FIELD = re.compile(r"Object (contains unknown|missing required) field `(.*)`", re.DOTALL)
@@ -23,16 +23,16 @@ T = TypeVar("T")
 
 
 def normalise_json(value: object, field: str) -> Any:
-    """A copy of JSON-like ``value`` in which equal numbers are spelt alike, ``1.0`` as ``1``.
+    """Copy a JSON-like ``value`` so that equal numbers are spelt alike, ``1.0`` as ``1``.
 
-    Raises ``InvalidParameter``, which names the place, for what JSON cannot hold, numbers that
-    are not finite, and more or deeper data than any strategy needs.
+    Raises ``InvalidParameter``, which names the place, for values that JSON cannot hold, numbers
+    that are not finite, and more or deeper data than any strategy needs.
     """
     return _Copy().of(value, field, 0)
 
 
 def convert(value: object, type: type[T], field: str) -> T:
-    """``value``, which is normalise_json, as a struct; raises ``InvalidParameter`` naming the place."""
+    """Convert a normalised ``value`` to a struct; raises ``InvalidParameter`` naming the place."""
     try:
         return msgspec.convert(value, type)
     except msgspec.ValidationError as error:
@@ -41,19 +41,22 @@ def convert(value: object, type: type[T], field: str) -> T:
     if message.startswith("."):
         name, _, message = message.partition(": ")
         path += name
-    named = _NAMED_FIELD.fullmatch(message)
-    if named is None:
+    field_message = _NAMED_FIELD.fullmatch(message)
+    if field_message is None:
         raise InvalidParameter(path.removeprefix("."), message.replace("`", ""))
-    path = f"{path}.{abbreviate(named[2])}"
-    if named[1] == "missing required":
+    path = f"{path}.{abbreviate(field_message[2])}"
+    if field_message[1] == "missing required":
         raise InvalidParameter(path.removeprefix("."), "is missing")
     raise InvalidParameter(
-        path.removeprefix("."), "there is no such field; correct its name or leave it out"
+        path.removeprefix("."), "is not a known field; correct its name or leave it out"
     )
 
 
 def field_error(name: str, message: str) -> ValueError:
-    """What the ``__post_init__`` of a struct raises for its field ``name``; see ``convert``."""
+    """Return an error for the ``__post_init__`` of a struct to raise for its field ``name``.
+
+    ``convert`` turns it into an ``InvalidParameter``.
+    """
     return ValueError(f".{name}: {message}")
 
 
@@ -64,7 +67,9 @@ class _Copy:
     def of(self, value: object, field: str, depth: int) -> Any:
         self._values += 1
         if self._values > MOST_VALUES:
-            raise InvalidParameter(field, f"there are more than {MOST_VALUES} values up to here")
+            raise InvalidParameter(
+                field, f"the strategy has more than {MOST_VALUES} values; simplify it"
+            )
         if depth > DEEPEST:
             raise InvalidParameter(field, f"is nested more than {DEEPEST} deep; flatten it")
         match value:
@@ -76,17 +81,17 @@ class _Copy:
                 return _text(value, field)
             case list() | tuple():
                 return [
-                    self.of(each, f"{field}[{place}]", depth + 1)
-                    for place, each in enumerate(value)
+                    self.of(member, f"{field}[{place}]", depth + 1)
+                    for place, member in enumerate(value)
                 ]
             case Mapping():
                 return {
                     _key(key, field): self.of(
-                        each, f"{field}.{abbreviate(key)}".lstrip("."), depth + 1
+                        member, f"{field}.{abbreviate(key)}".lstrip("."), depth + 1
                     )
-                    for key, each in value.items()
+                    for key, member in value.items()
                 }
-        raise InvalidParameter(field, f"a {type(value).__name__} is not JSON")
+        raise InvalidParameter(field, f"must be JSON, got a {type(value).__name__}")
 
 
 def _number(value: float, field: str) -> int | float:
@@ -104,11 +109,13 @@ def _text(value: str, field: str) -> str:
         try:
             value.encode()
         except UnicodeEncodeError:
-            raise InvalidParameter(field, "has half of a surrogate pair, no character") from None
+            raise InvalidParameter(
+                field, "contains half of a surrogate pair, which is not a character"
+            ) from None
     return value
 
 
 def _key(key: object, field: str) -> str:
     if not isinstance(key, str):
-        raise InvalidParameter(field, f"has the key {abbreviate(key)}; keys are strings")
+        raise InvalidParameter(field, f"has the key {abbreviate(key)}; keys must be strings")
     return _text(key, field)

@@ -20,19 +20,19 @@ indicator has a value at this candle and at the one before. ``ctx`` has:
 - ``position`` (quantity held), ``entry_price`` (average, fees included; None without a position),
   ``cash`` (available), and ``fills``, those of this symbol since the last call, each with ``id,
   order_id, side, type, quantity, price, fee, realized_pnl, time``: all as of the call;
-- ``state``: a dict of the symbol's own that is kept between calls (globals are frozen);
+- ``state``: a dict of this symbol that is kept between calls (globals are frozen);
 - ``buy(quantity | quote= | equity_share=, type="market", price=, trigger_price=, oco_group=,
   expires_at=, stop_loss=, take_profit=)`` and ``sell(quantity, …)``, which without a quantity
   sells all of the position. The terms are those of ``Session.place_order`` and of a card's
-  ``Size``; ``stop_loss`` and ``take_profit`` guard what a market buy bought, at a price or at
+  ``Size``; ``stop_loss`` and ``take_profit`` guard the quantity of a market buy, at a price or at
   ``{"percent": 2}`` from the fill. Both return the order's id, or None if it was refused;
-- ``cancel(order_id)``: whether it was still pending;
+- ``cancel(order_id)``: True if the order was still pending;
 - ``orders()``: the pending orders of the symbol, oldest first, each with ``id, side, type,
   quantity, price, trigger_price, oco_group``; ``equity()``: total equity;
 - ``history(name, count)``: the last values of a column or an indicator, oldest first, this
-  candle's included; None where there was none yet.
+  candle's included; None where a value is not known yet.
 
-The last four ask the exchange, which costs microseconds; the rest costs next to nothing.
+The last four call the exchange, which costs microseconds; the rest costs next to nothing.
 """
 
 import re
@@ -44,7 +44,7 @@ from candlestep.sandbox.errors import InvalidParameter
 from candlestep.sandbox.strategies.json_input import LONGEST_SOURCE
 
 FILE_NAME = "strategy.star"
-"""What a program is called in messages."""
+"""Name of a program in messages."""
 
 NO_ON_CANDLE = "a program must define on_candle(ctx) at its top level"
 
@@ -55,13 +55,13 @@ _MESSAGE = re.compile(r"^error: (.*?)(?:\n *--> |\Z)", re.MULTILINE | re.DOTALL)
 
 
 class Program(msgspec.Struct, frozen=True):
-    """A program that has been parsed. What it says is known when it is evaluated."""
+    """A parsed program, not evaluated yet."""
 
     source: str
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """What is wrong with a program, and where: line and column from 1, None where unknown."""
+    """An error in a program: its message, and line and column from 1, None where unknown."""
 
     message: str
     line: int | None
@@ -69,7 +69,7 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 def parse_program(source: str) -> Program:
-    """Check syntax and that ``on_candle`` is defined; nothing is evaluated.
+    """Check the syntax of a program and that it defines ``on_candle``, without evaluating it.
 
     Raises ``InvalidParameter`` for ``source``, with ``line`` and ``column`` in its details.
     """
@@ -96,7 +96,7 @@ def parse_program(source: str) -> Program:
 
 
 def parse(source: str) -> starlark.AstModule:
-    """The syntax tree of a program; raises ``starlark.StarlarkError``."""
+    """Return the syntax tree of a program; raises ``starlark.StarlarkError``."""
     dialect = starlark.Dialect.standard()
     dialect.enable_lambda = True
     dialect.enable_f_strings = True
@@ -107,12 +107,12 @@ def parse(source: str) -> starlark.AstModule:
 
 
 def failure_of(error: starlark.StarlarkError) -> Failure:
-    """What Starlark's report says: its message, and the innermost place in the program."""
+    """Parse Starlark's report: its message, and the innermost place in the program."""
     report = str(error)
     message = _MESSAGE.search(report)
     text = message[1].removeprefix("Parse error: ").strip() if message else report
     position = _POSITION.search(report)
     if position is not None:
         return Failure(text, int(position[1]), int(position[2]))
-    called = _CALLED_FROM.findall(report)
-    return Failure(text, int(called[-1]) if called else None, None)
+    lines = _CALLED_FROM.findall(report)
+    return Failure(text, int(lines[-1]) if lines else None, None)

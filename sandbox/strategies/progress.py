@@ -1,4 +1,4 @@
-"""Progress of a run, and its end on request."""
+"""The progress of a run, and its cancellation."""
 
 from collections.abc import Callable
 
@@ -8,16 +8,16 @@ _POLL_EVERY = 32
 
 
 class Cancelled(SandboxError):
-    """The run was asked to stop, and has."""
+    """A run that stopped because it was cancelled."""
 
     code = "CANCELLED"
 
     def __init__(self) -> None:
-        super().__init__("the run was cancelled; run the strategy again to have its result")
+        super().__init__("the run was cancelled; run the strategy again to get its result")
 
 
 class RunProgress:
-    """Tells how far a run is, in hundredths, and raises ``Cancelled`` when it is asked to stop."""
+    """Reports the progress of a run in hundredths, and raises ``Cancelled`` when it is cancelled."""
 
     def __init__(
         self,
@@ -28,27 +28,27 @@ class RunProgress:
         self._total_steps = total_steps
         self._on_progress = on_progress
         self._cancelled = cancelled
-        self._told = -1
+        self._reported = -1
         self._polls = 0
         self.poll_now()
 
     def at(self, step: int) -> None:
-        """The run has come to ``step``; to be called often, it costs a microsecond."""
+        """Report that the run has come to ``step``; costs a microsecond, so call it often."""
         percent = step * 100 // self._total_steps
-        if percent > self._told:
-            self._told = percent
+        if percent > self._reported:
+            self._reported = percent
             if self._on_progress is not None:
                 self._on_progress(percent / 100)
         self.poll()
 
     def poll(self) -> bool:
-        """Ask now and then whether to stop."""
+        """Check for cancellation at every 32nd call; return False, which lets Starlark go on."""
         self._polls += 1
         if self._polls % _POLL_EVERY == 0:
             self.poll_now()
         return False
 
     def poll_now(self) -> None:
-        """Ask whether to stop."""
+        """Raise ``Cancelled`` if the run is cancelled."""
         if self._cancelled is not None and self._cancelled():
             raise Cancelled()

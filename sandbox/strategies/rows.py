@@ -1,4 +1,4 @@
-"""What a program is shown: the candles of all its symbols, in the order in which it sees them."""
+"""The candles of all symbols of a program, in the order in which it sees them."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -14,83 +14,85 @@ Column = NDArray[Any]
 
 
 class Chunk(NamedTuple):
-    """Some candles in a row; each column has one number of each."""
+    """Consecutive candles; each column has one number a candle."""
 
-    frame_row: list[int]
+    bar: list[int]
+    """Index of the candle in its symbol's bars."""
     step: list[int]
-    """At which it is complete."""
-    lane: list[int]
-    """Of which symbol it is."""
+    """Step at which it is complete."""
+    place: list[int]
+    """Index of its symbol."""
     columns: list[list[Any]]
-    """Its symbol's number, 1 if the program is called for it (0 if it is only there as the
-    previous one of the next), when it is complete, its prices, and the indicators' values."""
+    """Index of its symbol, 1 if the program is called for it (0 if it only precedes one for which
+    it is), when it is complete, its prices, and the values of the indicators."""
 
 
 class ProgramRows:
-    """Candles by time, those of one time by symbol: those at which, and before which, every value
-    is known, and before each stretch of such the one before.
+    """Candles by time, those of one time by symbol.
 
-    In memory a candle takes some twenty bytes beside the frames and values, which are shared.
+    These are the candles at which, and before which, every value is known, and the one before each
+    run of them. A candle takes about 20 bytes in memory, next to the bars and values, which are
+    shared.
     """
 
     def __init__(
         self,
-        frames: Sequence[Bars],
-        windows: Sequence[SessionRows],
+        all_bars: Sequence[Bars],
+        all_rows: Sequence[SessionRows],
         values: Sequence[Values],
         names: Sequence[str],
     ) -> None:
-        """Of each symbol its frame, what of it lies in the session, and the values by name."""
+        """Take the bars, the session's rows and the values of each symbol; ``names`` of values."""
         self._columns = [
-            (frame.complete_time, *(columns[name] for name in names))
-            for frame, columns in zip(frames, values, strict=True)
+            (bars.complete_time, *(columns[name] for name in names))
+            for bars, columns in zip(all_bars, values, strict=True)
         ]
-        found = []
-        for lane, (frame, window) in enumerate(zip(frames, windows, strict=True)):
-            calls = _calls(window, self._columns[lane][1:])
+        by_symbol = []
+        for place, (bars, session_rows) in enumerate(zip(all_bars, all_rows, strict=True)):
+            calls = _calls(session_rows, self._columns[place][1:])
             rows = np.flatnonzero(calls | np.append(calls[1:], False))
             steps = np.zeros(len(rows), dtype=np.int64)
-            within = rows >= window.first
-            steps[within] = window.steps[rows[within] - window.first]
-            lanes = np.full(len(rows), lane, dtype=np.int16)
-            found.append((rows, steps, lanes, calls[rows], frame.complete_time[rows]))
-        parts = [np.concatenate(parts) for parts in zip(*found, strict=True)]
-        if len(frames) > 1:
-            order = np.lexsort((parts[2], parts[4]))
-            parts = [part[order] for part in parts]
-        self._rows, self._steps, self._lanes, self._is_call, _ = parts
+            within = rows >= session_rows.first
+            steps[within] = session_rows.steps[rows[within] - session_rows.first]
+            places = np.full(len(rows), place, dtype=np.int16)
+            by_symbol.append((rows, steps, places, calls[rows], bars.complete_time[rows]))
+        columns = [np.concatenate(parts) for parts in zip(*by_symbol, strict=True)]
+        if len(all_bars) > 1:
+            order = np.lexsort((columns[2], columns[4]))
+            columns = [column[order] for column in columns]
+        self._rows, self._steps, self._places, self._is_call, _ = columns
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def chunk(self, start: int, stop: int) -> Chunk:
-        """The candles in ``[start, stop)``."""
+        """Return the candles in ``[start, stop)``."""
         part = slice(start, stop)
-        rows, lanes = self._rows[part], self._lanes[part]
-        columns = [lanes, self._is_call[part].astype(np.int8), *self._gathered(rows, lanes)]
+        rows, places = self._rows[part], self._places[part]
+        columns = [places, self._is_call[part].astype(np.int8), *self._gather(rows, places)]
         return Chunk(
             rows.tolist(),
             self._steps[part].tolist(),
-            lanes.tolist(),
+            places.tolist(),
             [column.tolist() for column in columns],
         )
 
-    def _gathered(self, rows: Column, lanes: Column) -> list[Column]:
+    def _gather(self, rows: Column, places: Column) -> list[Column]:
         if len(self._columns) == 1:
             return [column[rows] for column in self._columns[0]]
         gathered = [np.empty(len(rows), dtype=column.dtype) for column in self._columns[0]]
-        for lane in np.flatnonzero(np.bincount(lanes)):
-            mine = lanes == lane
-            for all_lanes, column in zip(gathered, self._columns[lane], strict=True):
-                all_lanes[mine] = column[rows[mine]]
+        for place in np.flatnonzero(np.bincount(places)):
+            is_of_symbol = places == place
+            for target, column in zip(gathered, self._columns[place], strict=True):
+                target[is_of_symbol] = column[rows[is_of_symbol]]
         return gathered
 
 
-def _calls(window: SessionRows, values: Sequence[Column]) -> Booleans:
-    """Where in the frame the program is called."""
+def _calls(session_rows: SessionRows, values: Sequence[Column]) -> Booleans:
+    """Return at which bars the program is called."""
     known = np.logical_and.reduce([np.isfinite(column) for column in values])
     calls = np.zeros(len(known), dtype=bool)
     calls[1:] = known[1:] & known[:-1]
-    calls[: window.first] = False
-    calls[window.stop :] = False
+    calls[: session_rows.first] = False
+    calls[session_rows.stop :] = False
     return calls

@@ -20,23 +20,23 @@ from candlestep.sandbox.strategies.strategy import Strategy
 
 
 class Run(msgspec.Struct, frozen=True):
-    """A strategy's session, run to its end."""
+    """The session of a strategy, run to its end."""
 
     session: Session
     signals: tuple[Signal, ...]
-    """What the strategy decided, in order; the session has what came of it."""
+    """Decisions of the strategy, in order; the session has their outcome."""
     candles: int
-    """How many candles of the timeframe could be acted on, of all symbols."""
+    """Number of candles of the timeframe that could be acted on, of all symbols."""
 
 
 class SymbolRules(Protocol):
     """The decisions of a card on one symbol."""
 
     def next_step(self, now: int) -> int | None:
-        """The step of the next decision, from step ``now`` on; None if none is due."""
+        """Return the step of the next decision, from step ``now`` on; None if none is due."""
 
     def decide(self, now: int) -> None:
-        """Decide, at that step."""
+        """Decide at that step."""
 
 
 def run(
@@ -52,51 +52,51 @@ def run(
     finer interval. A candle of the timeframe that completes at T, from the session's start on
     and before its last step, is acted on at the first step that is not before T, at the price
     of that time; symbols in sorted order. Indicators are computed from the first candle of the
-    market on. ``on_progress`` gets fractions from 0 to 1, at most some hundred of them;
-    ``cancelled`` is asked every few milliseconds.
+    market on. ``on_progress`` is called with fractions from 0 to 1, about a hundred times at most;
+    ``cancelled`` is called every few milliseconds.
 
     Raises ``SymbolNotFound`` and ``InvalidParameter`` for what the market does not have,
     ``Cancelled``, and ``ProgramFailed`` with the line and the candle's time.
     """
     scope = StrategyScope.of(strategy, config)
-    watch = RunProgress(scope.config.clock.total_steps, on_progress, cancelled)
-    frames, windows = scope.shown(strategy, market, watch.poll_now)
+    progress = RunProgress(scope.config.clock.total_steps, on_progress, cancelled)
+    all_bars, all_rows = scope.bars_and_rows(strategy, market, progress.poll_now)
     session = Session(scope.config, market)
     body = strategy.body
-    broker = Broker(session, len(frames), is_lenient=isinstance(body, ParsedCard))
+    broker = Broker(session, len(all_bars), is_lenient=isinstance(body, ParsedCard))
     if isinstance(body, ParsedCard):
-        lanes = []
-        for rows, seen in zip(frames, windows, strict=True):
-            watch.poll_now()
-            lanes.append(_lane(body, rows, seen, broker))
-        _run_card(session, lanes, watch)
+        by_symbol = []
+        for bars, rows in zip(all_bars, all_rows, strict=True):
+            progress.poll_now()
+            by_symbol.append(_symbol_rules(body, bars, rows, broker))
+        _run_card(session, by_symbol, progress)
     else:
-        run_program(body, frames, windows, broker, watch)
-    watch.at(session.step_number)
-    candles = sum(seen.stop - seen.first for seen in windows)
+        run_program(body, all_bars, all_rows, broker, progress)
+    progress.at(session.step_number)
+    candles = sum(rows.stop - rows.first for rows in all_rows)
     return Run(session, tuple(broker.signals), candles)
 
 
-def _lane(parsed: ParsedCard, rows: Bars, seen: SessionRows, broker: Broker) -> SymbolRules:
+def _symbol_rules(parsed: ParsedCard, bars: Bars, rows: SessionRows, broker: Broker) -> SymbolRules:
     if parsed.card.grid is not None:
-        return GridRules(parsed.card.grid, rows, seen, broker)
-    return EntryExitRules(parsed, rows, seen, broker)
+        return GridRules(parsed.card.grid, bars, rows, broker)
+    return EntryExitRules(parsed, bars, rows, broker)
 
 
-def _run_card(session: Session, lanes: list[SymbolRules], watch: RunProgress) -> None:
-    """Go from decision to decision, the earliest of all symbols first, and to the end."""
+def _run_card(session: Session, by_symbol: list[SymbolRules], progress: RunProgress) -> None:
+    """Step from decision to decision, the earliest of all symbols first, and to the end."""
     while session.status == "running":
         now = session.step_number
-        watch.at(now)
+        progress.at(now)
         due = [
             (step, place)
-            for place, lane in enumerate(lanes)
-            if (step := lane.next_step(now)) is not None
+            for place, rules in enumerate(by_symbol)
+            if (step := rules.next_step(now)) is not None
         ]
         step, place = min(due, default=(session.total_steps, -1))
         if step > now:
             advance = session.step_to_change if session.pending_count else session.step
-            moved = advance(step - now)
-            if place < 0 or moved.orders_filled or moved.orders_closed:
+            report = advance(step - now)
+            if place < 0 or report.orders_filled or report.orders_closed:
                 continue
-        lanes[place].decide(step)
+        by_symbol[place].decide(step)

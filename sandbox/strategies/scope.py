@@ -1,4 +1,4 @@
-"""What a strategy is shown of a market in a session: which candles, of which symbols."""
+"""The candles of a market that a strategy sees in a session."""
 
 from collections.abc import Callable
 from copy import copy
@@ -12,7 +12,7 @@ from candlestep.sandbox.strategies.strategy import Strategy
 
 
 class StrategyScope(NamedTuple):
-    """A strategy's timeframe, and the session in whose steps it decides."""
+    """The timeframe of a strategy, and the session in whose steps it decides."""
 
     timeframe: int
     """In milliseconds."""
@@ -21,24 +21,25 @@ class StrategyScope(NamedTuple):
 
     @classmethod
     def of(cls, strategy: Strategy, config: SessionConfig) -> "StrategyScope":
-        """The scope of ``strategy`` in a session of ``config``."""
+        """Return the scope of ``strategy`` in a session of ``config``."""
         if strategy.timeframe is None:
             return cls(config.clock.interval, config)
         timeframe = parse_interval(strategy.timeframe)
-        changed = copy(config)
+        in_steps = copy(config)
         interval = min(timeframe, config.clock.interval)
-        changed.clock = Clock.between(config.start_time, config.end_time, interval)
-        return cls(timeframe, changed)
+        in_steps.clock = Clock.between(config.start_time, config.end_time, interval)
+        return cls(timeframe, in_steps)
 
-    def shown(
+    def bars_and_rows(
         self, strategy: Strategy, market: Market, before_each: Callable[[], object]
     ) -> tuple[list[Bars], list[SessionRows]]:
-        """Of each symbol, sorted, its candles, and which of them the session shows. Linear.
+        """Return the bars of each symbol, sorted, and the rows of them that the session shows.
 
-        Raises ``InvalidParameter`` or ``SymbolNotFound`` for what the market does not have.
+        Linear; ``before_each`` is called before each symbol. Raises ``InvalidParameter`` or
+        ``SymbolNotFound`` for what the market does not have.
         """
-        frames = []
+        all_bars = []
         for symbol in strategy.symbols or market.symbols:
             before_each()
-            frames.append(aggregate_bars(market.candles_of(symbol), self.timeframe))
-        return frames, [session_rows(each, self.config.clock) for each in frames]
+            all_bars.append(aggregate_bars(market.candles_of(symbol), self.timeframe))
+        return all_bars, [session_rows(bars, self.config.clock) for bars in all_bars]

@@ -1,4 +1,4 @@
-"""What a card's rules say at each candle: known before anything is bought, whoever executes it."""
+"""The signals of a card: its decisions at every candle, computed before anything is executed."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -13,27 +13,27 @@ from candlestep.sandbox.indicators.indicators import Values
 from candlestep.sandbox.market.candles import Integers
 from candlestep.sandbox.market.market import Market
 from candlestep.sandbox.strategies.card import Entry, ParsedCard
-from candlestep.sandbox.strategies.conditions import Booleans, truth
+from candlestep.sandbox.strategies.conditions import Booleans, evaluate
 from candlestep.sandbox.strategies.scope import StrategyScope
 from candlestep.sandbox.strategies.strategy import Strategy
 
 
 class CardSignals(NamedTuple):
-    """Of one symbol; each column has one element for each candle that the session shows."""
+    """The signals on one symbol, as columns with an element for each candle of the session."""
 
     symbol: str
     steps: Integers
-    """The step at which the candle is acted on."""
+    """Step at which the candle is acted on."""
     buys: Integers
-    """If nothing is held: the number of the entry that buys, or -1."""
+    """If nothing is held: index of the entry that buys, or -1."""
     sells: Booleans
-    """If a position is held: whether it is sold. That goes before what adds to it."""
+    """If a position is held: True where it is sold, which precedes adding to it."""
     adds: Integers
-    """If a position is held: the number of the entry that adds to it, or -1."""
+    """If a position is held: index of the entry that adds to it, or -1."""
 
 
 class SignalPlan(msgspec.Struct, frozen=True):
-    """All that a card decides in a session; what it holds when it does is for others to know."""
+    """All signals of a card in a session; which of them apply depends on what is held then."""
 
     config: SessionConfig
     """The session, in steps of the timeframe or finer."""
@@ -41,12 +41,12 @@ class SignalPlan(msgspec.Struct, frozen=True):
     """In milliseconds."""
     entries: tuple[Entry, ...]
     by_symbol: tuple[CardSignals, ...]
-    """Sorted: of the decisions of one step, the first symbol's is executed first."""
+    """Sorted; of the decisions at one step, the first symbol's is executed first."""
 
     @property
     def candles(self) -> int:
-        """How many candles of the timeframe are shown, of all symbols."""
-        return sum(len(each.steps) for each in self.by_symbol)
+        """Number of candles of the timeframe in the session, of all symbols."""
+        return sum(len(signals.steps) for signals in self.by_symbol)
 
 
 def signal_plan(
@@ -55,44 +55,47 @@ def signal_plan(
     market: Market,
     before_each: Callable[[], object] = lambda: None,
 ) -> SignalPlan:
-    """What ``run`` would decide by the entries and exits of ``strategy``, which is a card's.
+    """Compute the decisions of ``run`` from the entries and exits of a card.
 
-    Computed at once, linear in the candles; ``before_each`` is called before each symbol. Raises
+    Linear in the candles; ``before_each`` is called before each symbol. Raises
     ``InvalidParameter`` for a program and for a grid, whose decisions depend on their fills, and
-    for what the market does not have.
+    for candles that the market does not have.
     """
     body = strategy.body
     if not isinstance(body, ParsedCard) or body.card.grid is not None:
-        raise InvalidParameter("strategy", "must be made of entries and exits: no program, no grid")
+        raise InvalidParameter(
+            "strategy",
+            "must consist of entries and exits; programs and grids are not possible here",
+        )
     scope = StrategyScope.of(strategy, config)
-    frames, windows = scope.shown(strategy, market, before_each)
+    all_bars, all_rows = scope.bars_and_rows(strategy, market, before_each)
     by_symbol = []
-    for rows, seen in zip(frames, windows, strict=True):
+    for bars, rows in zip(all_bars, all_rows, strict=True):
         before_each()
-        by_symbol.append(card_signals(body, rows, seen))
+        by_symbol.append(card_signals(body, bars, rows))
     return SignalPlan(scope.config, scope.timeframe, body.card.entries, tuple(by_symbol))
 
 
-def card_signals(parsed: ParsedCard, rows: Bars, seen: SessionRows) -> CardSignals:
-    """The decisions of a card on one symbol. Linear in the rows."""
-    values = Values(rows, parsed.indicators)
-    length = seen.stop - seen.first
+def card_signals(parsed: ParsedCard, bars: Bars, rows: SessionRows) -> CardSignals:
+    """Compute the signals of a card on one symbol. Linear in the bars."""
+    values = Values(bars, parsed.indicators)
+    length = rows.stop - rows.first
     buys, adds = np.full(length, -1), np.full(length, -1)
     for place, entry in reversed(list(enumerate(parsed.card.entries))):
-        where = _where(entry, values, seen)
+        where = _where(entry, values, rows)
         buys[where] = place
         if entry.add:
             adds[where] = place
     sells = np.zeros(length, dtype=bool)
     for rule in parsed.card.exits:
-        sells |= truth(rule.when, values).true[seen.first : seen.stop]
-    return CardSignals(rows.symbol, seen.steps, buys, sells, adds)
+        sells |= evaluate(rule.when, values).true[rows.first : rows.stop]
+    return CardSignals(bars.symbol, rows.steps, buys, sells, adds)
 
 
-def _where(entry: Entry, values: Values, seen: SessionRows) -> Booleans:
-    """At which rows of the window ``entry`` is true."""
+def _where(entry: Entry, values: Values, rows: SessionRows) -> Booleans:
+    """Return at which rows of the session ``entry`` is true."""
     if entry.when is not None:
-        return truth(entry.when, values).true[seen.first : seen.stop]
+        return evaluate(entry.when, values).true[rows.first : rows.stop]
     assert entry.every is not None
-    places = np.arange(seen.stop - seen.first)
+    places = np.arange(rows.stop - rows.first)
     return np.asarray(places % entry.every == 0)

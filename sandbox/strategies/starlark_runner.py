@@ -1,8 +1,9 @@
-"""Running a program: its candles go to Starlark in columns, its orders come out one by one."""
+"""Running a program: its candles go to Starlark in columns, its orders come back one by one."""
 
 import math
 from collections.abc import Callable, Sequence
 from decimal import Decimal
+from importlib.resources import files
 from typing import Any, Literal
 
 import msgspec
@@ -32,16 +33,17 @@ from candlestep.sandbox.strategies.progress import RunProgress
 from candlestep.sandbox.strategies.rows import Chunk, ProgramRows
 
 CHUNK = 1024
-"""How many candles go to Starlark at once; between chunks it collects its garbage."""
+"""Number of candles that go to Starlark at once; between chunks it collects its garbage."""
 _DEEPEST_CALL = 200
-_TIME = 2  # Which column of a chunk is the time.
+_TIME = 2
+"""The column of a chunk that holds the time."""
 
 _SIZES = Size.__struct_fields__
 _GUARDS = ("stop_loss", "take_profit")
 _ORDER_TERMS = ("type", "price", "trigger_price", "oco_group", "expires_at")
 _TERMS = {"buy": (*_SIZES, *_ORDER_TERMS, *_GUARDS), "sell": ("quantity", *_ORDER_TERMS)}
-_ORDER_FIELDS = ("id", "side", "type", "quantity", "price", "trigger_price", "oco_group")
-_FILL_FIELDS = (
+_ORDER_FIELDS = ["id", "side", "type", "quantity", "price", "trigger_price", "oco_group"]
+_FILL_FIELDS = [
     "id",
     "order_id",
     "side",
@@ -51,7 +53,7 @@ _FILL_FIELDS = (
     "fee",
     "realized_pnl",
     "time",
-)
+]
 _OWN_FIELDS = frozenset(
     [
         "symbol",
@@ -70,7 +72,6 @@ _OWN_FIELDS = frozenset(
         "history",
     ]
 )
-
 _KEYWORDS = frozenset(
     [
         "and",
@@ -111,150 +112,78 @@ _KEYWORDS = frozenset(
         "False",
     ]
 )
-
-# The loop over candles runs in Starlark: a call from there to here costs as much as ten candles.
-# Only while orders are pending is the exchange asked at each candle.
-_DRIVER = """
-load("strategy", "on_candle")
-
-at = [0, False]
-account = [False, 0.0]
-positions = [(0.0, None) for _ in symbols]
-fills = [[] for _ in symbols]
-states = [{{}} for _ in symbols]
-previous = [None for _ in symbols]
-
-def buy(*quantity, **terms):
-    at[1] = True
-    return _order(at[0], "buy", quantity, terms)
-
-def sell(*quantity, **terms):
-    at[1] = True
-    return _order(at[0], "sell", quantity, terms)
-
-def cancel(order_id):
-    at[1] = True
-    return _cancel(at[0], order_id)
-
-def orders():
-    return [struct(**order) for order in _orders(at[0])]
-
-def equity():
-    return _equity(at[0])
-
-def history(name, count):
-    return _history(at[0], name, count)
-
-def refresh():
-    at[1] = False
-    is_pending, cash, held, filled = _account()
-    account[0], account[1] = is_pending, cash
-    for place, position in enumerate(held):
-        positions[place] = position
-    for place, fill in filled:
-        fills[place] = fills[place] + [struct(**fill)]
-
-def run_chunk():
-    columns = [[float(number) for number in text.split(",")] for text in _columns()]
-    for row, ({unpacked}) in enumerate(zip(*columns)):
-        at[0] = row
-        lane = int(lane)
-        time = int(time)
-        before, previous[lane] = previous[lane], struct({values})
-        if account[0] and _advance(row):
-            refresh()
-        if is_call:
-            quantity, entry_price = positions[lane]
-            on_candle(struct(
-                symbol = symbols[lane],
-                {values},
-                previous = before,
-                position = quantity,
-                entry_price = entry_price,
-                cash = account[1],
-                fills = fills[lane],
-                state = states[lane],
-                buy = buy,
-                sell = sell,
-                cancel = cancel,
-                orders = orders,
-                equity = equity,
-                history = history,
-            ))
-            fills[lane] = []
-        if at[1]:
-            refresh()
-"""
+_DRIVER = files("candlestep.sandbox.strategies").joinpath("starlark_driver.star").read_text("utf-8")
 
 
 class ProgramFailed(SandboxError):
-    """A program could not be evaluated to its end; ``line`` and ``time`` say where."""
+    """A program that could not be evaluated to its end; ``line`` and ``time`` say where."""
 
     code = "PROGRAM_FAILED"
 
 
 def run_program(
     program: Program,
-    frames: Sequence[Bars],
-    windows: Sequence[SessionRows],
+    all_bars: Sequence[Bars],
+    all_rows: Sequence[SessionRows],
     broker: Broker,
-    watch: RunProgress,
+    progress: RunProgress,
 ) -> None:
-    """Evaluate ``program`` over the windows of its symbols, and step the session to its end.
+    """Evaluate ``program`` over the session's rows of its symbols, and step the session to its end.
 
     Raises ``ProgramFailed`` and ``Cancelled``. The program's time and memory are not bounded
-    here: run it in a process whose are.
+    here: run it in a process that bounds its own.
     """
-    evaluation = _Evaluation(program, frames, windows, broker, watch)
-    evaluation.run()
+    _Evaluation(program, all_bars, all_rows, broker, progress).run()
     session = broker.session
     while session.status == "running":
         session.step(session.total_steps - session.step_number)
 
 
 class _Evaluation:
-    """One program being run, and what it may call."""
+    """A program that is being run, and the functions that it may call."""
 
     def __init__(
         self,
         program: Program,
-        frames: Sequence[Bars],
-        windows: Sequence[SessionRows],
+        all_bars: Sequence[Bars],
+        all_rows: Sequence[SessionRows],
         broker: Broker,
-        watch: RunProgress,
+        progress: RunProgress,
     ) -> None:
-        self._desk = broker
+        self._broker = broker
         self._session = broker.session
-        self._watch = watch
+        self._progress = progress
         self._options = starlark.EvalOptions(
-            check_cancelled=watch.poll, max_callstack_size=_DEEPEST_CALL
+            check_cancelled=progress.poll, max_callstack_size=_DEEPEST_CALL
         )
         self._globals = starlark.Globals.extended_by([starlark.LibraryExtension.StructType])
         self._failure: Exception | None = None
         self._chunk: Chunk | None = None
-        self._fills_told = 0
-        self._symbols = [frame.symbol for frame in frames]
-        strategy, indicators = self._declared(program)
+        self._fills_reported = 0
+        self._symbols = [bars.symbol for bars in all_bars]
+        strategy, indicators = self._evaluate_declarations(program)
         self._values = []
-        for frame in frames:
-            watch.poll_now()
-            self._values.append(Values(frame, indicators))
+        for bars in all_bars:
+            progress.poll_now()
+            self._values.append(Values(bars, indicators))
         self._names = value_names(indicators)
-        self._feed = ProgramRows(frames, windows, self._values, self._names)
+        self._rows = ProgramRows(all_bars, all_rows, self._values, self._names)
         self._strategy = strategy
 
     def run(self) -> None:
         """Call ``on_candle`` for every candle."""
         # A local: a module that is kept by what it calls is never freed.
         module = self._driver()
-        chunk = starlark.parse("driver", "run_chunk()", starlark.Dialect.extended())
-        for start in range(0, len(self._feed), CHUNK):
-            self._chunk = self._feed.chunk(start, start + CHUNK)
-            self._watch.at(self._chunk.step[0])
-            self._evaluate(module, chunk)
+        call = starlark.parse("driver", "run_chunk()", starlark.Dialect.extended())
+        for start in range(0, len(self._rows), CHUNK):
+            self._chunk = self._rows.chunk(start, start + CHUNK)
+            self._progress.at(self._chunk.step[0])
+            self._evaluate(module, call)
 
-    def _declared(self, program: Program) -> tuple[starlark.FrozenModule, dict[str, Indicator]]:
-        """Evaluate the top level of ``program``; its functions, and the indicators it declares."""
+    def _evaluate_declarations(
+        self, program: Program
+    ) -> tuple[starlark.FrozenModule, dict[str, Indicator]]:
+        """Evaluate the top level of ``program``; return its functions and its indicators."""
         module = starlark.Module()
         # Set before, so that a program without indicators has none.
         module["indicators"] = {}
@@ -264,7 +193,7 @@ class _Evaluation:
             for name in indicators:
                 if name in _OWN_FIELDS:
                     raise InvalidParameter(
-                        f"indicators.{name}", "ctx has another field of that name"
+                        f"indicators.{name}", "ctx already has a field of that name"
                     )
                 if name in _KEYWORDS:
                     raise InvalidParameter(
@@ -280,10 +209,9 @@ class _Evaluation:
         module = starlark.Module()
         module["symbols"] = self._symbols
         for name in ("order", "cancel", "orders", "equity", "history", "account", "advance"):
-            module.add_callable(f"_{name}", self._kept(getattr(self, f"_{name}")))
+            module.add_callable(f"_{name}", self._keeping_its_error(getattr(self, f"_{name}")))
         module.add_callable("_columns", self._columns)
-        source = _DRIVER.format(**_fields(self._names))
-        ast = starlark.parse("driver", source, starlark.Dialect.extended())
+        ast = starlark.parse("driver", _driver_source(self._names), starlark.Dialect.extended())
         strategy = self._strategy
         self._evaluate(module, ast, starlark.FileLoader(lambda name: strategy))
         starlark.eval(module, starlark.parse("driver", "refresh()"), self._globals)
@@ -304,8 +232,8 @@ class _Evaluation:
                 time = self._chunk.columns[_TIME][at[0]]
             raise _failed(failure_of(error), self._failure, time) from None
 
-    def _kept(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """``function``, whose error is kept as it is: Starlark passes on its text alone."""
+    def _keeping_its_error(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return ``function``, but keep the error it raises: Starlark passes on its text alone."""
 
         def call(*args: Any, **kwargs: Any) -> Any:
             try:
@@ -317,7 +245,7 @@ class _Evaluation:
         return call
 
     @property
-    def _shown(self) -> Chunk:
+    def _current(self) -> Chunk:
         """The chunk that is being evaluated."""
         assert self._chunk is not None, "orders come from on_candle alone"
         return self._chunk
@@ -325,17 +253,17 @@ class _Evaluation:
     # What follows is called from Starlark. ``row`` counts within the chunk.
 
     def _columns(self) -> list[str]:
-        # As text, for every number that is passed by itself costs microseconds.
-        return [msgspec.json.encode(each)[1:-1].decode() for each in self._shown.columns]
+        # As text, because every number that is passed by itself costs microseconds.
+        return [msgspec.json.encode(column)[1:-1].decode() for column in self._current.columns]
 
     def _advance(self, row: int) -> int:
-        """Bring the session to the candle at ``row``; 1 if an order has filled or closed."""
+        """Bring the session to the candle at ``row``; return 1 if an order filled or closed."""
         session = self._session
-        steps = self._shown.step[row] - session.step_number
+        steps = self._current.step[row] - session.step_number
         if steps <= 0:
             return 0
-        moved = session.step(steps)
-        return 1 if moved.orders_filled or moved.orders_closed else 0
+        step = session.step(steps)
+        return 1 if step.orders_filled or step.orders_closed else 0
 
     def _order(
         self, row: int, side: Literal["buy", "sell"], quantity: list[Any], terms: Any
@@ -362,27 +290,27 @@ class _Evaluation:
             raise InvalidParameter(
                 "stop_loss", "guards a buy at the market; place one when ctx.fills has the buy"
             )
-        order = self._desk.buy(symbol, size, **terms)
+        order = self._broker.buy(symbol, size, **terms)
         if order is not None:
-            self._desk.guard(order, *guards)
+            self._broker.guard(order, *guards)
         return order
 
     def _sell(self, symbol: str, terms: dict[str, Any]) -> Order | None:
-        quantity = terms.pop("quantity", self._desk.held(symbol))
+        quantity = terms.pop("quantity", self._broker.held(symbol))
         if not quantity and isinstance(quantity, Decimal):
-            self._desk.refuse(symbol, "sell", InsufficientBalance.code)
+            self._broker.refuse(symbol, "sell", InsufficientBalance.code)
             return None
-        return self._desk.place(symbol, "sell", quantity, **terms)
+        return self._broker.place(symbol, "sell", quantity, **terms)
 
     def _cancel(self, row: int, order_id: object) -> bool:
         self._advance(row)
-        return self._desk.cancel(order_id) is not None
+        return self._broker.cancel(order_id) is not None
 
     def _orders(self, row: int) -> list[dict[str, Any]]:
         self._advance(row)
         symbol = self._symbol(row)
         return [
-            _record(order, _ORDER_FIELDS)
+            _to_record(order, _ORDER_FIELDS)
             for order in self._session.open_orders()
             if order.symbol == symbol
         ]
@@ -394,39 +322,43 @@ class _Evaluation:
     def _history(self, row: int, name: object, count: object) -> list[float | None]:
         if name not in self._names:
             raise InvalidParameter(
-                "history", f"{abbreviate(name)!r} is none of {', '.join(self._names)}"
+                "history", f"{abbreviate(name)!r} is not one of {', '.join(self._names)}"
             )
         if not isinstance(count, int) or not 1 <= count <= LONGEST_AGO:
             raise InvalidParameter("history", f"count must be from 1 to {LONGEST_AGO}")
-        lane = self._shown.lane[row]
-        stop = self._shown.frame_row[row] + 1
-        column = self._values[lane][str(name)][max(0, stop - count) : stop]
+        stop = self._current.bar[row] + 1
+        values = self._values[self._current.place[row]]
+        column = values[str(name)][max(0, stop - count) : stop]
         return [value if math.isfinite(value) else None for value in column.tolist()]
 
     def _account(self) -> list[Any]:
-        """Whether orders are pending, the cash, each position, and the fills not told yet."""
+        """Return whether orders are pending, the cash, the positions, and the new fills."""
         session = self._session
-        averages = {each.symbol: float(each.avg_entry_price) for each in session.positions()}
-        held = [(float(self._desk.held(symbol)), averages.get(symbol)) for symbol in self._symbols]
-        fills = session.fills[self._fills_told :]
-        self._fills_told += len(fills)
-        told = [(self._symbols.index(fill.symbol), _record(fill, _FILL_FIELDS)) for fill in fills]
+        prices = {
+            position.symbol: float(position.avg_entry_price) for position in session.positions()
+        }
+        held = [(float(self._broker.held(symbol)), prices.get(symbol)) for symbol in self._symbols]
+        fills = session.fills[self._fills_reported :]
+        self._fills_reported += len(fills)
+        filled = [
+            (self._symbols.index(fill.symbol), _to_record(fill, _FILL_FIELDS)) for fill in fills
+        ]
         cash = float(session.account.available_cash)
-        return [session.pending_count > 0, cash, held, told]
+        return [session.pending_count > 0, cash, held, filled]
 
     def _symbol(self, row: int) -> str:
-        return self._symbols[self._shown.lane[row]]
+        return self._symbols[self._current.place[row]]
 
 
 def _defines_on_candle(module: starlark.Module) -> bool:
     try:
         return module["on_candle"] is not None
-    except starlark.StarlarkError:  # A function is no value outside.
+    except starlark.StarlarkError:  # A function cannot be converted to a Python value.
         return True
 
 
-def _fields(names: Sequence[str]) -> dict[str, str]:
-    """The parts of the driver that depend on the indicators: what a row is, what a candle has."""
+def _driver_source(names: Sequence[str]) -> str:
+    """Return the driver for rows and candles that have values of these ``names``."""
     variables = {name: name if name in PRICES else f"value_{k}" for k, name in enumerate(names)}
     outputs: dict[str, list[str]] = {}
     fields = ["time = time"]
@@ -436,30 +368,31 @@ def _fields(names: Sequence[str]) -> dict[str, str]:
             outputs.setdefault(indicator, []).append(f"{output} = {variable}")
         else:
             fields.append(f"{name} = {variable}")
-    fields += [f"{name} = struct({', '.join(each)})" for name, each in outputs.items()]
-    return {
-        "unpacked": ", ".join(("lane", "is_call", "time", *variables.values())),
-        "values": ", ".join(fields),
-    }
+    fields += [f"{name} = struct({', '.join(values)})" for name, values in outputs.items()]
+    columns = ("place", "is_call", "time", *variables.values())
+    return _DRIVER.replace("COLUMNS_OF_ROW", ", ".join(columns)).replace(
+        "FIELDS_OF_CANDLE", ", ".join(fields)
+    )
 
 
-def _record(value: Order | Fill, names: Sequence[str]) -> dict[str, Any]:
-    """The fields of an order or a fill as Starlark has them, amounts as floats."""
-    found = {name: getattr(value, name) for name in names}
+def _to_record(value: Order | Fill, names: Sequence[str]) -> dict[str, Any]:
+    """Return the fields of an order or a fill for Starlark, amounts as floats."""
+    fields = {name: getattr(value, name) for name in names}
     return {
-        name: float(each) if isinstance(each, Decimal) else each for name, each in found.items()
+        name: float(field) if isinstance(field, Decimal) else field
+        for name, field in fields.items()
     }
 
 
 def _guard(name: str, value: object) -> Guard | Decimal | None:
-    """A guard as a program gives it: a price, or ``{"percent": 2}``."""
+    """Parse a guard of a program: a price, or ``{"percent": 2}``."""
     if isinstance(value, dict):
         return convert(value, Guard, name)
     return None if value is None else parse_positive(name, value, PRICE_PLACES)
 
 
 def _failed(failure: Failure, original: Exception | None, time: int | None) -> ProgramFailed:
-    """The error of a program, in the words of what it called where that refused it."""
+    """Return the error of a program, with the message of the call that refused it, if any."""
     message = failure.message if original is None else str(original)
     where = "" if failure.line is None else f"line {failure.line}"
     if failure.column is not None:

@@ -1,4 +1,4 @@
-"""A strategy, however it was written: checked, and known by an id that its content gives it."""
+"""A strategy in any of its three forms: checked, with an id derived from its content."""
 
 import hashlib
 from collections.abc import Mapping
@@ -17,31 +17,31 @@ from candlestep.sandbox.strategies.templates import expand
 _ID_DIGITS = 32
 _LEAST_HISTORY = 250
 PROGRAM_HISTORY = 1000
-"""How many candles of history a program gets: what its indicators are is known when it runs."""
+"""Candles of history for a program, whose indicators are known only when it runs."""
 
 StrategyKind = Literal["card", "template", "source"]
 
 
 class Strategy(msgspec.Struct, frozen=True):
-    """What ``run`` runs. Two strategies are equal if they say the same, however spelt."""
+    """A strategy for ``run``. Two are equal if they mean the same, however they are spelt."""
 
     id: str
     """From the content alone: 32 hexadecimal digits."""
     kind: StrategyKind
     content: dict[str, Any]
-    """What was written, in plain data with defaults and numbers in the one spelling: store it
-    as JSON, and ``compile_strategy`` makes the same strategy of it."""
+    """The strategy as written, with defaults filled in and numbers normalised. Stored as JSON, it
+    compiles to the same strategy again."""
     timeframe: str | None
     """Interval of the candles it looks at; the session's if None."""
     symbols: tuple[str, ...] | None
-    """What it trades; every symbol of the market if None."""
+    """Symbols it trades; every symbol of the market if None."""
     body: ParsedCard | Program
 
     def history(self, interval: int) -> int:
-        """How long before a session candles should reach, for its indicators to have settled.
+        """Return how much history the indicators need to settle before a session, in ms.
 
-        In milliseconds, given the session's candle interval. A program gets ``PROGRAM_HISTORY``
-        candles of its timeframe; any other strategy gets 250 at least.
+        ``interval`` is the session's candle interval. A program gets ``PROGRAM_HISTORY`` candles
+        of its timeframe; any other strategy gets at least 250.
         """
         timeframe = interval if self.timeframe is None else parse_interval(self.timeframe)
         if isinstance(self.body, Program):
@@ -63,7 +63,7 @@ class _SourceContent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def compile_strategy(content: object) -> Strategy:
-    """The strategy that ``content`` says, in one of three ways:
+    """Compile a strategy from ``content``, which has one of three forms:
 
     - a card: ``{"indicators": …, "entries": […], "exits": […]}`` (see ``Card``);
     - a template: ``{"template": "tpl_sma_cross", "parameters": {"fast": 10}}``;
@@ -74,31 +74,31 @@ def compile_strategy(content: object) -> Strategy:
     """
     if not isinstance(content, Mapping):
         raise InvalidParameter(
-            "strategy", "must be an object: a card, or one with template, or one with source"
+            "strategy", "must be an object: a card, or one with a template, or one with a source"
         )
     checked = normalise_json(content, "")
     if "template" in checked:
-        return _of_template(convert(checked, _TemplateContent, ""))
+        return _from_template(convert(checked, _TemplateContent, ""))
     if "source" in checked:
-        return _of_source(convert(checked, _SourceContent, ""))
+        return _from_source(convert(checked, _SourceContent, ""))
     card = parse_card(checked)
-    return _strategy("card", card.content(), card.timeframe, card.symbols, card)
+    return _create("card", card.content(), card.timeframe, card.symbols, card)
 
 
-def _of_template(written: _TemplateContent) -> Strategy:
+def _from_template(written: _TemplateContent) -> Strategy:
     timeframe, symbols = parse_scope(written.timeframe, written.symbols)
     parameters, card = expand(written.template, written.parameters)
     content = {"template": written.template, "parameters": parameters}
-    return _strategy("template", content, timeframe, symbols, parse_card(normalise_json(card, "")))
+    return _create("template", content, timeframe, symbols, parse_card(normalise_json(card, "")))
 
 
-def _of_source(written: _SourceContent) -> Strategy:
+def _from_source(written: _SourceContent) -> Strategy:
     timeframe, symbols = parse_scope(written.timeframe, written.symbols)
     program = parse_program(written.source)
-    return _strategy("source", {"source": written.source}, timeframe, symbols, program)
+    return _create("source", {"source": written.source}, timeframe, symbols, program)
 
 
-def _strategy(
+def _create(
     kind: StrategyKind,
     content: dict[str, Any],
     timeframe: str | None,

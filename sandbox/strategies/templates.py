@@ -15,7 +15,7 @@ Parameters = Mapping[str, Any]
 
 
 class TemplateParameter(msgspec.Struct, frozen=True):
-    """A parameter of a template, both bounds included; without a default it must be given."""
+    """A parameter of a template; both bounds are included. Without a default it is required."""
 
     name: str
     description: str
@@ -24,24 +24,24 @@ class TemplateParameter(msgspec.Struct, frozen=True):
     most: int | float
     default: int | float | None = None
     is_optional: bool = False
-    """Whether it may be null, which its default then is."""
+    """True if it may be null, which is then its default."""
 
     def schema(self) -> dict[str, Any]:
-        """The parameter as JSON schema."""
+        """Return the parameter as a JSON schema."""
         types = [self.type, "null"] if self.is_optional else self.type
-        found: dict[str, Any] = {
+        schema: dict[str, Any] = {
             "type": types,
             "minimum": self.least,
             "maximum": self.most,
             "description": self.description,
         }
         if self.is_optional or self.default is not None:
-            found["default"] = self.default
-        return found
+            schema["default"] = self.default
+        return schema
 
     @property
     def is_required(self) -> bool:
-        """Whether it must be given."""
+        """True if it must be given."""
         return self.default is None and not self.is_optional
 
 
@@ -53,65 +53,68 @@ class Template(msgspec.Struct, frozen=True):
     description: str
     parameters: tuple[TemplateParameter, ...]
     card: Callable[[Parameters], dict[str, Any]]
-    """The card, given every parameter."""
+    """Makes the card from the values of all parameters."""
     rules: tuple[tuple[str, str], ...] = ()
-    """Pairs of parameters of which the first must be less than the second."""
+    """Pairs of parameters, the first of which must be less than the second."""
     is_of_one_symbol: bool = False
-    """Whether its parameters are prices, which fit one symbol only."""
+    """True if its parameters are prices, which fit one symbol only."""
 
     def schema(self) -> dict[str, Any]:
-        """The parameters as a JSON schema."""
+        """Return the parameters as a JSON schema."""
         return {
             "type": "object",
-            "properties": {each.name: each.schema() for each in self.parameters},
-            "required": [each.name for each in self.parameters if each.is_required],
+            "properties": {parameter.name: parameter.schema() for parameter in self.parameters},
+            "required": [parameter.name for parameter in self.parameters if parameter.is_required],
             "additionalProperties": False,
         }
 
 
-def expand(template: str, parameters: Parameters) -> tuple[dict[str, Any], dict[str, Any]]:
-    """All parameters of ``template``, defaults filled in, and the card they make.
+def expand(template_id: str, parameters: Parameters) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return all parameters of a template, defaults filled in, and the card they make.
 
     Raises ``InvalidParameter`` naming ``template`` or ``parameters.…``.
     """
-    found = TEMPLATES.get(template)
-    if found is None:
+    template = TEMPLATES.get(template_id)
+    if template is None:
         raise InvalidParameter(
-            "template", f"{abbreviate(template)!r} is none of {', '.join(TEMPLATES)}"
+            "template", f"{abbreviate(template_id)!r} is not one of {', '.join(TEMPLATES)}"
         )
-    known = [each.name for each in found.parameters]
+    known = [parameter.name for parameter in template.parameters]
     for name in parameters:
         if name not in known:
             raise InvalidParameter(
-                f"parameters.{abbreviate(name)}", f"{template} takes {', '.join(known)}"
+                f"parameters.{abbreviate(name)}", f"{template_id} takes {', '.join(known)}"
             )
-    values = {each.name: _value(each, parameters.get(each.name)) for each in found.parameters}
-    for lesser, greater in found.rules:
+    values = {
+        parameter.name: _parse_value(parameter, parameters.get(parameter.name))
+        for parameter in template.parameters
+    }
+    for lesser, greater in template.rules:
         if not Decimal(str(values[lesser])) < Decimal(str(values[greater])):
             raise InvalidParameter(
                 f"parameters.{lesser}",
                 f"must be less than {greater}, which is {values[greater]}",
             )
-    return values, found.card(values)
+    return values, template.card(values)
 
 
-def _value(parameter: TemplateParameter, given: object) -> int | str | None:
-    """A checked value: a whole number, a decimal as text, or None."""
+def _parse_value(parameter: TemplateParameter, value: object) -> int | str | None:
+    """Check a value and return it as a whole number, a decimal as text, or None."""
     field = f"parameters.{parameter.name}"
-    if given is None:
+    if value is None:
         if parameter.is_required:
             raise InvalidParameter(field, f"is missing: {parameter.description}")
         if parameter.default is None:
             return None
-        given = parameter.default
-    number = parse_number(field, given)
+        value = parameter.default
+    number = parse_number(field, value)
     bounds = f"from {parameter.least} to {parameter.most}"
     if not _decimal(parameter.least) <= number <= _decimal(parameter.most):
-        raise InvalidParameter(field, f"must be {bounds}, got {abbreviate(given)}")
+        raise InvalidParameter(field, f"must be {bounds}, got {abbreviate(value)}")
     if parameter.type == "number":
         return f"{EXACT.normalize(number):f}"
     if number != int(number):
-        raise InvalidParameter(field, f"must be a whole number {bounds}, got {abbreviate(given)}")
+        raise InvalidParameter(field, f"must be a whole number {bounds}, got {abbreviate(value)}")
     return int(number)
 
 
@@ -135,7 +138,7 @@ _SHARE = _number(
 _GUARDS = (
     TemplateParameter(
         "stop_loss_pct",
-        "sell when the price has fallen so many percent below the entry's; null: never",
+        "sell when the price is this many percent below the entry's; null: never",
         "number",
         0.01,
         99,
@@ -143,7 +146,7 @@ _GUARDS = (
     ),
     TemplateParameter(
         "take_profit_pct",
-        "sell when the price has risen so many percent above the entry's; null: never",
+        "sell when the price is this many percent above the entry's; null: never",
         "number",
         0.01,
         10_000,
@@ -154,7 +157,7 @@ _COMMON = (_SHARE, *_GUARDS)
 
 
 def _entry(values: Parameters, **rule: Any) -> dict[str, Any]:
-    """An entry with the size and the guards that ``values`` say."""
+    """Return an entry with the size and the guards in ``values``."""
     entry = {**rule, "size": {"equity_share": values["equity_share"]}}
     for name in ("stop_loss", "take_profit"):
         if values[f"{name}_pct"] is not None:
@@ -348,7 +351,7 @@ TEMPLATES: dict[str, Template] = {
         Template(
             "tpl_dca",
             "Dollar-cost averaging",
-            "Buys for the same amount every so many candles, and holds.",
+            "Buys for the same amount at regular intervals, and holds.",
             (
                 _number("quote_amount", "quote currency to spend each time", 1e-8, 1e16, 100),
                 TemplateParameter("every", "candles from buy to buy", "integer", 1, MOST_EVERY, 24),

@@ -17,9 +17,7 @@ from __future__ import annotations
 
 import math
 from decimal import ROUND_HALF_UP, Decimal
-from importlib import import_module
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -28,7 +26,6 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-import candlestep.sandbox.engines.run
 from candlestep.api.jobs.run import execute_run
 from candlestep.data.records.jobs import RunSpec
 from candlestep.sandbox import (
@@ -46,6 +43,7 @@ from candlestep.sandbox.engines.run import (
     EngineRun,
     check_engine,
     engines,
+    load_adapter,
     run_engine,
 )
 from candlestep.sandbox.strategies import Cancelled, compile_strategy, signal_plan
@@ -102,8 +100,10 @@ def config(**options: Any) -> SessionConfig:
     )
 
 
-def through(name: str, content: dict[str, Any], config: SessionConfig, market: Market) -> EngineRun:
-    return run_engine(name, compile_strategy(content), config, market)
+def through(
+    name: str, content: dict[str, Any], config: SessionConfig, market: Market, **options: Any
+) -> EngineRun:
+    return run_engine(name, compile_strategy(content), config, market, **options)
 
 
 @pytest.fixture(scope="module")
@@ -393,30 +393,28 @@ def test_what_is_decided_is_known_before_anything_is_bought() -> None:
     assert decided.sells.tolist() == [False, False, True, False, False]
     assert (plan.timeframe, plan.candles) == (HOUR, 5)
     for content in (GRID, PROGRAM):
-        with pytest.raises(InvalidParameter, match="no program, no grid"):
+        with pytest.raises(InvalidParameter, match="programs and grids are not possible"):
             signal_plan(compile_strategy(content), config(), market)
 
 
 # Which engines there are, and what they refuse
 
 
-def test_the_sandbox_is_always_there_and_others_if_installed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(candlestep.sandbox.engines.run, "find_spec", lambda name: None)
-    assert engines() == ["sandbox"]
+def test_the_sandbox_is_always_there_and_others_if_installed() -> None:
+    def none_installed(name: str) -> bool:
+        return False
+
+    assert engines(none_installed) == ["sandbox"]
     with pytest.raises(InvalidParameter, match=r"candlestep\[vectorbt\]") as refusal:
-        through("vectorbt", UP_DOWN, config(), Market([hours([1, 2])]))
+        market = Market([hours([1, 2])])
+        through("vectorbt", UP_DOWN, config(), market, is_installed=none_installed)
     assert refusal.value.details["field"] == "engine"
-    monkeypatch.setattr(
-        candlestep.sandbox.engines.run, "find_spec", lambda name: name == "backtrader"
-    )
-    assert engines() == ["backtrader", "sandbox"]
+    assert engines(lambda name: name == "backtrader") == ["backtrader", "sandbox"]
 
 
 @pytest.mark.parametrize("name", ["zipline", "", "sandbox ", "os"])
 def test_an_unknown_engine_is_refused_with_those_there_are(name: str) -> None:
-    with pytest.raises(InvalidParameter, match=f"is none of {', '.join(engines())}"):
+    with pytest.raises(InvalidParameter, match=f"is not one of {', '.join(engines())}"):
         through(name, UP_DOWN, config(), Market([hours([1, 2])]))
 
 
@@ -451,29 +449,25 @@ def test_what_an_engine_cannot_do_is_refused_by_name(
 # What goes wrong, and being asked to stop
 
 
-def test_an_engine_that_raises_fails_in_words(other: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_raises_fails_in_words(other: str) -> None:
     def execute(orders: object) -> None:
         raise ZeroDivisionError("too little of everything")
 
-    engine = SimpleNamespace(execute=execute)
-    monkeypatch.setattr(candlestep.sandbox.engines.run, "import_module", lambda name: engine)
+    five_hours, market = config(**BY_HAND, end_time=5 * HOUR), Market([hours([100] * 5)])
     with pytest.raises(EngineFailed, match=f"{other} failed: .*too little of everything.*sandbox"):
-        through(other, UP_DOWN, config(**BY_HAND, end_time=5 * HOUR), Market([hours([100] * 5)]))
+        through(other, UP_DOWN, five_hours, market, load_adapter=lambda name: execute)
 
 
-def test_an_engine_whose_equity_is_not_that_of_its_executions_fails(
-    other: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    adapter = import_module(f"candlestep.sandbox.engines.{other}_engine")
+def test_an_engine_whose_equity_is_not_that_of_its_fills_fails(other: str) -> None:
+    real_execute = load_adapter(other)
 
     def execute(orders: Any) -> Any:
-        executed = adapter.execute(orders)
-        return executed._replace(equity=executed.equity * (1 + 1e-6))
+        result = real_execute(orders)
+        return result._replace(equity=result.equity * (1 + 1e-6))
 
-    engine = SimpleNamespace(execute=execute)
-    monkeypatch.setattr(candlestep.sandbox.engines.run, "import_module", lambda name: engine)
+    five_hours, market = config(**BY_HAND, end_time=5 * HOUR), Market([hours([100] * 5)])
     with pytest.raises(EngineFailed, match=r"its equity at 1970-01-01T01:00:00Z is 1988.99"):
-        through(other, UP_DOWN, config(**BY_HAND, end_time=5 * HOUR), Market([hours([100] * 5)]))
+        through(other, UP_DOWN, five_hours, market, load_adapter=lambda name: execute)
 
 
 @pytest.mark.parametrize("name", ["sandbox", *OTHERS])
