@@ -11,8 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from candlestep.sandbox import InvalidParameter, InvalidState, Session
-from tests.support.cases import Case, Command, End, Refusal, Step, apply, serialised, start_session
-from tests.support.strategies import cases
+from tests.support.case_strategies import cases
+from tests.support.session_cases import (
+    Case,
+    Command,
+    End,
+    Refusal,
+    Step,
+    apply,
+    serialised,
+    start_session,
+)
 
 
 @st.composite

@@ -7,8 +7,8 @@ from decimal import Context, Decimal, Inexact, localcontext
 from hypothesis import given
 
 from candlestep.sandbox import Session
-from tests.support.cases import Case, apply, one_candle_at_a_time, start_session
-from tests.support.strategies import cases
+from tests.support.case_strategies import cases
+from tests.support.session_cases import Case, apply, one_candle_at_a_time, start_session
 
 ZERO = Decimal(0)
 CURRENCY = "USDT"

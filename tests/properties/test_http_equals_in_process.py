@@ -26,7 +26,10 @@ from candlestep.sandbox import Order, Portfolio, Session, Ticker, format_time
 from candlestep.sandbox import Step as StepMade
 from tests.support.api_client import BACKTEST
 from tests.support.candle_files import csv_text, write
-from tests.support.cases import (
+from tests.support.case_strategies import cases
+from tests.support.command_line import candlestep
+from tests.support.server_process import RunningServer, running
+from tests.support.session_cases import (
     INTERVALS,
     Cancel,
     Case,
@@ -39,9 +42,6 @@ from tests.support.cases import (
     apply,
     start_session,
 )
-from tests.support.command_line import candlestep
-from tests.support.server_process import RunningServer, running
-from tests.support.strategies import cases
 
 EXAMPLES = max(20, settings.default.max_examples // 40)  # type: ignore[union-attr]
 _NUMBER = re.compile(r"-?\d+\.\d{2,}", re.ASCII)

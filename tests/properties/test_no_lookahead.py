@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from candlestep.sandbox import Session
-from tests.support.cases import (
+from tests.support.case_strategies import SYMBOLS, cases, other_futures
+from tests.support.session_cases import (
     INTERVALS,
     Case,
     Command,
@@ -19,7 +20,6 @@ from tests.support.cases import (
     serialised,
     start_session,
 )
-from tests.support.strategies import SYMBOLS, cases, other_futures
 
 
 def readable(session: Session) -> object:

@@ -11,7 +11,9 @@ from hypothesis import example, given
 
 from candlestep.sandbox import Session
 from tests.support import oracle
-from tests.support.cases import (
+from tests.support.case_strategies import MIDNIGHT, cases
+from tests.support.oracle import Oracle, Refused
+from tests.support.session_cases import (
     MINUTE,
     Bar,
     Cancel,
@@ -27,8 +29,6 @@ from tests.support.cases import (
     apply,
     start_session,
 )
-from tests.support.oracle import Oracle, Refused
-from tests.support.strategies import MIDNIGHT, cases
 
 CURRENCY = "USDT"
 ORDER_FIELDS = (

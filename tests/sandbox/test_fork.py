@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from candlestep.sandbox import Session
-from tests.support.cases import Case, Command, apply, serialised, start_session
-from tests.support.strategies import cases
+from tests.support.case_strategies import cases
+from tests.support.session_cases import Case, Command, apply, serialised, start_session
 
 
 def everything(session: Session) -> str:

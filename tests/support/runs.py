@@ -8,7 +8,7 @@ from hypothesis import settings
 
 from candlestep.sandbox import Session, SessionConfig
 from candlestep.sandbox.strategies import Run
-from tests.support.cases import Bar, Series, serialised
+from tests.support.session_cases import Bar, Series, serialised
 
 FEWER = settings(max_examples=max(1, settings().max_examples // 10))
 """Of the examples that a property of sessions is tried with, a tenth."""

@@ -33,7 +33,8 @@ from candlestep.data.journal.recording import Recording, recording_of, records_o
 from candlestep.data.journal.records import ForkRecord, StepRecord
 from candlestep.data.records.sessions import SessionRecord
 from candlestep.sandbox import InvalidParameter, Market, SandboxError, Session, format_time
-from tests.support.cases import (
+from tests.support.case_strategies import cases, other_futures
+from tests.support.session_cases import (
     Cancel,
     Case,
     Command,
@@ -45,7 +46,6 @@ from tests.support.cases import (
     serialised,
     session_config,
 )
-from tests.support.strategies import cases, other_futures
 
 MAX_PENDING = 1000
 DISTURBANCES = ("none", "none", "evicted", "lost", "forked")

@@ -48,9 +48,9 @@ from candlestep.sandbox.engines.run import (
 )
 from candlestep.sandbox.strategies import Cancelled, compile_strategy, signal_plan
 from tests.support.cards import cards
-from tests.support.cases import Case, market_of, session_config
+from tests.support.case_strategies import cases
 from tests.support.real_candles import eurusd, minutes
-from tests.support.strategies import cases
+from tests.support.session_cases import Case, market_of, session_config
 
 OTHERS = ["backtrader", "vectorbt"]
 EIGHT = Decimal("1e-8")

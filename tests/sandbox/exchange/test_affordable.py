@@ -19,7 +19,9 @@ from candlestep.sandbox import (
     SessionConfig,
     SymbolNotFound,
 )
-from tests.support.cases import (
+from tests.support.case_strategies import cases
+from tests.support.runs import FEWER
+from tests.support.session_cases import (
     Bar,
     Case,
     Place,
@@ -30,8 +32,6 @@ from tests.support.cases import (
     market_of,
     start_session,
 )
-from tests.support.runs import FEWER
-from tests.support.strategies import cases
 
 UNIT = Decimal("1e-8")
 MINUTE = 60_000

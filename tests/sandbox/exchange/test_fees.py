@@ -22,8 +22,8 @@ from candlestep.sandbox import (
 )
 from candlestep.sandbox.clock import DAY, INTERVALS, MINUTE, format_time
 from candlestep.sandbox.exchange.costs.fees import TIERS, TradedVolume, parse_fees
-from tests.support.cases import Fees
-from tests.support.strategies import fees
+from tests.support.case_strategies import fees
+from tests.support.session_cases import Fees
 
 MINUTES = 60
 

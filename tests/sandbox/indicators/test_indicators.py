@@ -19,9 +19,9 @@ from candlestep.sandbox.indicators.indicators import (
     parse_indicators,
     value_names,
 )
-from tests.support.cases import MINUTE, market_of
+from tests.support.case_strategies import cases
 from tests.support.runs import FEWER
-from tests.support.strategies import cases
+from tests.support.session_cases import MINUTE, market_of
 
 NAN = math.nan
 ROWS = 12

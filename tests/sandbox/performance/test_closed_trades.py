@@ -8,9 +8,9 @@ from typing import Any
 from hypothesis import given
 
 from candlestep.sandbox import ClosedTrade, Session, SessionConfig, closed_trades
-from tests.support.cases import Bar, Case, Series, apply, market_of, start_session
+from tests.support.case_strategies import cases
 from tests.support.runs import FEWER
-from tests.support.strategies import cases
+from tests.support.session_cases import Bar, Case, Series, apply, market_of, start_session
 
 MINUTE = 60_000
 UNIT = Decimal("1e-8")

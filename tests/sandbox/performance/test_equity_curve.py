@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from candlestep.sandbox import InvalidParameter
-from tests.support.cases import Case, apply, one_candle_at_a_time, start_session
+from tests.support.case_strategies import cases
 from tests.support.runs import FEWER
-from tests.support.strategies import cases
+from tests.support.session_cases import Case, apply, one_candle_at_a_time, start_session
 
 
 @FEWER

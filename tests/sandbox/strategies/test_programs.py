@@ -17,10 +17,10 @@ from candlestep.sandbox import InvalidParameter, Market, Order, SandboxError, Se
 from candlestep.sandbox.clock import Clock
 from candlestep.sandbox.strategies import Cancelled, ProgramFailed, compile_strategy, run
 from candlestep.sandbox.strategies.starlark_runner import CHUNK
-from tests.support.by_hand import follow
-from tests.support.cases import Case, answer_of, market_of, session_config
+from tests.support.card_agent import follow
+from tests.support.case_strategies import cases, other_futures
 from tests.support.runs import FEWER, MINUTE, config, minutes, ordered, outcome, until
-from tests.support.strategies import cases, other_futures
+from tests.support.session_cases import Case, answer_of, market_of, session_config
 
 CROSS_CARD: dict[str, Any] = {
     "indicators": {"fast": {"kind": "sma", "period": 2}, "slow": {"kind": "ema", "period": 4}},

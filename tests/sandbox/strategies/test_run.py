@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from candlestep.sandbox import INTERVALS, InvalidParameter, Market, SessionConfig
 from candlestep.sandbox.clock import Clock
 from candlestep.sandbox.strategies import Cancelled, Run, compile_strategy, run
-from tests.support.by_hand import follow
+from tests.support.card_agent import follow
 from tests.support.cards import cards
-from tests.support.cases import Bar, Case, Series, market_of, session_config
+from tests.support.case_strategies import cases, other_futures
 from tests.support.runs import FEWER, MINUTE, config, minutes, ordered, outcome, until
-from tests.support.strategies import cases, other_futures
+from tests.support.session_cases import Bar, Case, Series, market_of, session_config
 
 
 def in_steps_of(config: SessionConfig, timeframe: str | None) -> SessionConfig:

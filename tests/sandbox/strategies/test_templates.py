@@ -18,9 +18,9 @@ from candlestep.sandbox.clock import Clock
 from candlestep.sandbox.strategies import Run, compile_strategy, run
 from candlestep.sandbox.strategies.card import Grid, Size
 from candlestep.sandbox.strategies.grid import grid_levels
-from tests.support.cases import Bar, Case, Series, market_of, session_config
+from tests.support.case_strategies import cases
 from tests.support.runs import FEWER, MINUTE, config, minutes, ordered, outcome
-from tests.support.strategies import cases
+from tests.support.session_cases import Bar, Case, Series, market_of, session_config
 
 Closes = list[float]
 Rule = Callable[[Closes, Closes, Closes], bool]

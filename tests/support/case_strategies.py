@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from hypothesis import strategies as st
 
-from tests.support.cases import (
+from tests.support.session_cases import (
     DAY,
     HOUR,
     MINUTE,
