@@ -316,7 +316,7 @@ def test_nothing_is_evaluated_when_a_program_is_compiled() -> None:
         ("def on_candle(ctx):\n    on_candle(ctx)\n", 2, "stack overflow"),
         ("n = []\ndef on_candle(ctx):\n    n.append(1)\n", 3, "Immutable"),
         ("def on_candle(ctx):\n    ctx.close = 1\n", 2, "`.close=` not supported"),
-        ("def on_candle(ctx):\n    ctx.buy()\n", 2, "one of equity_share, quote, quantity"),
+        ("def on_candle(ctx):\n    ctx.buy()\n", 2, "one of equity_share, quote and quantity"),
         ("def on_candle(ctx):\n    ctx.buy(1, quote=1)\n", 2, "one of equity_share, quote"),
         ("def on_candle(ctx):\n    ctx.buy(-1)\n", 2, "quantity"),
         ("def on_candle(ctx):\n    ctx.buy(float('nan'))\n", 2, "buy.quantity: must be a finite"),
