@@ -1,19 +1,26 @@
-"""The description of the server, made of its routes and their types, and a page to browse it."""
+"""The OpenAPI document, made of the routes and of the types that they decode and encode."""
 
 import inspect
-from functools import cache
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from candlestep import __version__
+from candlestep.api.http.api import Api, Endpoint
 from candlestep.api.http.error_body import ErrorBody
-from candlestep.api.http.route import AccessLevel, File, JsonLines, NoContent, Route
+from candlestep.api.http.route import (
+    AccessLevel,
+    File,
+    JsonDocument,
+    JsonLines,
+    NoContent,
+    Route,
+)
 from candlestep.api.schemas.decoding import PlainText
-from candlestep.api.schemas.fields import SYMBOL_PATTERN
 
-_ALWAYS = ("INTERNAL_ERROR",)
-_BY_ACCESS: dict[AccessLevel, tuple[str, ...]] = {
+_EVERY_ROUTE = ("INTERNAL_ERROR",)
+_BY_ACCESS: Mapping[AccessLevel, tuple[str, ...]] = {
     "public": ("FORBIDDEN",),
     "account": ("UNAUTHORIZED", "FORBIDDEN", "STORAGE_UNAVAILABLE"),
     "key": ("invalid_apikey", "FORBIDDEN", "STORAGE_UNAVAILABLE"),
@@ -32,167 +39,126 @@ _KEY_PARAMETER = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
-    "description": "Makes it safe to send the request again: the same key gets the same answer.",
+    "description": "Makes it safe to repeat the request: the same key gets the same answer.",
     "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
 }
-_KINDS = {
-    "/docs": "text/html",
-    "/api/v1/backtest/{session_id}/recording": "application/x-ndjson",
-    "/api/v1/backtests/{backtest_id}/equity-curve/parquet": "application/vnd.apache.parquet",
-    "/api/v1/backtests/{backtest_id}/trades/parquet": "application/vnd.apache.parquet",
-}
-_TAGS = {
-    "system": "server",
-    "documentation": "server",
-    "tokens": "server",
-    "agents": "agents",
-    "prepare_execute.exchanges": "exchanges",
-    "prepare_execute.programs": "prepare and execute",
-    "prepare_execute.preparations": "prepare and execute",
-    "prepare_execute.executions": "prepare and execute",
-    "runs.runs": "runs",
-    "runs.datasets": "runs",
-    "jobs.jobs": "jobs",
-    "jobs.templates": "jobs",
-    "backtests.strategies": "strategies",
-    "backtests.backtests": "backtests",
-    "backtests.results": "backtests",
-    "backtests.sweeps": "backtests",
-    "backtests.tasks": "backtests",
-    "stepping.sessions": "sessions",
-    "stepping.forks": "sessions",
-    "stepping.orders": "orders and trades",
-    "stepping.market": "market and account",
-    "stepping.account": "market and account",
-    "stepping.results": "results",
-    "admin": "command line",
-}
-"""The group of operations that each module of routes makes."""
-
-_ABOUT = """A simulated exchange that an agent steps through candle by candle.
-
-Every error has one shape, `ErrorBody`. Unknown fields and query parameters are refused by name.
-A header `X-Request-Id` of up to 64 letters, digits and `_.:-` is answered as it was sent; without
-it the answer has one of the server's."""
-
-_LINES = """Lines of JSON, sent as the command goes on: `{"progress": {part, done, total, unit}}` each
-but the last, which is `{"result": …}` or `{"error": {code, message, details}}`."""
-
-_PATH_SCHEMAS: dict[str, dict[str, Any]] = {
-    "symbol": {
-        "type": "string",
-        "pattern": SYMBOL_PATTERN,
-        "description": "Such as `BTCUSDT`; `btc-usdt` and `BTC/USDT` are the same.",
-        "examples": ["BTCUSDT"],
+_SECURITY_SCHEMES = {
+    "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An API key, or a token of `POST /api/v1/auth/token`.",
     },
-    "segment": {"enum": ["spot", "futures"]},
-    "type": {"enum": ["ticker", "kline"]},
-    "order_id": {"type": "integer", "minimum": 1, "maximum": 999_999_999_999},
+    "command_line": {"type": "apiKey", "in": "header", "name": "X-Candlestep-Token"},
 }
+_ANY_TEXT = {"type": "string", "minLength": 1}
+_UNDESCRIBED = (JsonLines, File, NoContent, JsonDocument)
+"""Kinds of answers that have no schema."""
+
+References = Mapping[Any, dict[str, Any]]
+"""The schema of each type: a reference to its component."""
 
 
-class JsonDocument(msgspec.Struct, frozen=True):
-    """Marks an answer that is a JSON document as it stands."""
-
-
-@cache
-def openapi(routes: tuple[Route, ...]) -> dict[str, Any]:
-    """An OpenAPI 3.1 document of ``routes``."""
-    types = {answer for route in routes for answer in _answers(route)} | {ErrorBody}
-    types |= {each.body for each in routes if each.body not in (None, PlainText)}
-    ordered = sorted(types, key=lambda each: each.__name__)
-    schemas, components = msgspec.json.schema_components(
-        ordered, ref_template="#/components/schemas/{name}"
-    )
-    references = dict(zip(ordered, schemas, strict=True))
-    for component in components.values():
-        # Answers have the fields of their types, and no other.
-        if "properties" in component:
-            component.setdefault("additionalProperties", False)
+def openapi(apis: Sequence[Api], description: str) -> dict[str, Any]:
+    """Return an OpenAPI 3.1 document of every route of ``apis``."""
+    endpoints = [endpoint for api in apis for endpoint in api.endpoints()]
+    references, components = _schemas([endpoint.route for endpoint in endpoints])
     paths: dict[str, dict[str, Any]] = {}
-    for route in routes:
-        operation = _operation(route, references)
-        paths.setdefault(route.path, {})[route.method.lower()] = operation
+    for endpoint in endpoints:
+        method = endpoint.route.method.lower()
+        paths.setdefault(endpoint.route.path, {})[method] = _operation(endpoint, references)
     return {
         "openapi": "3.1.0",
-        "info": {
-            "title": "Candlestep",
-            "version": __version__,
-            "description": _ABOUT,
-        },
-        "tags": [{"name": name} for name in dict.fromkeys(_TAGS.values())],
+        "info": {"title": "Candlestep", "version": __version__, "description": description},
+        "tags": [{"name": tag} for tag in dict.fromkeys(endpoint.tag for endpoint in endpoints)],
         "paths": paths,
         "components": {
             "schemas": components,
             "headers": _HEADERS,
-            "securitySchemes": {
-                "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
-                "bearer": {
-                    "type": "http",
-                    "scheme": "bearer",
-                    "description": "An API key, or a token of `POST /api/v1/auth/token`.",
-                },
-                "command_line": {"type": "apiKey", "in": "header", "name": "X-Candlestep-Token"},
-            },
+            "securitySchemes": _SECURITY_SCHEMES,
         },
     }
 
 
-def _answers(route: Route) -> tuple[Any, ...]:
-    """The types that a route may answer with, which are described; none of what is no JSON."""
+def _schemas(routes: Sequence[Route]) -> tuple[References, dict[str, Any]]:
+    """Return the schema of each body and answer, and the components that schemas refer to."""
+    types = {answer for route in routes for answer in _described_answers(route)} | {ErrorBody}
+    types |= {route.body for route in routes if route.body not in (None, PlainText)}
+    ordered = sorted(types, key=lambda described: described.__name__)
+    schemas, components = msgspec.json.schema_components(
+        ordered, ref_template="#/components/schemas/{name}"
+    )
+    for component in components.values():
+        # Answers have no fields except those of their types.
+        if "properties" in component:
+            component.setdefault("additionalProperties", False)
+    return dict(zip(ordered, schemas, strict=True)), components
+
+
+def _described_answers(route: Route) -> tuple[Any, ...]:
+    """Return the types of a route's answers that have a schema."""
     answers = route.answer if isinstance(route.answer, tuple) else (route.answer,)
-    return tuple(each for each in answers if each not in (JsonLines, File, NoContent, JsonDocument))
+    return tuple(answer for answer in answers if answer not in _UNDESCRIBED)
 
 
-def _operation(route: Route, references: dict[Any, dict[str, Any]]) -> dict[str, Any]:
+def _operation(endpoint: Endpoint, references: References) -> dict[str, Any]:
+    route = endpoint.route
     operation: dict[str, Any] = {
         "operationId": f"{route.method.lower()}_{_identifier(route.path)}",
         "summary": route.summary,
         "description": inspect.cleandoc(route.handler.__doc__ or route.summary).replace("``", "`"),
-        "tags": [_TAGS[route.handler.__module__.removeprefix("candlestep.api.routes.")]],
+        "tags": [endpoint.tag],
         "parameters": [
-            *_path_parameters(route),
+            *_path_parameters(endpoint),
             *_parameters(route.query, "query"),
             *_parameters(route.headers, "header"),
             *([_KEY_PARAMETER] if route.takes_key else []),
         ],
-        "responses": _responses(route, references),
+        "responses": _responses(endpoint, references),
         "security": _security(route),
     }
-    if route.body is PlainText:
-        content = {"text/plain": {"schema": {"type": "string"}}}
-        operation["requestBody"] = {"required": True, "content": content}
-    elif route.body is not None:
-        fields = msgspec.structs.fields(route.body)
-        operation["requestBody"] = {
-            "required": any(field.required for field in fields),
-            "content": {"application/json": {"schema": references[route.body]}},
-        }
+    if route.body is not None:
+        operation["requestBody"] = _request_body(route.body, references)
     return operation
+
+
+def _request_body(body: type[msgspec.Struct], references: References) -> dict[str, Any]:
+    if body is PlainText:
+        content: dict[str, Any] = {"text/plain": {"schema": {"type": "string"}}}
+        return {"required": True, "content": content}
+    return {
+        "required": any(field.required for field in msgspec.structs.fields(body)),
+        "content": {"application/json": {"schema": references[body]}},
+    }
 
 
 def _identifier(path: str) -> str:
     return path.strip("/").replace("/", "_").replace("-", "_").replace("{", "").replace("}", "")
 
 
-def _path_parameters(route: Route) -> list[dict[str, Any]]:
-    any_id = {"type": "string", "minLength": 1}
+def _path_parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
+    known = endpoint.api.path_parameters
     return [
-        {"name": name, "in": "path", "required": True, "schema": _PATH_SCHEMAS.get(name, any_id)}
-        for name in route.parameters
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "schema": known[name].schema if name in known else _ANY_TEXT,
+        }
+        for name in endpoint.route.parameters
     ]
 
 
-def _parameters(given: type[msgspec.Struct] | None, place: str) -> list[dict[str, Any]]:
-    """Those of a query, or of the headers."""
-    if given is None:
+def _parameters(struct: type[msgspec.Struct] | None, place: str) -> list[dict[str, Any]]:
+    """Describe the fields of a query or of headers as parameters."""
+    if struct is None:
         return []
     parameters = []
-    for field in msgspec.structs.fields(given):
+    for field in msgspec.structs.fields(struct):
         schema = msgspec.json.schema(field.type)
         if "anyOf" in schema:
-            # A parameter that is absent is None; there is no way to write it.
-            [schema] = [each for each in schema["anyOf"] if each != {"type": "null"}]
+            # A parameter that is absent is None, which a query cannot express.
+            [schema] = [choice for choice in schema["anyOf"] if choice != {"type": "null"}]
         if not field.required and field.default is not None:
             schema = schema | {"default": field.default}
         parameters.append(
@@ -201,48 +167,50 @@ def _parameters(given: type[msgspec.Struct] | None, place: str) -> list[dict[str
     return parameters
 
 
-def _responses(route: Route, references: dict[Any, dict[str, Any]]) -> dict[str, Any]:
+def _responses(endpoint: Endpoint, references: References) -> dict[str, Any]:
+    route = endpoint.route
     responses: dict[str, Any] = {}
     for status in (route.status, *route.also):
         responses[str(status)] = {"description": route.summary}
         if route.answer is not NoContent:
             responses[str(status)]["content"] = _content(route, references)
     codes: dict[int, list[str]] = {}
-    for code in _codes(route):
-        codes.setdefault(route.status_of(code), []).append(code)
+    for code in _error_codes(route):
+        codes.setdefault(endpoint.status_of(code), []).append(code)
     for status, names in sorted(codes.items()):
-        responses[str(status)] = _refusal(references[ErrorBody], names)
+        responses[str(status)] = _error_response(references[ErrorBody], names)
     for number, response in responses.items():
         names = ["X-Request-Id", *(["Retry-After"] if number in _RETRIED else [])]
         response["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
     return responses
 
 
-def _refusal(reference: dict[str, Any], codes: list[str]) -> dict[str, Any]:
-    """An error answer that has one of ``codes``."""
-    match_choice = {"enum": codes}
-    schema = reference | {"properties": {"code": match_choice, "error": match_choice}}
+def _error_response(reference: dict[str, Any], codes: list[str]) -> dict[str, Any]:
+    """Describe an error whose code is among ``codes``."""
+    code = {"enum": codes}
+    schema = reference | {"properties": {"code": code, "error": code}}
     return {
         "description": ", ".join(codes),
         "content": {"application/json": {"schema": schema}},
     }
 
 
-def _content(route: Route, references: dict[Any, dict[str, Any]]) -> dict[str, Any]:
-    if route.answer is JsonLines:
-        return {"application/x-ndjson": {"schema": {"type": "string", "description": _LINES}}}
-    if route.answer is File:
-        kind = _KINDS.get(route.path, "text/plain")
-        return {kind: {"schema": {"type": "string"}}}
+def _content(route: Route, references: References) -> dict[str, Any]:
+    """Describe a successful answer, by its media type."""
+    if route.answer in (JsonLines, File):
+        schema = {"type": "string"}
+        if route.answer_description is not None:
+            schema["description"] = route.answer_description
+        media_type = route.media_type if route.answer is File else "application/x-ndjson"
+        return {media_type: {"schema": schema}}
     if route.answer is JsonDocument:
         return {"application/json": {"schema": {"type": "object"}}}
-    schemas = [references[each] for each in _answers(route)]
-    schema = schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
-    return {"application/json": {"schema": schema}}
+    schemas = [references[answer] for answer in _described_answers(route)]
+    return {"application/json": {"schema": schemas[0] if len(schemas) == 1 else {"anyOf": schemas}}}
 
 
-def _codes(route: Route) -> tuple[str, ...]:
-    codes = [*_ALWAYS, *_BY_ACCESS[route.access], *route.errors]
+def _error_codes(route: Route) -> tuple[str, ...]:
+    codes = [*_EVERY_ROUTE, *_BY_ACCESS[route.access], *route.errors]
     if route.body is not None:
         codes += _WITH_TEXT if route.body is PlainText else _WITH_BODY
     if route.access != "public" or route.body is not None:

@@ -1,54 +1,36 @@
-"""Routes, requests and the kinds of answers.
-
-The tables of routes are the one list of what the server answers: Starlette's router, the OpenAPI
-document and the tests of ownership are all made of them.
-"""
+"""Routes, the requests that they take, and the kinds of answers that they give."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from candlestep.api.errors import STATUS
-
 AccessLevel = Literal["public", "account", "key", "admin"]
-"""``key``: as ``account``, but with an API key itself and no token that was made with one."""
+"""Who may call a route. ``key`` is ``account``, but with an API key, not with a token."""
 
 
 class JsonLines(msgspec.Struct, frozen=True):
-    """Marks an answer as lines of JSON (``application/x-ndjson``), sent as they come."""
+    """Marks an answer as lines of JSON (``application/x-ndjson``) that are sent one by one."""
 
 
 class File(msgspec.Struct, frozen=True):
-    """Marks an answer that is text of another kind, and says which."""
+    """An answer that is not JSON, with its content type."""
 
     content_type: str
-    text: bytes
+    content: bytes
     file_name: str | None = None
-    """As what a browser is to save it."""
+    """The name under which a browser saves it."""
     quotes_name: bool = True
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    """Further headers of the answer."""
 
 
 class NoContent(msgspec.Struct, frozen=True):
     """An answer of status 204, without a body."""
 
 
-class Request(msgspec.Struct):
-    """One request, checked: who calls, the path's parameters, the body and the query."""
-
-    account_id: str
-    agent_id: str
-    """The agent of the key that was sent; the account's default one without a key."""
-    path: Mapping[str, str]
-    body: Any
-    query: Any
-    request_id: str
-    key: str | None = None
-    """The Idempotency-Key that it was sent with."""
-    headers: Any = None
-    """Those that the route takes."""
-    api_key_id: str | None = None
-    """Of the API key that it was sent with, or that its token was made with."""
+class JsonDocument(msgspec.Struct, frozen=True):
+    """Marks an answer as a JSON document whose schema is not described."""
 
 
 class JsonBytes(NamedTuple):
@@ -56,6 +38,25 @@ class JsonBytes(NamedTuple):
 
     body: bytes
     status: int
+
+
+class Request(msgspec.Struct):
+    """A request whose parts are decoded and checked."""
+
+    account_id: str
+    agent_id: str
+    """The agent of the key that was sent; without a key, the account's default agent."""
+    path: Mapping[str, str]
+    """The parameters of the path."""
+    body: Any
+    query: Any
+    request_id: str
+    key: str | None = None
+    """The Idempotency-Key."""
+    headers: Any = None
+    """The headers that the route takes."""
+    api_key_id: str | None = None
+    """The id of the API key that was sent, or that the token was made with."""
 
 
 Handler = Callable[[Any, Request], Awaitable[Any]]
@@ -70,29 +71,28 @@ class Route(msgspec.Struct, frozen=True):
     handler: Handler
     summary: str
     answer: Any
-    """Its type; a tuple of types where it is one of several."""
+    """The type of the answer; a tuple where it is one of several."""
     body: type[msgspec.Struct] | None = None
     query: type[msgspec.Struct] | None = None
     status: int = 200
     also: tuple[int, ...] = ()
-    """Further 2xx statuses that it may answer with."""
+    """Further 2xx statuses of the answer."""
     errors: tuple[str, ...] = ()
-    """Codes that it may answer with, beside those that any route may."""
+    """The codes of the errors that it may answer, except those that every route may."""
     access: AccessLevel = "account"
     takes_key: bool = False
-    """Whether an Idempotency-Key makes it safe to send again."""
+    """Whether an Idempotency-Key makes it safe to repeat the request."""
     headers: type[msgspec.Struct] | None = None
-    """The headers that it takes, each a field; unknown ones are of no account."""
-    refused_with: int = 422
-    """The status of what is understood and refused."""
-
-    def status_of(self, code: str) -> int:
-        """The HTTP status that an error of this code has here."""
-        status = STATUS.get(code, 500)
-        return self.refused_with if status == 422 else status
+    """The headers that it takes, each a field; all others are ignored."""
+    media_type: str = "text/plain"
+    """The media type of a ``File``."""
+    answer_description: str | None = None
+    """The description of an answer that is a ``File`` or ``JsonLines``."""
+    refused_status: int | None = None
+    """Instead of that of the API: the status of requests that are understood and refused."""
 
     @property
     def parameters(self) -> tuple[str, ...]:
         """The names of the path's parameters."""
-        parts = self.path.split("/")
-        return tuple(part[1:-1] for part in parts if part.startswith("{"))
+        segments = self.path.split("/")
+        return tuple(segment[1:-1] for segment in segments if segment.startswith("{"))

@@ -14,6 +14,7 @@ import structlog
 from candlestep.api.admin import candles, keys, recordings
 from candlestep.api.admin.operation import ErrorLine, Line, Operation, Progress
 from candlestep.api.errors import InternalError
+from candlestep.api.http.api import Api
 from candlestep.api.http.route import Handler, JsonLines, Lines, Request, Route
 from candlestep.api.services import Services
 from candlestep.sandbox import SandboxError
@@ -65,7 +66,10 @@ async def _lines(
     await running
 
 
-ROUTES = [
+_LINES = """Lines of JSON, sent as the command goes on: `{"progress": {part, done, total, unit}}` each
+but the last, which is `{"result": …}` or `{"error": {code, message, details}}`."""
+
+_ROUTES = [
     Route(
         method="POST",
         path=operation.path,
@@ -74,6 +78,8 @@ ROUTES = [
         answer=JsonLines,
         body=operation.request,
         access="admin",
+        answer_description=_LINES,
     )
     for operation in (*candles.OPERATIONS, *recordings.OPERATIONS, *keys.OPERATIONS)
 ]
+API = Api(routes={"command line": _ROUTES})

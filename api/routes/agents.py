@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from candlestep.api.http.api import Api
 from candlestep.api.http.route import Request, Route
 from candlestep.api.schemas.decoding import RequestBody
 from candlestep.api.schemas.fields import Percent, Time, optional_money
@@ -132,7 +133,7 @@ def _answer(agent: Agent) -> AgentResponse:
 
 _UNKNOWN = ("AGENT_NOT_FOUND",)
 
-ROUTES = [
+_ROUTES = [
     Route("POST", _BASE, create, "Make an agent", AgentResponse, body=AgentRequest, status=201),
     Route("GET", _BASE, agents, "List agents", AgentsResponse),
     Route("GET", f"{_BASE}/{{agent_id}}", agent, "One agent", AgentResponse, errors=_UNKNOWN),
@@ -145,3 +146,4 @@ ROUTES = [
         errors=(*_UNKNOWN, "INVALID_STATE"),
     ),
 ]  # fmt: skip
+API = Api(routes={"agents": _ROUTES})

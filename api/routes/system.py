@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from candlestep import __version__
+from candlestep.api.http.api import Api
 from candlestep.api.http.route import File, Request, Route
 from candlestep.api.schemas.fields import Time, optional_time
 from candlestep.api.services import Services
@@ -69,8 +70,9 @@ async def data_range(services: Services, request: Request) -> DataRangeResponse:
     )
 
 
-ROUTES = [
+_ROUTES = [
     Route("GET", "/health", health, "Health", HealthResponse, access="public"),
     Route("GET", "/metrics", counters, "Prometheus counters", File, access="public"),
     Route("GET", "/api/v1/market/data-range", data_range, "What data there is", DataRangeResponse),
 ]
+API = Api(routes={"server": _ROUTES})

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from candlestep.api.http.api import Api
 from candlestep.api.http.route import Request, Route
 from candlestep.api.http.tokens import TOKEN_SECONDS
 from candlestep.api.schemas.decoding import EmptyBody
@@ -27,9 +28,10 @@ async def exchange(services: Services, request: Request) -> TokenResponse:
     return TokenResponse(token, "Bearer", TOKEN_SECONDS, "free")
 
 
-ROUTES = [
+_ROUTES = [
     Route(
         "POST", "/api/v1/auth/token", exchange, "Exchange an API key for a token", TokenResponse,
         body=EmptyBody, access="key",
     ),
 ]  # fmt: skip
+API = Api(routes={"server": _ROUTES})

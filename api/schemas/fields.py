@@ -71,6 +71,13 @@ Symbol = Annotated[
         extra_json_schema={"pattern": SYMBOL_PATTERN},
     ),
 ]
+SYMBOL_IN_PATH: dict[str, Any] = {
+    "type": "string",
+    "pattern": SYMBOL_PATTERN,
+    "description": "Such as `BTCUSDT`; `btc-usdt` and `BTC/USDT` are the same.",
+    "examples": ["BTCUSDT"],
+}
+"""The JSON Schema of a symbol in a path."""
 INTERVAL_SECONDS = [length // 1000 for length in INTERVALS.values()]
 INTERVAL_TEXTS = [*INTERVALS, *map(str, INTERVAL_SECONDS)]
 """What an interval may be as text: its name, or seconds."""

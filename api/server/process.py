@@ -19,6 +19,7 @@ import uvloop
 
 from candlestep.api.admin.running_server import SERVER_FILE, RunningServer
 from candlestep.api.http.auth import Authenticator
+from candlestep.api.routes import APIS
 from candlestep.api.server.app import App
 from candlestep.api.server.uvicorn_protocol import OneWriteProtocol
 from candlestep.api.services import Services
@@ -116,7 +117,7 @@ async def _run(
     await server.recover()
     url = _url(listener)
     config = uvicorn.Config(
-        App(server),
+        App(APIS, server),
         http=OneWriteProtocol,
         lifespan="off",
         proxy_headers=False,

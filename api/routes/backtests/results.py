@@ -176,7 +176,7 @@ ROUTES = [
     ),
     Route(
         "GET", f"{_ONE}/equity-curve/parquet", equity_curve_parquet, "Equity curve as Parquet",
-        File, errors=_ENDED,
+        File, errors=_ENDED, media_type=_PARQUET,
     ),
     Route(
         "GET", f"{_ONE}/trades", trades, "Closed trades of a backtest", list[ClosedTradeResponse],
@@ -184,6 +184,6 @@ ROUTES = [
     ),
     Route(
         "GET", f"{_ONE}/trades/parquet", trades_parquet, "Closed trades as Parquet", File,
-        errors=_ENDED,
+        errors=_ENDED, media_type=_PARQUET,
     ),
 ]  # fmt: skip

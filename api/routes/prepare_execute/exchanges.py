@@ -185,18 +185,20 @@ def _links(exchange: str, segment: Segment, rest: str = "") -> Links:
 _UNKNOWN = ("EXCHANGE_NOT_FOUND",)
 
 ROUTES = [
-    Route("GET", "/api/v1/exchanges", exchanges, "Exchanges", list[ExchangeResponse]),
+    Route(
+        "GET", "/api/v1/exchanges", exchanges, "Exchanges", list[ExchangeResponse],
+        refused_status=422,
+    ),
     Route(
         "GET", f"{_ONE}/instruments", instruments, "Instruments of an exchange",
-        list[InstrumentResponse], errors=_UNKNOWN, refused_with=400,
+        list[InstrumentResponse], errors=_UNKNOWN,
     ),
     Route(
         "GET", f"{_ONE}/{{segment}}/instruments", segment, "Instruments of a segment",
-        SegmentResponse, errors=(*_UNKNOWN, "NOT_FOUND"), refused_with=400,
+        SegmentResponse, errors=(*_UNKNOWN, "NOT_FOUND"),
     ),
     Route(
         "GET", f"{_ONE}/{{segment}}/instruments/{{symbol}}", instrument, "An instrument",
         LinkedInstrumentResponse, errors=(*_UNKNOWN, "NOT_FOUND", "SYMBOL_NOT_FOUND"),
-        refused_with=400,
     ),
 ]  # fmt: skip

@@ -242,14 +242,14 @@ _JOB = ("NOT_FOUND",)
 ROUTES = [
     Route(
         "POST", f"{BASE}/execute", execute, "Execute a program", ExecuteResponse, body=ExecutionRequest,
-        status=202, errors=(*_JOB, "STRATEGY_NOT_FOUND", "RATE_LIMITED"), refused_with=400,
+        status=202, errors=(*_JOB, "STRATEGY_NOT_FOUND", "RATE_LIMITED"),
     ),
     Route(
         "GET", f"{BASE}/execute/{{jobId}}", execution, "An execution", ExecutionResponse,
-        errors=_JOB, refused_with=400,
+        errors=_JOB,
     ),
     Route(
         "DELETE", f"{BASE}/execute/{{jobId}}", cancel, "Cancel an execution",
-        CancelExecutionResponse, errors=(*_JOB, "INVALID_STATE"), refused_with=400,
+        CancelExecutionResponse, errors=(*_JOB, "INVALID_STATE"),
     ),
 ]  # fmt: skip

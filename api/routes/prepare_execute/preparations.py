@@ -237,10 +237,10 @@ def _type(request: Request) -> SourceType:
 ROUTES = [
     Route(
         "POST", f"{BASE}/prepare", prepare, "Prepare candles", PrepareResponse, body=PrepareRequest,
-        status=202, errors=("EXCHANGE_NOT_FOUND", "NO_DATA", "RATE_LIMITED"), refused_with=400,
+        status=202, errors=("EXCHANGE_NOT_FOUND", "NO_DATA", "RATE_LIMITED"),
     ),
     Route(
         "GET", f"{BASE}/prepare/{{jobId}}", preparation, "A preparation", JobStateResponse,
-        errors=("NOT_FOUND",), refused_with=400,
+        errors=("NOT_FOUND",),
     ),
 ]  # fmt: skip

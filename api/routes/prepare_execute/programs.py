@@ -79,10 +79,10 @@ def _compile(services: Services, account_id: str, source: str, *, fails_later: b
 ROUTES = [
     Route(
         "POST", "/api/v1/strategy", compile_source, "Compile a program", CompileResponse, body=PlainText,
-        headers=CompileHeaders, refused_with=400,
+        headers=CompileHeaders,
     ),
     Route(
         "GET", "/api/v1/strategy/{strategyId}", strategy, "A compiled program",
-        StrategyStateResponse, errors=("STRATEGY_NOT_FOUND",), refused_with=400,
+        StrategyStateResponse, errors=("STRATEGY_NOT_FOUND",),
     ),
 ]  # fmt: skip

@@ -30,6 +30,6 @@ ROUTES = [
     ),
     Route(
         "GET", f"{_BASE}/recording", recording, "Download a recording", File,
-        errors=("SESSION_NOT_FOUND", "INVALID_STATE"),
+        errors=("SESSION_NOT_FOUND", "INVALID_STATE"), media_type=RECORDING_TYPE,
     ),
 ]  # fmt: skip
