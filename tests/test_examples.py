@@ -1,4 +1,4 @@
-"""The examples run as they are, and what they print is right."""
+"""The examples run as they stand, and their output is right."""
 
 import csv
 import gzip
@@ -23,6 +23,7 @@ EXAMPLES = ROOT / "examples"
 
 
 def run(script: str, *arguments: object, temporary: Path) -> "subprocess.CompletedProcess[str]":
+    """Run an example in a folder, which is its temporary directory too."""
     environment = ENVIRONMENT | {"TMPDIR": str(temporary)}
     command = [sys.executable, str(EXAMPLES / script), *map(str, arguments)]
     return subprocess.run(
@@ -31,42 +32,43 @@ def run(script: str, *arguments: object, temporary: Path) -> "subprocess.Complet
 
 
 def printed(output: str, name: str) -> str:
-    """The last word of the line that begins with a name."""
+    """Return the last word of the line that begins with ``name``."""
     return next(line for line in output.splitlines() if line.startswith(name)).split()[-1]
 
 
 def test_the_demo_runs_on_the_sample_market(tmp_path: Path) -> None:
-    done = run("demo.py", temporary=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "synthetic" in done.stdout
+    process = run("demo.py", temporary=tmp_path)
+    assert (process.returncode, process.stderr) == (0, "")
+    assert "synthetic" in process.stdout
     (home,) = tmp_path.iterdir()
-    assert f"--home {home}" in done.stdout
-    assert printed(done.stdout, "final equity") == recomputed(home, {})
-    assert int(printed(done.stdout, "trades")) > 20
+    assert f"--home {home}" in process.stdout
+    assert printed(process.stdout, "final equity") == recomputed(home, {})
+    assert int(printed(process.stdout, "trades")) > 20
     readme = (ROOT / "README.md").read_text()
     (results,) = re.findall(r"^```text\n(from .*?)^```$", readme, re.MULTILINE | re.DOTALL)
-    assert results in done.stdout, "what the README shows"
+    assert results in process.stdout, "what the README shows"
 
 
 def test_the_demo_runs_on_real_candles_and_its_equity_is_right(tmp_path: Path) -> None:
     files = {symbol: real_file(f"{symbol}-1m-2024-10.csv.gz") for symbol in ("BTCUSDT", "ETHUSDT")}
     (tmp_path / "tmp").mkdir()
-    done = run("demo.py", *files.values(), temporary=tmp_path / "tmp")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert printed(done.stdout, "from") == "2024-10-01T03:00:00Z"
-    assert printed(done.stdout, "to") == "2024-11-04T20:20:00Z"
+    process = run("demo.py", *files.values(), temporary=tmp_path / "tmp")
+    assert (process.returncode, process.stderr) == (0, "")
+    assert printed(process.stdout, "from") == "2024-10-01T03:00:00Z"
+    assert printed(process.stdout, "to") == "2024-11-04T20:20:00Z"
     (home,) = (tmp_path / "tmp").iterdir()
     closes = {symbol: last_close(path) for symbol, path in files.items()}
-    assert printed(done.stdout, "final equity") == recomputed(home, closes)
+    assert printed(process.stdout, "final equity") == recomputed(home, closes)
 
 
 def last_close(path: Path) -> Decimal:
+    """Return the last close of a file of candles."""
     with gzip.open(path, "rt") as file:
         return Decimal(list(csv.DictReader(file))[-1]["close"])
 
 
 def recomputed(home: Path, closes: dict[str, Decimal]) -> str:
-    """The equity that the stored trades add up to, held to ``closes`` or else the last stored."""
+    """Return the equity that the stored trades add up to, valued at ``closes`` or the last stored."""
     store = Store.open(home)
     try:
         trades = store.rows("SELECT symbol, side, quantity, price, fee FROM trades")
@@ -75,21 +77,21 @@ def recomputed(home: Path, closes: dict[str, Decimal]) -> str:
     finally:
         store.close()
     closes = {symbol: Decimal(repr(close)) for symbol, close in latest} | closes
-    cash, held = Decimal(10_000), dict.fromkeys(closes, Decimal(0))
+    cash, positions = Decimal(10_000), dict.fromkeys(closes, Decimal(0))
     for symbol, side, quantity, price, fee in trades:
         sign = 1 if side == "buy" else -1
-        held[symbol] += sign * quantity
+        positions[symbol] += sign * quantity
         cash -= sign * (quantity * price).quantize(Decimal("1e-8"), "ROUND_HALF_UP") + fee
-    value = sum((held[symbol] * closes[symbol] for symbol in held), Decimal(0))
+    value = sum((positions[symbol] * closes[symbol] for symbol in positions), Decimal(0))
     equity = (cash + value.quantize(Decimal("1e-8"), "ROUND_HALF_UP")).normalize()
     return f"{equity:f}" if equity.as_tuple().exponent < -2 else f"{equity:.2f}"  # type: ignore[operator]
 
 
 def test_the_demo_tells_why_a_file_is_refused(tmp_path: Path) -> None:
     bad = write(tmp_path / "BTCUSDT-1m.csv", "timestamp,open,high,low,close\n2024-01-01,1,1,2,1\n")
-    done = run("demo.py", bad, temporary=tmp_path)
-    assert done.returncode == 1
-    assert done.stderr.startswith("candlestep: BTCUSDT-1m.csv: 1 bad row")
+    process = run("demo.py", bad, temporary=tmp_path)
+    assert process.returncode == 1
+    assert process.stderr.startswith("candlestep: BTCUSDT-1m.csv: 1 bad row")
 
 
 def test_the_agent_takes_pairs_times_and_a_key(tmp_path: Path) -> None:
@@ -103,22 +105,22 @@ def test_the_agent_takes_pairs_times_and_a_key(tmp_path: Path) -> None:
         refused = run("agent_loop.py", *options, temporary=tmp_path)
         assert refused.returncode == 1
         assert refused.stderr.startswith("GET /market/data-range: 401 ")
-        done = run("agent_loop.py", *options, *times, "--api-key", key, temporary=tmp_path)
-        assert (done.returncode, done.stderr) == (0, "")
-        assert printed(done.stdout, "from") == "2024-01-01T00:00:00Z"
-        assert printed(done.stdout, "to") == "2024-01-02T00:00:00Z"
-        assert "BTCUSDT" not in done.stdout
-        urls = [line.strip() for line in done.stdout.splitlines() if "http://" in line]
+        process = run("agent_loop.py", *options, *times, "--api-key", key, temporary=tmp_path)
+        assert (process.returncode, process.stderr) == (0, "")
+        assert printed(process.stdout, "from") == "2024-01-01T00:00:00Z"
+        assert printed(process.stdout, "to") == "2024-01-02T00:00:00Z"
+        assert "BTCUSDT" not in process.stdout
+        urls = [line.strip() for line in process.stdout.splitlines() if "http://" in line]
         assert len(urls) == 4
         for url in urls:
-            answer = httpx.get(url, headers={"X-API-Key": key}, trust_env=False)
-            assert answer.status_code == 200, url
+            response = httpx.get(url, headers={"X-API-Key": key}, trust_env=False)
+            assert response.status_code == 200, url
 
 
-def test_one_strategy_said_in_three_ways_trades_the_same(tmp_path: Path) -> None:
-    done = run("strategies.py", temporary=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
-    lines = [line.split() for line in done.stdout.splitlines()[1:]]
+def test_one_strategy_written_in_three_ways_trades_the_same(tmp_path: Path) -> None:
+    process = run("strategies.py", temporary=tmp_path)
+    assert (process.returncode, process.stderr) == (0, "")
+    lines = [line.split() for line in process.stdout.splitlines()[1:]]
     assert [line[0] for line in lines] == ["template", "card", "program"]
     assert len({line[1] for line in lines}) == 3
     (figures,) = {tuple(line[2:-4]) for line in lines}
@@ -128,9 +130,9 @@ def test_one_strategy_said_in_three_ways_trades_the_same(tmp_path: Path) -> None
 def test_a_sweep_is_run_compared_and_its_trades_downloaded(tmp_path: Path) -> None:
     with running(sample_home(tmp_path / "home")) as server:
         trades = tmp_path / "trades.parquet"
-        done = run("sweep.py", "--url", server.url, "--trades", trades, temporary=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
-    lines = [line.split() for line in done.stdout.splitlines() if line]
+        process = run("sweep.py", "--url", server.url, "--trades", trades, temporary=tmp_path)
+    assert (process.returncode, process.stderr) == (0, "")
+    lines = [line.split() for line in process.stdout.splitlines() if line]
     assert sum(line[0].startswith("tpl_") for line in lines) == 9
     ranked = [line for line in lines if "/" in line[1]]
     assert [line[0] for line in ranked] == [str(place) for place in range(1, 10)]
@@ -148,7 +150,7 @@ def test_the_agent_tells_what_is_missing(tmp_path: Path, has_server: bool) -> No
     with running(tmp_path) as server:
         if not has_server:
             server.stop()
-        done = run("agent_loop.py", "--url", server.url, temporary=tmp_path)
-    assert done.returncode == 1
-    assert ("candlestep data sample" if has_server else "candlestep serve") in done.stderr
-    assert "Traceback" not in done.stderr
+        process = run("agent_loop.py", "--url", server.url, temporary=tmp_path)
+    assert process.returncode == 1
+    assert ("candlestep data sample" if has_server else "candlestep serve") in process.stderr
+    assert "Traceback" not in process.stderr

@@ -1,6 +1,6 @@
-"""Kill a server again and again while clients trade on it, and compare it with what they were told.
+"""Kill a server repeatedly while clients trade on it, and compare it with the answers they got.
 
-``python -m tests.torture KILLS`` runs it for as long as you like: ``make torture``.
+``make torture`` runs it; ``python -m tests.torture KILLS`` runs it for as long as you like.
 """
 
 import random
@@ -27,9 +27,9 @@ from tests.support.server_process import RunningServer
 CLIENTS = 4
 MOST_TWINS = 24
 DELAYS = (0.05, 0.5, 1.5, 3.0)
-"""At most so many seconds until a kill."""
+"""The longest waits before a kill, in seconds."""
 TOGETHER = 40
-"""Kills of one home; then another one is begun."""
+"""Kills per home directory."""
 FLAGS: tuple[tuple[str, ...], ...] = ((), ("--idle-seconds", "1"), ("--durability", "power"))
 CONFIG = {
     "start_time": "2025-01-10T00:00:00Z",
@@ -42,7 +42,7 @@ Json = dict[str, Any]
 
 
 class Call(NamedTuple):
-    """A request that changes a session, and what it does to a player that nothing happens to."""
+    """A request that changes a session, and its effect on a player in this process."""
 
     path: str
     body: Json | None
@@ -51,7 +51,7 @@ class Call(NamedTuple):
 
 
 class Twin:
-    """A session on the server, and the same one here that no server can lose."""
+    """A session on the server, and the same session in this process, which survives every kill."""
 
     def __init__(self, session_id: str, player: CommandPlayer) -> None:
         self.session_id = session_id
@@ -66,7 +66,7 @@ class Twin:
 
 
 class Client:
-    """Trades at random in sessions of its own, each of which has a twin here."""
+    """A client that trades at random in its own sessions, and mirrors each in a twin."""
 
     def __init__(self, market: Market, seed: int) -> None:
         self.random = random.Random(seed)
@@ -74,9 +74,9 @@ class Client:
         self.twins: list[Twin] = []
         self.calls = 0
         self.in_flight: tuple[Twin, Call, str | None] | None = None
-        """A call whose answer has not come."""
-        self.unborn: str | None = None
-        """The key of a session that is being created."""
+        """The call that has not been answered yet."""
+        self.creating: str | None = None
+        """The idempotency key of the session that is being created."""
         self.fault: str | None = None
 
     def run(self, url: str) -> None:
@@ -93,13 +93,13 @@ class Client:
                 raise
 
     def settle(self, http: httpx.Client) -> None:
-        """Find out what became of the call whose answer never came, and compare all sessions."""
-        self._find_out(http)
+        """Resolve the call that was never answered, then compare all sessions."""
+        self._resolve(http)
         for twin in self.twins:
             self._compare(http, twin)
 
-    def _find_out(self, http: httpx.Client) -> None:
-        if self.unborn is not None:
+    def _resolve(self, http: httpx.Client) -> None:
+        if self.creating is not None:
             self._create(http)
         if self.in_flight is None:
             return
@@ -107,12 +107,12 @@ class Client:
         if key is not None:
             self._send(http, twin, call, key)
             return
-        # Without a key it was carried out, or it was not: the server must say which.
-        before, after = seen(twin.player), twin.player.fork()
-        applied(call, after)
-        found = self._seen(http, twin)
-        if found != before:
-            assert found == seen(after), difference(seen(after), found)
+        # Without a key, the server's state tells whether it was carried out.
+        before, after = state_of(twin.player), twin.player.fork()
+        outcome_of(call, after)
+        actual = self._state_of(http, twin)
+        if actual != before:
+            assert actual == state_of(after), difference(state_of(after), actual)
             twin.player = after
         self.in_flight = None
 
@@ -135,27 +135,27 @@ class Client:
     def _send(self, http: httpx.Client, twin: Twin, call: Call, key: str | None) -> None:
         self.in_flight = (twin, call, key)
         headers = {} if key is None else {"Idempotency-Key": key}
-        answer = http.request(
+        response = http.request(
             call.method,
             f"{BACKTEST}/{twin.session_id}/{call.path}",
             json=call.body,
             headers=headers,
         )
-        expected = applied(call, twin.player)
+        expected = outcome_of(call, twin.player)
         self.in_flight = None
         if isinstance(expected, str):
-            assert answer.status_code >= 400, (call, answer.text)
-            assert answer.json()["code"] == expected, (call, answer.text)
+            assert response.status_code >= 400, (call, response.text)
+            assert response.json()["code"] == expected, (call, response.text)
         elif call.path == "cancel":
-            found = answer.json()
-            del found["session_id"]
-            assert found == msgspec.json.decode(expected), (call, answer.text)
+            answer = response.json()
+            del answer["session_id"]
+            assert answer == msgspec.json.decode(expected), (call, response.text)
         else:
-            assert answer.content == expected, (call, expected, answer.text)
+            assert response.content == expected, (call, expected, response.text)
 
     def _create(self, http: httpx.Client) -> None:
-        self.unborn = self.unborn or f"create-{self.calls}-{self.random.random()}"
-        headers = {"Idempotency-Key": self.unborn}
+        self.creating = self.creating or f"create-{self.calls}-{self.random.random()}"
+        headers = {"Idempotency-Key": self.creating}
         created = http.post(f"{BACKTEST}/create", json=CONFIG, headers=headers)
         assert created.status_code == 200, created.text
         session_id = created.json()["session_id"]
@@ -163,12 +163,12 @@ class Client:
         assert started.status_code == 200, started.text
         player = CommandPlayer(Session(SessionConfig(**CONFIG), self.market))  # type: ignore[arg-type]
         self.twins.append(Twin(session_id, player))
-        self.unborn = None
+        self.creating = None
 
     def _fork(self, http: httpx.Client, twin: Twin) -> None:
-        answer = http.post(f"{BACKTEST}/{twin.session_id}/fork", json={"count": 2})
-        assert answer.status_code == 201, answer.text
-        self.twins += [twin.fork(each["session_id"]) for each in answer.json()["forks"]]
+        response = http.post(f"{BACKTEST}/{twin.session_id}/fork", json={"count": 2})
+        assert response.status_code == 201, response.text
+        self.twins += [twin.fork(fork["session_id"]) for fork in response.json()["forks"]]
 
     def _random_call(self, twin: Twin) -> Call:
         choose = self.random.random()
@@ -189,10 +189,10 @@ class Client:
 
     def _random_order(self, twin: Twin) -> Json:
         symbol, side = self.random.choice(SYMBOLS), self.random.choice(("buy", "sell"))
-        kind = self.random.choice(("market", "limit", "stop_loss", "take_profit"))
-        order: Json = {"symbol": symbol, "side": side, "type": kind}
+        order_type = self.random.choice(("market", "limit", "stop_loss", "take_profit"))
+        order: Json = {"symbol": symbol, "side": side, "type": order_type}
         order["quantity"] = self.random.choice(["0.001", "0.01", "0.02", 5])
-        if kind != "market":
+        if order_type != "market":
             price = float(twin.player.session.price(symbol)) * self.random.uniform(0.99, 1.01)
             order["price"] = f"{price:.2f}"
         if self.random.random() < 0.1:
@@ -202,17 +202,17 @@ class Client:
         return order
 
     def _compare(self, http: httpx.Client, twin: Twin) -> None:
-        expected, found = seen(twin.player), self._seen(http, twin)
-        assert found == expected, difference(expected, found)
+        expected, actual = state_of(twin.player), self._state_of(http, twin)
+        assert actual == expected, difference(expected, actual)
 
-    def _seen(self, http: httpx.Client, twin: Twin) -> Json:
-        """All that the server says of a session."""
+    def _state_of(self, http: httpx.Client, twin: Twin) -> Json:
+        """Return the state of a session as the server shows it."""
 
-        def get(what: str) -> Json:
-            answer = http.get(f"{BACKTEST}/{twin.session_id}/{what}")
-            assert answer.status_code == 200, answer.text
-            found: Json = answer.json()
-            return found
+        def get(path: str) -> Json:
+            response = http.get(f"{BACKTEST}/{twin.session_id}/{path}")
+            assert response.status_code == 200, response.text
+            answer: Json = response.json()
+            return answer
 
         status = get("status")
         return {
@@ -231,18 +231,18 @@ def placed(player: CommandPlayer, body: OrderRequest) -> bytes:
     return played.body
 
 
-def applied(call: Call, player: CommandPlayer) -> bytes | str:
-    """What a call answers where nothing is lost, or the code of its refusal."""
+def outcome_of(call: Call, player: CommandPlayer) -> bytes | str:
+    """Apply a call to a player; return the answer, or the code of its refusal."""
     try:
         return call.apply(player)
     except SandboxError as error:
         return error.code
 
 
-def seen(player: CommandPlayer) -> Json:
-    """All that a server should say of a session."""
+def state_of(player: CommandPlayer) -> Json:
+    """Return the state of a session as a server should show it."""
     session = player.session
-    found: Json = msgspec.json.decode(
+    state: Json = msgspec.json.decode(
         msgspec.json.encode(
             {
                 "status": session.status,
@@ -253,16 +253,16 @@ def seen(player: CommandPlayer) -> Json:
             }
         )
     )
-    return found
+    return state
 
 
-def difference(expected: Json, found: Json) -> str:
-    names = [name for name in expected if expected[name] != found[name]]
-    return "\n".join(f"{name}: expected {expected[name]}, found {found[name]}" for name in names)
+def difference(expected: Json, actual: Json) -> str:
+    names = [name for name in expected if expected[name] != actual[name]]
+    return "\n".join(f"{name}: expected {expected[name]}, got {actual[name]}" for name in names)
 
 
 def sample() -> Market:
-    """The sample market as the server has it."""
+    """Return the sample market, as the server has it."""
     return Market(
         Candles(symbol=symbol, interval="1m", **columns_of(columns))
         for symbol, columns in sample_market().items()
@@ -275,14 +275,14 @@ def columns_of(columns: CandleColumns) -> dict[str, Any]:
 
 
 def torture(home: Path, kills: int, seed: int, *flags: str) -> Iterator[str]:
-    """Kill a server ``kills`` times, and tell of each; raises on a difference."""
+    """Kill a server ``kills`` times and yield a line on each; raises ``AssertionError`` on a difference."""
     chance = random.Random(seed)
     market = sample()
     clients = [Client(market, seed * 1000 + number) for number in range(CLIENTS)]
     sample_home(home)
     for kill in range(1, kills + 1):
         server = RunningServer(home, *flags)
-        threads = [threading.Thread(target=each.run, args=(server.url,)) for each in clients]
+        threads = [threading.Thread(target=client.run, args=(server.url,)) for client in clients]
         for thread in threads:
             thread.start()
         time.sleep(chance.choice(DELAYS) * chance.random())
@@ -312,9 +312,9 @@ def main() -> None:
     for done in range(0, kills, TOGETHER):
         flags = FLAGS[done // TOGETHER % len(FLAGS)]
         with tempfile.TemporaryDirectory() as home:
-            for told in torture(Path(home), min(TOGETHER, kills - done), seed + done, *flags):
-                print(f"{' '.join(flags) or 'as is'}: {told}", flush=True)
-    print(f"{kills} kills, and every session was as its clients were told (seed {seed}).")
+            for line in torture(Path(home), min(TOGETHER, kills - done), seed + done, *flags):
+                print(f"{' '.join(flags) or 'defaults'}: {line}", flush=True)
+    print(f"{kills} kills, and every session matched the answers of its clients (seed {seed}).")
 
 
 if __name__ == "__main__":

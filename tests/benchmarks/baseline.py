@@ -1,6 +1,6 @@
-"""The baseline of the HTTP rows: a Starlette app that returns given bytes from one route.
+"""The baseline of the HTTP rows: a Starlette app whose one route returns the bytes of a file.
 
-Run as ``python -m tests.benchmarks.baseline FILE``; prints its port when it serves.
+Run as ``python -m tests.benchmarks.baseline FILE``; it prints its port when it is ready.
 """
 
 import socket
@@ -15,23 +15,24 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 
-def app(answer: bytes) -> Starlette:
-    """An app that answers every POST to its one route with ``answer``."""
+def app(body: bytes) -> Starlette:
+    """Return an app that answers every POST to its one route with ``body``."""
 
     async def same_bytes(request: Request) -> Response:
-        return Response(answer, media_type="application/json")
+        return Response(body, media_type="application/json")
 
     return Starlette(routes=[Route("/step", same_bytes, methods=["POST"])])
 
 
-async def serve(answer: bytes) -> None:
-    # With the protocol named, small answers are sent at once, as those of our server are.
+async def serve(body: bytes) -> None:
+    """Serve the app on a port that the system chooses, and print the port."""
+    # The event loop sends small answers at once only if the socket names its protocol, as ours does.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
     listener.listen(2048)
     print(listener.getsockname()[1], flush=True)
     config = uvicorn.Config(
-        app(answer), log_config=None, access_log=False, server_header=False, lifespan="off"
+        app(body), log_config=None, access_log=False, server_header=False, lifespan="off"
     )
     await uvicorn.Server(config).serve(sockets=[listener])
 

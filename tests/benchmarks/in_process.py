@@ -12,10 +12,11 @@ from tests.support import oracle
 
 NAIVE_CANDLES = 3_000
 SESSIONS = 1_000
+NUMBERS = ("open", "high", "low", "close", "volume")
 
 
 def rows() -> list[Row]:
-    """All in-process rows of the speed table."""
+    """Return the in-process rows of the speed table."""
     candles = [synthetic_year(symbol) for symbol in SYMBOLS]
     market = Market(candles)
     session(market, pending=1).results()
@@ -30,31 +31,30 @@ def rows() -> list[Row]:
 
 
 def config(risk: RiskProfile | None = None) -> SessionConfig:
-    # A minute more than the year, so that a step over the year is not the session's end.
+    """Return the configuration of a session over the year."""
+    # One minute longer than the year, so that a step over the year does not end the session.
     return SessionConfig(
         start_time=START, end_time=END + MINUTE, starting_balance=1_000_000, risk=risk
     )
 
 
 def session(market: Market, pending: int = 0) -> Session:
-    """A session over the year with ``pending`` orders, on both symbols, that never fill."""
-    made = Session(config(), market)
+    """Return a session over the year with ``pending`` orders on both symbols that never fill."""
+    new = Session(config(), market)
     for number in range(pending):
-        for_symbol = list(SYMBOLS)[number % 2]
+        symbol = list(SYMBOLS)[number % 2]
         price = Decimal(1000 + number) / 100
-        made.place_order(symbol=for_symbol, side="buy", type="limit", quantity="0.01", price=price)
-    return made
+        new.place_order(symbol=symbol, side="buy", type="limit", quantity="0.01", price=price)
+    return new
 
 
 def naive(candles: list[Candles], pending: int) -> oracle.Oracle:
-    """The oracle over the first candles of the year, with orders as in ``session``."""
+    """Return the oracle over the first candles of the year, with the orders of ``session``."""
     plain = oracle.Oracle(
         (
-            (each.symbol, MINUTE, *(column[row].item() for column in columns))
-            for each in candles
-            for columns in [
-                (each.open_time, each.open, each.high, each.low, each.close, each.volume)
-            ]
+            (series.symbol, MINUTE, *(column[row].item() for column in columns))
+            for series in candles
+            for columns in [(series.open_time, *(getattr(series, name) for name in NUMBERS))]
             for row in range(NAIVE_CANDLES)
         ),
         oracle.Config(START, END, MINUTE, Decimal(1_000_000)),
@@ -99,21 +99,21 @@ def _batch_steps(market: Market, candles: list[Candles]) -> list[Row]:
 
 
 def _metrics(market: Market, candles: list[Candles]) -> Row:
-    def traded() -> Session:
-        made = Session(config(), market)
-        buy_and_sell(made, fills=1_000)
-        made.step(YEAR)
-        return made
+    def traded_session() -> Session:
+        session = Session(config(), market)
+        buy_and_sell(session, fills=1_000)
+        session.step(YEAR)
+        return session
 
-    sessions = [traded() for _ in range(5)]
+    sessions = [traded_session() for _ in range(5)]
     remaining = iter(sessions)
 
-    def everything() -> None:
-        ended = next(remaining)
-        ended.results()
-        ended.snapshots()
+    def compute_all() -> None:
+        traded = next(remaining)
+        traded.results()
+        traded.snapshots()
 
-    ours = seconds(everything)
+    ours = seconds(compute_all)
     assert sessions[0].results().total_trades == 1_000
     plain = naive(candles, 0)
     for symbol in SYMBOLS:
@@ -130,12 +130,12 @@ def _metrics(market: Market, candles: list[Candles]) -> Row:
     )
 
 
-def buy_and_sell(made: Session, fills: int) -> None:
-    """Hold both symbols throughout a year, and trade now one, now the other."""
+def buy_and_sell(session: Session, fills: int) -> None:
+    """Hold both symbols for the year, trading them in turn."""
     for number in range(fills):
         if number and number % 2 == 0:
-            made.step(2 * YEAR // fills - 1)
-        made.place_order(
+            session.step(2 * YEAR // fills - 1)
+        session.place_order(
             symbol=list(SYMBOLS)[number % 2],
             side="sell" if number % 4 >= 2 else "buy",
             type="market",
@@ -145,12 +145,12 @@ def buy_and_sell(made: Session, fills: int) -> None:
 
 def _single_steps(market: Market, candles: list[Candles]) -> Row:
     steps = 50_000
-    made = session(market, pending=100)
-    made.place_order(symbol="BTCUSDT", side="buy", type="market", quantity="0.1")
+    stepped = session(market, pending=100)
+    stepped.place_order(symbol="BTCUSDT", side="buy", type="market", quantity="0.1")
 
     def step_and_read() -> None:
         for _ in range(steps):
-            step = made.step()
+            step = stepped.step()
             _ = step.prices, step.portfolio.total_equity
 
     ours = steps / seconds(step_and_read)
@@ -192,9 +192,9 @@ def _market_orders(market: Market, candles: list[Candles]) -> Row:
 
         return orders / seconds(orders_and_steps)
 
-    made = Session(config(risk), market)
-    made.step(100)
-    ours = orders_per_second(made.place_order, made.step, 10_000)
+    trading = Session(config(risk), market)
+    trading.step(100)
+    ours = orders_per_second(trading.place_order, trading.step, 10_000)
     plain = naive(candles, 0)
     loop = orders_per_second(plain.place_order, plain.step, 500)
     return Row(
@@ -208,14 +208,13 @@ def _market_orders(market: Market, candles: list[Candles]) -> Row:
 
 
 def _start(candles: list[Candles]) -> Row:
-    def columns(each: Candles) -> dict[str, object]:
-        names = ("open_time", "open", "high", "low", "close", "volume")
-        return {name: getattr(each, name) for name in names}
+    def columns(series: Candles) -> dict[str, object]:
+        return {name: getattr(series, name) for name in ("open_time", *NUMBERS)}
 
     def first_time() -> None:
         market = Market(
-            Candles(symbol=each.symbol, interval="1m", **columns(each))  # type: ignore[arg-type]
-            for each in candles
+            Candles(symbol=series.symbol, interval="1m", **columns(series))  # type: ignore[arg-type]
+            for series in candles
         )
         session(market, pending=2).step()
 
@@ -238,8 +237,8 @@ def _many_sessions(market: Market) -> list[Row]:
     def stepping(sessions: list[Session]) -> Callable[[], None]:
         def work() -> None:
             for _ in range(steps * SESSIONS // len(sessions)):
-                for each in sessions:
-                    each.step()
+                for session in sessions:
+                    session.step()
 
         return work
 
@@ -249,7 +248,7 @@ def _many_sessions(market: Market) -> list[Row]:
     many = [Session(config(), market) for _ in range(SESSIONS)]
     memory = (tracemalloc.get_traced_memory()[0] - before) / SESSIONS / 1024
     tracemalloc.stop()
-    one = steps * SESSIONS / seconds(stepping([Session(config(), market)]))
+    alone = steps * SESSIONS / seconds(stepping([Session(config(), market)]))
     in_turn = steps * SESSIONS / seconds(stepping(many))
     return [
         Row(
@@ -263,9 +262,9 @@ def _many_sessions(market: Market) -> list[Row]:
         Row(
             "1,000 open sessions stepping in turn, in process",
             f"{in_turn:,.0f} steps/s",
-            f"{one:,.0f} steps/s of one",
-            f"{in_turn / one:.2f} ×",
+            f"{alone:,.0f} steps/s of one",
+            f"{in_turn / alone:.2f} ×",
             "≥ 0.8 ×",
-            in_turn >= 0.8 * one,
+            in_turn >= 0.8 * alone,
         ),
     ]

@@ -1,4 +1,4 @@
-"""Jobs on a queue with two workers: a sweep against the same runs one after the other."""
+"""Jobs on a queue with two workers: a sweep, against the same runs one after the other."""
 
 import asyncio
 import os
@@ -23,19 +23,19 @@ FAST_AVERAGES = (10, 20, 30, 40, 50, 60, 70, 80, 90, 100)
 
 
 def rows() -> list[Row]:
-    """The rows of the speed table that are about jobs."""
+    """Return the rows of the speed table about jobs."""
     with tempfile.TemporaryDirectory() as home:
         return asyncio.run(_rows(Path(home)))
 
 
 async def _rows(home: Path) -> list[Row]:
-    async with jobs(home, WORKERS) as made:
-        fill_store(made.store, synthetic_year("BTCUSDT"))
-        one_by_one = await asyncio.to_thread(in_turn)
-        await swept(made, [specs()[0]])  # The workers are warm, and the year is mapped.
-        first = [await to_progress(made) for _ in range(5)]
+    async with jobs(home, WORKERS) as server_jobs:
+        fill_store(server_jobs.store, synthetic_year("BTCUSDT"))
+        one_by_one = await asyncio.to_thread(seconds_in_turn)
+        await run_job(server_jobs, specs()[:1])  # Warms the workers up and maps the year.
+        first = [await seconds_to_progress(server_jobs) for _ in range(5)]
         began = time.perf_counter()
-        record = await swept(made, specs())
+        record = await run_job(server_jobs, specs())
         sweep = time.perf_counter() - began
     best = leaderboard(record)[0]
     assert best >= max(leaderboard(record))
@@ -61,7 +61,7 @@ async def _rows(home: Path) -> list[Row]:
 
 
 def contents() -> list[dict[str, Any]]:
-    """The strategies of the sweep."""
+    """Return the strategies of the sweep."""
     return [
         {"template": "tpl_sma_cross", "parameters": {"fast": fast, "slow": slow}}
         for fast in FAST_AVERAGES
@@ -70,7 +70,7 @@ def contents() -> list[dict[str, Any]]:
 
 
 def specs() -> list[RunSpec]:
-    """The runs of the sweep."""
+    """Return the runs of the sweep."""
     return [
         RunSpec(
             strategy=content,
@@ -84,37 +84,38 @@ def specs() -> list[RunSpec]:
     ]
 
 
-def in_turn() -> float:
-    """Seconds that the same runs take one after the other, in one process, files included."""
+def seconds_in_turn() -> float:
+    """Return the seconds that the runs take one after the other in this process, files included."""
     candles = [synthetic_year("BTCUSDT")]
     candles[0].prepare()
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as directory:
-        for number, each in enumerate(specs()):
-            done = execute_run(each, candles, Path(directory) / str(number), _ignore, _never)
-            assert done.error is None
+        for number, spec in enumerate(specs()):
+            folder = Path(directory) / str(number)
+            outcome = execute_run(spec, candles, folder, _ignore, _never)
+            assert outcome.error is None
         return time.perf_counter() - began
 
 
 def _ignore(fraction: float) -> None:
-    """Progress is not looked at."""
+    """Ignore progress."""
 
 
 def _never() -> bool:
-    """A run is not stopped."""
+    """Never stop a run."""
     return False
 
 
-async def swept(made: Jobs, runs: list[RunSpec]) -> JobRecord:
-    """The job of these runs, when it has ended."""
-    job = await made.queue.submit(made.ann, "backtests", runs, {})
-    record = await made.queue.wait(made.ann, job.job_id, 600)
+async def run_job(jobs: Jobs, runs: list[RunSpec]) -> JobRecord:
+    """Run a job and return it when it has ended."""
+    job = await jobs.queue.submit(jobs.ann, "backtests", runs, {})
+    record = await jobs.queue.wait(jobs.ann, job.job_id, 600)
     assert record.status == "done", record.error_message
     return record
 
 
 def leaderboard(record: JobRecord) -> list[float]:
-    """The Sharpe ratios of a sweep, the best first."""
+    """Return the Sharpe ratios of a sweep, the best first."""
     ratios = [
         outcome.summary.metrics.sharpe_ratio or -np.inf
         for outcome in record.outcomes
@@ -123,15 +124,15 @@ def leaderboard(record: JobRecord) -> list[float]:
     return sorted(ratios, reverse=True)
 
 
-async def to_progress(made: Jobs) -> float:
-    """Seconds from the submission of a job to the first progress that can be seen of it."""
+async def seconds_to_progress(jobs: Jobs) -> float:
+    """Return the seconds from the submission of a job to its first visible progress."""
     began = time.perf_counter()
-    job = await made.queue.submit(made.ann, "jobs", specs()[:1], {})
-    while not (await made.queue.get(made.ann, job.job_id)).progress:
+    job = await jobs.queue.submit(jobs.ann, "jobs", specs()[:1], {})
+    while not (await jobs.queue.get(jobs.ann, job.job_id)).progress:
         await asyncio.sleep(0.001)
-    taken = time.perf_counter() - began
-    await made.queue.wait(made.ann, job.job_id, 600)
-    return taken
+    duration = time.perf_counter() - began
+    await jobs.queue.wait(jobs.ann, job.job_id, 600)
+    return duration
 
 
 if __name__ == "__main__":

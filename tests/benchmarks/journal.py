@@ -1,8 +1,9 @@
-"""What the journal costs, and how soon a session is back from it."""
+"""The cost of the journal, and the time it takes to restore a session from it."""
 
 import statistics
 import tempfile
 import time
+from operator import truediv
 from pathlib import Path
 
 import httpx
@@ -33,7 +34,7 @@ _MAX_PENDING = 1000
 
 
 def rows() -> list[Row]:
-    """All rows of the journal; those over HTTP only where wrk is."""
+    """Return the rows about the journal; those over HTTP need wrk."""
     return [*_recovery_and_fork(), *_served()]
 
 
@@ -41,33 +42,33 @@ def _recovery_and_fork() -> list[Row]:
     market = Market(synthetic_year(symbol) for symbol in SYMBOLS)
     with tempfile.TemporaryDirectory() as home:
         journals = Journals(Path(home), synced=False)
-        live = _year_of_orders(market, journals)
-        assert live.journal is not None
-        live.journal.close()
-        took = seconds(
+        hosted = _year_of_orders(market, journals)
+        assert hosted.journal is not None
+        hosted.journal.close()
+        duration = seconds(
             lambda: rebuild_session(journals.read("bt_year"), market, ReplyCache()), repeat=3
         )
-        size = live.journal.size
-        forked = seconds(live.session.fork, repeat=50)
-        orders = live.session.order_count
+        size = hosted.journal.size
+        fork = seconds(hosted.session.fork, repeat=50)
+        orders = hosted.session.order_count
     return [
         Row(
             f"recovery of a year of single steps with {orders:,} orders, after a kill",
-            f"{took:.2f} s",
+            f"{duration:.2f} s",
             f"a journal of {size / 2**20:.1f} MiB",
             "",
             "≤ 1 s",
-            took <= 1,
+            duration <= 1,
         ),
-        Row("fork of it, in process", f"{forked * 1e3:.2f} ms", "", "", "≤ 5 ms", forked <= 5e-3),
+        Row("fork of it, in process", f"{fork * 1e3:.2f} ms", "", "", "≤ 5 ms", fork <= 5e-3),
     ]
 
 
 def _year_of_orders(market: Market, journals: Journals) -> HostedSession:
-    """A session stepped one by one through the year that buys and sells 10,000 times."""
-    nothing = dict.fromkeys(SessionRecord.__struct_fields__)
+    """Return a session that was stepped through the year one by one, with 10,000 market orders."""
+    empty = dict.fromkeys(SessionRecord.__struct_fields__)
     record = SessionRecord(
-        **nothing  # type: ignore[arg-type]
+        **empty  # type: ignore[arg-type]
         | {
             "session_id": "bt_year", "account_id": "bench", "exchange": "binance",
             "status": "running", "pairs": list(SYMBOLS), "start_time": START,
@@ -77,19 +78,19 @@ def _year_of_orders(market: Market, journals: Journals) -> HostedSession:
     )  # fmt: skip
     player = CommandPlayer(Session(config(), market))
     start = start_record(record, player.session, 0, None)
-    live = HostedSession(record, player, journals.create(start), ReplyCache(), None)
-    assert live.journal is not None
+    hosted = HostedSession(record, player, journals.create(start), ReplyCache(), None)
+    assert hosted.journal is not None
     every = YEAR // ORDERS
     for step in range(YEAR):
         if step % every == 0:
             order = OrderRequest(
                 "BTCUSDT", "sell" if step // every % 2 else "buy", "market", "0.01"
             )
-            live.apply(OrderCommand(order), None, _MAX_PENDING)
-        live.step(1)
-        if live.journal.is_worth_compacting:
-            live.journal.compact(())
-    return live
+            hosted.apply(OrderCommand(order), None, _MAX_PENDING)
+        hosted.step(1)
+        if hosted.journal.is_worth_compacting:
+            hosted.journal.compact(())
+    return hosted
 
 
 def _served() -> list[Row]:
@@ -99,7 +100,7 @@ def _served() -> list[Row]:
         for symbol in SYMBOLS:
             fill_store(store, synthetic_year(symbol))
         store.close()
-        return [*_stepping(home), _passivated(home), _many(home)]
+        return [*_stepping(home), _evicted(home), _many(home)]
 
 
 def _stepping(home: Path) -> list[Row]:
@@ -108,19 +109,19 @@ def _stepping(home: Path) -> list[Row]:
     load = Load(home)
     rates: dict[str, list[float]] = {"process": [], "power": [], "without": []}
     for _ in range(ROUNDS):
-        for kind, found in rates.items():
+        for kind, measured in rates.items():
             module = "tests.benchmarks.without_journal" if kind == "without" else "candlestep.api"
             flags = () if kind == "without" else ("--durability", kind)
             with running(home, *flags, module=module) as server, server.client() as client:
                 sessions = [start_one(client) for _ in range(CONNECTIONS)]
                 paths = [f"{BACKTEST}/{session}/step" for session in sessions]
-                found.append(load.requests(server.url, paths))
+                measured.append(load.requests(server.url, paths))
     return [_cost(rates, "process", 0.9), _cost(rates, "power", 0)]
 
 
 def _cost(rates: dict[str, list[float]], durability: str, bar: float) -> Row:
     ours, without = rates[durability], rates["without"]
-    ratio = statistics.median(a / b for a, b in zip(ours, without, strict=True))
+    ratio = statistics.median(map(truediv, ours, without))
     return Row(
         f"`POST …/step`, 16 connections, durability `{durability}`",
         f"{statistics.median(ours):,.0f} requests/s",
@@ -131,7 +132,7 @@ def _cost(rates: dict[str, list[float]], durability: str, bar: float) -> Row:
     )
 
 
-def _passivated(home: Path) -> Row:
+def _evicted(home: Path) -> Row:
     with running(home, "--idle-seconds", "1") as server, server.client() as client:
         sessions = [start_one(client) for _ in range(10)]
         order = {"symbol": "BTCUSDT", "side": "buy", "type": "market", "quantity": "0.0001"}
@@ -142,31 +143,31 @@ def _passivated(home: Path) -> Row:
                     client.post(f"{path}/trade/order", json=order).raise_for_status()
                 else:
                     client.post(f"{path}/step").raise_for_status()
-        _wait_until_passivated(client)
+        _wait_until_evicted(client)
         client.post(f"{BACKTEST}/{sessions[0]}/step").raise_for_status()
-        times = []
+        durations = []
         for session in sessions[1:]:
             began = time.perf_counter()
             client.post(f"{BACKTEST}/{session}/step").raise_for_status()
-            times.append(time.perf_counter() - began)
-    took = statistics.median(times)
+            durations.append(time.perf_counter() - began)
+    duration = statistics.median(durations)
     return Row(
-        f"a passivated session of {COMMANDS} commands back, its candles in memory: one step",
-        f"{took * 1e3:.1f} ms",
+        f"one step of an evicted session of {COMMANDS} commands, its candles in memory",
+        f"{duration * 1e3:.1f} ms",
         "",
         "",
         "≤ 20 ms",
-        took <= 20e-3,
+        duration <= 20e-3,
     )
 
 
-def _wait_until_passivated(client: httpx.Client) -> None:
+def _wait_until_evicted(client: httpx.Client) -> None:
     while "candlestep_sessions_in_memory 0\n" not in client.get("/metrics").text:
         time.sleep(0.2)
 
 
 def _many(home: Path) -> Row:
-    """Ten thousand sessions, forked so that it does not take minutes, each of which trades."""
+    """Measure ten thousand sessions that trade; forking creates them in seconds."""
     flags = ("--idle-seconds", "2", "--memory-budget", "200MiB")
     with running(home, *flags) as server, server.client() as client:
         first = start_one(client)
@@ -182,7 +183,7 @@ def _many(home: Path) -> Row:
         assert count > OPEN_SESSIONS
         peak = _peak_memory(server)
     return Row(
-        f"{count:,} open sessions that traded, budget 200 MiB: most memory that the server took",
+        f"{count:,} open sessions that traded, budget 200 MiB: peak memory of the server",
         f"{peak / 1024:.0f} MiB",
         "",
         "",
@@ -192,6 +193,6 @@ def _many(home: Path) -> Row:
 
 
 def _peak_memory(server: RunningServer) -> float:
-    """In KiB; Linux tells it under /proc."""
+    """Return the peak resident memory of a server in KiB, which Linux shows under /proc."""
     status = Path(f"/proc/{server.process.pid}/status").read_text()
     return float(status.split("VmHWM:")[1].split()[0])

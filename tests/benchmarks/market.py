@@ -1,4 +1,4 @@
-"""The deterministic synthetic year that the benchmarks run on: 1-minute candles, two symbols."""
+"""The synthetic year that the benchmarks run on: minute candles of two symbols, always the same."""
 
 import numpy as np
 
@@ -12,20 +12,20 @@ SYMBOLS = {"BTCUSDT": 60_000.0, "ETHUSDT": 3_000.0}
 
 
 def synthetic_year(symbol: str) -> Candles:
-    """A random walk that stays within a third of where it began, prices to the cent."""
+    """Return a random walk that stays within a third of its first price, in whole cents."""
     random = np.random.default_rng(list(SYMBOLS).index(symbol))
     first = SYMBOLS[symbol]
     walk = np.sin(np.cumsum(random.normal(0, 0.002, YEAR)))
     close = (first * (1 + walk / 3)).round(2)
-    opened = np.concatenate([[first], close[:-1]])
+    opens = np.concatenate([[first], close[:-1]])
     reach = first * 0.0003
     return Candles(
         symbol=symbol,
         interval="1m",
         open_time=START + np.arange(YEAR) * MINUTE,
-        open=opened,
-        high=(np.maximum(opened, close) + random.exponential(reach, YEAR)).round(2),
-        low=(np.minimum(opened, close) - random.exponential(reach, YEAR)).round(2),
+        open=opens,
+        high=(np.maximum(opens, close) + random.exponential(reach, YEAR)).round(2),
+        low=(np.minimum(opens, close) - random.exponential(reach, YEAR)).round(2),
         close=close,
         volume=random.lognormal(2, 1, YEAR).round(5),
     )

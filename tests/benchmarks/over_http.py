@@ -1,4 +1,4 @@
-"""The server under load from a compiled client, against Starlette alone in the same run."""
+"""The server under load from a compiled client, against a bare Starlette app in the same run."""
 
 import re
 import shutil
@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from operator import truediv
 from pathlib import Path
 
 import httpx
@@ -33,7 +34,7 @@ HOW_TO_GET_WRK = (
 
 
 def rows() -> list[Row]:
-    """The HTTP rows of the speed table; none, and a hint, where wrk is missing."""
+    """Return the HTTP rows of the speed table; without wrk, none, and print how to install it."""
     if not Load.is_possible():
         return []
     with tempfile.TemporaryDirectory() as directory:
@@ -47,7 +48,7 @@ def rows() -> list[Row]:
 
 
 def fill_store(store: Store, candles: Candles) -> None:
-    """Import candles that are in memory."""
+    """Import candles from memory."""
     names = ("open_time", "open", "high", "low", "close", "volume")
     import_candles(
         store,
@@ -63,8 +64,8 @@ def fill_store(store: Store, candles: Candles) -> None:
 
 def _start(server: RunningServer) -> Row:
     with server.client() as client:
-        first = started(client)
-        again = statistics.median(started(client) for _ in range(5))
+        first = seconds_to_start(client)
+        again = statistics.median(seconds_to_start(client) for _ in range(5))
     return Row(
         "`start` of a year of 2 symbols: first time · already in memory",
         f"{first * 1e3:.0f} ms · {again * 1e3:.1f} ms",
@@ -75,7 +76,7 @@ def _start(server: RunningServer) -> Row:
     )
 
 
-def started(client: httpx.Client) -> float:
+def seconds_to_start(client: httpx.Client) -> float:
     """Create a session over the year, start it, and return the seconds that ``start`` took."""
     session = create(client)
     began = time.perf_counter()
@@ -84,20 +85,20 @@ def started(client: httpx.Client) -> float:
 
 
 def start_one(client: httpx.Client) -> str:
-    """The id of a new session that is started."""
+    """Create and start a session, and return its id."""
     session = create(client)
     client.post(f"/api/v1/backtest/{session}/start").raise_for_status()
     return session
 
 
 def memory(server: RunningServer) -> float:
-    """Resident memory of the server in KiB; Linux tells it under /proc."""
+    """Return the resident memory of a server in KiB, which Linux shows under /proc."""
     status = Path(f"/proc/{server.process.pid}/status").read_text()
     return float(status.split("VmRSS:")[1].split()[0])
 
 
 def create(client: httpx.Client) -> str:
-    """The id of a new session over the year."""
+    """Create a session over the year, and return its id."""
     answer = client.post(
         "/api/v1/backtest/create",
         json={"start_time": format_time(START), "end_time": format_time(END)},
@@ -112,7 +113,7 @@ def _stepping(server: RunningServer, home: Path) -> list[Row]:
             start_one(client)
         before = memory(server)
         sessions = [start_one(client) for _ in range(MANY)]
-        each = (memory(server) - before) / MANY
+        per_session = (memory(server) - before) / MANY
         for session in sessions[:CONNECTIONS]:
             order = {"symbol": "BTCUSDT", "side": "buy", "type": "market", "quantity": "0.01"}
             client.post(f"/api/v1/backtest/{session}/trade/order", json=order).raise_for_status()
@@ -122,37 +123,37 @@ def _stepping(server: RunningServer, home: Path) -> list[Row]:
     paths = [f"/api/v1/backtest/{session}/step" for session in sessions]
     with _baseline(same_bytes) as baseline:
         load = Load(home)
-        ours, theirs, one, turns = [], [], [], []
+        ours, starlette, alone, in_turn = [], [], [], []
         for _ in range(ROUNDS):
             ours.append(load.requests(server.url, paths[:CONNECTIONS]))
-            theirs.append(load.requests(baseline, ["/step"]))
-            one.append(load.requests(server.url, paths[-1:], connections=1))
-            turns.append(load.requests(server.url, paths, connections=1))
+            starlette.append(load.requests(baseline, ["/step"]))
+            alone.append(load.requests(server.url, paths[-1:], connections=1))
+            in_turn.append(load.requests(server.url, paths, connections=1))
     return [
         Row(
             "memory of one more started session in the server",
-            f"{each:.1f} KiB",
+            f"{per_session:.1f} KiB",
             "",
             "",
             "≤ 16 KiB",
-            each <= 16,
+            per_session <= 16,
         ),
         _ratio(
             "`POST …/step` over HTTP, 16 connections, one server process",
             ours,
-            theirs,
+            starlette,
             "a Starlette app with the same bytes",
         ),
-        _ratio("1,000 open sessions stepping in turn, over HTTP", turns, one, "one session"),
+        _ratio("1,000 open sessions stepping in turn, over HTTP", in_turn, alone, "one session"),
     ]
 
 
-def _ratio(what: str, ours: list[float], theirs: list[float], baseline: str) -> Row:
-    ratio = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+def _ratio(what: str, ours: list[float], rates: list[float], baseline: str) -> Row:
+    ratio = statistics.median(map(truediv, ours, rates))
     return Row(
         what,
         f"{statistics.median(ours):,.0f} requests/s",
-        f"{statistics.median(theirs):,.0f} requests/s, {baseline}",
+        f"{statistics.median(rates):,.0f} requests/s, {baseline}",
         f"{ratio:.2f} ×",
         "≥ 0.8 ×",
         ratio >= 0.8,
@@ -160,40 +161,40 @@ def _ratio(what: str, ours: list[float], theirs: list[float], baseline: str) -> 
 
 
 class Load:
-    """wrk, posting to paths in turn."""
+    """A load of POST requests to some paths in turn, made by wrk."""
 
     def __init__(self, directory: Path) -> None:
         self._script = directory / "paths.lua"
 
     @staticmethod
     def is_possible() -> bool:
-        """Whether wrk is there; if not, says how to get it."""
+        """Return whether wrk is installed; if not, print how to install it."""
         if shutil.which("wrk") is None:
             print(f"{HOW_TO_GET_WRK}\n", file=sys.stderr)
             return False
         return True
 
     def requests(self, url: str, paths: Sequence[str], connections: int = CONNECTIONS) -> float:
-        """Requests per second; every answer must be a success."""
-        listed = ",".join(f'"{path}"' for path in paths)
+        """Return the requests per second; raises ``RuntimeError`` unless every answer is a success."""
+        paths_in_lua = ",".join(f'"{path}"' for path in paths)
         self._script.write_text(
-            f"local paths = {{{listed}}}\nlocal next = 0\n"
+            f"local paths = {{{paths_in_lua}}}\nlocal next = 0\n"
             "function request()\n"
             "  next = next % #paths + 1\n"
             '  return wrk.format("POST", paths[next])\n'
             "end\n"
         )
-        printed = subprocess.run(
+        report = subprocess.run(
             [*WRK.split(), f"-c{connections}", f"-d{SECONDS}s", "-s", str(self._script), url],
             capture_output=True,
             text=True,
             check=True,
         ).stdout
-        if "Non-2xx" in printed or "Socket errors" in printed:
-            raise RuntimeError(printed)
-        found = re.search(r"Requests/sec:\s+([\d.]+)", printed)
-        assert found is not None, printed
-        return float(found[1])
+        if "Non-2xx" in report or "Socket errors" in report:
+            raise RuntimeError(report)
+        rate = re.search(r"Requests/sec:\s+([\d.]+)", report)
+        assert rate is not None, report
+        return float(rate[1])
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Strategies over the year, against backtesting.py on the same data and rule."""
+"""Strategies over the year, against backtesting.py with the same data and rule."""
 
 import warnings
 from typing import Any
@@ -39,19 +39,19 @@ def on_candle(ctx):
 
 
 def rows() -> list[Row]:
-    """The rows of the speed table that are about strategies."""
+    """Return the rows of the speed table about strategies."""
     candles = synthetic_year("BTCUSDT")
     market = Market([candles])
     market.candles_of("BTCUSDT").prepare()
-    by_card, by_program = finished(CARD, market), finished({"source": PROGRAM % ""}, market)
-    assert by_card.session.orders == by_program.session.orders
-    assert len(by_card.session.fills) > 1_000
+    of_card, of_program = run_year(CARD, market), run_year({"source": PROGRAM % ""}, market)
+    assert of_card.session.orders == of_program.session.orders
+    assert len(of_card.session.fills) > 1_000
     baseline, trades = backtesting_py(candles)
-    assert abs(2 * trades - len(by_card.session.fills)) <= 2
-    card = seconds(lambda: finished(CARD, market).session.results())
-    program = seconds(lambda: finished({"source": PROGRAM % ""}, market))
+    assert abs(2 * trades - len(of_card.session.fills)) <= 2
+    card = seconds(lambda: run_year(CARD, market).session.results())
+    program = seconds(lambda: run_year({"source": PROGRAM % ""}, market))
     guarded = {"source": PROGRAM % ', stop_loss={"percent": 50}'}
-    pending = seconds(lambda: finished(guarded, market), repeat=3)
+    pending = seconds(lambda: run_year(guarded, market), repeat=3)
     return [
         Row(
             f"SMA cross {FAST}/{SLOW} as a card over a year of minutes, metrics included",
@@ -80,14 +80,14 @@ def rows() -> list[Row]:
     ]
 
 
-def finished(content: dict[str, Any], market: Market) -> Run:
-    """The strategy, compiled and run over the year."""
+def run_year(content: dict[str, Any], market: Market) -> Run:
+    """Compile a strategy and run it over the year."""
     config = SessionConfig(start_time=START, end_time=END, starting_balance=1_000_000)
     return run(compile_strategy(content), config, market)
 
 
 def backtesting_py(candles: Candles) -> tuple[float, int]:
-    """Seconds that backtesting.py takes for the same, its statistics included, and its trades."""
+    """Return the seconds that backtesting.py takes, statistics included, and its number of trades."""
     from backtesting import Backtest, Strategy
 
     class Cross(Strategy):  # type: ignore[misc]
@@ -108,7 +108,7 @@ def backtesting_py(candles: Candles) -> tuple[float, int]:
     )
     trades = 0
 
-    def everything() -> None:
+    def run_backtest() -> None:
         nonlocal trades
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -117,7 +117,7 @@ def backtesting_py(candles: Candles) -> tuple[float, int]:
             )
             trades = int(backtest.run()["# Trades"])
 
-    return seconds(everything, repeat=1), trades
+    return seconds(run_backtest, repeat=1), trades
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One row a measurement: ours, a baseline measured in the same run, and what must hold."""
+"""The rows of the speed table: a measurement, its baseline from the same run, and its bar."""
 
 import gc
 import platform
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class Row(NamedTuple):
-    """A measurement; ``passed`` compares it with the bar."""
+    """A measurement; ``passed`` is whether it meets the bar."""
 
     what: str
     ours: str
@@ -21,32 +21,36 @@ class Row(NamedTuple):
 
 
 def seconds(work: Callable[[], object], repeat: int = 5) -> float:
-    """Median wall-clock seconds of ``work`` over ``repeat`` runs, without garbage collection."""
-    taken = []
+    """Return the median wall-clock seconds of ``repeat`` runs of ``work``, without garbage collection."""
+    durations = []
     for _ in range(repeat):
         gc.collect()
         gc.disable()
         began = time.perf_counter()
         work()
-        taken.append(time.perf_counter() - began)
+        durations.append(time.perf_counter() - began)
         gc.enable()
-    return statistics.median(taken)
+    return statistics.median(durations)
 
 
 def print_table(rows: list[Row]) -> None:
-    """Print the rows as a Markdown table, and the machine they were measured on."""
+    """Print the rows as a Markdown table, then the machine they were measured on."""
     head = ("what", "ours", "baseline", "ratio", "bar", "")
-    cells = [head, *((*row[:5], "pass" if row.passed else "MISSED") for row in rows)]
+    cells = [head, *((*row[:5], "" if row.passed else "missed") for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
     for index, row in enumerate(cells):
-        print("| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |")
+        print(
+            "| "
+            + " | ".join(text.ljust(width) for text, width in zip(row, widths, strict=True))
+            + " |"
+        )
         if index == 0:
             print("|" + "|".join("-" * (width + 2) for width in widths) + "|")
     print(f"\n{machine()}")
 
 
 def machine() -> str:
-    """Processor and Python of this machine."""
+    """Return the processor and the Python version of this machine."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
