@@ -1,5 +1,6 @@
-"""Settings: from flags, else from the environment, else the defaults; bad ones by name."""
+"""Settings come from flags, else from the environment, else from defaults; errors name them."""
 
+import re
 from pathlib import Path
 
 import msgspec
@@ -14,6 +15,17 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for setting in DESCRIPTIONS:
         monkeypatch.delenv(variable_name(setting), raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
+
+
+def test_the_default_that_the_help_names_is_the_default(tmp_path: Path) -> None:
+    in_words = {"workers": "the number of cores", "ray_address": "Ray is started on this machine"}
+    for setting, help_text in DESCRIPTIONS.items():
+        match = re.search(r"default:? ([^):]+)[^)]*\)$", help_text)
+        assert match is not None, setting
+        if setting in in_words:
+            assert match[1] == in_words[setting]
+        else:
+            assert Settings.from_environment(**{setting: match[1]}) == Settings.from_environment()
 
 
 def test_every_setting_has_a_description_a_flag_and_a_variable() -> None:
