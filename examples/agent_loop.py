@@ -1,12 +1,12 @@
-"""An agent that steps a session over HTTP: SMA momentum with stop-losses, in plain httpx.
+"""Step a session over HTTP with an agent that trades SMA momentum with stop-losses, in plain httpx.
 
     candlestep data sample
     candlestep serve
     python examples/agent_loop.py
 
-Each step answers with the prices of that hour. An agent needs little more: it buys when the fast
-average of the last closes crosses above the slow one, guards what it bought with a stop-loss, and
-sells when the averages cross back. The server watches the stop on every candle, also on those that the
+Each step returns the prices at the end of the hour, and the agent needs little more: it buys when the
+fast average of the last closes crosses above the slow one, guards the position with a stop-loss, and
+sells when the averages cross back. The server checks the stop on every candle, even on those that the
 agent skips.
 """
 
@@ -19,11 +19,11 @@ from typing import Any
 import httpx
 
 FAST, SLOW = 12, 48
-"""Closes in the two averages."""
+"""Number of closes in each average."""
 STOP = 0.03
-"""How far below the price the stop-loss is placed."""
+"""Distance of the stop-loss below the price, as a fraction of the price."""
 COMMIT = 0.9
-"""Share of the equity that is invested when every pair is held."""
+"""Fraction of the equity that is invested when every pair is held."""
 
 
 def main() -> None:
@@ -32,7 +32,9 @@ def main() -> None:
     with httpx.Client(base_url=f"{options.url}/api/v1", headers=headers) as http:
         session_id = create(http, options)
         start = call(http, "POST", f"/backtest/{session_id}/start")
-        closes = {symbol: deque([float(p)], SLOW + 1) for symbol, p in start["prices"].items()}
+        closes = {
+            symbol: deque([float(price)], SLOW + 1) for symbol, price in start["prices"].items()
+        }
         print(f"Session {session_id} over {', '.join(closes)}")
         while True:
             step = call(
@@ -45,11 +47,11 @@ def main() -> None:
                 closes.setdefault(symbol, deque(maxlen=SLOW + 1)).append(float(price))
             trade(http, session_id, step["portfolio"], closes)
         report(call(http, "GET", f"/backtest/{session_id}/results"))
-    where_to_look(options.url, session_id)
+    print_links(options.url, session_id)
 
 
 def create(http: httpx.Client, options: argparse.Namespace) -> str:
-    """A session over the time that was asked for, or else over all the data there is."""
+    """Create a session over the period of the options, by default over all candles."""
     data = call(http, "GET", "/market/data-range")
     if data["earliest"] is None:
         sys.exit("The server has no candles: `candlestep data sample` loads a sample market.")
@@ -72,7 +74,7 @@ def trade(
     portfolio: dict[str, Any],
     closes: dict[str, deque[float]],
 ) -> None:
-    """Buy what begins to rise, and sell what rises no longer."""
+    """Buy the symbols that begin to rise, and sell those that no longer do."""
     held = {position["symbol"]: position["quantity"] for position in portfolio["positions"]}
     cash = float(portfolio["available_cash"])
     orders = f"/backtest/{session_id}/trade/order"
@@ -82,41 +84,41 @@ def trade(
             share = COMMIT * float(portfolio["total_equity"]) / len(closes)
             quantity = f"{min(share, COMMIT * cash) / history[-1]:.8f}"
             buy = {"symbol": symbol, "side": "buy", "type": "market", "quantity": quantity}
-            bought = call(http, "POST", orders, buy)
-            cash -= float(bought["executed_qty"]) * float(bought["executed_price"])
+            entry = call(http, "POST", orders, buy)
+            cash -= float(entry["executed_qty"]) * float(entry["executed_price"])
             stop = {
                 "symbol": symbol,
                 "side": "sell",
                 "type": "stop_loss",
-                "quantity": bought["executed_qty"],
+                "quantity": entry["executed_qty"],
                 "trigger_price": f"{history[-1] * (1 - STOP):.8f}",
             }
             call(http, "POST", orders, stop)
         elif not rises and symbol in held:
-            # With the position closed, the exchange cancels its stop-loss.
+            # The exchange cancels the stop-loss when the position is closed.
             sell = {"symbol": symbol, "side": "sell", "type": "market", "quantity": held[symbol]}
             call(http, "POST", orders, sell)
 
 
 def is_rising(history: deque[float], ago: int) -> bool:
-    """Whether the fast average was above the slow one, so many closes ago."""
+    """Return whether the fast average was above the slow one, ``ago`` closes ago."""
     closes = list(history)[: len(history) - ago][-SLOW:]
     return len(closes) == SLOW and sum(closes[-FAST:]) / FAST > sum(closes) / SLOW
 
 
 def call(http: httpx.Client, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-    """The server's answer; what it refuses, it explains."""
+    """Return the server's answer; exit with its message if it refuses the request."""
     try:
-        answer = http.request(method, path, json=body)
+        response = http.request(method, path, json=body)
     except httpx.TransportError as error:
         sys.exit(f"No server answers at {http.base_url} ({error}): `candlestep serve` starts one.")
-    if answer.is_error:
-        sys.exit(f"{method} {path}: {answer.status_code} {answer.json()['message']}")
-    return answer.json()
+    if response.is_error:
+        sys.exit(f"{method} {path}: {response.status_code} {response.json()['message']}")
+    return response.json()
 
 
 def show_progress(step: dict[str, Any]) -> None:
-    """A bar of the session's progress, on a terminal."""
+    """Show the session's progress as a bar, on a terminal."""
     if sys.stdout.isatty():
         done = float(step["progress_pct"])
         bar = ("#" * round(done / 4)).ljust(25, "-")
@@ -151,7 +153,7 @@ def report(results: dict[str, Any]) -> None:
         )
 
 
-def where_to_look(url: str, session_id: str) -> None:
+def print_links(url: str, session_id: str) -> None:
     session = f"{url}/api/v1/backtest/{session_id}"
     print("\nWhere to look next:")
     print(f"  {session}/results")
@@ -161,7 +163,7 @@ def where_to_look(url: str, session_id: str) -> None:
 
 
 def figure(value: float | None) -> str:
-    """A ratio of the metrics; where it is undefined, the server answers null."""
+    """Format a ratio; the server sends null for one that is undefined."""
     return "undefined" if value is None else f"{value:.2f}"
 
 
@@ -170,17 +172,19 @@ def percent(value: float | str | None) -> str:
 
 
 def one_second_after(time: str) -> str:
-    """``data-range`` tells the last second of the data; a session may end at the completion."""
+    """Return the time when the last candle is complete: ``data-range`` gives the second before."""
     return (datetime.fromisoformat(time) + timedelta(seconds=1)).isoformat()
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="An agent that trades SMA momentum.")
-    parser.add_argument("--url", default="http://127.0.0.1:8000", help="of the server")
-    parser.add_argument("--api-key", help="not needed where no key has been made")
-    parser.add_argument("--pairs", nargs="+", help="such as BTCUSDT ETHUSDT (default: all)")
-    parser.add_argument("--start", help="such as 2025-01-01 (default: the first candle)")
-    parser.add_argument("--end", help="(default: the end of the last candle)")
+    parser.add_argument("--url", default="http://127.0.0.1:8000", help="URL of the server")
+    parser.add_argument("--api-key", help="needed if the server has keys")
+    parser.add_argument(
+        "--pairs", nargs="+", help="pairs to trade, such as BTCUSDT ETHUSDT (default: all)"
+    )
+    parser.add_argument("--start", help="start, such as 2025-01-01 (default: the first candle)")
+    parser.add_argument("--end", help="end (default: the end of the last candle)")
     parser.add_argument("--steps", type=int, default=60, help="minutes between two decisions")
     return parser.parse_args()
 

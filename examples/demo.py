@@ -1,9 +1,9 @@
-"""Everything once, from candles to results: what ``make demo`` runs.
+"""Go from candles to results: import, serve, run an agent. ``make demo`` runs this.
 
     python examples/demo.py [FILE ...]
 
-Imports the files, or else the sample market, into a new home under the temporary directory, starts
-a server on it, and runs ``agent_loop.py`` against it. The home is kept.
+Imports the files, by default the sample market, into a new home in the temporary directory, starts a
+server on the home, and runs ``agent_loop.py`` against the server. The home stays.
 """
 
 import os
@@ -52,20 +52,20 @@ def main() -> int:
             server.terminate()
     if code == 0:
         port = urlsplit(url).port
-        print("\nThe server is stopped. To look there, start it again:")
+        print("\nThe server is stopped. To look around, start it again:")
         print(f"  {Path(sys.executable).parent}/candlestep serve --port {port} --home {home}")
         print(f"Its log is {log}; remove {home} when you are done.")
     return code
 
 
 def run(command: list[str], home: Path) -> None:
-    done = subprocess.run([*CANDLESTEP, *command, "--home", str(home)], check=False)
-    if done.returncode:
-        sys.exit(done.returncode)
+    code = subprocess.run([*CANDLESTEP, *command, "--home", str(home)], check=False).returncode
+    if code:
+        sys.exit(code)
 
 
 def address(server: "subprocess.Popen[str]") -> str | None:
-    """Where the server listens: it says so on its standard output when it is ready."""
+    """Return the URL of the server, which prints it when it is ready; None if it ends before."""
     assert server.stdout is not None
     for line in server.stdout:
         for word in line.split():
@@ -75,7 +75,7 @@ def address(server: "subprocess.Popen[str]") -> str | None:
 
 
 def without_proxy() -> dict[str, str]:
-    """The environment, with no proxy between the agent and a server on the same machine."""
+    """Return the environment, without a proxy between the agent and the server on this machine."""
     return os.environ | {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
 
 

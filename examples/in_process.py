@@ -2,9 +2,9 @@
 
     python examples/in_process.py BTCUSDT-1m-2024-10.csv.gz
 
-The file has the header ``timestamp,open,high,low,close,volume``, the timestamp being the open
-time in UTC. Without a file, a synthetic market is used. At the end every fill is printed, and
-the equity is added up from them.
+The file has the header ``timestamp,open,high,low,close,volume``; the timestamp is the open time in
+UTC. Without a file, the market is synthetic. At the end the program prints every fill, and the equity
+that the fills add up to.
 """
 
 import csv
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def enter(session: Session) -> None:
-    """Buy some at the market, and the same again at 1 % below or on a breakout of 1 %."""
+    """Buy at the market price, and the same quantity again 1 % below or 1 % above it."""
     price = session.price(SYMBOL)
     quantity = session.portfolio().available_cash / price * Decimal("0.3")
     buy: dict[str, Any] = {"symbol": SYMBOL, "side": "buy", "quantity": quantity}
@@ -69,20 +69,20 @@ def enter(session: Session) -> None:
 
 
 def guard(session: Session, entry: Order) -> None:
-    """Sell what was bought at a loss of 2 % or a gain of 3 %, whichever comes first."""
+    """Sell the quantity of an entry at a loss of 2 % or a gain of 3 %, whichever comes first."""
     price = session.price(SYMBOL)
     sell: dict[str, Any] = {"symbol": SYMBOL, "side": "sell", "quantity": entry.quantity}
-    pair = f"guards of {entry.id}"
+    group = f"guards of {entry.id}"
     session.place_order(
-        **sell, type="stop_loss", trigger_price=price * Decimal("0.98"), oco_group=pair
+        **sell, type="stop_loss", trigger_price=price * Decimal("0.98"), oco_group=group
     )
     session.place_order(
-        **sell, type="take_profit", trigger_price=price * Decimal("1.03"), oco_group=pair
+        **sell, type="take_profit", trigger_price=price * Decimal("1.03"), oco_group=group
     )
 
 
 def report(session: Session) -> None:
-    """Print the fills, add them up, and compare with what the session says."""
+    """Print the fills, add them up, and compare the sum with the equity of the session."""
     cash, held = Decimal(10_000), Decimal(0)
     print(
         f"{'time':20} {'side':4} {'type':11} {'quantity':>12} {'price':>12} {'fee':>10} {'PnL':>10}"
@@ -130,14 +130,17 @@ def read(path: str) -> Candles:
 
 
 def synthetic() -> Candles:
-    """Two weeks of waves: not a market, but it moves."""
+    """Return two weeks of minutes in waves: not a market, but its price moves."""
     minutes = range(14 * 24 * 60)
-    close = [round(60_000 + 2_000 * math.sin(m / 700) + 300 * math.sin(m / 13), 2) for m in minutes]
+    close = [
+        round(60_000 + 2_000 * math.sin(minute / 700) + 300 * math.sin(minute / 13), 2)
+        for minute in minutes
+    ]
     opened = [close[0], *close[:-1]]
     return Candles(
         symbol=SYMBOL,
         interval="1m",
-        open_time=[parse_time("2025-01-01") + m * 60_000 for m in minutes],
+        open_time=[parse_time("2025-01-01") + minute * 60_000 for minute in minutes],
         open=opened,
         high=[round(max(pair) + 5, 2) for pair in zip(opened, close, strict=True)],
         low=[round(min(pair) - 5, 2) for pair in zip(opened, close, strict=True)],

@@ -1,9 +1,9 @@
-"""One strategy said in three ways, run over a synthetic month in process.
+"""Write one strategy in three ways and run each over a synthetic month, in process.
 
     python examples/strategies.py
 
-The template, the card and the program place the same orders, so the three lines printed are
-the same but for the time that they took.
+The template, the card and the program place the same orders, so the three lines differ only in the id
+and in the time that the run took.
 """
 
 import math
@@ -72,21 +72,21 @@ def main() -> None:
 
 def report(name: str, content: dict[str, Any], config: SessionConfig, market: Market) -> None:
     strategy = compile_strategy(content)
-    began = time.perf_counter()
-    done = run(strategy, config, market)
-    taken = time.perf_counter() - began
-    results = done.session.results()
-    trades = closed_trades(done.session.fills)
+    start = time.perf_counter()
+    outcome = run(strategy, config, market)
+    seconds = time.perf_counter() - start
+    results = outcome.session.results()
+    trades = closed_trades(outcome.session.fills)
     drawdown = f"{results.metrics.max_drawdown_pct:.2f} %"
     equity = f"{results.final_equity:.2f}"
     print(
         f"{name:10} {strategy.id}  {len(trades):7}  {equity:>9}  {drawdown:>10}"
-        f"   {done.candles} candles in {taken * 1e3:.0f} ms"
+        f"   {outcome.candles} candles in {seconds * 1e3:.0f} ms"
     )
 
 
 def synthetic() -> Candles:
-    """A month of minutes: waves upon waves, prices to the cent."""
+    """Return a month of minutes in waves, with prices to the cent."""
     count = DAYS * 24 * 60
     start = 1_735_689_600_000
     close = [

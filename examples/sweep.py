@@ -1,10 +1,10 @@
-"""A strategy without stepping: submitted as a job, swept over its parameters, the best compared.
+"""Run a strategy as a job, sweep its parameters, and compare the best runs, all on a server.
 
     candlestep data sample
     candlestep serve
     python examples/sweep.py --trades trades.parquet
 
-The runs are done by the server's workers; this program asks how far they are.
+The server's workers do the runs, while this program polls their progress.
 """
 
 import argparse
@@ -28,7 +28,7 @@ def main() -> None:
     headers = {"X-API-Key": options.api_key} if options.api_key else {}
     with httpx.Client(base_url=f"{options.url}/api/v1", headers=headers, timeout=60) as http:
         show_templates(call(http, "GET", "/strategy-templates")["data"])
-        start, end = span(http, options)
+        start, end = period(http, options)
         print(f"\n{options.symbol} by the hour, from {start} to {end}\n")
         job = submit_job(http, options.symbol, start, end)
         print_table(job["result"]["metrics"].items())
@@ -38,19 +38,19 @@ def main() -> None:
 
 
 def show_templates(templates: list[dict[str, Any]]) -> None:
-    """Each with its parameters and their defaults."""
+    """Print each template with its parameters and their defaults."""
     for template in templates:
         properties = template["params"]["properties"]
         parameters = (
             f"{name} {default}"
-            for name, each in properties.items()
-            if (default := each.get("default", "…")) is not None
+            for name, schema in properties.items()
+            if (default := schema.get("default", "…")) is not None
         )
         print(f"{template['id']:18}{', '.join(parameters)}")
 
 
-def span(http: httpx.Client, options: argparse.Namespace) -> tuple[str, str]:
-    """The time that was asked for, or else the last month of the data."""
+def period(http: httpx.Client, options: argparse.Namespace) -> tuple[str, str]:
+    """Return the period of the options, by default the last month of the data."""
     data = call(http, "GET", "/market/data-range")
     if data["latest"] is None:
         sys.exit("The server has no candles: `candlestep data sample` loads a sample market.")
@@ -60,7 +60,7 @@ def span(http: httpx.Client, options: argparse.Namespace) -> tuple[str, str]:
 
 
 def submit_job(http: httpx.Client, symbol: str, start: str, end: str) -> dict[str, Any]:
-    """One run of the template with its defaults, when it has ended."""
+    """Run the template with its defaults and return the job when it has ended."""
     body = {
         "template_id": TEMPLATE,
         "params": {},
@@ -82,13 +82,12 @@ def submit_job(http: httpx.Client, symbol: str, start: str, end: str) -> dict[st
 
 
 def sweep(http: httpx.Client, symbol: str, start: str, end: str) -> list[dict[str, Any]]:
-    """Every pair of averages, run as one job; the best first."""
-    kept = call(
-        http, "POST", "/strategies", {"name": "cross", "pipeline_config": {"template": TEMPLATE}}
-    )
+    """Run every pair of averages as one job and return the runs, best first."""
+    content = {"name": "cross", "pipeline_config": {"template": TEMPLATE}}
+    strategy = call(http, "POST", "/strategies", content)
     config = {"symbol": symbol, "timeframe": "1h", "start_date": start, "end_date": end}
     grid = [{"fast": fast, "slow": slow} for fast, slow in itertools.product(FAST, SLOW)]
-    body = {"strategy_id": kept["id"], "base_config": config, "param_grid": grid}
+    body = {"strategy_id": strategy["id"], "base_config": config, "param_grid": grid}
     task_id = call(http, "POST", "/backtests/sweep", body)["task_id"]
     task = call(http, "GET", f"/tasks/{task_id}")
     while task["status"] not in ("SUCCESS", "FAILURE"):
@@ -107,42 +106,42 @@ def sweep(http: httpx.Client, symbol: str, start: str, end: str) -> list[dict[st
 
 
 def compare(http: httpx.Client, ranked: list[dict[str, Any]]) -> None:
-    """The best runs side by side; the best of each metric is marked."""
+    """Print the best runs side by side, with the best value of each metric marked."""
     ids = [run["backtest_id"] for run in ranked[:COMPARED]]
-    compared = call(http, "POST", "/backtests/compare", {"backtest_ids": ids})
+    comparison = call(http, "POST", "/backtests/compare", {"backtest_ids": ids})
     print()
     for name in SHOWN:
-        metric = compared["metric_diff"][name]
+        metric = comparison["metric_diff"][name]
         values = (
-            figure(metric["values"][each]) + ("*" if each == metric["best_id"] else " ")
-            for each in ids
+            figure(metric["values"][run_id]) + ("*" if run_id == metric["best_id"] else " ")
+            for run_id in ids
         )
         print(f"{name:20}{''.join(f'{value:>12}' for value in values)}")
 
 
 def download_trades(http: httpx.Client, backtest_id: str, path: Path) -> None:
-    answer = http.get(f"/backtests/{backtest_id}/trades/parquet")
-    answer.raise_for_status()
-    path.write_bytes(answer.content)
-    print(f"\nThe trades of the best are in {path}.")
+    response = http.get(f"/backtests/{backtest_id}/trades/parquet")
+    response.raise_for_status()
+    path.write_bytes(response.content)
+    print(f"\nThe trades of the best run are in {path}.")
 
 
 def call(http: httpx.Client, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-    """The server's answer; what it refuses, it explains."""
+    """Return the server's answer; exit with its message if it refuses the request."""
     try:
-        answer = http.request(method, path, json=body)
+        response = http.request(method, path, json=body)
     except httpx.TransportError as error:
         sys.exit(f"No server answers at {http.base_url} ({error}): `candlestep serve` starts one.")
-    if answer.is_error:
-        sys.exit(f"{method} {path}: {answer.status_code} {answer.json()['message']}")
-    return answer.json()
+    if response.is_error:
+        sys.exit(f"{method} {path}: {response.status_code} {response.json()['message']}")
+    return response.json()
 
 
-def show_progress(what: str, done: float) -> None:
-    """A bar, on a terminal."""
+def show_progress(task: str, done: float) -> None:
+    """Show progress as a bar, on a terminal."""
     if sys.stdout.isatty():
         bar = ("#" * round(done * 25)).ljust(25, "-")
-        print(f"\r[{bar}] {what} {done:4.0%} ", end="\n" if done == 1 else "", flush=True)
+        print(f"\r[{bar}] {task} {done:4.0%} ", end="\n" if done == 1 else "", flush=True)
 
 
 def print_table(rows: Any) -> None:
@@ -156,13 +155,19 @@ def figure(value: float | None) -> str:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="A job, a sweep, and the best of it compared.")
-    parser.add_argument("--url", default="http://127.0.0.1:8000", help="of the server")
-    parser.add_argument("--api-key", help="not needed where no key has been made")
+    parser = argparse.ArgumentParser(
+        description="Run a job and a sweep, and compare the best runs."
+    )
+    parser.add_argument("--url", default="http://127.0.0.1:8000", help="URL of the server")
+    parser.add_argument("--api-key", help="needed if the server has keys")
     parser.add_argument("--symbol", default="BTCUSDT")
-    parser.add_argument("--start", help="such as 2025-01-01 (default: 30 days before the end)")
-    parser.add_argument("--end", help="(default: the end of the data)")
-    parser.add_argument("--trades", type=Path, default="trades.parquet", help="where they go")
+    parser.add_argument(
+        "--start", help="start, such as 2025-01-01 (default: 30 days before the end)"
+    )
+    parser.add_argument("--end", help="end (default: the end of the data)")
+    parser.add_argument(
+        "--trades", type=Path, default="trades.parquet", help="file for the trades of the best run"
+    )
     return parser.parse_args()
 
 
