@@ -56,7 +56,7 @@ class SeriesList(msgspec.Struct, frozen=True):
     series: list[Series]
 
 
-class Dropped(msgspec.Struct, frozen=True):
+class DroppedSymbols(msgspec.Struct, frozen=True):
     """The symbols whose sample candles were removed."""
 
     symbols: list[str]
@@ -68,14 +68,14 @@ class ExportTo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     path: str
 
 
-class Exported(msgspec.Struct, frozen=True):
+class StoreCopy(msgspec.Struct, frozen=True):
     """A copy of the store, and its size in bytes."""
 
     path: str
     size: int
 
 
-class Pruned(msgspec.Struct, frozen=True):
+class PrunedCandles(msgspec.Struct, frozen=True):
     """The number of superseded candles that were removed."""
 
     rows: int
@@ -123,18 +123,18 @@ def _load_sample(store: Store, request: EmptyInput, report: Report) -> ImportRep
     return ImportReport([Import(SOURCE, summary) for summary in load_sample(store)], [])
 
 
-def _drop_sample(store: Store, request: EmptyInput, report: Report) -> Dropped:
-    return Dropped(drop_sample(store))
+def _drop_sample(store: Store, request: EmptyInput, report: Report) -> DroppedSymbols:
+    return DroppedSymbols(drop_sample(store))
 
 
-def _export(store: Store, request: ExportTo, report: Report) -> Exported:
+def _export(store: Store, request: ExportTo, report: Report) -> StoreCopy:
     store.export(request.path)
-    return Exported(request.path, Path(request.path).stat().st_size)
+    return StoreCopy(request.path, Path(request.path).stat().st_size)
 
 
-def _prune(store: Store, request: EmptyInput, report: Report) -> Pruned:
+def _prune(store: Store, request: EmptyInput, report: Report) -> PrunedCandles:
     with store.transaction():
-        return Pruned(prune(store, [*pinned_imports(store), *job_imports(store)]))
+        return PrunedCandles(prune(store, [*pinned_imports(store), *job_imports(store)]))
 
 
 IMPORT = Operation(
@@ -145,9 +145,9 @@ SAMPLE = Operation(
     "/admin/data/sample", "Load the sample market", EmptyInput, ImportReport, _load_sample
 )
 DROP_SAMPLE = Operation(
-    "/admin/data/drop-sample", "Drop the sample market", EmptyInput, Dropped, _drop_sample
+    "/admin/data/drop-sample", "Drop the sample market", EmptyInput, DroppedSymbols, _drop_sample
 )
-EXPORT = Operation("/admin/data/export", "Write a copy of the store", ExportTo, Exported, _export)
-PRUNE = Operation("/admin/data/prune", "Drop superseded candles", EmptyInput, Pruned, _prune)
+EXPORT = Operation("/admin/data/export", "Write a copy of the store", ExportTo, StoreCopy, _export)
+PRUNE = Operation("/admin/data/prune", "Drop superseded candles", EmptyInput, PrunedCandles, _prune)
 
 OPERATIONS: tuple[Operation[Any, Any], ...] = (IMPORT, LIST, SAMPLE, DROP_SAMPLE, EXPORT, PRUNE)

@@ -6,14 +6,8 @@ from typing import Any
 import msgspec
 
 from candlestep.api.admin.operation import Operation, Progress, Report
-from candlestep.api.replay.replay import (
-    LocalTarget,
-    Replayed,
-    TellDone,
-    load_market,
-    record,
-    replay,
-)
+from candlestep.api.replay.local_target import LocalTarget, load_market
+from candlestep.api.replay.replay import ReplayResult, ReportCommands, re_record, replay
 from candlestep.data.journal.recording import read_recording, write_recording
 from candlestep.data.store.database import Store
 
@@ -24,33 +18,33 @@ class RunRecording(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     path: str
 
 
-class Recorded(msgspec.Struct, frozen=True):
+class RecordingSize(msgspec.Struct, frozen=True):
     """The number of lines of the recording that was written."""
 
     lines: int
 
 
-def _replay(store: Store, request: RunRecording, report: Report) -> Replayed:
+def _replay(store: Store, request: RunRecording, report: Report) -> ReplayResult:
     path = Path(request.path)
     recording = read_recording(path)
     target = LocalTarget(recording.start, load_market(store, recording.start))
     return replay(recording, target, _report_commands(path, report))
 
 
-def _record(store: Store, request: RunRecording, report: Report) -> Recorded:
+def _record(store: Store, request: RunRecording, report: Report) -> RecordingSize:
     path = Path(request.path)
     recording = read_recording(path)
     target = LocalTarget(recording.start, load_market(store, recording.start))
-    lines = record(recording, target, _report_commands(path, report))
+    lines = re_record(recording, target, _report_commands(path, report))
     write_recording(path, lines)
-    return Recorded(lines.count(b"\n"))
+    return RecordingSize(lines.count(b"\n"))
 
 
-def _report_commands(path: Path, report: Report) -> TellDone:
+def _report_commands(path: Path, report: Report) -> ReportCommands:
     return lambda done, total: report(Progress(path.name, done, total, "commands"))
 
 
-REPLAY = Operation("/admin/replay", "Run a recording again", RunRecording, Replayed, _replay)
-RECORD = Operation("/admin/record", "Write down a recording", RunRecording, Recorded, _record)
+REPLAY = Operation("/admin/replay", "Run a recording again", RunRecording, ReplayResult, _replay)
+RECORD = Operation("/admin/record", "Write down a recording", RunRecording, RecordingSize, _record)
 
 OPERATIONS: tuple[Operation[Any, Any], ...] = (REPLAY, RECORD)

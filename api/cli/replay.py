@@ -15,8 +15,7 @@ from candlestep.api.cli.messages import REFUSED, suggest
 from candlestep.api.cli.replay_report import print_differences
 from candlestep.api.cli.terminal import ProgressBar
 from candlestep.api.replay.remote_target import RemoteTarget, remote_session
-from candlestep.api.replay.replay import Replayed, TellDone, replay
-from candlestep.api.replay.replay import record as re_record
+from candlestep.api.replay.replay import ReplayResult, ReportCommands, re_record, replay
 from candlestep.data.journal.recording import Recording, read_recording, write_recording
 
 _KEY_VARIABLE = "CANDLESTEP_KEY"
@@ -50,7 +49,7 @@ def command(home: str | None, file: str, url: str | None, key: str | None, recor
     return REFUSED
 
 
-def _replay(home: str | None, file: str) -> Replayed:
+def _replay(home: str | None, file: str) -> ReplayResult:
     return run(REPLAY, home, RunRecording(absolute_path(file)))
 
 
@@ -58,7 +57,7 @@ def _record(home: str | None, file: str) -> int:
     return run(RECORD, home, RunRecording(absolute_path(file))).lines
 
 
-def _replay_on_server(url: str, key: str | None, file: str) -> Replayed:
+def _replay_on_server(url: str, key: str | None, file: str) -> ReplayResult:
     with _session_for(url, key, file) as (recording, target, report):
         return replay(recording, target, report)
 
@@ -73,7 +72,7 @@ def _record_on_server(url: str, key: str | None, file: str) -> int:
 @contextmanager
 def _session_for(
     url: str, key: str | None, file: str
-) -> Iterator[tuple[Recording, RemoteTarget, TellDone]]:
+) -> Iterator[tuple[Recording, RemoteTarget, ReportCommands]]:
     """Yield the recording, a new session for it on the server, and a report of progress."""
     recording = read_recording(Path(file))
     name = Path(file).name

@@ -6,7 +6,7 @@ from typing import Any
 
 from candlestep.api.cli.messages import suggest
 from candlestep.api.cli.terminal import print_table
-from candlestep.api.replay.replay import Divergence, Replayed
+from candlestep.api.replay.replay import Divergence, ReplayResult
 from candlestep.data.journal.candle_fingerprints import Difference
 
 _FIELDS_SHOWN = 30
@@ -15,7 +15,7 @@ _MONTHS_SHOWN = 6
 _ABSENT = "-"
 
 
-def print_differences(file: str, replayed: Replayed) -> None:
+def print_differences(file: str, replayed: ReplayResult) -> None:
     """Print the candles that differ, then the first answer that differs, if any."""
     if replayed.candles:
         _print_candles(replayed.candles)

@@ -1,4 +1,4 @@
-"""A session of a server, as a replay plays on it: through the API, as any client does."""
+"""Target of a replay: a session on a server, through the API as any client uses it."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -8,14 +8,13 @@ import httpx
 import msgspec
 
 from candlestep.api.errors import RefusedByServer
-from candlestep.api.replay.replay import TargetReply
 from candlestep.api.schemas.sessions import (
     CancelResponse,
     EndResponse,
     StartedResponse,
     StartResponse,
 )
-from candlestep.api.sessions.player import Refusal
+from candlestep.api.sessions.player import Refusal, Reply
 from candlestep.data.errors import StorageUnavailable
 from candlestep.data.journal.candle_fingerprints import Fingerprints
 from candlestep.data.journal.recording import chained, recording_of, records_of
@@ -30,14 +29,25 @@ from candlestep.data.journal.records import (
 
 _BACKTEST = "/api/v1/backtest"
 _AGENTS = "/api/v1/agents"
-_NOT_ASKED_FOR = ("currency", "fee_schedule")
-"""Of a recorded configuration, what a server finds by itself."""
+_SECONDS = 300
+_CHOSEN_BY_SERVER = ("currency", "fee_schedule")
+"""Fields of a recorded configuration that a server fills in itself."""
 
 _encode = msgspec.json.encode
 
 
+class _StepEvents(msgspec.Struct):
+    """The orders that a step filled and closed."""
+
+    orders_filled: list[msgspec.Raw]
+    orders_closed: list[msgspec.Raw]
+
+
+_read_step_events = msgspec.json.Decoder(_StepEvents).decode
+
+
 class RemoteTarget:
-    """A session on a server; make it with ``remote_session``."""
+    """A session on a server; ``remote_session`` creates it."""
 
     def __init__(self, client: httpx.Client, session_id: str, started: StartedResponse) -> None:
         self._client = client
@@ -45,32 +55,37 @@ class RemoteTarget:
         self._started = started
 
     def candles(self) -> Fingerprints:
-        """What candles it can read."""
+        """Return the fingerprints of the candles that the session can read."""
         lines = _checked(self._client.get(f"{self._path}/recording")).content
         return recording_of(records_of(lines, needs_crc=True)).start.candles or {}
 
     def start_digest(self) -> bytes:
-        """The digest of what its start answered."""
+        """Return the digest of the reply to the start."""
         return chained(b"", _encode(self._started))
 
-    def play(self, command: CommandRecord) -> TargetReply:
+    def play(self, command: CommandRecord) -> Reply:
         """Play one command, once; a refusal is a reply."""
         answer = self._send(command)
-        if answer.is_success:
-            body = answer.content
-            if isinstance(command, CancelRecord):
-                body = _encode(_without_id(msgspec.json.decode(body, type=CancelResponse)))
-            return TargetReply(body, answer.status_code)
         if answer.status_code >= 500:
             _checked(answer)
-        refusal = msgspec.json.decode(answer.content, type=Refusal)
-        return TargetReply(_encode(refusal), answer.status_code)
+        if not answer.is_success:
+            refusal = msgspec.json.decode(answer.content, type=Refusal)
+            return Reply(_encode(refusal), answer.status_code)
+        body = answer.content
+        match command:
+            case StepRecord():
+                events = _read_step_events(body)
+                is_quiet = not events.orders_filled and not events.orders_closed
+                return Reply(body, answer.status_code, is_quiet)
+            case CancelRecord():
+                end = _without_id(msgspec.json.decode(body, type=CancelResponse))
+                return Reply(_encode(end), answer.status_code)
+        return Reply(body, answer.status_code)
 
     def account(self) -> dict[str, Any]:
-        """Its portfolio, as it is answered."""
-        portfolio: dict[str, Any] = _checked(
-            self._client.get(f"{self._path}/account/portfolio")
-        ).json()
+        """Return the portfolio, as the API shows it."""
+        answer = _checked(self._client.get(f"{self._path}/account/portfolio"))
+        portfolio: dict[str, Any] = answer.json()
         return portfolio
 
     def _send(self, command: CommandRecord) -> httpx.Response:
@@ -87,38 +102,52 @@ class RemoteTarget:
 
 @contextmanager
 def remote_session(url: str, key: str | None, start: Start) -> Iterator[RemoteTarget]:
-    """A new session on the server at ``url``, started, with an agent of its own.
+    """Create and start a session on the server at ``url``, with an agent of its own.
 
-    If it does not come to its end it is cancelled. Raises ``RefusedByServer`` with the server's
-    words, and ``StorageUnavailable`` if it cannot be reached.
+    At the end the agent is deleted, and the session cancelled unless it has ended. Raises
+    ``RefusedByServer`` with the server's message, and ``StorageUnavailable`` if the server cannot
+    be reached.
     """
     headers = {} if key is None else {"X-API-Key": key}
     try:
-        with httpx.Client(base_url=url, headers=headers, timeout=300) as client:
-            agent = {"name": "replay", "risk_profile": start.risk_profile}
-            agent_id = _checked(client.post(_AGENTS, json=agent)).json()["agent_id"]
-            session_id = ""
-            try:
-                body = _create_body(start, agent_id)
-                created = _checked(client.post(f"{_BACKTEST}/create", json=body))
-                session_id = created.json()["session_id"]
-                answer = _checked(client.post(f"{_BACKTEST}/{session_id}/start"))
-                started = msgspec.json.decode(answer.content, type=StartResponse)
-                without_id = StartedResponse(started.status, started.virtual_time, started.prices)
-                yield RemoteTarget(client, session_id, without_id)
-            finally:
-                with suppress(httpx.HTTPError):
-                    if session_id:
-                        client.post(f"{_BACKTEST}/{session_id}/cancel")
-                    client.delete(f"{_AGENTS}/{agent_id}")
+        with (
+            httpx.Client(base_url=url, headers=headers, timeout=_SECONDS) as client,
+            _agent(client, start.risk_profile) as agent_id,
+            _session(client, _create_body(start, agent_id)) as session_id,
+        ):
+            answer = _checked(client.post(f"{_BACKTEST}/{session_id}/start"))
+            started = msgspec.json.decode(answer.content, type=StartResponse)
+            without_id = StartedResponse(started.status, started.virtual_time, started.prices)
+            yield RemoteTarget(client, session_id, without_id)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise StorageUnavailable(
-            f"the server at {url} cannot be reached: {error}; `candlestep serve` starts one"
+            f"the server at {url} cannot be reached: {error}; `candlestep serve` starts a server"
         ) from None
 
 
+@contextmanager
+def _agent(client: httpx.Client, risk_profile: Mapping[str, Any]) -> Iterator[str]:
+    agent = {"name": "replay", "risk_profile": risk_profile}
+    agent_id = _checked(client.post(_AGENTS, json=agent)).json()["agent_id"]
+    try:
+        yield agent_id
+    finally:
+        with suppress(httpx.HTTPError):
+            client.delete(f"{_AGENTS}/{agent_id}")
+
+
+@contextmanager
+def _session(client: httpx.Client, create_body: Mapping[str, Any]) -> Iterator[str]:
+    session_id = _checked(client.post(f"{_BACKTEST}/create", json=create_body)).json()["session_id"]
+    try:
+        yield session_id
+    finally:
+        with suppress(httpx.HTTPError):
+            client.post(f"{_BACKTEST}/{session_id}/cancel")
+
+
 def _create_body(start: Start, agent_id: str) -> Mapping[str, Any]:
-    config = {name: v for name, v in start.config.items() if name not in _NOT_ASKED_FOR}
+    config = {name: value for name, value in start.config.items() if name not in _CHOSEN_BY_SERVER}
     return config | {
         "pairs": start.pairs,
         "exchange": start.exchange,
@@ -127,11 +156,12 @@ def _create_body(start: Start, agent_id: str) -> Mapping[str, Any]:
     }
 
 
-def _without_id(answer: CancelResponse) -> EndResponse:
-    return EndResponse(answer.status, answer.total_trades, answer.roi_pct)
+def _without_id(response: CancelResponse) -> EndResponse:
+    return EndResponse(response.status, response.total_trades, response.roi_pct)
 
 
 def _checked(answer: httpx.Response) -> httpx.Response:
-    if not answer.is_success:
-        raise RefusedByServer.of_answer(answer.url.host, answer.status_code, answer.content)
-    return answer
+    """Return the answer if it is a success; raise ``RefusedByServer`` otherwise."""
+    if answer.is_success:
+        return answer
+    raise RefusedByServer.of_answer(answer.url.host, answer.status_code, answer.content)

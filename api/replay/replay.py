@@ -1,222 +1,120 @@
-"""Replay: a recording runs again, and where it is first answered otherwise is found.
+"""Replay: run a recording again and find the first reply that differs.
 
-A refusal is an answer too. Answers are compared with those recorded, and where only digests were,
-with these: each is of all answers since the start.
+A refusal is a reply too. Replies are compared with the recorded ones, or with recorded digests,
+each of which covers all replies since the start.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import msgspec
 from msgspec import UNSET
 
 from candlestep import __version__
-from candlestep.api.errors import STATUS
-from candlestep.api.schemas.account import PortfolioResponse
-from candlestep.api.sessions.player import (
-    CommandPlayer,
-    digest_input,
-    encode_refusal,
-    recorded_config,
-    start_digest,
-)
-from candlestep.data.imports.importer import latest_import
-from candlestep.data.journal.candle_fingerprints import (
-    Difference,
-    Fingerprints,
-    differences,
-    fingerprint,
-)
+from candlestep.api.sessions.player import Reply, digest_input
+from candlestep.data.journal.candle_fingerprints import Difference, Fingerprints, differences
 from candlestep.data.journal.compaction import compacted
 from candlestep.data.journal.recording import Recording, chained, encoded
-from candlestep.data.journal.records import (
-    CancelOrderRecord,
-    CancelRecord,
-    CommandRecord,
-    OrderRecord,
-    Start,
-    StepRecord,
-)
-from candlestep.data.market.candle_cache import LOOK_BACK, CandleCache
-from candlestep.data.store.database import Store
-from candlestep.data.symbols import normalise_exchange, normalise_symbol
-from candlestep.sandbox import InvalidParameter, Market, SandboxError, Session
-from candlestep.sandbox.errors import NoPrice
+from candlestep.data.journal.records import CommandRecord, OrderRecord, StepRecord
+from candlestep.sandbox import InvalidParameter
 
-_BUDGET = 4 << 30
-_TOLD_EVERY = 100
-_NAMES: dict[type, str] = {
-    StepRecord: "step",
-    OrderRecord: "order",
-    CancelOrderRecord: "cancel_order",
-    CancelRecord: "cancel",
-}
+_COMMANDS_BETWEEN_REPORTS = 100
 
-TellDone = Callable[[int, int], None]
-"""Told how many commands of how many are done."""
-
-
-class TargetReply(NamedTuple):
-    """What a command was answered."""
-
-    answer: bytes
-    status: int
+ReportCommands = Callable[[int, int], None]
+"""Receives the number of commands played, and the number of all."""
 
 
 class ReplayTarget(Protocol):
-    """A session that commands are played on."""
+    """A session to play commands on."""
 
     def candles(self) -> Fingerprints:
-        """What candles it can read."""
+        """Return the fingerprints of the candles that the session can read."""
 
     def start_digest(self) -> bytes:
-        """The digest of what its start answered."""
+        """Return the digest of the reply to the start."""
 
-    def play(self, command: CommandRecord) -> TargetReply:
+    def play(self, command: CommandRecord) -> Reply:
         """Play one command, once; a refusal is a reply."""
 
     def account(self) -> dict[str, Any]:
-        """Its portfolio, as it is answered."""
+        """Return the portfolio, as the API shows it."""
 
 
 class Divergence(msgspec.Struct, frozen=True):
-    """The first command that is answered otherwise than it was."""
+    """The first command whose reply differs from the recorded one."""
 
     line: int
     command: dict[str, Any]
     step: int
-    """At which the session was before it."""
+    """The step of the session before the command."""
     expected: Any
-    """None where only a digest of the answer was recorded."""
+    """None where the recording has only a digest."""
     actual: Any
     expected_status: int
     status: int
     account: dict[str, Any]
-    """After it."""
+    """The portfolio after the command."""
 
 
-class Replayed(msgspec.Struct, frozen=True):
-    """How a replay went."""
+class ReplayResult(msgspec.Struct, frozen=True):
+    """The result of a replay."""
 
     commands: int
-    """How many were played."""
+    """The number of commands played."""
     compared: int
-    """How many of these had an answer recorded, or a digest of it."""
+    """The number of commands for which the recording has a reply or a digest."""
     candles: list[Difference]
-    """Where there are other candles than those that it was recorded on."""
+    """The candles that differ from those recorded on."""
     divergence: Divergence | None
 
     @property
     def is_same(self) -> bool:
-        """Whether every answer was compared, and is what it was."""
+        """True if every reply was compared and is the recorded one."""
         return self.divergence is None and not self.candles and self.compared == self.commands
 
 
-class _Told(msgspec.Struct):
-    """Of the answer to a step, what a replay has to know."""
+class _StepNumber(msgspec.Struct):
+    """The step of the session, as the reply to a step has it."""
 
     step: int
-    orders_filled: list[msgspec.Raw]
-    orders_closed: list[msgspec.Raw]
 
 
-_read_step = msgspec.json.Decoder(_Told).decode
+_read_step_number = msgspec.json.Decoder(_StepNumber).decode
 
 
-class LocalTarget:
-    """A session of this process."""
+def replay(recording: Recording, target: ReplayTarget, report: ReportCommands) -> ReplayResult:
+    """Play a recording to its end, or to the first reply that differs.
 
-    def __init__(self, start: Start, market: Market) -> None:
-        config = recorded_config(start.config, start.risk_profile)
-        self._player = CommandPlayer(Session(config, market))
-
-    def candles(self) -> Fingerprints:
-        """What candles it can read."""
-        session = self._player.session
-        return fingerprint(session.config, session.market)
-
-    def start_digest(self) -> bytes:
-        """The digest of what its start answered."""
-        return start_digest(self._player.session)
-
-    def play(self, command: CommandRecord) -> TargetReply:
-        """Play one command, once; a refusal is a reply."""
-        try:
-            played = self._player.play(command)
-        except SandboxError as error:
-            return TargetReply(encode_refusal(error), STATUS.get(error.code, 500))
-        return TargetReply(played.body, played.status)
-
-    def account(self) -> dict[str, Any]:
-        """Its portfolio, as it is answered."""
-        portfolio = PortfolioResponse.of(self._player.session.portfolio())
-        plain: dict[str, Any] = msgspec.to_builtins(portfolio)
-        return plain
-
-
-def load_market(store: Store, start: Start) -> Market:
-    """The market that a recording is to run on: of today, or as it was if those are its candles.
-
-    Blocks. Raises ``NoPrice`` where there are no candles, and ``InvalidParameter``.
+    Raises ``InvalidParameter`` for a recording with nothing to compare.
     """
-    config = recorded_config(start.config, start.risk_profile)
-    exchange = normalise_exchange(start.exchange)
-    pairs = [normalise_symbol(pair) for pair in start.pairs]
-    look_back = LOOK_BACK if start.look_back is None else start.look_back
-    cache = CandleCache(store, _BUDGET)
-
-    def market_of(number: int) -> Market | None:
-        found = cache.candles(
-            exchange, pairs, number, config.start_time, config.end_time, look_back
-        )
-        within = (each.has_any(config.start_time, config.end_time) for each in found.values())
-        return Market(found.values()) if any(within) else None
-
-    def is_recorded(market: Market | None) -> bool:
-        return market is not None and start.candles == fingerprint(config, market)
-
-    latest = latest_import(store)
-    market = market_of(latest)
-    if not is_recorded(market) and start.import_number is not None:
-        earlier = market_of(start.import_number) if start.import_number < latest else None
-        market = earlier if is_recorded(earlier) else market
-    if market is None:
-        raise NoPrice(
-            f"there are no candles of {', '.join(pairs[:5])} in the time of the recording;"
-            " `candlestep data import FILE` imports some, and `candlestep data sample` the"
-            " sample market",
-            pairs=pairs,
-        )
-    return market
-
-
-def replay(recording: Recording, target: ReplayTarget, tell: TellDone) -> Replayed:
-    """Play a recording to its end, or to where it is first answered otherwise."""
     start = recording.start
-    different = list(differences(start.candles, target.candles())) if start.candles else []
+    other_candles = list(differences(start.candles, target.candles())) if start.candles else []
     digest = target.start_digest()
     if start.digest not in (None, digest.decode()):
-        return Replayed(0, 0, different, _start_divergence(target))
-    lines = [(n, r) for n, r in enumerate(recording.records, 2) if isinstance(r, CommandRecord)]
+        return ReplayResult(0, 0, other_candles, _start_divergence(target))
+    lines = [
+        (line, record)
+        for line, record in enumerate(recording.records, 2)
+        if isinstance(record, CommandRecord)
+    ]
     if not lines and start.digest is None:
         raise InvalidParameter("recording", "has no commands, and no digest of its start")
     compared = step = 0
     for done, (line, command) in enumerate(lines, 1):
-        before = step
+        step_before = step
         for reply in _replies(target, command):
-            digest = chained(digest, digest_input(reply.answer, reply.status))
+            digest = chained(digest, digest_input(reply.body, reply.status))
             step = _step_after(command, reply, step)
         compared += command.digest is not None or command.answer is not UNSET
         if not _is_as_recorded(command, reply, digest):
-            divergence = _divergence(line, command, before, reply, target)
-            return Replayed(done, compared, different, divergence)
-        if done % _TOLD_EVERY == 0 or done == len(lines):
-            tell(done, len(lines))
-    return Replayed(len(lines), compared, different, None)
+            divergence = _divergence(line, command, step_before, reply, target)
+            return ReplayResult(done, compared, other_candles, divergence)
+        _report(report, done, len(lines))
+    return ReplayResult(len(lines), compared, other_candles, None)
 
 
-def record(recording: Recording, target: ReplayTarget, tell: TellDone) -> bytes:
-    """Play a recording to its end, and write down every answer: the file of a recording."""
+def re_record(recording: Recording, target: ReplayTarget, report: ReportCommands) -> bytes:
+    """Play a recording to its end and return it as a file, with the replies of today."""
     digest = target.start_digest()
     start = msgspec.structs.replace(
         recording.start,
@@ -224,58 +122,64 @@ def record(recording: Recording, target: ReplayTarget, tell: TellDone) -> bytes:
         candles=target.candles(),
         digest=digest.decode(),
     )
-    commands = [each for each in recording.records if isinstance(each, CommandRecord)]
-    made: list[CommandRecord] = []
+    commands = [record for record in recording.records if isinstance(record, CommandRecord)]
+    records: list[CommandRecord] = []
     step = 0
     for done, command in enumerate(commands, 1):
         for reply in _replies(target, command):
-            digest = chained(digest, digest_input(reply.answer, reply.status))
+            digest = chained(digest, digest_input(reply.body, reply.status))
             step = _step_after(command, reply, step)
-            made.append(_recorded(command, reply, step, digest.decode()))
-        if done % _TOLD_EVERY == 0 or done == len(commands):
-            tell(done, len(commands))
-    return encoded(start) + b"".join(map(encoded, compacted(made, ())))
+            records.append(_with_reply(command, reply, step, digest.decode()))
+        _report(report, done, len(commands))
+    return encoded(start) + b"".join(map(encoded, compacted(records, ())))
 
 
-def _replies(target: ReplayTarget, command: CommandRecord) -> Iterator[TargetReply]:
+def _report(report: ReportCommands, done: int, total: int) -> None:
+    if done % _COMMANDS_BETWEEN_REPORTS == 0 or done == total:
+        report(done, total)
+
+
+def _replies(target: ReplayTarget, command: CommandRecord) -> Iterator[Reply]:
     if isinstance(command, StepRecord):
         once = msgspec.structs.replace(command, times=1)
         for _ in range(command.times):
             reply = target.play(once)
             yield reply
             if reply.status != 200:
-                return  # So is every other: the session has ended.
+                return  # The session has ended: every other reply is the same.
     else:
         yield target.play(command)
 
 
-def _is_as_recorded(command: CommandRecord, reply: TargetReply, digest: bytes) -> bool:
-    """Whether the reply is what was recorded of it: a digest, the answer, both or nothing."""
+def _is_as_recorded(command: CommandRecord, reply: Reply, digest: bytes) -> bool:
+    """Return whether the reply matches its record: a digest, the reply, both or neither."""
     if command.digest is not None and command.digest != digest.decode():
         return False
     if isinstance(command, OrderRecord) and command.status not in (None, reply.status):
         return False
-    if command.answer is UNSET or command.answer == reply.answer:
+    if command.answer is UNSET or command.answer == reply.body:
         return True
-    expected, found = msgspec.json.decode(command.answer), msgspec.json.decode(reply.answer)
+    expected, actual = msgspec.json.decode(command.answer), msgspec.json.decode(reply.body)
     if reply.status >= 400 and isinstance(expected, dict):
-        # The words of a refusal are for people.
-        expected["message"] = found["message"]
-    return bool(expected == found)
+        # The message of a refusal is for people, and may be reworded.
+        expected["message"] = actual["message"]
+    return bool(expected == actual)
 
 
-def _step_after(command: CommandRecord, reply: TargetReply, step: int) -> int:
+def _step_after(command: CommandRecord, reply: Reply, step: int) -> int:
     is_step = isinstance(command, StepRecord) and reply.status == 200
-    return _read_step(reply.answer).step if is_step else step
+    return _read_step_number(reply.body).step if is_step else step
 
 
-def _recorded(command: CommandRecord, reply: TargetReply, step: int, digest: str) -> CommandRecord:
-    answer = msgspec.Raw(reply.answer)
+def _with_reply(command: CommandRecord, reply: Reply, step: int, digest: str) -> CommandRecord:
+    """Return the record of a command, with what it replied and the step it led to."""
+    answer = msgspec.Raw(reply.body)
     if isinstance(command, StepRecord):
-        told = _read_step(reply.answer) if reply.status == 200 else None
-        is_quiet = told is not None and not told.orders_filled and not told.orders_closed
         return StepRecord(
-            steps=command.steps, at=step, answer=UNSET if is_quiet else answer, digest=digest
+            steps=command.steps,
+            at=step,
+            answer=UNSET if reply.is_quiet else answer,
+            digest=digest,
         )
     if isinstance(command, OrderRecord):
         return OrderRecord(
@@ -298,19 +202,19 @@ def _start_divergence(target: ReplayTarget) -> Divergence:
 
 
 def _divergence(
-    line: int, command: CommandRecord, step: int, reply: TargetReply, target: ReplayTarget
+    line: int, command: CommandRecord, step: int, reply: Reply, target: ReplayTarget
 ) -> Divergence:
-    asked: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(command))
+    fields: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(command))
     for name in ("answer", "digest", "at", "status"):
-        asked.pop(name, None)
+        fields.pop(name, None)
     expected = None if command.answer is UNSET else msgspec.json.decode(command.answer)
     status = command.status if isinstance(command, OrderRecord) else None
     return Divergence(
         line=line,
-        command=asked,
+        command=fields,
         step=step,
         expected=expected,
-        actual=msgspec.json.decode(reply.answer),
+        actual=msgspec.json.decode(reply.body),
         expected_status=200 if status is None else status,
         status=reply.status,
         account=target.account(),

@@ -1,4 +1,4 @@
-"""The command line, in this process or in one of its own."""
+"""The command line, run in this process or in a process of its own."""
 
 import io
 import json

@@ -18,7 +18,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(params=["alone", "beside"])
 def home(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
-    """A home, once without a server and once with one that runs on it."""
+    """Yield a home, once without a server and once with a server that runs on it."""
     with ExitStack() as stack:
         if request.param == "beside":
             stack.enter_context(running(tmp_path / "home"))

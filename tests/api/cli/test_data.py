@@ -38,11 +38,11 @@ def archive_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
 
 def imports_of(home: Path) -> int:
-    """How many imports have changed a store that nobody has open."""
+    """Return the number of imports that changed the store of a home without a server."""
     store = Store.open(home)
     try:
-        found: int = store.rows("SELECT count(*) FROM imports")[0][0]
-        return found
+        count: int = store.rows("SELECT count(*) FROM imports")[0][0]
+        return count
     finally:
         store.close()
 
@@ -139,7 +139,9 @@ BAD_FILES: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize("way", ["alone", "beside"])
-def test_what_is_bad_is_refused_in_words_and_changes_nothing(tmp_path: Path, way: str) -> None:
+def test_a_bad_file_is_refused_with_the_reason_and_changes_nothing(
+    tmp_path: Path, way: str
+) -> None:
     home = tmp_path / "home"
     good = write(tmp_path / "BTCUSDT-1m-good.csv", csv_text(rows(3)))
     with ExitStack() as stack:
@@ -221,10 +223,10 @@ def test_an_import_that_is_killed_is_there_whole_or_not_at_all(tmp_path: Path, w
             command = [sys.executable, "-c", script, *importing]
             killed = subprocess.run(command, env=ENVIRONMENT, check=False)
             assert killed.returncode == -signal.SIGKILL
-    found = listed(home)
-    assert found in ({"ETHUSDT": 5}, {"ETHUSDT": 5, "BTCUSDT": 60_000})
+    after_kill = listed(home)
+    assert after_kill in ({"ETHUSDT": 5}, {"ETHUSDT": 5, "BTCUSDT": 60_000})
     if way == "alone":
-        assert found == {"ETHUSDT": 5}
+        assert after_kill == {"ETHUSDT": 5}
     assert candlestep("data", "import", path, "--home", home).code == 0
     assert listed(home) == {"ETHUSDT": 5, "BTCUSDT": 60_000}
 
@@ -260,8 +262,8 @@ def test_months_are_downloaded_and_imported(
     assert (done.code, done.err) == (0, "")
     assert [line.split()[6] for line in done.out.splitlines()[1:3]] == ["2,000", "1,000"]
     assert listed(home) == {"BTCUSDT": 2000, "ETHUSDT": 1000}
-    kept = sorted(path.name for path in (home / DOWNLOADS).iterdir())
-    assert kept == [f"BTCUSDT-1m-{MONTH}.zip", f"ETHUSDT-1m-{MONTH}.zip"]
+    downloads = sorted(path.name for path in (home / DOWNLOADS).iterdir())
+    assert downloads == [f"BTCUSDT-1m-{MONTH}.zip", f"ETHUSDT-1m-{MONTH}.zip"]
     fetched = len([name for name, _ in archive_server.requests if name.endswith(".zip")])
     assert fetched == 3
     partly = candlestep("data", "download", "BTCUSDT", "--from", MONTH, "--to", "2024-02", *where)
@@ -296,8 +298,8 @@ def test_a_download_that_fails_imports_nothing_and_goes_on_later(
 
 
 def test_months_in_the_wrong_order_are_refused(tmp_path: Path) -> None:
-    asked = ["--from", "2024-03", "--to", "2024-01", "--home", tmp_path]
-    done = candlestep("data", "download", "BTCUSDT", *asked)
+    period = ["--from", "2024-03", "--to", "2024-01", "--home", tmp_path]
+    done = candlestep("data", "download", "BTCUSDT", *period)
     assert (done.code, done.err) == (1, "candlestep: --to: 2024-01 is before 2024-03\n")
 
 

@@ -137,7 +137,7 @@ def test_the_version_is_printed_alone() -> None:
     ],
 )
 def test_bash_completes_commands_options_and_values(words: str, completions: list[str]) -> None:
-    """The script that the help names is loaded, and called as bash does upon Tab."""
+    """Bash loads the script that the help names, and calls it upon Tab as done here."""
     script = f"""\
         eval "$(_CANDLESTEP_COMPLETE=bash_source candlestep)"
         COMP_WORDS=({words}{"''" if words.endswith(" ") else ""})

@@ -1,4 +1,4 @@
-"""Commands on a home whose store is open in a server, or was: who runs them, and who may."""
+"""Commands on a home that a server runs on, or ran on: the server runs them for its user."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def test_a_command_says_the_same_alone_and_beside_a_server(tmp_path: Path) -> No
         ["keys", "revoke", "none"],
         ["keys", "create", "x", "--agent", "none"],
     ]
-    homes = [tmp_path / "one", tmp_path / "two"]
+    homes = [tmp_path / "alone", tmp_path / "served"]
     with running(homes[1]):
         runs = [
             [
@@ -74,15 +74,15 @@ def test_a_server_whose_last_key_is_revoked_stays_closed(tmp_path: Path) -> None
 
 
 def create_key(home: Path) -> tuple[str, str]:
-    """A new key, and its id."""
+    """Create a key and return it with its id."""
     key, key_id, *_ = candlestep("keys", "create", "k", "--home", home).out.splitlines()
     return key.split()[1], key_id.split()[1]
 
 
 def data_range(server: RunningServer) -> dict[str, object]:
-    found = httpx.get(f"{server.url}/api/v1/market/data-range", trust_env=False).json()
-    assert isinstance(found, dict)
-    return found
+    answer = httpx.get(f"{server.url}/api/v1/market/data-range", trust_env=False).json()
+    assert isinstance(answer, dict)
+    return answer
 
 
 def test_only_who_can_read_the_home_may_command_a_server(tmp_path: Path) -> None:
@@ -93,8 +93,8 @@ def test_only_who_can_read_the_home_may_command_a_server(tmp_path: Path) -> None
             answer = httpx.post(url, headers=headers, trust_env=False)
             assert answer.status_code in (401, 403)
             assert answer.json()["code"] in ("UNAUTHORIZED", "FORBIDDEN")
-        left = json.loads((tmp_path / SERVER_FILE).read_text())
-        (tmp_path / SERVER_FILE).write_text(json.dumps(left | {"token": "x"}))
+        announcement = json.loads((tmp_path / SERVER_FILE).read_text())
+        (tmp_path / SERVER_FILE).write_text(json.dumps(announcement | {"token": "x"}))
         done = candlestep("data", "list", "--home", tmp_path)
         assert (done.code, done.out) == (1, "")
         assert "answers 40" in done.err
@@ -114,7 +114,7 @@ def test_who_leaves_during_an_import_does_not_undo_it(tmp_path: Path) -> None:
         ) as answer:
             first = json.loads(next(answer.iter_lines()))
             assert first["progress"]["part"] == "BTCUSDT.csv"
-        # A server that is asked to stop finishes what it has begun.
+        # A server that stops finishes what it has begun.
         assert server.stop() == 0
     assert listed(home) == {"BTCUSDT": 60_000}
 
@@ -123,9 +123,9 @@ def test_what_a_server_left_behind_is_no_server(tmp_path: Path) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     with_pid = {"url": "http://127.0.0.1:9", "token": "x", "pid": ended.pid}
-    left = tmp_path / SERVER_FILE
+    server_file = tmp_path / SERVER_FILE
     for text in (json.dumps(with_pid), json.dumps(with_pid | {"pid": os.getpid()}), "{", ""):
-        left.write_text(text)
+        server_file.write_text(text)
         done = candlestep("data", "list", "--home", tmp_path)
         assert (done.code, done.err) == (0, "")
 

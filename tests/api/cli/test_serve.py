@@ -1,4 +1,4 @@
-"""The server as a command: it serves until it is stopped, and is the only one on its home."""
+"""The server as a command: it serves until it is stopped, alone on its home."""
 
 from pathlib import Path
 
@@ -12,10 +12,10 @@ from tests.support.server_process import running
 def test_a_server_serves_until_it_is_stopped(tmp_path: Path) -> None:
     with running(tmp_path) as server:
         assert httpx.get(f"{server.url}/health", trust_env=False).status_code == 200
-        left = tmp_path / SERVER_FILE
-        assert left.stat().st_mode & 0o077 == 0
+        server_file = tmp_path / SERVER_FILE
+        assert server_file.stat().st_mode & 0o077 == 0
         assert server.stop() == 0
-        assert not left.exists()
+        assert not server_file.exists()
         assert "Traceback" not in (tmp_path / "server.log").read_text()
     assert candlestep("data", "list", "--home", tmp_path).code == 0
 

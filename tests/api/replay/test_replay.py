@@ -1,4 +1,4 @@
-"""Replay: the golden recording, recordings by hand, and divergences that are seen at once."""
+"""Replay of the golden recording and of recordings by hand, and the report of a divergence."""
 
 import json
 import re
@@ -39,7 +39,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 def replayed(
     request: pytest.FixtureRequest, home: Path, server: RunningServer
 ) -> Callable[..., Run]:
-    """Replays a file in each way there is."""
+    """Return a function that replays a file, in each of the three ways."""
     where = {
         "library": ("--home", home),
         "beside a server": ("--home", server.home),
@@ -53,7 +53,7 @@ def lines_of(path: Path) -> list[Json]:
 
 
 def changed(path: Path, change: Callable[[list[Json]], object]) -> Path:
-    """The golden recording with a change, by hand: what is touched has no checksum any more."""
+    """Write the golden recording with a change, and without the checksums, as if by hand."""
     lines = lines_of(GOLDEN)
     before = json.dumps(lines)
     change(lines)
@@ -65,7 +65,7 @@ def changed(path: Path, change: Callable[[list[Json]], object]) -> Path:
 
 
 def test_the_golden_recording_replays(replayed: Callable[..., Run]) -> None:
-    """If this fails, a change has altered a fill, or what is told of one."""
+    """If this fails, a change has altered a fill, or the reply that reports it."""
     done = replayed(GOLDEN)
     assert (done.code, done.err) == (0, "")
     assert SAME in done.out
@@ -117,7 +117,7 @@ def test_a_price_that_is_another_is_shown(replayed: Callable[..., Run], tmp_path
 def test_an_order_that_filled_and_does_not_any_more_is_shown(
     replayed: Callable[..., Run], tmp_path: Path
 ) -> None:
-    """Nothing is known of quiet steps but a digest; what they are answered now is shown."""
+    """The recording has only a digest of quiet steps; the report shows the reply of today."""
 
     def was_quiet(lines: list[Json]) -> None:
         [step] = [line for line in lines if line.get("steps") == 360]
@@ -153,8 +153,17 @@ def test_without_digests_nothing_is_said_to_be_the_same(
 ) -> None:
     def by_hand(lines: list[Json]) -> None:
         for number, line in enumerate(lines):
-            kept = ("do", "pairs", "config", "risk_profile", "steps", "times", "order", "order_id")
-            lines[number] = {name: line[name] for name in kept if name in line} | {"crc": ""}
+            fields = (
+                "do",
+                "pairs",
+                "config",
+                "risk_profile",
+                "steps",
+                "times",
+                "order",
+                "order_id",
+            )
+            lines[number] = {name: line[name] for name in fields if name in line} | {"crc": ""}
 
     file = changed(tmp_path / "hand.jsonl", by_hand)
     done = replayed(file)
@@ -185,7 +194,7 @@ def test_other_candles_are_said_first(replayed: Callable[..., Run], tmp_path: Pa
 
 
 def test_a_recording_runs_on_the_candles_that_it_was_made_on(tmp_path: Path) -> None:
-    """They are still there when a later import has superseded them; without them it is said."""
+    """A later import supersedes them but keeps them; without them the report says so first."""
     home = sample_home(tmp_path / "home")
     file = tmp_path / "recording.jsonl"
     file.write_bytes(GOLDEN.read_bytes())
@@ -227,7 +236,7 @@ def test_what_stops_a_replay_is_said_in_words(home: Path, tmp_path: Path) -> Non
     config = '{"start_time":"2025-06-01","end_time":"2025-06-02","starting_balance":1}'
     later.write_text(f'{{"do":"start","pairs":["BTCUSDT"],"config":{config}}}\n')
     after_the_data = candlestep("replay", later, "--home", home)
-    assert "no candles of BTCUSDT in the time" in after_the_data.err
+    assert "no candles of BTCUSDT in the period" in after_the_data.err
     nobody = candlestep("replay", GOLDEN, "--url", "http://127.0.0.1:9")
     assert nobody.code == 1
     assert "cannot be reached" in nobody.err
@@ -240,9 +249,9 @@ def test_a_server_with_keys_takes_one(tmp_path: Path) -> None:
         assert "API key" in candlestep("replay", GOLDEN, "--url", server.url).err
         assert candlestep("replay", GOLDEN, "--url", server.url, "--key", key).code == 0
         with httpx.Client(base_url=server.url, headers={"X-API-Key": key}) as client:
-            listed = client.get("/api/v1/backtest/list").json()["backtests"]
-            assert [each["strategy_label"] for each in listed] == ["replay"]
-            assert listed[0]["status"] == "completed"
+            sessions = client.get("/api/v1/backtest/list").json()["backtests"]
+            assert [session["strategy_label"] for session in sessions] == ["replay"]
+            assert sessions[0]["status"] == "completed"
             assert len(client.get("/api/v1/agents").json()["agents"]) == 1, "it leaves no agent"
 
 

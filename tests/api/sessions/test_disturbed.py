@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from candlestep.api.replay.replay import LocalTarget, record, replay
+from candlestep.api.replay.local_target import LocalTarget
+from candlestep.api.replay.replay import re_record, replay
 from candlestep.api.schemas.orders import OrderRequest
 from candlestep.api.sessions.commands import (
     CancelCommand,
@@ -218,7 +219,9 @@ def test_a_disturbed_session_ends_as_the_undisturbed_one(case: Case, data: st.Da
         target = LocalTarget(recording.start, disturbed.market)
         replayed = replay(recording, target, lambda done, total: None)
         assert replayed.is_same, replayed
-        again = record(recording, LocalTarget(recording.start, disturbed.market), lambda *_: None)
+        again = re_record(
+            recording, LocalTarget(recording.start, disturbed.market), lambda *_: None
+        )
         assert replay(
             recording_of(records_of(again, needs_crc=True)),
             LocalTarget(recording.start, disturbed.market),
