@@ -22,11 +22,11 @@ from candlestep.sandbox import (
     Results,
     Snapshot,
 )
+from candlestep.sandbox.performance.figures import FIGURES
 
 LOWER_IS_BETTER = frozenset(
-    ("max_drawdown_pct", "max_drawdown_duration_days", "volatility", "total_fees", "var_95",
-     "var_99", "cvar_95", "cvar_99", "max_drawdown_amount")
-)  # fmt: skip
+    name for name, figure in FIGURES.items() if figure.higher_is_better is False
+)
 """Of the figures by which sessions are compared; of the others, higher is better."""
 
 _SUMMARY = ("final_equity", "total_pnl", "roi_pct", "total_trades", "total_fees")

@@ -1,17 +1,16 @@
-"""The figures of a backtest: one table says how each is called, where it comes from, and whether
-more of it is better.
+"""The figures of a backtest, by flat keys such as ``perf_cagr`` and as structured metrics.
 
 Proportions are fractions (0.25 is 25 %); drawdown, VaR and CVaR are losses, as positive numbers.
 """
 
-from collections.abc import Callable, Mapping
-from decimal import Decimal
-from typing import Annotated, Any, NamedTuple
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
 from candlestep.api.schemas.fields import NUMBER_PATTERN
+from candlestep.api.schemas.figures import FigureField, as_number, project
 from candlestep.data.records.jobs import RunSummary
 from candlestep.sandbox import InvalidParameter
 from candlestep.sandbox.errors import abbreviate
@@ -27,83 +26,38 @@ _LONGEST_KEY = 64
 _LARGEST = 10**15
 
 
-class Figure(NamedTuple):
-    """One figure of a run that was completed."""
+FIELDS = (
+    FigureField("total_return", "total_return"),
+    FigureField("bars_in_market", "candles_in_market"),
+    FigureField("perf_cagr", "cagr"),
+    FigureField("perf_sharpe_ratio", "sharpe_ratio"),
+    FigureField("perf_sortino_ratio", "sortino_ratio"),
+    FigureField("perf_calmar_ratio", "calmar_ratio"),
+    FigureField("risk_max_drawdown", "max_drawdown_pct", "fraction"),
+    FigureField("risk_max_drawdown_duration", "max_drawdown_duration_days"),
+    FigureField("risk_var_95", "var_95"),
+    FigureField("risk_cvar_95", "cvar_95"),
+    FigureField("risk_var_99", "var_99"),
+    FigureField("risk_cvar_99", "cvar_99"),
+    FigureField("risk_volatility_annualised", "volatility"),
+    FigureField("trade_total_trades", "closed_trades"),
+    FigureField("trade_win_rate", "win_rate", "fraction"),
+    FigureField("trade_profit_factor", "profit_factor"),
+    FigureField("trade_avg_win", "avg_win"),
+    FigureField("trade_avg_loss", "avg_loss"),
+    FigureField("trade_expectancy", "expectancy"),
+    FigureField("trade_turnover_annualised", "turnover"),
+)
+"""The figures of a backtest, by their flat keys."""
 
-    key: str
-    path: tuple[str, ...]
-    """Of it in the structured metrics."""
-    value: Callable[[RunSummary], Number | Decimal | None]
-    higher_is_better: bool | None = None
-    """None: neither more nor less of it is better."""
-    is_count: bool = False
-
-
-def _percent(value: float | None) -> float | None:
-    return None if value is None else value / 100
-
-
-FIGURES = (
-    Figure("total_return", ("total_return",), lambda run: run.metrics.total_return, True),
-    Figure(
-        "bars_in_market", ("bars_in_market",), lambda run: run.metrics.candles_in_market, True, True
-    ),
-    Figure("perf_cagr", ("performance", "cagr"), lambda run: run.metrics.cagr, True),
-    Figure(
-        "perf_sharpe_ratio", ("performance", "sharpe_ratio"),
-        lambda run: run.metrics.sharpe_ratio, True,
-    ),
-    Figure(
-        "perf_sortino_ratio", ("performance", "sortino_ratio"),
-        lambda run: run.metrics.sortino_ratio, True,
-    ),
-    Figure(
-        "perf_calmar_ratio", ("performance", "calmar_ratio"),
-        lambda run: run.metrics.calmar_ratio, True,
-    ),
-    Figure(
-        "risk_max_drawdown", ("risk", "max_drawdown"),
-        lambda run: _percent(run.metrics.max_drawdown_pct), False,
-    ),
-    Figure(
-        "risk_max_drawdown_duration", ("risk", "max_drawdown_duration"),
-        lambda run: run.metrics.max_drawdown_duration_days, False, True,
-    ),
-    Figure("risk_var_95", ("risk", "var_95"), lambda run: run.metrics.var_95, False),
-    Figure("risk_cvar_95", ("risk", "cvar_95"), lambda run: run.metrics.cvar_95, False),
-    Figure("risk_var_99", ("risk", "var_99"), lambda run: run.metrics.var_99, False),
-    Figure("risk_cvar_99", ("risk", "cvar_99"), lambda run: run.metrics.cvar_99, False),
-    Figure(
-        "risk_volatility_annualised", ("risk", "volatility_annualised"),
-        lambda run: run.metrics.volatility, False,
-    ),
-    Figure(
-        "trade_total_trades", ("trading", "total_trades"), lambda run: run.closed_trades,
-        is_count=True,
-    ),
-    Figure(
-        "trade_win_rate", ("trading", "win_rate"), lambda run: _percent(run.metrics.win_rate), True
-    ),
-    Figure(
-        "trade_profit_factor", ("trading", "profit_factor"),
-        lambda run: run.metrics.profit_factor, True,
-    ),
-    Figure("trade_avg_win", ("trading", "avg_win"), lambda run: run.metrics.avg_win),
-    Figure("trade_avg_loss", ("trading", "avg_loss"), lambda run: run.metrics.avg_loss),
-    Figure(
-        "trade_expectancy", ("trading", "expectancy"), lambda run: run.metrics.expectancy, True
-    ),
-    Figure(
-        "trade_turnover_annualised", ("trading", "turnover_annualised"),
-        lambda run: run.metrics.turnover,
-    ),
-)  # fmt: skip
-
-HIGHER_IS_BETTER: dict[str, bool | None] = {each.key: each.higher_is_better for each in FIGURES}
-"""Of each flat key."""
+HIGHER_IS_BETTER = {field.key: field.figure.higher_is_better for field in FIELDS}
+"""By flat key; None where neither direction is better."""
 RANKABLE = [key for key, higher in HIGHER_IS_BETTER.items() if higher is not None]
-"""The flat keys of which more, or less, is better."""
-_COUNTS = {each.key for each in FIGURES if each.is_count}
+"""The flat keys that runs can be ranked by."""
+
+_COUNTS = {field.key for field in FIELDS if field.figure.unit in ("count", "days")}
+_GROUPS = {"perf": "performance", "risk": "risk", "trade": "trading"}
+"""The parts of the structured metrics, by the prefix of flat keys."""
 
 
 class PerformanceMetrics(msgspec.Struct, frozen=True):
@@ -150,30 +104,30 @@ class StructuredMetrics(msgspec.Struct, frozen=True):
 
 
 def flat_metrics(summary: RunSummary) -> Flat:
-    """All figures of a run by their flat keys."""
-    return {each.key: _number(each.value(summary)) for each in FIGURES}
+    """Return all figures of a run by their flat keys."""
+    return project(FIELDS, summary, as_number)
 
 
 def structured_metrics(flat: Mapping[str, Any]) -> StructuredMetrics:
-    """Flat figures by what they are about; what is not among them is None."""
-    tree: dict[str, Any] = {}
-    for each in FIGURES:
-        *within, name = each.path
-        place = tree
-        for part in within:
-            place = place.setdefault(part, {})
-        place[name] = flat.get(each.key)
+    """Return flat figures by what they are about, None where one is missing."""
+    tree: dict[str, Any] = {group: {} for group in _GROUPS.values()}
+    for key in HIGHER_IS_BETTER:
+        prefix, _, name = key.partition("_")
+        if prefix in _GROUPS:
+            tree[_GROUPS[prefix]][name] = flat.get(key)
+        else:
+            tree[key] = flat.get(key)
     return msgspec.convert(tree, StructuredMetrics)
 
 
-def set_metrics(given: Mapping[str, Any]) -> Flat:
-    """Figures that are set by hand, checked; raises ``InvalidParameter``.
+def set_metrics(metrics: Mapping[str, Any]) -> Flat:
+    """Check figures that are set by hand; raise ``InvalidParameter``.
 
-    Beside the known ones there may be others, and ``error``, a text.
+    Next to the known figures there may be others, and ``error``, a text.
     """
-    if len(given) > MOST_SET:
+    if len(metrics) > MOST_SET:
         raise InvalidParameter("metrics", f"may have at most {MOST_SET} members")
-    return {key: _checked(key, value) for key, value in given.items()}
+    return {key: _checked(key, value) for key, value in metrics.items()}
 
 
 SET_SCHEMA = {
@@ -203,8 +157,3 @@ def _checked(key: str, value: Any) -> Number | str | None:
     if key in _COUNTS and (number != int(number) or number < 0):
         raise InvalidParameter(field, f"must be a whole number from 0 on, got {abbreviate(value)}")
     return int(number) if key in _COUNTS else float(number)
-
-
-def _number(value: Number | Decimal | None) -> Number | None:
-    """A figure as a number of JSON."""
-    return float(value) if isinstance(value, Decimal) else value

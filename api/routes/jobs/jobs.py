@@ -10,14 +10,28 @@ from candlestep.api.http.route import Request, Route
 from candlestep.api.routes.jobs.plan import JobConfig, JobRequest, plan_job
 from candlestep.api.schemas.decoding import RequestBody
 from candlestep.api.schemas.fields import Money, Time, TimeInput, money, optional_time
+from candlestep.api.schemas.figures import FigureField, project
 from candlestep.api.services import Services
-from candlestep.data.records.jobs import JobRecord, JobStatus, RunError, RunSummary
+from candlestep.data.records.jobs import JobRecord, JobStatus, RunError
 from candlestep.data.run_files.run_files import read_equity_json, read_trades_json, run_directory
 from candlestep.sandbox import format_time, parse_time
-from candlestep.sandbox.money import EXACT, format_decimal
+from candlestep.sandbox.money import format_decimal
+from candlestep.sandbox.performance.figures import Unit
 
 _BASE = "/api/v1/backtest/jobs"
 _PLACES = Decimal("0.000001")
+_FIGURES = (
+    FigureField("sharpe", "sharpe_ratio"),
+    FigureField("sortino", "sortino_ratio"),
+    FigureField("calmar", "calmar_ratio"),
+    FigureField("max_drawdown", "max_drawdown_pct", "fraction", is_negated=True),
+    FigureField("win_rate", "win_rate", "fraction"),
+    FigureField("profit_factor", "profit_factor"),
+    FigureField("cagr", "cagr"),
+    FigureField("expected_value", "expectancy"),
+    FigureField("total_trades", "closed_trades"),
+    FigureField("avg_trade_duration_seconds", "mean_trade_seconds"),
+)
 _RATIO = {"pattern": r"^-?\d+(\.\d+)?$"}
 
 Ratio = Annotated[
@@ -187,33 +201,19 @@ def _item(record: JobRecord) -> JobItem:
         optional_time(record.started_at),
         optional_time(record.finished_at),
         record.progress,
-        None if summary is None else JobSummary(_metrics(summary)),
+        None if summary is None else JobSummary(JobMetrics(**project(_FIGURES, summary, _form))),
         record.error,
     )
 
 
-def _metrics(summary: RunSummary) -> JobMetrics:
-    metrics = summary.metrics
-    seconds = summary.mean_trade_seconds
-    return JobMetrics(
-        sharpe=_ratio(metrics.sharpe_ratio),
-        sortino=_ratio(metrics.sortino_ratio),
-        calmar=_ratio(metrics.calmar_ratio),
-        max_drawdown=_ratio(-metrics.max_drawdown_pct / 100),
-        win_rate=_ratio(None if metrics.win_rate is None else metrics.win_rate / 100),
-        profit_factor=_ratio(metrics.profit_factor),
-        cagr=_ratio(metrics.cagr),
-        expected_value=None if metrics.expectancy is None else money(metrics.expectancy),
-        total_trades=summary.closed_trades,
-        avg_trade_duration_seconds=None if seconds is None else round(seconds),
-    )
-
-
-def _ratio(value: float | None) -> Any:
-    """A number as text: at most 6 decimals."""
-    if value is None:
-        return None
-    return format_decimal(EXACT.normalize(Decimal(repr(value + 0.0)).quantize(_PLACES)))
+def _form(value: Any, unit: Unit) -> Any:
+    """Write a figure: amounts and ratios as text, counts and whole seconds as numbers."""
+    if unit == "amount":
+        return money(value)
+    if unit in ("count", "seconds"):
+        return round(value)
+    # Adding 0 turns -0.0 into 0.0.
+    return format_decimal(Decimal(repr(value + 0.0)).quantize(_PLACES))
 
 
 def _given_time(text: str | None, field: str) -> int | None:

@@ -4,7 +4,7 @@ The id is a digest of the preparation and of the program, and so of the account.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -22,8 +22,9 @@ from candlestep.api.routes.prepare_execute.preparations import (
 )
 from candlestep.api.schemas.decoding import RequestBody
 from candlestep.api.schemas.fields import Time, optional_time
+from candlestep.api.schemas.figures import FigureField, as_number, project
 from candlestep.api.services import Services
-from candlestep.data.records.jobs import JobRecord, JobStatus, RunSummary
+from candlestep.data.records.jobs import JobRecord, JobStatus
 from candlestep.data.records.preparations import Preparation, get_preparation
 from candlestep.data.records.strategies import StoredProgram, get_program
 from candlestep.data.run_files.run_files import run_directory, run_file
@@ -39,6 +40,18 @@ _STATES: dict[JobStatus, StateName] = {
     "cancelled": "Aborted",
     "failed": "Failed",
 }
+
+_FIGURES = (
+    FigureField("pnlTotal", "total_pnl"),
+    FigureField("totalTrades", "closed_trades"),
+    FigureField("winRate", "win_rate"),
+    FigureField("sharpeRatio", "sharpe_ratio"),
+    FigureField("sortinoRatio", "sortino_ratio"),
+    FigureField("cagr", "cagr"),
+    FigureField("maxDrawdown", "max_drawdown_amount"),
+    FigureField("maxDrawdownPercent", "max_drawdown_pct"),
+    FigureField("signalCount", "signals"),
+)
 
 Id = Annotated[str, Meta(min_length=1, max_length=100)]
 
@@ -192,29 +205,13 @@ def _results(record: JobRecord, stored: _Execution) -> ExecutionResults:
     outcome, summary = record.outcomes[0], record.summary
     if outcome is None or summary is None:
         return results
+    figures = project(_FIGURES, summary, as_number)
     return msgspec.structs.replace(
         results,
         hostName=outcome.host,
         iops=round(summary.candles / outcome.seconds, 2) if outcome.seconds else UNSET,
-        **_figures(summary),
+        **{key: value for key, value in figures.items() if value is not None},
     )
-
-
-def _figures(summary: RunSummary) -> dict[str, Any]:
-    metrics = summary.metrics
-    amount = metrics.max_drawdown_amount
-    figures = {
-        "pnlTotal": float(summary.total_pnl),
-        "totalTrades": summary.closed_trades,
-        "winRate": metrics.win_rate,
-        "sharpeRatio": metrics.sharpe_ratio,
-        "sortinoRatio": metrics.sortino_ratio,
-        "cagr": metrics.cagr,
-        "maxDrawdown": None if amount is None else float(amount),
-        "maxDrawdownPercent": metrics.max_drawdown_pct,
-        "signalCount": summary.signals,
-    }
-    return {name: value for name, value in figures.items() if value is not None}
 
 
 def _with_signals(

@@ -1,8 +1,6 @@
 """Runs: a strategy on a dataset, with fees, slippage and funding that the request states."""
 
 import uuid
-from decimal import Decimal
-from typing import Any
 
 import msgspec
 
@@ -20,6 +18,7 @@ from candlestep.api.routes.runs.schemas import (
 )
 from candlestep.api.schemas.decoding import EmptyBody
 from candlestep.api.schemas.fields import optional_time
+from candlestep.api.schemas.figures import FigureField, as_number, fields_named, project
 from candlestep.api.services import Services
 from candlestep.data.records.jobs import JobOrigin, JobRecord, RunSummary, sharpe_ratios
 from candlestep.sandbox import format_time
@@ -27,6 +26,14 @@ from candlestep.sandbox.performance.deflated_sharpe import deflated_sharpe_of
 
 _ORIGIN: JobOrigin = "runs"
 _BASE = "/api/v2/backtest"
+_FIGURES = (
+    *fields_named(
+        name
+        for name in RunMetrics.__struct_fields__
+        if name not in ("deflated_sharpe_ratio", "trials", "total_trades")
+    ),
+    FigureField("total_trades", "closed_trades"),
+)
 _NO_FUNDING = "funding: the dataset is of a spot market, which has none; it changes nothing"
 _WITHOUT_FUNDING = "funding: none is applied"
 
@@ -99,24 +106,11 @@ def _state(record: JobRecord, request: StoredRequest, metrics: RunMetrics | None
 
 
 def _metrics(summary: RunSummary, trials: list[float | None]) -> RunMetrics:
-    metrics = summary.metrics
-    own = {
-        "final_equity": summary.final_equity,
-        "total_pnl": summary.total_pnl,
-        "total_fees": summary.total_fees,
-        "deflated_sharpe_ratio": deflated_sharpe_of(metrics, trials),
-        "trials": len(trials),
-        "total_trades": summary.closed_trades,
-    }
-    values = {
-        name: own[name] if name in own else getattr(metrics, name)
-        for name in RunMetrics.__struct_fields__
-    }
-    return RunMetrics(**{name: _as_number(value) for name, value in values.items()})
-
-
-def _as_number(value: Any) -> Any:
-    return float(value) if isinstance(value, Decimal) else value
+    return RunMetrics(
+        **project(_FIGURES, summary, as_number),
+        deflated_sharpe_ratio=deflated_sharpe_of(summary.metrics, trials),
+        trials=len(trials),
+    )
 
 
 ROUTES = [

@@ -9,7 +9,8 @@ from candlestep.api.http.route import Request, Route
 from candlestep.api.routes.stepping.orders import TradesQuery
 from candlestep.api.routes.stepping.session_commands import session_ref
 from candlestep.api.schemas.decoding import RequestBody
-from candlestep.api.schemas.fields import money, optional_money
+from candlestep.api.schemas.fields import money
+from candlestep.api.schemas.figures import fields_named, project
 from candlestep.api.schemas.orders import TradeResponse, TradesResponse
 from candlestep.api.schemas.results import (
     BestResponse,
@@ -39,10 +40,11 @@ from candlestep.data.records.results import (
 from candlestep.data.records.sessions import SessionRecord, get_session
 from candlestep.data.store.database import Store
 from candlestep.sandbox import InvalidParameter, InvalidState, Metrics, format_time, interval_name
+from candlestep.sandbox.performance.figures import Unit
 
 _BASE = "/api/v1/backtest"
 _MOST_COMPARED = 100
-_MONEY_METRICS = ("avg_win", "avg_loss", "best_trade", "worst_trade", "expectancy")
+_FIGURES = fields_named(MetricsResponse.__struct_fields__)
 
 
 class EquityQuery(RequestBody):
@@ -180,12 +182,12 @@ def _summary(record: SessionRecord) -> ResultsSummary:
 
 
 def metrics_answer(metrics: Metrics) -> MetricsResponse:
-    """The metrics as they are answered: amounts of money as text."""
-    names = MetricsResponse.__struct_fields__
-    values: dict[str, Any] = {name: getattr(metrics, name) for name in names}
-    for name in _MONEY_METRICS:
-        values[name] = optional_money(values[name])
-    return MetricsResponse(**values)
+    """Return the metrics in the form of this API: amounts of money as text."""
+    return MetricsResponse(**project(_FIGURES, metrics, _form))
+
+
+def _form(value: Any, unit: Unit) -> Any:
+    return money(value) if unit == "amount" else value
 
 
 def _metrics(store: Store, record: SessionRecord) -> Metrics:
