@@ -1,4 +1,4 @@
-"""The ledger of a session: cash, positions and what pending orders lock, to the last digit."""
+"""The ledger of a session: cash, positions and locks, exact to the last digit."""
 
 from copy import copy
 from decimal import Decimal
@@ -21,17 +21,17 @@ from candlestep.sandbox.money import (
 
 
 class Holding(msgspec.Struct, frozen=True, gc=False):
-    """Quantity of one symbol, and what it cost, entry fees included."""
+    """The quantity held of one symbol, and its cost, entry fees included."""
 
     symbol: str
     quantity: Decimal = ZERO
     cost_basis: Decimal = ZERO
     realized_pnl: Decimal = ZERO
-    """Since the session's start, kept when the position is closed."""
+    """Since the session's start; kept when the position is closed."""
 
 
 class Position(msgspec.Struct, frozen=True):
-    """An open position, valued at the current price; all but the quantity in quote currency."""
+    """An open position, valued at the current price; amounts in quote currency."""
 
     symbol: str
     quantity: Decimal
@@ -43,7 +43,7 @@ class Position(msgspec.Struct, frozen=True):
 
     @property
     def avg_entry_price(self) -> Decimal:
-        """Cost basis over quantity, fees included, at 16 places: for display."""
+        """Cost basis over quantity, fees included, at 16 places; for display."""
         return rounded_ratio(self.cost_basis, self.quantity, PRICE_PLACES)
 
 
@@ -62,7 +62,7 @@ class Portfolio(msgspec.Struct, frozen=True):
     unrealized_pnl: Decimal
     realized_pnl: Decimal
     holdings: tuple[Holding, ...]
-    """What is open, by symbol."""
+    """Open holdings, by symbol."""
     values: tuple[Decimal, ...]
     """The market value of each of ``holdings``."""
     prices: dict[str, Decimal]
@@ -87,7 +87,7 @@ class Portfolio(msgspec.Struct, frozen=True):
 
 
 class Balance(msgspec.Struct, frozen=True):
-    """How much of one asset is available, and how much pending orders lock."""
+    """The available quantity of one asset, and the quantity that pending orders lock."""
 
     asset: str
     available: Decimal
@@ -100,7 +100,7 @@ class Balance(msgspec.Struct, frozen=True):
 
 
 class Account:
-    """Cash, holdings and locks. Nothing it does can make a balance negative."""
+    """Cash, holdings and locks. No operation can make a balance negative."""
 
     def __init__(self, starting_balance: Decimal) -> None:
         self.starting_balance = starting_balance
@@ -108,15 +108,15 @@ class Account:
         self._cash = starting_balance
         self.realized_pnl = ZERO
         self.holdings: dict[str, Holding] = {}
-        """Every symbol ever held, by symbol in the order first bought."""
+        """Every symbol ever held, in the order first bought."""
         self.open_holdings: dict[str, Holding] = {}
-        """Those whose quantity is not zero."""
+        """Holdings whose quantity is not zero."""
         self._open_holdings: tuple[Holding, ...] = ()
         self._cost_basis = ZERO
         self._locks = Locks()
 
     def copy(self) -> "Account":
-        """The same account, independent from now on. Linear in the symbols ever held."""
+        """Return an independent copy. Linear in the symbols ever held."""
         copied = copy(self)
         copied.holdings = self.holdings.copy()
         copied.open_holdings = self.open_holdings.copy()
@@ -129,25 +129,25 @@ class Account:
         return self._locks.cash
 
     def holding(self, symbol: str) -> Holding:
-        """What is held of ``symbol``, and has been realized in it."""
+        """Return the holding of ``symbol``, an empty one if it was never held."""
         return self.holdings.get(symbol) or Holding(symbol)
 
     def locked_quantity(self, symbol: str) -> Decimal:
-        """The quantity of ``symbol`` that pending limit sells lock."""
+        """Return the quantity of ``symbol`` that pending limit sells lock."""
         return self._locks.quantity(symbol)
 
     def sellable(self, symbol: str, oco_group: str | None) -> Decimal:
-        """The quantity a sell in ``oco_group`` may sell: all that no order outside it locks."""
+        """Return the quantity that a sell in ``oco_group`` may sell: all not locked outside it."""
         others = self._locks.quantity_of_others(symbol, oco_group)
         return subtract(self.holding(symbol).quantity, others)
 
     def lock(self, order: Order) -> None:
-        """Hold back what ``order`` says it locks."""
+        """Lock the cash or quantity that is stored on ``order``."""
         self._locks.add(order)
         self.available_cash = subtract(self.available_cash, order.locked_cash)
 
     def release(self, order: Order) -> None:
-        """Free what ``order`` locked."""
+        """Release the cash or quantity that ``order`` locked."""
         self._locks.remove(order)
         self.available_cash = add(self.available_cash, order.locked_cash)
 
@@ -155,7 +155,7 @@ class Account:
         """Raise ``InsufficientBalance`` unless ``cash`` is available."""
         if cash > self.available_cash:
             raise InsufficientBalance(
-                f"the order costs {cash:f} with fees, {self.available_cash:f} is available;"
+                f"the order costs {cash:f} with fees, but only {self.available_cash:f} is available;"
                 " lower the quantity or cancel a pending buy",
                 required=cash,
                 available=self.available_cash,
@@ -165,14 +165,14 @@ class Account:
         """Raise ``InsufficientBalance`` unless ``quantity`` is at most ``available``."""
         if quantity > available:
             raise InsufficientBalance(
-                f"the order sells {quantity:f} {symbol}, {available:f} is available; lower the"
-                " quantity or cancel a pending sell",
+                f"the order sells {quantity:f} {symbol}, but only {available:f} is available; lower"
+                " the quantity or cancel a pending sell",
                 required=quantity,
                 available=available,
             )
 
     def buy(self, symbol: str, quantity: Decimal, cost: Cost) -> None:
-        """Pay for ``quantity`` and hold it; the cash must be available."""
+        """Pay for ``quantity`` and add it to the holding; the cash must be available."""
         paid = cost.to_buy
         held = self.holding(symbol)
         self.available_cash = subtract(self.available_cash, paid)
@@ -187,7 +187,7 @@ class Account:
         )
 
     def sell(self, symbol: str, quantity: Decimal, cost: Cost) -> Decimal:
-        """Give up ``quantity``, at most what is held, and return the PnL it realizes.
+        """Sell ``quantity``, at most the quantity held, and return the PnL that is realized.
 
         A partial sell takes its share of the cost basis, a full one all of it.
         """
@@ -211,7 +211,7 @@ class Account:
         return realized
 
     def portfolio(self, prices: dict[str, Decimal]) -> Portfolio:
-        """The account at ``prices``, which has at least every symbol held."""
+        """Return the account valued at ``prices``, which must have every symbol held."""
         values = []
         value = ZERO
         for holding in self._open_holdings:

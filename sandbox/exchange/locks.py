@@ -1,4 +1,4 @@
-"""What pending orders hold back: cash for buys, quantities for limit sells."""
+"""Locks of pending orders: cash for buys, quantities for limit sells."""
 
 from decimal import Decimal
 
@@ -9,8 +9,8 @@ from candlestep.sandbox.money import ZERO, add, subtract
 class Locks:
     """The locks of all pending orders of an account.
 
-    What an order locks is stored on it and released exactly. Limit sells of one symbol in one
-    ``oco_group`` share a lock, the largest of them.
+    The locked amount is stored on the order and released exactly. Limit sells of one symbol in
+    one ``oco_group`` share a lock, the largest of them.
     """
 
     def __init__(self) -> None:
@@ -20,7 +20,7 @@ class Locks:
         self._shared: dict[tuple[str, str], dict[int, Decimal]] = {}
 
     def copy(self) -> "Locks":
-        """The same locks, independent from now on."""
+        """Return an independent copy."""
         copied = Locks()
         copied.cash = self.cash
         copied._quantities = self._quantities.copy()
@@ -28,23 +28,23 @@ class Locks:
         return copied
 
     def quantity(self, symbol: str) -> Decimal:
-        """The quantity of ``symbol`` that pending limit sells lock. O(1)."""
+        """Return the quantity of ``symbol`` that pending limit sells lock. O(1)."""
         return self._quantities.get(symbol, ZERO)
 
     def quantity_of_others(self, symbol: str, oco_group: str | None) -> Decimal:
-        """The same, less what the orders of ``oco_group`` lock: a fill of one frees it."""
+        """Return the same without the lock of ``oco_group``, which a fill in the group releases."""
         if oco_group is None:
             return self.quantity(symbol)
         return subtract(self.quantity(symbol), self._largest(symbol, oco_group))
 
     def add(self, order: Order) -> None:
-        """Lock what ``order`` says it locks."""
+        """Add the lock stored on ``order``."""
         self.cash = add(self.cash, order.locked_cash)
         if order.locked_quantity:
             self._change(order, present=True)
 
     def remove(self, order: Order) -> None:
-        """Release what ``order`` locked."""
+        """Remove the lock stored on ``order``."""
         self.cash = subtract(self.cash, order.locked_cash)
         if order.locked_quantity:
             self._change(order, present=False)

@@ -1,4 +1,4 @@
-"""Orders and fills as values, and what an instruction must satisfy to become an order."""
+"""Orders and fills as values, and the checks that turn an instruction into an order."""
 
 from collections.abc import Sequence
 from decimal import Decimal
@@ -20,7 +20,7 @@ _LONGEST_NAME = 128
 
 
 class Fill(msgspec.Struct, frozen=True):
-    """An execution; what HTTP calls a trade. ``id`` counts up from 1 within a session."""
+    """An execution, called a trade over HTTP. ``id`` counts from 1 within a session."""
 
     id: int
     order_id: int
@@ -30,17 +30,17 @@ class Fill(msgspec.Struct, frozen=True):
     quantity: Decimal
     price: Decimal
     quote_amount: Decimal
-    """``quantity * price``, at 8 places; fees are not in it."""
+    """``quantity * price`` at 8 places, without fees."""
     fee: Decimal
     slippage: Decimal
     """Fraction by which the price was worse than the market's; 0 for a resting limit."""
     realized_pnl: Decimal | None
-    """Proceeds after fee less the cost of what was sold; None for a buy."""
+    """Proceeds after the fee less the cost basis of the quantity sold; None for a buy."""
     time: int
 
 
 class OrderTicket(msgspec.Struct, frozen=True, gc=False):
-    """A checked instruction: exactly the prices that its type needs, rounded, all positive."""
+    """A checked instruction with exactly the prices that its type needs, rounded and positive."""
 
     symbol: str
     side: Side
@@ -57,8 +57,8 @@ class Order(msgspec.Struct, frozen=True):
     """An instruction and its state: an immutable value, replaced when the state changes.
 
     Times are in milliseconds, quantities in base currency, prices and cash in quote currency.
-    ``closed_at`` is when the order stopped being pending, whatever ended it; ``reason`` says
-    why it was cancelled or rejected, or that the session placed it itself.
+    ``closed_at`` is the time at which the order stopped being pending, for whatever cause;
+    ``reason`` says why it was cancelled or rejected, or that the session itself placed it.
     """
 
     id: int
@@ -77,9 +77,9 @@ class Order(msgspec.Struct, frozen=True):
     filled_at: int | None = None
     closed_at: int | None = None
     locked_cash: Decimal = ZERO
-    """Cash held back while pending, fee included."""
+    """Cash locked while pending, fee included."""
     locked_quantity: Decimal = ZERO
-    """Quantity held back while pending; limit sells of one ``oco_group`` share the largest."""
+    """Quantity locked while pending; limit sells of one ``oco_group`` share the largest."""
     fill: Fill | None = None
 
     @property
@@ -91,27 +91,29 @@ class Order(msgspec.Struct, frozen=True):
 
     @property
     def waits_for_fall(self) -> bool:
-        """Whether the price must fall to the trigger, not rise to it."""
+        """True if the price must fall to the trigger, False if it must rise to it."""
         return waits_for_fall(self.side, self.type)
 
     @property
     def is_protective(self) -> bool:
-        """Whether it is a reduce-only sell: it guards a position and locks nothing."""
+        """True for a reduce-only sell, which guards a position and locks nothing."""
         return is_protective(self.side, self.type)
 
 
 def order_by_id(orders: Sequence[Order], order_id: object) -> Order:
-    """The order with this id among all of a session; raises ``OrderNotFound``."""
+    """Return the order with this id among all of a session; raises ``OrderNotFound``."""
     match order_id:
         case bool():
             pass
         case int() if 1 <= order_id <= len(orders):
             return orders[order_id - 1]
-    raise OrderNotFound(f"there is no order {abbreviate(order_id)}", order_id=abbreviate(order_id))
+    raise OrderNotFound(
+        f"the session has no order {abbreviate(order_id)}", order_id=abbreviate(order_id)
+    )
 
 
 def waits_for_fall(side: Side, type: OrderType) -> bool:
-    """Whether a pending order waits for the price to fall to its trigger, not to rise.
+    """Return whether a pending order waits for the price to fall to its trigger.
 
     A buy limit, a sell stop_loss and a buy take_profit do; the other three wait for a rise.
     """
@@ -119,7 +121,7 @@ def waits_for_fall(side: Side, type: OrderType) -> bool:
 
 
 def is_protective(side: Side, type: OrderType) -> bool:
-    """Whether such an order guards a position: a sell stop_loss or take_profit."""
+    """Return whether an order guards a position: a sell stop_loss or take_profit."""
     return side == "sell" and type in ("stop_loss", "take_profit")
 
 
@@ -136,10 +138,10 @@ def parse_request(
     oco_group: object = None,
     expires_at: object = None,
 ) -> OrderTicket:
-    """The instruction these values describe; raises ``InvalidParameter`` naming the field.
+    """Parse the values of an instruction; raises ``InvalidParameter`` naming the field.
 
     A stop_loss or take_profit without ``trigger_price`` takes ``price`` as its trigger.
-    ``client_order_id`` has been through ``parse_name``.
+    ``client_order_id`` must have been parsed by ``parse_name``.
     """
     if not isinstance(symbol, str):
         raise InvalidParameter("symbol", "must be a string such as 'BTCUSDT'")
@@ -172,7 +174,7 @@ def parse_request(
 
 
 def parse_name(field: str, value: object) -> str | None:
-    """An optional name of 1 to 128 characters."""
+    """Parse an optional name of 1 to 128 characters."""
     if value is None:
         return None
     if not isinstance(value, str) or not 1 <= len(value) <= _LONGEST_NAME:
@@ -181,15 +183,15 @@ def parse_name(field: str, value: object) -> str | None:
 
 
 def _refuse_prices(price: object, trigger_price: object) -> None:
-    for field, given in (("price", price), ("trigger_price", trigger_price)):
-        if given is not None:
+    for field, value in (("price", price), ("trigger_price", trigger_price)):
+        if value is not None:
             raise InvalidParameter(
                 field, "a market order takes no price; leave it out, or send a limit order"
             )
 
 
 def _pending_prices(type: object, price: object, trigger_price: object) -> tuple[object, object]:
-    """The limit price and the trigger price of a pending order: one of them, the other None."""
+    """Return the limit price and the trigger price of a pending order: one of them is None."""
     if type == "limit":
         if price is None:
             raise InvalidParameter("price", "a limit order needs its limit price")

@@ -1,4 +1,4 @@
-"""The risk profile of an agent: three limits, checked on every buy when it is placed."""
+"""Risk: the three limits of an agent, checked on every buy when it is placed."""
 
 from collections.abc import Callable
 from decimal import Decimal
@@ -22,17 +22,17 @@ _HUNDRED = Decimal(100)
 
 
 class RiskProfile(msgspec.Struct, frozen=True):
-    """Limits in percent, from 0 to 100 at 8 places; None does not limit.
+    """Limits in percent, from 0 to 100 at 8 places; None sets no limit.
 
-    Anything that writes such a number is accepted; raises ``InvalidParameter`` naming the limit.
+    Each may be given as text or a number; raises ``InvalidParameter`` naming the limit.
     """
 
     max_order_size_pct: Decimal | None = None
-    """Of available cash: what one order may cost."""
+    """Largest cost of one order, in percent of available cash."""
     max_position_size_pct: Decimal | None = None
-    """Of total equity: what a position may come to, pending buys included."""
+    """Largest value of a position, pending buys included, in percent of total equity."""
     daily_loss_limit_pct: Decimal | None = None
-    """Of the equity at the start of the UTC day: the net loss that may be realized in it."""
+    """Largest net loss realized in a UTC day, in percent of the equity at its start."""
 
     def __post_init__(self) -> None:
         for limit in self.__struct_fields__:
@@ -43,7 +43,7 @@ class RiskProfile(msgspec.Struct, frozen=True):
 
 
 class Exposure(msgspec.Struct, frozen=True):
-    """What an account stands to risk by a buy; in quote currency."""
+    """The exposure of an account to a buy, in quote currency."""
 
     order_cost: Decimal
     available_cash: Decimal
@@ -54,7 +54,7 @@ class Exposure(msgspec.Struct, frozen=True):
 
 
 class Breach(msgspec.Struct, frozen=True):
-    """A limit that refuses a buy: what it allows and what was attempted, in quote currency."""
+    """A limit that refuses a buy, with the amounts allowed and attempted, in quote currency."""
 
     limit: str
     percent: Decimal
@@ -63,30 +63,30 @@ class Breach(msgspec.Struct, frozen=True):
 
 
 class TradingDay:
-    """The present UTC day of an account: its equity at the start, and what it has realized since.
+    """The current UTC day of an account: the equity at its start, and the PnL realized since.
 
-    Whatever is realized is to be preceded by ``begin``.
+    Call ``begin`` before realizing any PnL.
     """
 
     def __init__(self, now: int, equity: Decimal) -> None:
-        """The day of ``now`` (ms), begun with ``equity``."""
+        """Begin the day of ``now`` (ms) with ``equity``."""
         self._day = now // DAY
         self._realized_before = ZERO
         self._known_equity: tuple[int, Decimal] = (self._day, equity)
 
     def begin(self, now: int, realized_pnl: Decimal) -> None:
-        """Begin the day of ``now``, if it is another, with what has been realized up to it."""
+        """Begin the day of ``now``, if it is a new one, with the PnL realized before it."""
         day = now // DAY
         if day != self._day:
             self._day = day
             self._realized_before = realized_pnl
 
     def realized(self, realized_pnl: Decimal) -> Decimal:
-        """What of ``realized_pnl`` was realized in this day."""
+        """Return the part of ``realized_pnl`` that was realized in this day."""
         return subtract(realized_pnl, self._realized_before)
 
     def equity_at_start(self, history: AccountHistory, market: Market) -> Decimal:
-        """Equity at midnight, before its events; of the first day, the starting balance."""
+        """Return the equity at midnight, before its events; the starting balance on the first day."""
         day, equity = self._known_equity
         if day != self._day:
             equity = history.equity_before(market, self._day * DAY)
@@ -97,9 +97,9 @@ class TradingDay:
 def first_breach(
     profile: RiskProfile, exposure: Exposure, equity_at_day_start: Callable[[], Decimal]
 ) -> Breach | None:
-    """The first limit that the buy would exceed, or None.
+    """Return the first limit that the buy would exceed, or None.
 
-    ``equity_at_day_start`` is asked only if the profile limits the daily loss.
+    ``equity_at_day_start`` is called only if the profile limits the daily loss.
     """
     exposed = add(exposure.symbol_value, exposure.order_cost)
     for limit, percent, base, attempted in (

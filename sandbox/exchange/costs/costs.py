@@ -1,4 +1,4 @@
-"""What a trade costs: fee and slippage."""
+"""The cost of a trade: fee and slippage."""
 
 from collections.abc import Mapping
 from decimal import Decimal
@@ -39,17 +39,17 @@ class Cost(NamedTuple):
 
     @property
     def to_buy(self) -> Decimal:
-        """What a buy pays."""
+        """Cash that a buy pays."""
         return add(self.quote_amount, self.fee)
 
     @property
     def from_sale(self) -> Decimal:
-        """What a sell receives."""
+        """Cash that a sell receives."""
         return subtract(self.quote_amount, self.fee)
 
 
 class Costs(msgspec.Struct, frozen=True):
-    """Fees and slippage model of a session."""
+    """The fees and the slippage model of a session."""
 
     fees: Fees
     model: SlippageModel
@@ -58,7 +58,7 @@ class Costs(msgspec.Struct, frozen=True):
 
     @classmethod
     def parse(cls, fees: Fees, slippage: object) -> "Costs":
-        """These fees, and ``slippage`` such as ``{"model": "volume"}``, read.
+        """Combine ``fees`` with a parsed ``slippage`` such as ``{"model": "volume"}``.
 
         ``{"model": "fixed_bps", "bps": 5}`` makes every price worse by 5 hundredths of a percent.
         """
@@ -78,12 +78,12 @@ class Costs(msgspec.Struct, frozen=True):
         return cls(fees, model, rounded(multiply(bps, Decimal("0.0001")), PRICE_PLACES))
 
     def slippage(self, quantity: Decimal, candles: Candles, stop: int, reference: int) -> Decimal:
-        """The fraction by which trading ``quantity`` makes the price worse.
+        """Return the fraction by which trading ``quantity`` makes the price worse.
 
         The volume model is ``clamp(0.1 * quantity / average volume, 0.01 %, 10 %)``, the
         average being over the last 60 candles before index ``stop`` of the granularity of the
         candle ``reference``. A zero average gives the maximum; no such candle, or no volume of
-        the symbol ever before ``stop``, the minimum.
+        the symbol at all before ``stop``, gives the minimum.
         """
         if self.model != "volume":
             return self.fixed
@@ -92,13 +92,13 @@ class Costs(msgspec.Struct, frozen=True):
 
 
 def cost_at(quantity: Decimal, price: Decimal, fee_rate: Decimal) -> Cost:
-    """The cost of trading ``quantity`` at ``price`` for a fee of ``fee_rate``, a fraction."""
+    """Return the cost of trading ``quantity`` at ``price`` for a fee of ``fee_rate``, a fraction."""
     quote_amount = rounded_product(quantity, price)
     return Cost(quote_amount, rounded_product(quote_amount, fee_rate))
 
 
 def slipped(price: Decimal, side: Side, slippage: Decimal) -> Decimal:
-    """``price`` made worse by the fraction ``slippage``, at 16 places."""
+    """Return ``price`` made worse by the fraction ``slippage``, at 16 places."""
     factor = add(ONE, slippage) if side == "buy" else subtract(ONE, slippage)
     return rounded(multiply(price, factor), PRICE_PLACES)
 

@@ -1,4 +1,4 @@
-"""A dated fee schedule: what makers and takers paid at a venue, and from when to when."""
+"""Dated fee schedules: the rates of makers and takers at a venue, by period."""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +21,7 @@ _FOREVER = LATEST + 1
 
 
 class FeePeriod(msgspec.Struct, frozen=True, gc=False):
-    """What is charged from ``start`` until just before ``stop`` (milliseconds)."""
+    """The rates in force from ``start`` until just before ``stop`` (milliseconds)."""
 
     start: int
     stop: int
@@ -36,69 +36,69 @@ class FeePeriod(msgspec.Struct, frozen=True, gc=False):
 
 
 class FeeSchedule(msgspec.Struct, frozen=True):
-    """The periods of a venue's fees that overlap a session, none of them another of its kind.
+    """The periods of a venue's fees during a session; those for the same symbols do not overlap.
 
-    What is in force for a symbol is the period that names it, else the one for all symbols.
+    The period in force for a symbol is the one that names it, else the one for all symbols.
     """
 
     general: tuple[FeePeriod, ...]
-    """Those for all symbols, by time; they cover the whole session."""
+    """Periods for all symbols, by time; they cover the whole session."""
     special: dict[str, tuple[FeePeriod, ...]]
-    """Those that name symbols, by symbol and time."""
+    """Periods that name symbols, by symbol and time."""
 
     @classmethod
     def parse(cls, entries: object, start: int, end: int) -> "FeeSchedule":
-        """The part of a venue's schedule that a session from ``start`` to ``end`` needs: what is
-        in force at any time between them, both included (milliseconds).
+        """Parse the part of a venue's schedule in force from ``start`` to ``end`` (ms, inclusive).
 
         Each entry is a mapping of ``from`` (ISO 8601 or milliseconds), ``maker`` and ``taker``
-        (fractions of the notional), and optionally ``until`` (left out: until the next entry of
-        the same kind), ``symbols`` (left out: all) and ``source``, which is not looked at.
-        Raises ``InvalidParameter`` for entries that overlap, or leave a time of the session open.
+        (fractions of the notional), and optionally ``until`` (by default the next entry for the
+        same symbols), ``symbols`` (by default all) and ``source``, which is ignored. Raises
+        ``InvalidParameter`` for entries that overlap or do not cover the whole session.
         """
         for_all: list[FeePeriod] = []
         by_symbol: dict[str, list[FeePeriod]] = {}
-        for number, given in enumerate(_listed(entries)):
+        for number, raw_entry in enumerate(_require_list(entries)):
             field = f"{_FIELD}[{number}]"
-            entry = _checked(field, given)
-            period = _period(field, entry)
+            entry = _check_entry(field, raw_entry)
+            period = _parse_period(field, entry)
             if entry.get("symbols") is None:
                 for_all.append(period)
             else:
-                for symbol in _symbols(f"{field}.symbols", entry["symbols"]):
+                for symbol in _parse_symbols(f"{field}.symbols", entry["symbols"]):
                     by_symbol.setdefault(symbol, []).append(period)
         general = _in_sequence("all", for_all, start, end)
         _require_cover(general, start, end)
         special = {
-            symbol: found
+            symbol: periods
             for symbol in sorted(by_symbol)
-            if (found := _in_sequence(abbreviate(symbol), by_symbol[symbol], start, end))
+            if (periods := _in_sequence(abbreviate(symbol), by_symbol[symbol], start, end))
         }
         return cls(general, special)
 
     def in_force(self, symbol: str, time: int) -> FeePeriod:
-        """What ``symbol`` is charged at ``time``, which lies within the session. O(log n)."""
+        """Return the period in force for ``symbol`` at a ``time`` of the session. O(log n)."""
         period = _at(self.special.get(symbol, ()), time) or _at(self.general, time)
         assert period is not None, "the schedule covers the session"
         return period
 
     def highest(self, symbol: str) -> Decimal:
-        """The highest rate that the schedule has for ``symbol`` during the session. Linear."""
-        return max(each.highest for each in (*self.general, *self.special.get(symbol, ())))
+        """Return the highest rate for ``symbol`` during the session. Linear."""
+        periods = (*self.general, *self.special.get(symbol, ()))
+        return max(period.highest for period in periods)
 
     def entries(self) -> list[dict[str, Any]]:
-        """The schedule as plain data: what ``parse`` makes the same one of."""
-        named: dict[FeePeriod, list[str]] = {}
+        """Return the schedule as plain data, from which ``parse`` makes an equal one."""
+        symbols_of: dict[FeePeriod, list[str]] = {}
         for symbol, periods in self.special.items():
             for period in periods:
-                named.setdefault(period, []).append(symbol)
+                symbols_of.setdefault(period, []).append(symbol)
         return [
             *(_entry(period) for period in self.general),
-            *(_entry(period) | {"symbols": symbols} for period, symbols in named.items()),
+            *(_entry(period) | {"symbols": symbols} for period, symbols in symbols_of.items()),
         ]
 
 
-def _listed(entries: object) -> Sequence[object]:
+def _require_list(entries: object) -> Sequence[object]:
     if isinstance(entries, list | tuple) and 1 <= len(entries) <= _MOST_ENTRIES:
         return entries
     raise InvalidParameter(
@@ -108,7 +108,7 @@ def _listed(entries: object) -> Sequence[object]:
     )
 
 
-def _checked(field: str, entry: object) -> Mapping[str, Any]:
+def _check_entry(field: str, entry: object) -> Mapping[str, Any]:
     if not isinstance(entry, Mapping):
         raise InvalidParameter(field, f"must have {', '.join(_REQUIRED)}, got {abbreviate(entry)}")
     for name in _REQUIRED:
@@ -117,12 +117,14 @@ def _checked(field: str, entry: object) -> Mapping[str, Any]:
     for name in entry:
         if name not in _REQUIRED + _OPTIONAL:
             raise InvalidParameter(
-                field, f"has no {abbreviate(name)!r}; it takes {', '.join(_REQUIRED + _OPTIONAL)}"
+                field,
+                f"has the unknown field {abbreviate(name)!r}; an entry takes"
+                f" {', '.join(_REQUIRED + _OPTIONAL)}",
             )
     return entry
 
 
-def _period(field: str, entry: Mapping[str, Any]) -> FeePeriod:
+def _parse_period(field: str, entry: Mapping[str, Any]) -> FeePeriod:
     start = parse_time(entry["from"], f"{field}.from")
     stop = _FOREVER
     if entry.get("until") is not None:
@@ -135,7 +137,7 @@ def _period(field: str, entry: Mapping[str, Any]) -> FeePeriod:
     return FeePeriod(start, stop, maker, taker)
 
 
-def _symbols(field: str, symbols: object) -> Iterable[str]:
+def _parse_symbols(field: str, symbols: object) -> Iterable[str]:
     if (
         isinstance(symbols, list | tuple)
         and 1 <= len(symbols) <= _MOST_ENTRIES
@@ -148,21 +150,21 @@ def _symbols(field: str, symbols: object) -> Iterable[str]:
 
 
 def _in_sequence(
-    whose: str, periods: list[FeePeriod], start: int, end: int
+    symbols: str, periods: list[FeePeriod], start: int, end: int
 ) -> tuple[FeePeriod, ...]:
-    """Those that overlap the session, by time, each ended by the next; raises if two overlap."""
+    """Return the periods of the session by time, each ended by the next; raise on an overlap."""
     ordered = sorted(periods, key=attrgetter("start"))
     for number, (period, following) in enumerate(pairwise(ordered)):
         is_open = period.stop == _FOREVER
         if period.start == following.start or (period.stop > following.start and not is_open):
             raise InvalidParameter(
                 _FIELD,
-                f"two entries for {whose} overlap at {format_time(following.start)}; end the one"
-                " where the other begins",
+                f"two entries for {symbols} overlap at {format_time(following.start)}; end the first"
+                " where the second begins",
             )
         if is_open:
             ordered[number] = msgspec.structs.replace(period, stop=following.start)
-    return tuple(each for each in ordered if each.start <= end and each.stop > start)
+    return tuple(period for period in ordered if period.start <= end and period.stop > start)
 
 
 def _require_cover(general: Sequence[FeePeriod], start: int, end: int) -> None:
@@ -174,7 +176,7 @@ def _require_cover(general: Sequence[FeePeriod], start: int, end: int) -> None:
     if covered <= end:
         raise InvalidParameter(
             "fee_model",
-            f"match_exchange: the venue's fees at {format_time(covered)} are not known; move"
+            f"match_exchange: the venue's fees at {format_time(covered)} are unknown; move"
             " start_time or end_time, or choose another fee_model",
         )
 

@@ -1,6 +1,6 @@
-"""Fees: the rate that a fill pays under each fee model, and the highest that a buy must expect.
+"""Fee models: the rate of a fill, and the highest rate that a buy must lock cash for.
 
-A fill from the book, of a limit order that rested, is a *maker*'s; every other fill is a *taker*'s.
+A resting limit order that fills is a *maker*; every other fill is a *taker*'s.
 """
 
 from bisect import bisect_right
@@ -29,7 +29,7 @@ from candlestep.sandbox.money import (
 FeeModel = Literal["none", "fixed_bps", "tiered_maker_taker", "match_exchange"]
 
 VOLUME_WINDOW = 30 * DAY
-"""How long a fill counts towards the volume that decides the tier, in milliseconds."""
+"""Period over which fills count towards the volume that decides the tier, in milliseconds."""
 
 _MODELS: tuple[str, ...] = get_args(FeeModel)
 _DEFAULT_RATE = "0.001"
@@ -39,7 +39,7 @@ _BASIS_POINT = Decimal("0.0001")
 
 
 class Tier(NamedTuple):
-    """Fractions of the notional that makers and takers pay from a 30-day volume on."""
+    """The fractions of the notional that makers and takers pay from a 30-day volume on."""
 
     volume: Decimal
     """In the account's currency."""
@@ -59,10 +59,10 @@ TIERS = tuple(
         ("100000000", "0.0002", "0.0004"),
     )
 )
-"""The schedule of ``tiered_maker_taker``: this product's own, shaped as those of spot venues are.
+"""The tiers of ``tiered_maker_taker``, modelled on those of spot venues.
 
-It starts at the default fee, and a starting balance of 10,000 reaches its second tier by being
-traded once. No venue's, so that it stays what it is when a venue changes its fees.
+They start at the default fee, and trading a starting balance of 10,000 once reaches the second
+tier. They belong to no venue, so that they stay as they are when a venue changes its fees.
 """
 
 _TIER_VOLUMES = [tier.volume for tier in TIERS]
@@ -77,15 +77,15 @@ class FlatFees(msgspec.Struct, frozen=True, gc=False):
     model: Literal["none", "fixed_bps"] | None = None
 
     def highest(self, symbol: str) -> Decimal:
-        """The rate."""
+        """Return the flat rate."""
         return self.flat
 
     def rate(self, symbol: str, time: int, volume: Decimal, *, is_maker: bool) -> Decimal:
-        """The rate."""
+        """Return the flat rate."""
         return self.flat
 
     def settings(self) -> dict[str, Any]:
-        """The arguments of ``SessionConfig`` that give these fees again, as plain data."""
+        """Return the arguments of ``SessionConfig`` for these fees, as plain data."""
         if self.model is None:
             return {"fee_rate": format_decimal(self.flat)}
         if self.model == "none":
@@ -97,56 +97,56 @@ class FlatFees(msgspec.Struct, frozen=True, gc=False):
 
 
 class TieredFees(msgspec.Struct, frozen=True, gc=False):
-    """``tiered_maker_taker``: by maker or taker, and by the volume of the last 30 days."""
+    """``tiered_maker_taker``: rates by maker or taker, and by the volume of the last 30 days."""
 
     counts_volume: ClassVar[bool] = True
 
     def highest(self, symbol: str) -> Decimal:
-        """What a taker pays without volume."""
+        """Return the rate of a taker without volume."""
         return TIERS[0].taker
 
     def rate(self, symbol: str, time: int, volume: Decimal, *, is_maker: bool) -> Decimal:
-        """The rate of the tier that ``volume`` reaches, exactly at its bound included."""
+        """Return the rate of the tier that ``volume`` reaches; its bound belongs to it."""
         tier = TIERS[bisect_right(_TIER_VOLUMES, volume) - 1]
         return tier.maker if is_maker else tier.taker
 
     def settings(self) -> dict[str, Any]:
-        """The arguments of ``SessionConfig`` that give these fees again, as plain data."""
+        """Return the arguments of ``SessionConfig`` for these fees, as plain data."""
         return {"fee_model": "tiered_maker_taker"}
 
 
 class DatedFees(msgspec.Struct, frozen=True):
-    """``match_exchange``: by maker or taker, and by what the venue's schedule says of the time."""
+    """``match_exchange``: rates by maker or taker, and by time, from a venue's schedule."""
 
     counts_volume: ClassVar[bool] = False
     schedule: FeeSchedule
 
     def highest(self, symbol: str) -> Decimal:
-        """The highest rate, a maker's or a taker's, of what is in force during the session.
+        """Return the highest rate, a maker's or a taker's, in force during the session.
 
-        So a lock may tell that fees will rise. That is no look-ahead: the schedule is part of the
-        configuration, known before the first step, and depends on no candle.
+        A lock may thus reveal that fees will rise. That is not look-ahead: the schedule is part
+        of the configuration, known before the first step, and depends on no candle.
         """
         return self.schedule.highest(symbol)
 
     def rate(self, symbol: str, time: int, volume: Decimal, *, is_maker: bool) -> Decimal:
-        """The rate in force for ``symbol`` at ``time``, which lies within the session."""
+        """Return the rate in force for ``symbol`` at ``time``, which lies within the session."""
         period = self.schedule.in_force(symbol, time)
         return period.maker if is_maker else period.taker
 
     def settings(self) -> dict[str, Any]:
-        """The arguments of ``SessionConfig`` that give these fees again, as plain data."""
+        """Return the arguments of ``SessionConfig`` for these fees, as plain data."""
         return {"fee_model": "match_exchange", "fee_schedule": self.schedule.entries()}
 
 
 Fees = FlatFees | TieredFees | DatedFees
-"""A fee model with its parameters: immutable, shared by the session and its forks."""
+"""A fee model with its parameters; immutable, so that a session shares it with its forks."""
 
 
 class TradedVolume:
     """The sum of ``quote_amount`` of a session's fills in the 30 days up to a time.
 
-    It remembers which fills it has counted, so that thousands of them cost no more each.
+    It remembers which fills it has counted, so that the cost per fill stays constant.
     """
 
     def __init__(self) -> None:
@@ -155,9 +155,9 @@ class TradedVolume:
         self._total = ZERO
 
     def at(self, time: int, fills: Sequence[Fill]) -> Decimal:
-        """The volume of ``fills`` within ``(time - 30 days, time]``, exactly.
+        """Return the exact volume of ``fills`` within ``(time - 30 days, time]``.
 
-        ``fills`` are all so far, in their sequence; neither they nor the time ever go back.
+        ``fills`` are all fills so far, in sequence; neither they nor the time ever go back.
         """
         for fill in fills[self._counted :]:
             self._total = add(self._total, fill.quote_amount)
@@ -177,9 +177,9 @@ def parse_fees(
     start: int,
     end: int,
 ) -> Fees:
-    """The fees that a session from ``start`` to ``end`` is configured with; None: not given.
+    """Parse the fees of a session from ``start`` to ``end``; a value of None is not given.
 
-    Raises ``InvalidParameter`` naming the field, also for one that does not go with the model.
+    Raises ``InvalidParameter`` naming the field, also for one that does not belong to the model.
     """
     if fee_model is None:
         rate = _DEFAULT_RATE if fee_rate is None else fee_rate
@@ -193,8 +193,8 @@ def parse_fees(
     if fee_rate is not None:
         raise InvalidParameter(
             "fee_rate",
-            "goes without a fee_model; leave one of them out, or send fee_model fixed_bps with"
-            " fee_bps",
+            "cannot be combined with a fee_model; leave one of them out, or send fee_model"
+            " fixed_bps with fee_bps",
         )
     if fee_model != "fixed_bps":
         _refuse("fee_bps", fee_bps, "fixed_bps")
@@ -204,8 +204,8 @@ def parse_fees(
         case "none":
             return FlatFees(ZERO, "none")
         case "fixed_bps":
-            given = _DEFAULT_BPS if fee_bps is None else fee_bps
-            bps = parse_share("fee_bps", given, AMOUNT_PLACES, _HIGHEST_BPS)
+            value = _DEFAULT_BPS if fee_bps is None else fee_bps
+            bps = parse_share("fee_bps", value, AMOUNT_PLACES, _HIGHEST_BPS)
             return FlatFees(rounded(multiply(bps, _BASIS_POINT), PRICE_PLACES), "fixed_bps")
         case "tiered_maker_taker":
             return TieredFees()
@@ -214,4 +214,4 @@ def parse_fees(
 
 def _refuse(field: str, value: object, model: FeeModel) -> None:
     if value is not None:
-        raise InvalidParameter(field, f"goes with fee_model {model} only; leave it out")
+        raise InvalidParameter(field, f"belongs to fee_model {model} only; leave it out")
