@@ -21,7 +21,7 @@ MAXIMUM_VOLUME = 1e24
 """Largest volume of a candle."""
 _INT64_HEADROOM = 2**62
 VOLUME_WINDOW = 60
-"""How many candles the average volume of the slippage model looks back."""
+"""Number of candles in the average volume of the slippage model."""
 
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -40,32 +40,32 @@ class Candle(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def low_is_nearer(self) -> bool:
-        """Whether the low is at least as near to the open as the high is."""
+        """True if the low is at least as near to the open as the high."""
         return MARKET.subtract(self.open, self.low) <= MARKET.subtract(self.high, self.open)
 
 
 class RecentVolume(NamedTuple):
-    """Volume of the latest candles of one granularity: its exact sum, and of how many."""
+    """The exact volume of the latest candles of one interval, and their number."""
 
     total: Decimal
     candles: int
 
 
 class FirstOpen(NamedTuple):
-    """When the first candle opened, and at what price."""
+    """The time (ms) and price at which the first candle opened."""
 
     time: int
     price: float
 
 
 class CandleArrays(NamedTuple):
-    """What a ``Candles`` is made of: plain values, and columns that are read-only."""
+    """The contents of a ``Candles``: plain values and read-only columns."""
 
     symbol: str
     intervals: tuple[int, ...]
     first_open: FirstOpen
     columns: dict[str, NDArray[Any]]
-    """Of one length, by the names in ``COLUMNS``."""
+    """Columns of one length, by the names in ``COLUMNS``."""
 
 
 COLUMNS = {
@@ -77,14 +77,14 @@ COLUMNS = {
     "close": np.dtype(np.float64),
     "volume": np.dtype(np.float64),
 }
-"""The columns of a time line, and what each is of."""
+"""The columns of candles, and the type of each."""
 
 
 class Candles:
-    """The time line of one symbol: candles in order, that do not overlap, holes allowed.
+    """The candles of one symbol: in order, without overlaps; gaps are allowed.
 
-    Built from arrays for a single interval; ``merge`` makes one time line of several. All that
-    is kept is read-only: an array that can be written to is copied, one that cannot is shared.
+    They are built from arrays of a single interval; ``merge`` combines several. All arrays are
+    read-only: a writable one is copied, a read-only one is shared.
     """
 
     def __init__(
@@ -99,10 +99,10 @@ class Candles:
         close: ArrayLike,
         volume: ArrayLike | None = None,
     ) -> None:
-        """Check and keep candles of one ``interval`` (a name such as ``"1m"``, or seconds).
+        """Check and store candles of one ``interval`` (a name such as ``"1m"``, or seconds).
 
         ``open_time`` is in milliseconds since the epoch (or ``datetime64``); ``volume`` may be
-        left out where the data has none. Raises ``InvalidCandles``, which names the row.
+        left out if the data has none. Raises ``InvalidCandles``, which names the row.
         """
         length = parse_interval(interval)
         times = _times(open_time)
@@ -119,32 +119,33 @@ class Candles:
 
     @classmethod
     def merge(cls, series: Sequence["Candles"]) -> "Candles":
-        """One time line of several series of one symbol, each of another interval.
+        """Combine several series of one symbol, each of another interval.
 
-        Every finest candle is in it, and a coarser one only if no finer candle opens inside it.
+        The result has every finest candle, and a coarser one only if no finer one opens inside it.
         """
-        if len({each.symbol for each in series}) != 1:
+        if len({candles.symbol for candles in series}) != 1:
             raise InvalidParameter("symbol", "candles of different symbols cannot be merged")
         if len(series) == 1:
             return series[0]
-        by_interval = sorted(series, key=lambda each: each.intervals[0])
-        intervals = tuple(each.intervals[0] for each in by_interval)
+        by_interval = sorted(series, key=lambda candles: candles.intervals[0])
+        intervals = tuple(candles.intervals[0] for candles in by_interval)
         if len(set(intervals)) != len(intervals) or any(len(s.intervals) > 1 for s in series):
             raise InvalidParameter(
-                "interval", "to be merged, each series must be of one interval, and each another"
+                "interval",
+                "to be merged, the series must each have one interval, and all different ones",
             )
-        kept = [np.ones(len(by_interval[0]), dtype=bool)]
+        masks = [np.ones(len(by_interval[0]), dtype=bool)]
         for coarse, finer in zip(by_interval[1:], range(1, len(series)), strict=True):
             inside = sum(_openings_inside(coarse, fine) for fine in by_interval[:finer])
-            kept.append(np.equal(inside, 0))
+            masks.append(np.equal(inside, 0))
         times = np.concatenate(
-            [each.open_time[mask] for each, mask in zip(by_interval, kept, strict=True)]
+            [candles.open_time[mask] for candles, mask in zip(by_interval, masks, strict=True)]
         )
         order = np.argsort(times, kind="stable")
 
         def column(name: str) -> NDArray[Any]:
-            parts = zip(by_interval, kept, strict=True)
-            return np.concatenate([getattr(each, name)[mask] for each, mask in parts])[order]
+            parts = zip(by_interval, masks, strict=True)
+            return np.concatenate([getattr(candles, name)[mask] for candles, mask in parts])[order]
 
         merged = cls.__new__(cls)
         merged._keep(
@@ -154,28 +155,28 @@ class Candles:
             {name: column(name) for name in ("open", "high", "low", "close", "volume")},
             intervals,
         )
-        # A coarse candle may open first and yet not be kept, for finer ones that open later.
+        # The first candle to open may be a coarse one that finer ones inside it replace.
         merged.first_open = min((s.first_open for s in by_interval), key=lambda first: first.time)
         return merged
 
     @classmethod
-    def restore(cls, time_line: CandleArrays) -> "Candles":
-        """The candles that ``time_line`` was taken of; not checked again, arrays are shared."""
-        columns = dict(time_line.columns)
+    def restore(cls, arrays: CandleArrays) -> "Candles":
+        """Rebuild the candles whose ``arrays`` these are, without checks; arrays are shared."""
+        columns = dict(arrays.columns)
         restored = cls.__new__(cls)
         restored._keep(
-            time_line.symbol,
+            arrays.symbol,
             columns.pop("open_time"),
             columns.pop("complete_time"),
             columns,
-            time_line.intervals,
+            arrays.intervals,
         )
-        restored.first_open = time_line.first_open
+        restored.first_open = arrays.first_open
         return restored
 
     @property
     def arrays(self) -> CandleArrays:
-        """What ``restore`` makes the same candles of, in another process for example."""
+        """The contents, from which ``restore`` rebuilds the candles, for example in another process."""
         columns = {name: getattr(self, name) for name in COLUMNS}
         return CandleArrays(self.symbol, self.intervals, self.first_open, columns)
 
@@ -189,7 +190,7 @@ class Candles:
     ) -> None:
         self.symbol = symbol
         self.intervals = intervals
-        """Intervals in the time line, finest first, in milliseconds."""
+        """Intervals of the candles, finest first, in milliseconds."""
         self.open_time = _read_only(open_time)
         self.complete_time = _read_only(complete_time)
         self.open = _read_only(columns["open"])
@@ -197,10 +198,10 @@ class Candles:
         self.low = _read_only(columns["low"])
         self.close = _read_only(columns["close"])
         self.volume = _read_only(columns["volume"])
-        # Elements of a memoryview are plain numbers and cost half of an array's.
+        # Elements of a memoryview are plain numbers, and twice as fast as those of an array.
         self._complete_times = self.complete_time.data
         self.closes: Sequence[float] = self.close.data
-        """The closes, for looking up one at a time."""
+        """The closes, for single look-ups."""
         self.first_open = FirstOpen(int(open_time[0]), float(self.open[0]))
         """The price before the first candle is complete."""
         self._first_complete = int(complete_time[0])
@@ -218,13 +219,13 @@ class Candles:
         return f"Candles({self.symbol} {names}, {len(self)} from {start} to {end})"
 
     def finest_complete(self, time: int) -> int | None:
-        """The finest interval of which a candle is complete at ``time``; None before the first."""
+        """Return the finest interval with a candle complete at ``time``; None before the first."""
         complete = [length for length, first in self._first_completions if first <= time]
         return min(complete, default=None)
 
     @cached_property
     def _first_completions(self) -> list[tuple[int, int]]:
-        """Each interval in the time line, and when its first candle is complete."""
+        """Each interval, and the time at which its first candle is complete."""
         lengths = self.complete_time - self.open_time
         return [
             (interval, int(self.complete_time[np.argmax(lengths == interval)]))
@@ -233,7 +234,7 @@ class Candles:
         ]
 
     def last_complete(self, time: int) -> int:
-        """Index of the latest candle complete at ``time``, or -1. Constant without holes."""
+        """Return the index of the latest candle complete at ``time``, or -1. O(1) without gaps."""
         index = (time - self._first_complete) // self._finest
         last = self._length - 1
         if self._is_regular:
@@ -244,21 +245,21 @@ class Candles:
         return bisect_right(complete, time) - 1
 
     def has_any(self, start: int, end: int) -> bool:
-        """Whether a candle, or a part of one, is between two times."""
+        """Return whether a candle, or a part of one, lies between two times."""
         index = self.last_complete(start) + 1
         return index < len(self) and int(self.open_time[index]) < end
 
     def last_complete_at(self, times: Integers) -> Integers:
-        """``last_complete`` of each of ``times``, as an array."""
+        """Return ``last_complete`` of each of ``times``, as an array."""
         if self._is_regular:
             steps = (times - self._first_complete) // self._finest
             return np.clip(steps, -1, self._length - 1, out=steps)
         return np.searchsorted(self.complete_time, times, side="right") - 1
 
     def price(self, time: int) -> Decimal | None:
-        """The close of the latest candle complete at ``time``.
+        """Return the close of the latest candle complete at ``time``.
 
-        Before the first complete candle, the open of the first one to open; before that, None.
+        Before the first complete candle, it is the open of the first one; before that, None.
         """
         index = self.last_complete(time)
         if index >= 0:
@@ -270,12 +271,12 @@ class Candles:
     def price_units(self) -> FixedPoint:
         """The first open, then every close, as exact integers.
 
-        So the price at a time is the element that follows its ``last_complete``.
+        The price at a time is thus the element after its ``last_complete``.
         """
         return fixed_point(np.concatenate([[self.first_open.price], self.close]))
 
     def candle(self, index: int) -> Candle:
-        """The candle at ``index``, in decimals."""
+        """Return the candle at ``index``, in decimals."""
         return Candle(
             int(self.open_time[index]),
             int(self.complete_time[index]),
@@ -287,25 +288,25 @@ class Candles:
         )
 
     def interval(self, index: int) -> int:
-        """The interval of the candle at ``index``, in milliseconds."""
+        """Return the interval of the candle at ``index``, in milliseconds."""
         return int(self.complete_time[index] - self.open_time[index])
 
     def first_touch(
         self, below: float, above: float, start: int, stop: int, *, close_only: bool = False
     ) -> int:
-        """The first candle in ``[start, stop)`` whose range reaches ``below`` or ``above``.
+        """Return the first candle in ``[start, stop)`` whose range reaches ``below`` or ``above``.
 
-        ``stop`` if there is none. A filter in floats: whoever compares decimals that are
-        rounded to floats misses nothing, for rounding never swaps two numbers. With
-        ``close_only`` the close alone is asked.
+        Returns ``stop`` if none does. This is a filter in floats: decimals that are rounded to
+        floats miss no candle, because rounding never swaps two numbers. With ``close_only`` the
+        close alone counts.
         """
         index = self._close_index if close_only else self._range_index
         return index.first_touch(below, above, start, stop)
 
     def fingerprint(self, end: int) -> dict[str, str]:
-        """A digest of each UTC month (``2024-10``) of the candles complete at ``end``.
+        """Return a digest of each UTC month (``2024-10``) of the candles complete at ``end``.
 
-        And of the price before the first, under ``first_open``, if it can be read by then.
+        ``first_open`` has the price before the first complete candle, if it is visible by then.
         """
         first = self.first_open
         if end < first.time:
@@ -318,9 +319,9 @@ class Candles:
         return Fingerprint(self.arrays.columns)
 
     def prepare(self) -> None:
-        """Derive now what orders and valuations will ask for, not when the first one does.
+        """Build the indexes that orders and valuations use, instead of at their first use.
 
-        Linear: some 60 ms for a year of minutes, seconds where prices have 16 digits or more.
+        Linear: about 60 ms for a year of minutes, seconds where prices have 16 digits or more.
         """
         _ = self.price_units, self.volume_units, self._volumes, self._first_with_volume
         _ = self._range_index, self._first_completions, self._fingerprint
@@ -347,9 +348,9 @@ class Candles:
         return {interval: _Granularity(self, interval) for interval in self.intervals}
 
     def recent_volume(self, stop: int, interval: int) -> RecentVolume | None:
-        """Volume of the last 60 candles of ``interval`` among those before index ``stop``.
+        """Return the volume of the last 60 candles of ``interval`` before index ``stop``.
 
-        None if there is none, or if no candle before ``stop``, of any interval, had volume.
+        None if there are none, or if no candle before ``stop``, of any interval, had volume.
         """
         if self._first_with_volume >= stop:
             return None
@@ -358,7 +359,7 @@ class Candles:
 
 
 class _Granularity:
-    """The volumes of one interval in a time line, as exact running totals."""
+    """The volumes of the candles of one interval, as exact running totals."""
 
     def __init__(self, candles: Candles, interval: int) -> None:
         units, self._digits, largest = candles.volume_units
@@ -380,7 +381,7 @@ class _Granularity:
 
 
 def _openings_inside(coarse: Candles, fine: Candles) -> Integers:
-    """How many candles of ``fine`` open inside each candle of ``coarse``."""
+    """Count the candles of ``fine`` that open inside each candle of ``coarse``."""
     before = np.searchsorted(fine.open_time, coarse.open_time)
     return np.searchsorted(fine.open_time, coarse.complete_time) - before
 
@@ -399,7 +400,7 @@ def _times(values: ArrayLike) -> Integers:
         raise InvalidParameter(
             "open_time",
             "must be one column of whole milliseconds since 1970, or datetime64;"
-            " parse_time reads ISO 8601 texts",
+            " parse_time parses ISO 8601",
         )
     return times.astype(np.int64, copy=False)
 
@@ -420,10 +421,10 @@ def _check_symbol(symbol: str) -> None:
 
 
 def _check_rows(times: Integers, interval: int, columns: dict[str, Floats]) -> None:
-    """Raise ``InvalidCandles`` at the first row that breaks the first rule broken."""
+    """Raise ``InvalidCandles`` for the first broken rule, at the first row that breaks it."""
     rows = len(times)
     if rows == 0:
-        raise InvalidParameter("open_time", "there are no candles")
+        raise InvalidParameter("open_time", "must have at least one candle")
     for name, column in columns.items():
         if len(column) != rows:
             raise InvalidCandles(
@@ -454,9 +455,9 @@ def _check_rows(times: Integers, interval: int, columns: dict[str, Floats]) -> N
     )
     behind = np.zeros(rows, dtype=bool)
     behind[1:] = times[1:] == times[:-1]
-    _refuse_rows(behind, "open_time", "is there twice", times, times)
+    _refuse_rows(behind, "open_time", "is the same as in the row before", times, times)
     behind[1:] = times[1:] < times[:-1]
-    _refuse_rows(behind, "open_time", "is earlier than the one before", times, times)
+    _refuse_rows(behind, "open_time", "is earlier than in the row before", times, times)
     low, high = columns["low"], columns["high"]
     for name in ("open", "close"):
         _refuse_rows(low > columns[name], "low", f"is above the {name}", low, times)

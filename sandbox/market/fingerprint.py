@@ -1,4 +1,4 @@
-"""Fingerprints: which candles there are up to a time, as one digest of each UTC month."""
+"""Fingerprints: digests of the candles up to a time, one for each UTC month."""
 
 from collections.abc import Mapping
 from hashlib import sha256
@@ -13,10 +13,10 @@ _DIGITS = 16
 
 
 class Fingerprint:
-    """Digests of the days of a time line, kept, so that those of its months are quickly had.
+    """Digests of the days of candles, from which those of months are quickly computed.
 
-    A digest is of the columns open time, completion, open, high, low, close and volume, as
-    64-bit little-endian numbers: the same for the same candles, wherever they come from.
+    A digest covers the columns open time, completion, open, high, low, close and volume, as
+    64-bit little-endian numbers: it is the same for the same candles, whatever their source.
     """
 
     def __init__(self, columns: Mapping[str, NDArray[Any]]) -> None:
@@ -38,7 +38,7 @@ class Fingerprint:
         ]
 
     def of(self, rows: int) -> dict[str, str]:
-        """The digest of each month (``2024-10``) of the first ``rows`` candles."""
+        """Return the digest of each month (``2024-10``) of the first ``rows`` candles."""
         whole = int(np.searchsorted(self._stops, rows, side="right"))
         digests = self._days[:whole]
         if whole < len(self._starts) and self._starts[whole] < rows:

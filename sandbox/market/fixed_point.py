@@ -1,4 +1,4 @@
-"""Floats as integers of one decimal scale, so that arrays of money can be computed exactly."""
+"""Floats as integers of one decimal scale, for exact arithmetic on arrays of money."""
 
 from typing import Any, NamedTuple
 
@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from candlestep.sandbox.money import decimal_of
 
 Units = NDArray[Any]
-"""An array of whole numbers: int64 where they fit, Python integers (dtype object) where not."""
+"""An array of whole numbers: int64 if they fit, else Python integers (dtype object)."""
 
-# A decimal of at most 15 digits is the shortest representation of the double nearest to it.
+# A decimal of at most 15 digits is the shortest representation of its nearest double.
 _LARGEST_EXACT = 1e15
 _MAXIMUM_DIGITS = 18
 _SAMPLE = 1024
@@ -18,7 +18,7 @@ _FLOAT_EXACT = 2**53
 
 
 class FixedPoint(NamedTuple):
-    """``units / 10 ** digits`` equals, exactly, the shortest decimals of the floats given."""
+    """Numbers whose ``units / 10 ** digits`` are exactly the shortest decimals of some floats."""
 
     units: Units
     digits: int
@@ -27,10 +27,10 @@ class FixedPoint(NamedTuple):
 
 
 def fixed_point(values: NDArray[np.float64]) -> FixedPoint:
-    """``values`` (at least one; finite, not negative) as integers of the smallest common decimal scale.
+    """Convert ``values`` to integers of their smallest common decimal scale.
 
-    Linear; fast as long as no value needs more than 15 digits at that scale, a
-    few microseconds a value otherwise.
+    They must be finite and not negative, and at least one. Linear; fast as long as no value needs
+    more than 15 digits at that scale, a few microseconds a value otherwise.
 
     >>> fixed_point(np.array([0.1, 67500.25]))
     FixedPoint(units=array([     10, 6750025]), digits=2, largest=6750025)
@@ -45,9 +45,9 @@ def fixed_point(values: NDArray[np.float64]) -> FixedPoint:
 
 
 def as_floats(units: Units, digits: int) -> NDArray[np.float64]:
-    """``units / 10 ** digits``, each rounded once to the nearest float.
+    """Return ``units / 10 ** digits``, each rounded once to the nearest float.
 
-    So it depends on the values alone, not on how they are kept.
+    The result thus depends on the values alone, not on their dtype.
     """
     scale = 10**digits
     if units.dtype != object and (not units.size or np.abs(units).max() < _FLOAT_EXACT):

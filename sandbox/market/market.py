@@ -1,4 +1,4 @@
-"""The market as of a time: prices, candles and tickers that never show what comes later."""
+"""The market as of a time: prices, candles and tickers that never show later candles."""
 
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
@@ -31,21 +31,21 @@ class Ticker(msgspec.Struct, frozen=True):
 
 
 class _Grid(NamedTuple):
-    """Symbols whose candles are complete at the same times: one look-up serves all."""
+    """Symbols whose candles complete at the same times, so that one look-up serves all."""
 
     candles: Candles
     closes: list[tuple[str, Sequence[float]]]
 
 
 class Market:
-    """Symbols and their candles: immutable, shared by any number of sessions.
+    """Symbols and their candles; immutable, and shared by any number of sessions.
 
-    Every question takes a time, and its answer depends only on candles complete by then (and
-    on the open of a symbol's first candle, once it has opened).
+    Every query takes a time, and its result depends only on candles complete by then (and on the
+    open of a symbol's first candle, once it has opened).
     """
 
     def __init__(self, candles: Iterable[Candles]) -> None:
-        """A market of the symbols in ``candles``; several series of one symbol are merged."""
+        """Take the candles of any number of symbols; several series of one symbol are merged."""
         by_symbol: dict[str, list[Candles]] = {}
         for series in candles:
             by_symbol.setdefault(series.symbol, []).append(series)
@@ -60,7 +60,7 @@ class Market:
         return tuple(self._candles)
 
     def candles_of(self, symbol: str) -> Candles:
-        """All candles of ``symbol``, later ones included; raises ``SymbolNotFound``."""
+        """Return all candles of ``symbol``, later ones included; raises ``SymbolNotFound``."""
         try:
             return self._candles[symbol]
         except (KeyError, TypeError):
@@ -70,24 +70,24 @@ class Market:
             ) from None
 
     def price(self, symbol: str, time: int) -> Decimal:
-        """The price of ``symbol`` at ``time``; raises ``NoPrice`` before its first candle."""
+        """Return the price of ``symbol`` at ``time``; raises ``NoPrice`` before its first candle."""
         price = self.candles_of(symbol).price(time)
         if price is None:
             raise NoPrice(
-                f"{symbol} has no price yet at {format_time(time)}: its first candle opens at"
-                f" a later time; step on, or start later",
+                f"{symbol} has no price yet at {format_time(time)}, because its first candle opens"
+                " later; step on, or start later",
                 symbol=symbol,
             )
         return price
 
     def prices(self, time: int) -> dict[str, Decimal]:
-        """The price at ``time`` of each symbol that has one, by symbol in sorted order."""
+        """Return the price at ``time`` of each symbol that has one, sorted by symbol."""
         prices = {}
         for candles, closes in self._grids:
             index = candles.last_complete(time)
             if index >= 0:
                 for symbol, close in closes:
-                    # decimal_of, without the call: this is the cost of a step.
+                    # As decimal_of, without the call, which would be felt in every step.
                     prices[symbol] = Decimal(repr(close[index]))
             else:
                 for symbol, _ in closes:
@@ -99,11 +99,11 @@ class Market:
     def candles(
         self, symbol: str, time: int, interval: str | int | None = None, limit: int = 100
     ) -> list[Candle]:
-        """The last ``limit`` candles of ``interval`` complete at ``time``, oldest first.
+        """Return the last ``limit`` candles of ``interval`` complete at ``time``, oldest first.
 
-        Coarser candles are aggregated from complete finer ones; stretches of which the data has
-        only coarser candles than asked for are left out. ``interval`` defaults to the finest
-        that is complete by then; a finer one is refused. Cost: linear in the candles aggregated.
+        Coarser candles are aggregated from complete finer ones; periods for which the data has
+        only coarser candles than ``interval`` are left out. ``interval`` defaults to the finest
+        that is complete by then; a finer one is refused. Linear in the candles aggregated.
         """
         candles = self.candles_of(symbol)
         finest = candles.finest_complete(time)
@@ -122,9 +122,9 @@ class Market:
         return _aggregated(candles, rows, length)[-limit:]
 
     def ticker(self, symbol: str, time: int) -> Ticker:
-        """The last 24 hours of ``symbol``: the candles that completed within them.
+        """Return the last 24 hours of ``symbol``, from the candles that completed within them.
 
-        With none, all prices are the standing one and the volume is 0. Raises ``NoPrice``.
+        Without any, all prices are the current one and the volume is 0. Raises ``NoPrice``.
         """
         candles = self.candles_of(symbol)
         price = self.price(symbol, time)
@@ -142,7 +142,7 @@ class Market:
 
 
 def _rows_to_aggregate(candles: Candles, time: int, interval: int, limit: int) -> Integers:
-    """Indices of the candles that fill the last ``limit`` buckets that end by ``time``."""
+    """Return the indices of the candles in the last ``limit`` buckets that end by ``time``."""
     stop = int(candles.open_time.searchsorted(time // interval * interval))
     most = limit * (interval // candles.intervals[0])
     if candles.intervals[-1] <= interval:
@@ -173,12 +173,12 @@ def _aggregated(candles: Candles, rows: Integers, interval: int) -> list[Candle]
 
 
 def _volume(candles: Candles, start: int, stop: int) -> Decimal:
-    """The exact volume of the candles in ``[start, stop)``, without trailing zeros."""
+    """Return the exact volume of the candles in ``[start, stop)``, without trailing zeros."""
     units, digits, largest = candles.volume_units
     members = units[start:stop]
     fits = units.dtype != object and largest * len(members) < _INT64_MAXIMUM
     total = int(members.sum()) if fits else sum(members.tolist())
-    # The scale is that of the whole series: to show it would tell of what comes later.
+    # The scale depends on the whole series, so showing it would reveal later candles.
     while digits and total % 10 == 0:
         total, digits = total // 10, digits - 1
     return Decimal(f"{total}e-{digits}")

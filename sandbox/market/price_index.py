@@ -1,4 +1,4 @@
-"""Finding the first candle that reaches a price, in time that hardly grows with the span."""
+"""The search for the first candle that reaches a price, in time logarithmic in the span."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +21,12 @@ class PriceIndex:
             self._highs.append(np.maximum.reduceat(self._highs[-1], starts))
 
     def first_touch(self, below: float, above: float, start: int, stop: int) -> int:
-        """The first candle in ``[start, stop)`` with low ≤ ``below`` or high ≥ ``above``.
+        """Return the first candle in ``[start, stop)`` with low ≤ ``below`` or high ≥ ``above``.
 
-        ``stop`` if there is none. ``below=-inf`` or ``above=inf`` waits for one side only.
-        Logarithmic in the span: at most one block is scanned on the way up and down each level.
+        Returns ``stop`` if there is none. ``below=-inf`` or ``above=inf`` searches one side only.
+        Logarithmic in the span: at most one block of each level is scanned on the way up and down.
 
-        >>> index = TouchIndex(np.array([9.0, 8.0, 7.0]), np.array([10.0, 11.0, 8.0]))
+        >>> index = PriceIndex(np.array([9.0, 8.0, 7.0]), np.array([10.0, 11.0, 8.0]))
         >>> index.first_touch(7.5, np.inf, 0, 3)
         2
         """
@@ -34,8 +34,8 @@ class PriceIndex:
         position = start
         while True:
             block_end = (position // _BLOCK + 1) * _BLOCK
-            found = self._scan(level, below, above, position, block_end)
-            if found is not None:
+            index = self._scan(level, below, above, position, block_end)
+            if index is not None:
                 break
             level += 1
             if level == len(self._lows):
@@ -45,12 +45,12 @@ class PriceIndex:
                 return stop
         while level:
             level -= 1
-            found = self._scan(level, below, above, found * _BLOCK, (found + 1) * _BLOCK)
-            assert found is not None, "a block that reaches the price has a member that does"
-        return min(found, stop)
+            index = self._scan(level, below, above, index * _BLOCK, (index + 1) * _BLOCK)
+            assert index is not None, "a block that reaches the price has a member that does"
+        return min(index, stop)
 
     def _scan(self, level: int, below: float, above: float, start: int, stop: int) -> int | None:
-        """The first position of ``level`` in ``[start, stop)`` that reaches either price."""
+        """Return the first position of ``level`` in ``[start, stop)`` that reaches either price."""
         reached = self._lows[level][start:stop] <= below
         reached |= self._highs[level][start:stop] >= above
         if not reached.size:

@@ -1,4 +1,4 @@
-"""Closed trades: what was bought and sold again, derived from the fills of a session."""
+"""Closed trades, derived from the fills of a session."""
 
 from collections.abc import Iterable
 from decimal import Decimal
@@ -21,7 +21,7 @@ _HUNDRED = Decimal(100)
 
 
 class ClosedTrade(msgspec.Struct, frozen=True):
-    """One fill that reduces a position, and what it closes. Exactly:
+    """A fill that reduces a position, with the entry that it closes. Exactly:
 
     ``pnl == proceeds - cost - fee``, where proceeds are the fill's ``quantity * price`` and the
     cost is ``entry_price * quantity``, both at 8 places before the entry price is rounded.
@@ -30,24 +30,24 @@ class ClosedTrade(msgspec.Struct, frozen=True):
     fill_id: int
     symbol: str
     side: Side
-    """Of the entry: ``buy`` for a position that was bought."""
+    """Side of the entry: ``buy`` for a position that was bought."""
     quantity: Decimal
     entry_time: int
-    """When the position was opened from nothing, in milliseconds."""
+    """Time at which the position was opened, in milliseconds."""
     entry_price: Decimal
-    """Average price of what was bought, fees not included, at 16 places."""
+    """Average price of the entry without fees, at 16 places."""
     exit_time: int
     exit_price: Decimal
     pnl: Decimal
-    """What the fill realized, after all fees."""
+    """PnL that the fill realized, after all fees."""
     fee: Decimal
-    """Of the fill, and this quantity's share of the fees paid at entry."""
+    """Fee of the fill, plus this quantity's share of the fees paid at entry."""
     return_pct: Decimal | None
-    """``pnl`` in percent of what the quantity cost with its entry fees, at 8 places; None if
-    that rounds to nothing."""
+    """``pnl`` in percent of the cost of the quantity, entry fees included, at 8 places; None if
+    that cost rounds to zero."""
 
 
-class _Open(msgspec.Struct):
+class _OpenPosition(msgspec.Struct):
     """A position while it is open."""
 
     since: int
@@ -56,27 +56,27 @@ class _Open(msgspec.Struct):
 
 
 def closed_trades(fills: Iterable[Fill]) -> list[ClosedTrade]:
-    """The closed trades among all ``fills`` of a session, which are in order. Linear."""
-    opened: dict[str, _Open] = {}
+    """Return the closed trades among all ``fills`` of a session, in order. Linear."""
+    positions: dict[str, _OpenPosition] = {}
     trades = []
     for fill in fills:
         if fill.side == "buy":
-            position = opened.setdefault(fill.symbol, _Open(fill.time))
+            position = positions.setdefault(fill.symbol, _OpenPosition(fill.time))
             position.quantity = add(position.quantity, fill.quantity)
             position.notional = add(position.notional, fill.quote_amount)
             continue
-        position = opened[fill.symbol]
-        trades.append(_closed(position, fill))
+        position = positions[fill.symbol]
+        trades.append(_close(position, fill))
         if not position.quantity:
-            del opened[fill.symbol]
+            del positions[fill.symbol]
     return trades
 
 
-def _closed(position: _Open, fill: Fill) -> ClosedTrade:
-    """The trade that ``fill`` closes; its part is taken out of ``position``."""
+def _close(position: _OpenPosition, fill: Fill) -> ClosedTrade:
+    """Return the trade that ``fill`` closes, and reduce ``position`` by it."""
     assert fill.realized_pnl is not None, "a sell realizes PnL"
     entry_price = rounded_ratio(position.notional, position.quantity, PRICE_PLACES)
-    # What the account says it cost, so that the parts add up to its PnL to the last digit.
+    # The cost by the account, so that the parts add up to its PnL to the last digit.
     cost = subtract(subtract(fill.quote_amount, fill.fee), fill.realized_pnl)
     notional = position.notional
     if fill.quantity != position.quantity:

@@ -1,4 +1,4 @@
-"""The deflated Sharpe ratio: how likely it is that a Sharpe ratio is more than luck.
+"""The deflated Sharpe ratio: the probability that a Sharpe ratio is more than luck.
 
 After D. H. Bailey and M. López de Prado, "The Deflated Sharpe Ratio: Correcting for Selection Bias,
 Backtest Overfitting, and Non-Normality", Journal of Portfolio Management 40 (5), 2014, 94–107.
@@ -34,11 +34,11 @@ def deflated_sharpe_ratio(
     skewness: float,
     kurtosis: float,
 ) -> float | None:
-    """The probability that the true Sharpe ratio is above what the best of ``trials`` is by luck.
+    """Return the probability that the true Sharpe ratio is above that of the luckiest trial.
 
-    ``sharpe`` and ``trial_sharpes``, those of the trials that have one, are of one return, not
-    annualised. A single trial is compared with 0, as are trials that all came out the same. None
-    with fewer than 2 returns, or where the formula has no value.
+    ``sharpe`` and ``trial_sharpes`` (of the trials that have one) are per return, not annualised.
+    A single trial is compared with 0, as are trials with equal ratios. None with fewer than 2
+    returns, or where the formula has no value.
     """
     spread = variance(trial_sharpes) if len(trial_sharpes) > 1 else 0.0
     benchmark = expected_maximum_sharpe(trials, spread)
@@ -70,7 +70,7 @@ def deflated_sharpe_of(metrics: Metrics, trials: Sequence[float | None]) -> floa
 def probabilistic_sharpe_ratio(
     sharpe: float, benchmark: float, *, returns: int, skewness: float, kurtosis: float
 ) -> float | None:
-    """The probability that the true Sharpe ratio is above ``benchmark``; None as above."""
+    """Return the probability that the true Sharpe ratio is above ``benchmark``; None as above."""
     square = 1 - skewness * sharpe + (kurtosis - 1) / 4 * sharpe**2
     if returns < 2 or not square > 0:
         return None
@@ -78,8 +78,10 @@ def probabilistic_sharpe_ratio(
 
 
 def expected_maximum_sharpe(trials: int, spread: float) -> float:
-    """The highest Sharpe ratio to be expected of trials without skill, whose variance is
-    ``spread``; 0 of a single one."""
+    """Return the expected highest Sharpe ratio of trials without skill; 0 for a single one.
+
+    ``spread`` is the variance of their ratios.
+    """
     if trials < 2:
         return 0.0
     high = _NORMAL.inv_cdf(1 - 1 / trials)

@@ -1,4 +1,4 @@
-"""Performance figures, each from one definition, for every part of the product that reports them.
+"""Performance figures, each defined once for every part of the product that reports it.
 
 Formulas are the textbook's, as in Bacon, *Practical Portfolio Performance Measurement and
 Attribution*, 2nd ed. (2008), and as the empyrical library computes them. A ratio that is
@@ -21,7 +21,7 @@ from candlestep.sandbox.money import AMOUNT_PLACES, PRICE_PLACES, ZERO, add, rou
 YEAR = 365 * DAY
 _DAILY_FROM = 14 * DAY
 _STRETCH = 512
-"""Of so many instants together it is asked whether equity stays below its peak."""
+"""Number of instants that are tested at once for equity staying below its peak."""
 
 
 class EquitySeries(NamedTuple):
@@ -32,7 +32,7 @@ class EquitySeries(NamedTuple):
 
 
 class Metrics(msgspec.Struct, frozen=True):
-    """Figures of a session; percentages and fractions as each says, amounts in quote currency."""
+    """Figures of a session; each names its unit, and amounts are in quote currency."""
 
     total_return: float
     """Final over starting equity less 1; a fraction."""
@@ -78,9 +78,9 @@ class Metrics(msgspec.Struct, frozen=True):
     """Interval of the returns behind the ratios: ``1d`` from 14 days on, else ``1h`` or coarser."""
     max_drawdown_amount: Decimal | None = None
     """Largest fall from a peak in quote currency, at every candle; that of ``max_drawdown_pct`` may
-    be another. None, as the next three, in results of before they were computed."""
+    be another. None, like the next three, in results from before they were computed."""
     returns_count: int | None = None
-    """How many returns the ratios are of."""
+    """Number of returns behind the ratios."""
     returns_skewness: float | None = None
     """Third central moment of the returns over the cube of their standard deviation."""
     returns_kurtosis: float | None = None
@@ -101,8 +101,11 @@ class TradeFigures(msgspec.Struct, frozen=True):
 
 
 class Drawdown(NamedTuple):
-    """``depth`` as a fraction of the peak, ``duration`` in milliseconds under water; ``amount``,
-    the largest fall in currency, which need not be the deepest."""
+    """The deepest and the longest fall below a peak.
+
+    ``depth`` is a fraction of the peak, ``duration`` the milliseconds under water, ``amount`` the
+    largest fall in currency, which need not be the deepest.
+    """
 
     depth: float
     duration: int
@@ -117,7 +120,7 @@ def compute_metrics(
     interval: int,
     candles_in_market: int,
 ) -> Metrics:
-    """All figures of a session from its equity, which starts with the session, and its fills.
+    """Compute all figures of a session from its equity, which starts with it, and its fills.
 
     ``interval`` is the session's candle interval in milliseconds. Linear in the lengths.
     """
@@ -165,11 +168,11 @@ def compute_metrics(
 def with_risk_free_rate(
     metrics: Metrics, series: EquitySeries, starting_balance: float, rate: float
 ) -> Metrics:
-    """``metrics`` with the ratios that compare returns with a risk-free rate, of ``series``.
+    """Return ``metrics`` with ratios that compare the returns of ``series`` with a risk-free rate.
 
-    ``rate`` is a yearly fraction above -1; each return is compared with what it yields in as long
-    a time, ``(1 + rate) ** (grid / 365 days) - 1``. The equity at the instants of the grid, which
-    the metrics name, must be in the series.
+    ``rate`` is a yearly fraction above -1; each return is compared with the yield over the same
+    time, ``(1 + rate) ** (grid / 365 days) - 1``. The series must have the equity at the instants
+    of the grid, which the metrics name.
     """
     grid = parse_interval(metrics.returns_grid)
     target = math.pow(1 + rate, grid / YEAR) - 1
@@ -185,11 +188,11 @@ def with_risk_free_rate(
 def returns_on_grid(
     series: EquitySeries, grid: int, starting_balance: float
 ) -> NDArray[np.float64]:
-    """Simple returns between the multiples of ``grid`` milliseconds (UTC) within the series.
+    """Return simple returns between the multiples of ``grid`` milliseconds (UTC) within the series.
 
-    Stretches before the first and after the last multiple are left out: each return spans the
-    same time. At the very start equity is the starting balance, so that the cost of what is
-    bought there counts. Equity that is 0 ends the series of returns.
+    The time before the first and after the last multiple is left out, so that each return spans
+    the same time. At the very start equity is the starting balance, so that the costs of buying
+    there count. Equity of 0 ends the series of returns.
     """
     first = -(-int(series.time[0]) // grid) * grid
     instants = np.arange(first, int(series.time[-1]) + 1, grid)
@@ -204,14 +207,14 @@ def returns_on_grid(
 
 
 def sharpe_ratio(returns: NDArray[np.float64], annual: float) -> float | None:
-    """``mean / sample standard deviation * annual``; Sharpe (1994) with risk-free rate 0."""
+    """Return ``mean / sample standard deviation * annual``; Sharpe (1994) with risk-free rate 0."""
     if len(returns) < 2 or _is_constant(returns):
         return None
     return float(returns.mean() / returns.std(ddof=1)) * annual
 
 
 def sortino_ratio(returns: NDArray[np.float64], annual: float) -> float | None:
-    """``mean / sqrt(mean(min(return, 0) ** 2)) * annual``; Sortino and Price (1994), target 0."""
+    """Return ``mean / sqrt(mean(min(return, 0) ** 2)) * annual``; Sortino and Price (1994), target 0."""
     if len(returns) < 2:
         return None
     downside = math.sqrt(float(np.mean(np.minimum(returns, 0.0) ** 2)))
@@ -229,12 +232,12 @@ def cagr(total_return: float, span: int) -> float | None:
 
 
 def value_at_risk(returns: NDArray[np.float64], tail: float) -> float | None:
-    """Historical VaR: the ``tail`` quantile of returns as a loss, 0 if it is a gain."""
+    """Return the historical VaR: the ``tail`` quantile of returns as a loss, 0 if it is a gain."""
     return max(0.0, -float(np.quantile(returns, tail))) if len(returns) else None
 
 
 def conditional_value_at_risk(returns: NDArray[np.float64], tail: float) -> float | None:
-    """Mean loss of the worst ``tail`` of returns, at least one; 0 if it is a gain."""
+    """Return the mean loss of the worst ``tail`` of returns, at least one; 0 if it is a gain."""
     if not len(returns):
         return None
     worst = int((len(returns) - 1) * tail) + 1
@@ -242,7 +245,7 @@ def conditional_value_at_risk(returns: NDArray[np.float64], tail: float) -> floa
 
 
 def max_drawdown(series: EquitySeries, starting_balance: float) -> Drawdown:
-    """The deepest and the longest fall below a peak, the starting balance being the first peak.
+    """Return the deepest and the longest fall below a peak; the starting balance is the first peak.
 
     Equity is compared as given; a float holds an amount at 8 places up to 90 million. Linear, and
     quick where it is below an earlier peak for long.
@@ -257,7 +260,7 @@ def max_drawdown(series: EquitySeries, starting_balance: float) -> Drawdown:
     deepest = int(np.divide(series.equity, peaks, out=peaks).argmin())
     peak = max(starting_balance, float(series.equity[: deepest + 1].max()))
     depth = (peak - float(series.equity[deepest])) / peak
-    # Where it dips below and comes back, in turn; it may begin below, and end so.
+    # Alternately where equity falls below and comes back; it may begin and end below.
     turns = np.flatnonzero(below[1:] != below[:-1]) + 1
     first, last = ([0] if below[0] else []), ([len(below) - 1] if below[-1] else [])
     times = series.time[np.concatenate([first, turns, last]).astype(np.intp)]
@@ -265,8 +268,10 @@ def max_drawdown(series: EquitySeries, starting_balance: float) -> Drawdown:
 
 
 def _condensed(series: EquitySeries, starting_balance: float) -> EquitySeries:
-    """The series with each stretch of it that stays below an earlier peak as one point: its lowest
-    equity, at its first time. It has the same drawdowns.
+    """Return a shorter series with the same drawdowns.
+
+    Each stretch that stays below an earlier peak becomes one point: its lowest equity, at its
+    first time.
     """
     stretches = (len(series.equity) - 1) // _STRETCH  # The end itself stays as it is.
     body = series.equity[: stretches * _STRETCH].reshape(stretches, _STRETCH)
@@ -283,7 +288,7 @@ def _condensed(series: EquitySeries, starting_balance: float) -> EquitySeries:
 
 
 def trade_figures(fills: Sequence[Fill]) -> TradeFigures:
-    """Figures of ``fills``, from those that realize PnL, after fees."""
+    """Compute figures of ``fills`` from those that realize PnL, after fees."""
     realized = [fill.realized_pnl for fill in fills if fill.realized_pnl is not None]
     wins = [pnl for pnl in realized if pnl > 0]
     losses = [pnl for pnl in realized if pnl < 0]
@@ -309,7 +314,7 @@ def _turnover(series: EquitySeries, fills: Sequence[Fill], span: int) -> float |
 
 
 def _standardised_moment(returns: NDArray[np.float64], order: int) -> float | None:
-    """The central moment of this order over that power of the standard deviation (of all)."""
+    """Return the central moment over that power of the population's standard deviation."""
     if len(returns) < 2 or _is_constant(returns):
         return None
     around = returns - returns.mean()

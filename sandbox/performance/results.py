@@ -1,4 +1,4 @@
-"""What came of a session: its outcome in figures, from its account, its history and its fills."""
+"""The results of a session, computed from its account, its history and its fills."""
 
 from collections.abc import Sequence
 from decimal import Decimal
@@ -35,7 +35,7 @@ _HUNDRED = Decimal(100)
 
 
 class PairResult(msgspec.Struct, frozen=True):
-    """What one symbol contributed: fills, percent of winning ones, realized plus unrealized."""
+    """The contribution of one symbol: fills, win rate in percent, realized plus unrealized PnL."""
 
     symbol: str
     trades: int
@@ -44,7 +44,7 @@ class PairResult(msgspec.Struct, frozen=True):
 
 
 class Results(msgspec.Struct, frozen=True):
-    """Outcome of a session so far, or as it ended; amounts in quote currency."""
+    """The outcome of a session so far, or at its end; amounts in quote currency."""
 
     status: SessionStatus
     final_equity: Decimal
@@ -68,7 +68,7 @@ def compute_results(
     history: AccountHistory,
     fills: Sequence[Fill],
 ) -> Results:
-    """The outcome as of ``time`` (ms), given all that happened until then. Linear in the candles."""
+    """Compute the outcome as of ``time`` (ms). Linear in the candles."""
     instants = equity_instants(history, market, config.clock.start, time)
     equity = total_equity(history, market, instants)
     portfolio = account.portfolio(market.prices(time))
@@ -76,7 +76,7 @@ def compute_results(
     fees = ZERO
     for fill in fills:
         fees = add(fees, fill.fee)
-    unrealized = {each.symbol: each.unrealized_pnl for each in portfolio.positions}
+    unrealized = {position.symbol: position.unrealized_pnl for position in portfolio.positions}
     return Results(
         status=status,
         final_equity=rounded(portfolio.total_equity, AMOUNT_PLACES),
