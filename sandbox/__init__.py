@@ -1,7 +1,14 @@
 """A simulated exchange that an agent steps through candle by candle.
 
-Pure and deterministic: no I/O, no wall clock, no randomness. Times are milliseconds since the
-epoch (UTC), amounts are ``decimal.Decimal``.
+A ``Session`` trades one account on a ``Market`` of candles between the two times of its
+``SessionConfig``. The agent places orders and steps; ``exchange`` lets time pass from event to
+event, matches orders along each candle's path, and keeps an exact ledger with fees, slippage and
+risk limits. ``performance`` then derives equity, metrics and closed trades. On top, ``strategies``
+compiles templates, cards and programs over ``indicators`` and runs them in a session, and
+``engines`` runs the same strategies with vectorbt or backtrader.
+
+Everything is pure and deterministic: no I/O, no wall clock, no randomness. Times are milliseconds
+since the epoch (UTC), amounts are ``decimal.Decimal``.
 """
 
 from candlestep.sandbox.clock import (

@@ -1,6 +1,6 @@
-"""Time: intervals, the reading and writing of times, and the virtual clock's grid of steps.
+"""Time: intervals, parsing and formatting, and the virtual clock's grid of steps.
 
-Inside, a time is an ``int`` of milliseconds since the epoch, UTC. Outside, it is ISO 8601.
+Internally a time is an ``int`` of milliseconds since the epoch, UTC; externally it is ISO 8601.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -22,12 +22,12 @@ INTERVALS = {
     "4h": 4 * HOUR,
     "1d": DAY,
 }
-"""Name of each candle interval and its length in milliseconds; each divides the next."""
+"""The name of each candle interval and its length in milliseconds; each divides the next."""
 
 _NAMES = {length: name for name, length in INTERVALS.items()}
 EARLIEST = -62_135_596_800_000
 LATEST = 253_402_300_799_999
-"""The first and the last millisecond of the years 1 to 9999, outside which no time lies."""
+"""The first and the last millisecond of the years 1 to 9999, to which times are limited."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MINUTES_OF_DAY = tuple(f"T{m // 60:02d}:{m % 60:02d}:00Z" for m in range(DAY // MINUTE))
@@ -35,7 +35,7 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 
 def parse_interval(value: object, field: str = "interval") -> int:
-    """Milliseconds of an interval given by name (``"1h"``) or in seconds (``3600``)."""
+    """Parse an interval to milliseconds, given by name (``"1h"``) or in seconds (``3600``)."""
     if isinstance(value, str):
         length = INTERVALS.get(value) or (int(value) * 1000 if _is_short_number(value) else 0)
     elif isinstance(value, int) and not isinstance(value, bool):
@@ -51,14 +51,14 @@ def parse_interval(value: object, field: str = "interval") -> int:
 
 
 def interval_name(length: int) -> str:
-    """The name of an interval of ``length`` milliseconds: ``"1h"`` for 3,600,000."""
+    """Return the name of an interval of ``length`` milliseconds: ``"1h"`` for 3,600,000."""
     return _NAMES[length]
 
 
 def candle_span(start: int, end: int, interval: int) -> tuple[int, int]:
-    """From the open of the first to the completion of the last candle that lies between two times.
+    """Return the open of the first and the completion of the last candle between two times.
 
-    All in milliseconds. If there is no such candle, the one is not before the other.
+    All in milliseconds. Without such a candle, the first is not before the second.
 
     >>> candle_span(10, 31, 10), candle_span(11, 19, 10)
     ((10, 30), (20, 10))
@@ -67,9 +67,9 @@ def candle_span(start: int, end: int, interval: int) -> tuple[int, int]:
 
 
 def parse_time(value: object, field: str = "time") -> int:
-    """Milliseconds since the epoch of an ISO 8601 string, a ``datetime``, or milliseconds.
+    """Parse an ISO 8601 string, a ``datetime`` or milliseconds to milliseconds since the epoch.
 
-    A naive time is UTC, any offset is accepted, digits beyond the millisecond are cut off.
+    A naive time is UTC; any offset is accepted; digits beyond the millisecond are cut off.
     """
     if isinstance(value, int) and not isinstance(value, bool):
         time = value
@@ -78,14 +78,14 @@ def parse_time(value: object, field: str = "time") -> int:
     elif isinstance(value, datetime):
         time = _milliseconds(value)
     else:
-        raise InvalidParameter(field, f"expected an ISO 8601 time, got {type(value).__name__}")
+        raise InvalidParameter(field, f"must be an ISO 8601 time, got a {type(value).__name__}")
     if not EARLIEST <= time <= LATEST:
         raise InvalidParameter(field, "must lie in the years 1 to 9999, UTC")
     return time
 
 
 def format_time(time: int) -> str:
-    """ISO 8601 with ``Z``: ``2025-06-01T01:40:00Z``, milliseconds only if there are any."""
+    """Format a time as ISO 8601 with ``Z``, with milliseconds only if they are not zero."""
     day, time_of_day = divmod(time, DAY)
     minute, rest = divmod(time_of_day, MINUTE)
     if not rest:
@@ -97,7 +97,7 @@ def format_time(time: int) -> str:
 
 @lru_cache(maxsize=4096)
 def _date(day: int) -> str:
-    """The date of a day since the epoch."""
+    """Return the date of a day since the epoch."""
     return (_EPOCH + timedelta(days=day)).date().isoformat()
 
 
@@ -131,7 +131,7 @@ class Clock(msgspec.Struct, frozen=True, gc=False):
 
     @classmethod
     def between(cls, start: int, end: int, interval: int) -> "Clock":
-        """The clock of a session from ``start`` to ``end``; at least one step must fit."""
+        """Return the clock of a session from ``start`` to ``end``; at least one step must fit."""
         total_steps = (end - start) // interval
         if total_steps < 1:
             raise InvalidParameter(
@@ -147,5 +147,5 @@ class Clock(msgspec.Struct, frozen=True, gc=False):
         return self.start + self.total_steps * self.interval
 
     def time(self, step: int) -> int:
-        """The time of ``step``."""
+        """Return the time of ``step``."""
         return self.start + step * self.interval

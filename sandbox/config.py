@@ -1,4 +1,4 @@
-"""The configuration of a session, read and checked once."""
+"""The configuration of a session, parsed and checked once."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -22,7 +22,7 @@ _LONGEST_CURRENCY = 16
 
 
 class SessionConfig:
-    """What a session is run with. Not to be changed once made."""
+    """The settings of a session; immutable by convention."""
 
     __slots__ = (
         "clock",
@@ -53,12 +53,12 @@ class SessionConfig:
         liquidate_at_end: bool = False,
         risk: RiskProfile | None = None,
     ) -> None:
-        """Check and keep the configuration; raises ``InvalidParameter`` naming the field.
+        """Parse and check the settings; raises ``InvalidParameter`` naming the field.
 
         Times are ISO 8601, ``datetime`` or milliseconds; ``candle_interval`` is a name or in
-        seconds. Fees are ``fee_rate``, a fraction of the notional (0.001 if nothing is said), or
+        seconds. Fees are ``fee_rate``, a fraction of the notional (0.001 by default), or
         those of a ``fee_model``: ``"none"``; ``"fixed_bps"`` with ``fee_bps``, hundredths of a
-        percent (5); ``"tiered_maker_taker"`` (see ``sandbox.fees.TIERS``); or
+        percent (5); ``"tiered_maker_taker"`` (see ``exchange.costs.fees.TIERS``); or
         ``"match_exchange"`` with ``fee_schedule``, a venue's dated rates (see
         ``FeeSchedule.parse``). ``slippage`` is
         ``{"model": "volume"}``, ``{"model": "fixed_bps", "bps": 5}`` or ``{"model": "none"}``.

@@ -1,9 +1,9 @@
-"""What the exchange refuses, as one small hierarchy.
+"""Errors of the exchange, as one small hierarchy.
 
 Every error has a ``code`` (a constant of its class), a ``message`` that says what is wrong and
-what to do, and ``details`` (plain values) that name the field, limit or state concerned. An HTTP
-layer passes the three on as they are. A command that raises has changed nothing, with the one
-exception of ``RiskLimitExceeded``, which leaves a *rejected* order behind.
+how to fix it, and ``details`` (plain values) that name the field, limit or state. The HTTP layer
+passes all three on unchanged. A command that raises has changed nothing, except that
+``RiskLimitExceeded`` leaves a *rejected* order.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ _LONG_BITS = 1000
 
 
 class SandboxError(Exception):
-    """Base of all refusals; catch it to catch any of them."""
+    """The base class of all errors of the exchange."""
 
     code: str = "SANDBOX_ERROR"
 
@@ -36,7 +36,7 @@ class InvalidCandles(InvalidParameter):
 
 
 def abbreviate(value: object) -> str:
-    """``value`` as text for a message: at most 40 characters of it."""
+    """Return ``value`` as text for a message: at most 40 characters of it."""
     if isinstance(value, int) and value.bit_length() > _LONG_BITS:
         return "a number of hundreds of digits"
     if isinstance(value, list | dict):
@@ -46,36 +46,36 @@ def abbreviate(value: object) -> str:
 
 
 class SymbolNotFound(SandboxError):
-    """The market has no such symbol."""
+    """A symbol that the market does not have."""
 
     code = "SYMBOL_NOT_FOUND"
 
 
 class NoPrice(SandboxError):
-    """The symbol has no candle yet at the virtual time."""
+    """A symbol without a candle yet at the virtual time."""
 
     code = "NO_DATA"
 
 
 class InsufficientBalance(SandboxError):
-    """The order needs more cash, or more of the position, than is available."""
+    """An order that needs more cash, or more of the position, than is available."""
 
     code = "INSUFFICIENT_BALANCE"
 
 
 class RiskLimitExceeded(SandboxError):
-    """A limit of the risk profile refuses the order; it is recorded as rejected."""
+    """An order that a limit of the risk profile refuses; it is recorded as rejected."""
 
     code = "RISK_LIMIT_EXCEEDED"
 
 
 class InvalidState(SandboxError):
-    """Not possible in the present state, which ``details`` names."""
+    """A command that is not possible in the current state, which ``details`` names."""
 
     code = "INVALID_STATE"
 
 
 class OrderNotFound(SandboxError):
-    """The session has no order with this id."""
+    """An order id that the session does not have."""
 
     code = "ORDER_NOT_FOUND"

@@ -1,8 +1,8 @@
 """Exact decimals: the context of the ledger, its one rounding function, and number parsing.
 
-Nothing here depends on the caller's decimal context. Sums, differences and products go through
+Nothing here depends on the decimal context of the caller. Sums, differences and products go through
 ``add``, ``subtract`` and ``multiply``, which raise ``decimal.Inexact`` rather than lose a digit;
-only the functions whose names say so round, half up.
+only the functions named for it round, half up.
 """
 
 import math
@@ -25,7 +25,7 @@ _ERRORS = [InvalidOperation, DivisionByZero, Overflow]
 EXACT = Context(prec=60, traps=[Inexact, *_ERRORS])
 """For the ledger: 60 digits hold every sum and product that it forms (see ``MAXIMUM``)."""
 MARKET = Context(prec=400, traps=[Inexact, *_ERRORS])
-"""For differences of market prices, which may be as far apart as floats are."""
+"""For differences of market prices, which may be as far apart as floats."""
 
 add = EXACT.add
 subtract = EXACT.subtract
@@ -33,7 +33,7 @@ multiply = EXACT.multiply
 """Exact sums, differences and products of the ledger."""
 
 _ROUNDING = Context(prec=400, rounding=ROUND_HALF_UP, traps=_ERRORS)
-# Rounding a quotient twice is safe when the first time leaves a trace of what it cut off.
+# Rounding a quotient twice is safe if the first rounding leaves a trace of the lost digits.
 _DIVISION = Context(prec=100, rounding=ROUND_05UP, traps=_ERRORS)
 
 ZERO = Decimal(0)
@@ -60,50 +60,50 @@ _NUMBER = re.compile(
 
 
 def rounded(value: Decimal, places: int) -> Decimal:
-    """``value`` with ``places`` (2, 8 or 16) decimal places, half up."""
+    """Round ``value`` to ``places`` (2, 8 or 16) decimal places, half up."""
     return _ROUNDING.quantize(value, _UNIT[places])
 
 
 def rounded_ratio(numerator: Decimal, denominator: Decimal, places: int) -> Decimal:
-    """``numerator / denominator`` with ``places`` decimal places, half up, rounded once."""
+    """Return ``numerator / denominator`` with ``places`` decimal places, half up, rounded once."""
     return _ROUNDING.quantize(_DIVISION.divide(numerator, denominator), _UNIT[places])
 
 
 def rounded_product(a: Decimal, b: Decimal) -> Decimal:
-    """``a * b`` as an amount: exact, then 8 places half up."""
+    """Return ``a * b`` as an amount: exact, then rounded half up to 8 places."""
     return _quantize(multiply(a, b), AMOUNT_UNIT)
 
 
 def rounded_share(amount: Decimal, part: Decimal, whole: Decimal) -> Decimal:
-    """``amount * part / whole`` as an amount, rounded once: 8 places, half up."""
+    """Return ``amount * part / whole`` as an amount, rounded once, half up to 8 places."""
     share = _DIVISION.divide(MARKET.multiply(amount, part), whole)
     return _ROUNDING.quantize(share, AMOUNT_UNIT)
 
 
 def decimal_of(value: float) -> Decimal:
-    """The decimal that a float's shortest representation shows: the number that was imported."""
+    """Return the decimal of a float's shortest representation: the number that was imported."""
     return Decimal(repr(value))
 
 
 def format_decimal(value: Decimal) -> str:
-    """``value`` as text without exponent and trailing zeros: ``0.001``."""
+    """Format ``value`` without exponent and trailing zeros: ``0.001``."""
     return f"{EXACT.normalize(value):f}"
 
 
 def largest_float_up_to(value: Decimal) -> float:
-    """The largest float that shows a decimal of at most ``value``."""
+    """Return the largest float that represents a decimal of at most ``value``."""
     nearest = float(value)
     return nearest if decimal_of(nearest) <= value else math.nextafter(nearest, -math.inf)
 
 
 def smallest_float_from(value: Decimal) -> float:
-    """The smallest float that shows a decimal of at least ``value``."""
+    """Return the smallest float that represents a decimal of at least ``value``."""
     nearest = float(value)
     return nearest if decimal_of(nearest) >= value else math.nextafter(nearest, math.inf)
 
 
 def parse_number(field: str, value: object) -> Decimal:
-    """The finite decimal that ``value`` (str, int, float or Decimal) writes.
+    """Parse ``value`` (str, int, float or Decimal) to a finite decimal.
 
     A float stands for its shortest representation. Raises ``InvalidParameter`` naming ``field``
     for anything else: other types, NaN, infinities, signs of other scripts, thousands
@@ -124,7 +124,7 @@ def parse_number(field: str, value: object) -> Decimal:
 
 
 def parse_positive(field: str, value: object, places: int) -> Decimal:
-    """A number above zero and at most ``MAXIMUM``, rounded half up to ``places``."""
+    """Parse a number above zero and at most ``MAXIMUM``, rounded half up to ``places``."""
     number = parse_number(field, value)
     if number <= 0:
         raise InvalidParameter(field, f"must be positive, got {abbreviate(value)}")
@@ -137,7 +137,7 @@ def parse_positive(field: str, value: object, places: int) -> Decimal:
 
 
 def parse_share(field: str, value: object, places: int, upper: int) -> Decimal:
-    """A number from 0 to ``upper``, rounded half up to ``places``."""
+    """Parse a number from 0 to ``upper``, rounded half up to ``places``."""
     number = parse_number(field, value)
     if not 0 <= number <= upper:
         raise InvalidParameter(field, f"must be from 0 to {upper}, got {abbreviate(value)}")

@@ -1,4 +1,4 @@
-"""A session: one account on one market between two times, stepped by one agent."""
+"""The session: one account on one market between two times, stepped by one agent."""
 
 from copy import copy
 from decimal import Decimal
@@ -20,17 +20,17 @@ from candlestep.sandbox.performance.equity import EquityCurve, equity_curve, tot
 from candlestep.sandbox.performance.results import Results, SessionStatus, compute_results
 
 SNAPSHOT_STEPS = 60
-"""A snapshot of equity is taken every so many steps."""
+"""Number of steps from one snapshot of equity to the next."""
 
 
 class Step(msgspec.Struct, frozen=True):
-    """What an agent is told after a step; times in milliseconds."""
+    """The report to an agent after a step; times in milliseconds."""
 
     time: int
     step: int
     total_steps: int
     prices: dict[str, Decimal]
-    """Of every symbol that has one."""
+    """Price of every symbol that has one."""
     orders_filled: tuple[Order, ...]
     """Orders that filled during this step."""
     orders_closed: tuple[Order, ...]
@@ -38,16 +38,16 @@ class Step(msgspec.Struct, frozen=True):
     portfolio: Portfolio
     is_complete: bool
     steps_executed: int
-    """How many steps this was."""
+    """Number of steps that this report covers."""
 
     @property
     def remaining_steps(self) -> int:
-        """Steps to the end of the session."""
+        """Number of steps to the end of the session."""
         return self.total_steps - self.step
 
     @property
     def progress_pct(self) -> Decimal:
-        """Share of the steps done, in percent at 2 places."""
+        """Share of the steps that are done, in percent at 2 places."""
         return rounded_ratio(Decimal(self.step * 100), Decimal(self.total_steps), 2)
 
 
@@ -61,7 +61,7 @@ class Session:
     """
 
     def __init__(self, config: SessionConfig, market: Market) -> None:
-        """A running session at step 0. The market may hold candles before and after it."""
+        """Start a session at step 0. The market may have candles before and after it."""
         self.config = config
         self.market = market
         self.status: SessionStatus = "running"
@@ -86,17 +86,17 @@ class Session:
 
     @property
     def total_steps(self) -> int:
-        """Steps from start to end."""
+        """Number of steps from start to end."""
         return self.config.clock.total_steps
 
     @property
     def step_number(self) -> int:
-        """Steps done."""
+        """Number of steps done."""
         return self._step
 
     @property
     def orders(self) -> list[Order]:
-        """All orders by id, from 1, the recorded rejections among them."""
+        """All orders by id, from 1, including those rejected by a risk limit."""
         return list(self._exchange.orders)
 
     @property
@@ -106,39 +106,39 @@ class Session:
 
     @property
     def order_count(self) -> int:
-        """How many orders there are; the id of the latest."""
+        """Number of orders, which is also the id of the latest."""
         return len(self._exchange.orders)
 
     @property
     def pending_count(self) -> int:
-        """How many orders are pending."""
+        """Number of pending orders."""
         return self._exchange.pending_count
 
     @property
     def account(self) -> Account:
-        """The ledger, not to be changed from outside."""
+        """The ledger; do not change it."""
         return self._exchange.account
 
     def order(self, order_id: int) -> Order:
-        """The order with this id; raises ``OrderNotFound``."""
+        """Return the order with this id; raises ``OrderNotFound``."""
         return self._exchange.order(order_id)
 
     def open_orders(self) -> list[Order]:
-        """The pending orders, oldest first."""
+        """Return the pending orders, oldest first."""
         return self._exchange.open_orders()
 
     def prices(self) -> dict[str, Decimal]:
-        """The current price of each symbol that has one."""
+        """Return the current price of each symbol that has one."""
         return self.market.prices(self.time)
 
     def price(self, symbol: str) -> Decimal:
-        """The current price; raises ``SymbolNotFound`` or ``NoPrice``."""
+        """Return the current price; raises ``SymbolNotFound`` or ``NoPrice``."""
         return self.market.price(symbol, self.time)
 
     def candles(
         self, symbol: str, interval: str | int | None = None, limit: int = 100
     ) -> list[Candle]:
-        """The latest complete candles, oldest first; see ``Market.candles``.
+        """Return the latest complete candles, oldest first; see ``Market.candles``.
 
         ``interval`` defaults to the session's, or to the data's if that is coarser.
         """
@@ -147,24 +147,24 @@ class Session:
         return self.market.candles(symbol, self.time, interval, limit)
 
     def default_interval(self, symbol: str) -> int:
-        """The session's candle interval in milliseconds, or the data's so far if coarser."""
+        """Return the session's candle interval in ms, or that of the data so far if coarser."""
         finest = self.market.candles_of(symbol).finest_complete(self.time)
         return max(finest or 0, self.config.clock.interval)
 
     def ticker(self, symbol: str) -> Ticker:
-        """The last 24 hours; see ``Market.ticker``."""
+        """Return the last 24 hours; see ``Market.ticker``."""
         return self.market.ticker(symbol, self.time)
 
     def portfolio(self) -> Portfolio:
-        """The account at current prices."""
+        """Return the account at current prices."""
         return self.account.portfolio(self.prices())
 
     def positions(self) -> tuple[Position, ...]:
-        """The open positions at current prices."""
+        """Return the open positions at current prices."""
         return self.portfolio().positions
 
     def balances(self) -> list[Balance]:
-        """The account's currency, then the base asset of each open position."""
+        """Return the balance of the currency, then of the base asset of each open position."""
         account, currency = self.account, self.config.currency
         balances = [Balance(currency, account.available_cash, account.locked_cash)]
         for symbol, holding in sorted(account.open_holdings.items()):
@@ -188,8 +188,8 @@ class Session:
     ) -> Order:
         """Place an order; a market order and a marketable limit fill before this returns.
 
-        A ``client_order_id`` sent before returns the order it named and places none. What is
-        refused changes nothing, but ``RiskLimitExceeded`` leaves a rejected order. Raises
+        A ``client_order_id`` that was used before returns its order and places none. A refused
+        order changes nothing, except that ``RiskLimitExceeded`` leaves a rejected one. Raises
         ``InvalidState``, ``InvalidParameter``, ``SymbolNotFound``, ``NoPrice``,
         ``InsufficientBalance``, ``RiskLimitExceeded``.
         """
@@ -230,11 +230,11 @@ class Session:
         price: Number | None = None,
         trigger_price: Number | None = None,
     ) -> Decimal:
-        """The quantity that a buy placed now gets for at most ``cash``, costs included; may be 0.
+        """Return the quantity that a buy now gets for at most ``cash``, costs included; may be 0.
 
-        At the market, or of an order with the price that its type needs. All of the cash is
-        used but for a rounding; where slippage grows with the quantity, a little more is left.
-        Raises what ``place_order`` raises for these values, but ``InsufficientBalance``.
+        The buy is at the market, or an order with the price that its type needs. All of the cash
+        is used except for a rounding; where slippage grows with the quantity, a little more is
+        left. Raises the errors of ``place_order`` except ``InsufficientBalance``.
         """
         request = parse_request(
             now=self._exchange.now,
@@ -250,8 +250,8 @@ class Session:
     def step(self, steps: int = 1) -> Step:
         """Advance by ``steps`` candles of the session, at most to its end.
 
-        Every candle on the way is checked against the pending orders. The cost grows with what
-        happens, not with the number of steps. Raises ``InvalidState`` after the end.
+        Every candle on the way is checked against the pending orders. Costs grow with the events
+        on the way, not with the number of steps. Raises ``InvalidState`` after the end.
         """
         after = self._step_after(steps)
         exchange = self._exchange
@@ -267,7 +267,7 @@ class Session:
     def step_to_change(self, steps: int) -> Step:
         """Advance to the end of the step in which an order fills or closes, at most ``steps``.
 
-        As ``step``, for an agent that need not look while nothing happens to its orders.
+        Otherwise like ``step``, for an agent that waits until something happens to its orders.
         """
         last = self._step_after(steps)
         exchange = self._exchange
@@ -290,28 +290,28 @@ class Session:
         return self._report(len(self._exchange.fills), 0)
 
     def snapshots(self) -> EquityCurve:
-        """Equity at the start, every 60 steps, at every instant with a fill, and at the end."""
+        """Return equity at the start, every 60 steps, at every instant with a fill, and at the end."""
         clock = self._clock
-        every = SNAPSHOT_STEPS * clock.interval
-        times = set(range(clock.start, self.time + 1, every))
+        spacing = SNAPSHOT_STEPS * clock.interval
+        times = set(range(clock.start, self.time + 1, spacing))
         times.update(fill.time for fill in self._exchange.fills)
         if self.status != "running":
             times.add(self.time)
         return equity_curve(self._exchange.history, self.market, sorted(times))
 
     def equity_curve(self, steps: int = 1) -> EquityCurve:
-        """Equity at the start, at every ``steps`` steps since, and now. Linear in their number."""
+        """Return equity at the start, every ``steps`` steps since, and now. Linear in their number."""
         return equity_curve(self._exchange.history, self.market, self._times(steps))
 
     def total_equity(self, steps: int = 1) -> tuple[Integers, Units]:
-        """The times of ``equity_curve`` and total equity alone, in whole numbers of 1e-8: cheaper."""
+        """Return the times of ``equity_curve`` and total equity alone, in units of 1e-8: cheaper."""
         times = self._times(steps)
         return times, total_equity(self._exchange.history, self.market, times)
 
     def fork(self) -> "Session":
-        """A session that shares this one's past and is independent from now on.
+        """Return a session that shares this one's past and is independent from now on.
 
-        What is copied are references, a few for each order: under a millisecond for thousands.
+        Only references are copied, a few for each order: under a millisecond for thousands.
         """
         forked = copy(self)
         forked._exchange = self._exchange.copy()
@@ -319,7 +319,7 @@ class Session:
         return forked
 
     def results(self) -> Results:
-        """The outcome so far, or as the session ended; computed once after the end."""
+        """Return the outcome so far, or at the end, where it is computed only once."""
         if self._final_results is not None:
             return self._final_results
         results = compute_results(
@@ -336,22 +336,22 @@ class Session:
         return results
 
     def _times(self, steps: int) -> Integers:
-        """The start, every so many steps since, and now."""
+        """Return the start, every ``steps`` steps since, and now, in milliseconds."""
         if type(steps) is not int or steps < 1:
             raise InvalidParameter(
-                "steps", f"must be a whole number from 1 on, got {abbreviate(steps)}"
+                "steps", f"must be a whole number of at least 1, got {abbreviate(steps)}"
             )
         clock = self._clock
         times = np.arange(clock.start, self.time + 1, steps * clock.interval)
         return times if times[-1] == self.time else np.append(times, self.time)
 
     def _step_after(self, steps: int) -> int:
-        """The step that is ``steps`` after this one, at most the last."""
+        """Return the number of the step that is ``steps`` after this one, at most the last."""
         if self.status != "running":
             self._require_running("step")
         if type(steps) is not int or steps < 1:
             raise InvalidParameter(
-                "steps", f"must be a whole number from 1 on, got {abbreviate(steps)}"
+                "steps", f"must be a whole number of at least 1, got {abbreviate(steps)}"
             )
         return min(self._step + steps, self._clock.total_steps)
 
@@ -388,7 +388,7 @@ class Session:
     def _require_running(self, action: str) -> None:
         if self.status != "running":
             raise InvalidState(
-                f"the session is {self.status} since {format_time(self.time)}; to {action},"
+                f"the session has been {self.status} since {format_time(self.time)}; to {action},"
                 " create a new one",
                 status=self.status,
             )

@@ -1,0 +1,5 @@
+"""The market: candles by symbol, read as of a time so that nothing later is visible.
+
+``Candles`` checks and holds the series of one symbol, ``Market`` those of all. Both are immutable
+and shared by any number of sessions.
+"""
