@@ -30,7 +30,7 @@ class CandleWatch:
     """
 
     def __init__(self, *, close_only: bool) -> None:
-        """With ``close_only`` a candle triggers orders by its close alone, not by its path."""
+        """Watch nothing yet; with ``close_only`` candles trigger by their close alone."""
         self.close_only = close_only
         self._next: dict[str, int] = {}
 

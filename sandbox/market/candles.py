@@ -132,7 +132,7 @@ class Candles:
         if len(set(intervals)) != len(intervals) or any(len(s.intervals) > 1 for s in series):
             raise InvalidParameter(
                 "interval",
-                "to be merged, the series must each have one interval, and all different ones",
+                "to be merged, each series must have a single interval, and no two the same",
             )
         masks = [np.ones(len(by_interval[0]), dtype=bool)]
         for coarse, finer in zip(by_interval[1:], range(1, len(series)), strict=True):

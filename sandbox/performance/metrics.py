@@ -222,7 +222,7 @@ def sortino_ratio(returns: NDArray[np.float64], annual: float) -> float | None:
 
 
 def cagr(total_return: float, span: int) -> float | None:
-    """Compound annual growth rate of ``total_return`` over ``span`` milliseconds."""
+    """Return the compound annual growth rate of ``total_return`` over ``span`` milliseconds."""
     if not span:
         return None
     try:

@@ -26,7 +26,7 @@ class Strategy(msgspec.Struct, frozen=True):
     """A strategy for ``run``. Two are equal if they mean the same, however they are spelt."""
 
     id: str
-    """From the content alone: 32 hexadecimal digits."""
+    """32 hexadecimal digits, derived from the content alone."""
     kind: StrategyKind
     content: dict[str, Any]
     """The strategy as written, with defaults filled in and numbers normalised. Stored as JSON, it

@@ -111,7 +111,7 @@ def test_three_granularities_form_one_time_line() -> None:
 
 
 def test_only_different_granularities_of_one_symbol_can_be_merged() -> None:
-    with pytest.raises(InvalidParameter, match="another"):
+    with pytest.raises(InvalidParameter, match="no two the same"):
         Candles.merge([flat("X", "1m", t0=1.0), flat("X", "1m", t1=1.0)])
     with pytest.raises(InvalidParameter, match="different symbols"):
         Candles.merge([flat("X", "1m", t0=1.0), flat("Y", "1h", t0=1.0)])
