@@ -1,23 +1,28 @@
 """The services that handlers use, created once when the server starts."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
 from candlestep.api.http.auth import Authenticator
-from candlestep.api.http.request_metrics import Counters
+from candlestep.api.http.metrics import Metrics, Reading
 from candlestep.api.jobs.candle_holder import CandleHolder
 from candlestep.api.jobs.executor import Executor
 from candlestep.api.jobs.queue import JobQueue
 from candlestep.api.jobs.stored_jobs import StoredJobs
 from candlestep.api.jobs.worker_pool import WorkerPool
 from candlestep.api.sessions.host import SessionHost
+from candlestep.api.sessions.repository import SessionRepository
 from candlestep.api.settings import Settings
 from candlestep.api.threads import InThread, Threads
+from candlestep.data.errors import StorageUnavailable
+from candlestep.data.journal.journal import Journals
 from candlestep.data.market.candle_cache import CandleCache
 from candlestep.data.market.catalogue import Catalogue
 from candlestep.data.market.mapped_candles import MappedCandles
+from candlestep.data.records.jobs import count_ended_jobs
 from candlestep.data.store.database import Store
 from candlestep.sandbox import InvalidParameter
 
@@ -31,6 +36,18 @@ class Services:
         self, settings: Settings, store: Store, authenticator: Authenticator, max_files: int
     ) -> None:
         """Serve from a process that may have ``max_files`` files open."""
+        self.metrics = Metrics(self._readings)
+        store.on_write = self.metrics.histogram(
+            "candlestep_store_write_seconds", "Duration of transactions that write to the store."
+        )
+        self._journals = Journals(
+            settings.home,
+            synced=settings.durability == "power",
+            on_write=self.metrics.histogram(
+                "candlestep_journal_write_seconds",
+                "Duration of system calls that begin, extend, sync or compact a journal.",
+            ),
+        )
         self.settings = settings
         self.store = store
         self.authenticator = authenticator
@@ -38,7 +55,13 @@ class Services:
         self.threads = Threads()
         self.cache = CandleCache(store, settings.memory_budget)
         self.sessions = SessionHost(
-            settings, store, self.catalogue, self.cache, self.threads, max_files
+            settings,
+            store,
+            self.catalogue,
+            self.cache,
+            self.threads,
+            max_files,
+            repository=SessionRepository(store, self.cache, self._journals),
         )
         self.jobs = _job_queue(
             settings,
@@ -47,7 +70,6 @@ class Services:
             self.threads.run,
             partial(self.sessions.pool.with_room, self.threads.run_loading),
         )
-        self.counters = Counters()
         self.executing: set[str] = set()
         """The ids of backtests whose execution is being queued right now."""
 
@@ -66,14 +88,27 @@ class Services:
         await self.sessions.close()
         self.threads.close()
 
-    @property
-    def gauges(self) -> dict[str, int]:
-        """The gauges of the metrics, by name."""
-        return {
-            "open_sessions": self.sessions.pool.open_count,
-            "sessions_in_memory": len(self.sessions.pool.running),
-            "candle_bytes": self.cache.bytes_in_memory(),
-        }
+    def _readings(self) -> Iterator[Reading]:
+        """Yield what is read when the metrics are asked for. Blocks; for any thread."""
+        pool, cache = self.sessions.pool, self.cache
+        steps = self.sessions.steps_made
+        yield Reading("candlestep_steps_total", "Steps of all sessions.", steps, kind="counter")
+        yield Reading("candlestep_open_sessions", "Sessions that have not ended.", pool.open_count)
+        yield Reading("candlestep_sessions_in_memory", "Sessions in memory.", len(pool.running))
+        yield Reading("candlestep_candle_bytes", "Memory of candles.", cache.bytes_in_memory())
+        load = self.jobs.load()
+        jobs = {"queued": load.queued_jobs, "running": load.running_jobs}
+        # Where storage fails, the other metrics matter all the more.
+        with suppress(StorageUnavailable):
+            jobs |= count_ended_jobs(self.store)
+        yield Reading("candlestep_jobs", "Jobs, by status.", jobs, "status")
+        yield Reading("candlestep_queue_length", "Runs that wait for a worker.", load.waiting_runs)
+        yield Reading("candlestep_workers", "Runs that are done at a time.", load.slots)
+        yield Reading("candlestep_workers_busy", "Runs under way.", load.running_runs)
+        with suppress(OSError):
+            store_bytes, journal_bytes = self.store.file_bytes(), self._journals.file_bytes()
+            yield Reading("candlestep_store_bytes", "Size of the store.", store_bytes)
+            yield Reading("candlestep_journal_bytes", "Size of all journals.", journal_bytes)
 
 
 def _job_queue(

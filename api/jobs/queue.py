@@ -7,7 +7,7 @@ is queued or running is in memory and in the store, from which the next process 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -30,6 +30,17 @@ _ATTEMPTS = 2
 _RETENTION_SECONDS = 3600
 
 log = structlog.get_logger()
+
+
+class QueueLoad(NamedTuple):
+    """The jobs and runs of a queue that have not ended."""
+
+    queued_jobs: int
+    running_jobs: int
+    waiting_runs: int
+    running_runs: int
+    slots: int
+    """The number of runs that the executor does at a time."""
 
 
 class JobQueue:
@@ -168,6 +179,18 @@ class JobQueue:
                 async with asyncio.timeout(seconds):
                     await job.ended.wait()
         return await self.get(account_id, job_id)
+
+    def load(self) -> QueueLoad:
+        """Return the number of jobs and runs that have not ended, from any thread."""
+        jobs = list(self._active.values())
+        running_jobs = sum(job.started_at is not None for job in jobs)
+        return QueueLoad(
+            len(jobs) - running_jobs,
+            running_jobs,
+            sum(len(job.pending) for job in jobs),
+            sum(job.running for job in jobs),
+            self._executor.slots,
+        )
 
     async def close(self) -> None:
         """Stop all runs; the next process resumes the jobs that have not ended."""

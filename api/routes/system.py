@@ -45,11 +45,9 @@ async def health(services: Services, request: Request) -> HealthResponse:
     return HealthResponse("ok", __version__, services.sessions.pool.open_count)
 
 
-async def counters(services: Services, request: Request) -> File:
-    """Counters for Prometheus."""
-    return File(
-        _PROMETHEUS, services.counters.text(services.sessions.steps_made, services.gauges).encode()
-    )
+async def metrics(services: Services, request: Request) -> File:
+    """Metrics for Prometheus: requests, writes, sessions, jobs, workers and sizes."""
+    return File(_PROMETHEUS, await services.in_thread(services.metrics.text))
 
 
 async def data_range(services: Services, request: Request) -> DataRangeResponse:
@@ -72,7 +70,7 @@ async def data_range(services: Services, request: Request) -> DataRangeResponse:
 
 _ROUTES = [
     Route("GET", "/health", health, "Health", HealthResponse, access="public"),
-    Route("GET", "/metrics", counters, "Prometheus counters", File, access="public"),
+    Route("GET", "/metrics", metrics, "Prometheus metrics", File, access="public"),
     Route("GET", "/api/v1/market/data-range", data_range, "What data there is", DataRangeResponse),
 ]
 API = Api(routes={"server": _ROUTES})

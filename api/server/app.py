@@ -68,6 +68,7 @@ class App:
     def __init__(self, apis: Sequence[Api], services: Services) -> None:
         self._services = services
         self._authenticator = services.authenticator
+        self._note_request = services.metrics.requests.note
         self._request_prefix = secrets.token_hex(4)
         self._request_number = itertools.count(1)
         self._read_headers = _EVERY_ROUTE_READS | _read_by_routes(apis)
@@ -165,7 +166,7 @@ class App:
         """Count a request, and log it unless it is a success on a hot path."""
         seconds = time.perf_counter() - began
         template = "unknown" if endpoint is None else endpoint.route.path
-        self._services.counters.count(method, template, status, seconds)
+        self._note_request(method, template, status, seconds)
         if status >= 400 or template not in self._unlogged:
             log.info(
                 "request",

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from mmap import ALLOCATIONGRANULARITY, mmap
 from pathlib import Path
 
+from candlestep.data.clock import NoteSeconds, ignore_seconds, timed
 from candlestep.data.errors import StorageUnavailable
 from candlestep.data.journal.compaction import collapsed, compacted, without_keys
 from candlestep.data.journal.recording import (
@@ -42,16 +43,31 @@ class JournalDamaged(SandboxError):
 class Journals:
     """The journals of a home."""
 
-    def __init__(self, home: Path, *, synced: bool) -> None:
-        """With ``synced``, files and their names are on disk when what writes them returns."""
+    def __init__(self, home: Path, *, synced: bool, on_write: NoteSeconds = ignore_seconds) -> None:
+        """With ``synced``, files and their names are on disk when what writes them returns.
+
+        ``on_write`` gets the seconds that each write to a file takes, in any thread. Lines
+        that fit into what is mapped to memory are not timed.
+        """
         self._directory = home / DIRECTORY
         self._synced = synced
+        self._on_write = on_write
         with _unavailable("the directory of journals cannot be made"):
             self._directory.mkdir(parents=True, exist_ok=True)
             for unfinished in self._directory.glob("*.new"):
                 unfinished.unlink()
             if synced:
                 _sync(home)
+
+    def file_bytes(self) -> int:
+        """Return the size of all journals. Blocks; linear in their number."""
+        with os.scandir(self._directory) as entries:
+            total = 0
+            for entry in entries:
+                # A journal may be removed meanwhile.
+                with suppress(FileNotFoundError):
+                    total += entry.stat().st_size
+            return total
 
     def path(self, session_id: str) -> Path:
         """Where the session's journal is, or would be."""
@@ -60,7 +76,7 @@ class Journals:
     def create(self, start: Start) -> "Journal":
         """A journal with its first line; one that is there already is replaced. Blocks."""
         assert start.session_id is not None
-        journal = Journal(self.path(start.session_id), synced=self._synced)
+        journal = self._journal(start.session_id)
         journal.replace(encoded(start))
         return journal
 
@@ -71,7 +87,7 @@ class Journals:
 
     def open(self, session_id: str) -> "Journal":
         """The journal to write on in, without a last line that was never finished. Blocks."""
-        journal = Journal(self.path(session_id), synced=self._synced)
+        journal = self._journal(session_id)
         with _unavailable("the journal cannot be opened"), _as_damage(journal.path):
             data = journal.path.read_bytes()
             whole = whole_lines(data)
@@ -119,6 +135,9 @@ class Journals:
         last = next((each for each in reversed(found.records) if each.at is not None), found.start)
         return last.at or 0, isinstance(last, CancelRecord)
 
+    def _journal(self, session_id: str) -> "Journal":
+        return Journal(self.path(session_id), synced=self._synced, on_write=self._on_write)
+
     def _read(self, session_id: str, size: int | None = None) -> Recording:
         """What the file itself holds, or its first ``size`` bytes."""
         path = self.path(session_id)
@@ -139,6 +158,7 @@ class Journal:
     """
 
     __slots__ = (
+        "_on_write",
         "_synced",
         "_window",
         "_window_end",
@@ -149,8 +169,9 @@ class Journal:
         "size",
     )
 
-    def __init__(self, path: Path, *, synced: bool) -> None:
+    def __init__(self, path: Path, *, synced: bool, on_write: NoteSeconds = ignore_seconds) -> None:
         self.path = path
+        self._on_write = on_write
         self.size = 0
         """Bytes of the file up to the end of its last line."""
         self.shared_size = 0
@@ -179,7 +200,8 @@ class Journal:
             start = self._window_start
             window[self.size - start : end - start] = line
         else:
-            self._write(line)
+            with timed(self._on_write):
+                self._write(line)
         self.size = end
 
     def _write(self, line: bytes) -> None:
@@ -221,7 +243,7 @@ class Journal:
 
     def sync(self) -> None:
         """Have all that was appended on the disk. Blocks; other journals may sync meanwhile."""
-        with _unavailable("the journal cannot be synced"):
+        with _unavailable("the journal cannot be synced"), timed(self._on_write):
             file = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
             try:
                 os.fdatasync(file)
@@ -247,7 +269,7 @@ class Journal:
         """Have the file hold ``data``, all at once: it is never seen half-written."""
         temporary = self.path.with_suffix(".new")
         self.close()
-        with _unavailable("the journal cannot be written"):
+        with _unavailable("the journal cannot be written"), timed(self._on_write):
             try:
                 with temporary.open("wb") as file:
                     file.write(data)

@@ -238,6 +238,14 @@ def list_jobs(
     )
 
 
+def count_ended_jobs(store: Store) -> dict[str, int]:
+    """Return the number of jobs that have ended, by status."""
+    counts = store.rows(
+        "SELECT status, count(*) FROM jobs WHERE status NOT IN ('queued', 'running') GROUP BY ALL"
+    )
+    return dict(counts)
+
+
 def unfinished_jobs(store: Store) -> list[JobRecord]:
     """The jobs of all accounts that are queued or running, in the order of their submission."""
     return _select(

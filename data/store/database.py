@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import duckdb
 from numpy.typing import NDArray
 
-from candlestep.data.clock import now
+from candlestep.data.clock import NoteSeconds, ignore_seconds, now, timed
 from candlestep.data.errors import NotAStore, StorageUnavailable, StoreLocked, StoreTooNew
 from candlestep.data.store.migrations import MIGRATIONS
 from candlestep.data.store.sql import quote_name, quote_text
@@ -53,6 +53,8 @@ class Store:
     def __init__(self, path: Path) -> None:
         """Use ``Store.open``."""
         self.path = path
+        self.on_write: NoteSeconds = ignore_seconds
+        """Called with the seconds that each transaction took, in its thread."""
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._closed = False
         self._generation = 0
@@ -88,6 +90,11 @@ class Store:
         with self._writing, self._connecting:
             self._closed = True
             self._disconnect()
+
+    def file_bytes(self) -> int:
+        """Return the size of the file and of its write-ahead log."""
+        files = (self.path, self.path.with_name(f"{self.path.name}.wal"))
+        return sum(file.stat().st_size for file in files if file.exists())
 
     def rows(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """The rows that a query finds. In a transaction of this thread, it sees its writes."""
@@ -131,17 +138,18 @@ class Store:
                 return
             generation = self._generation
             try:
-                self._begin()
-                generation = self._generation
-                try:
-                    yield
-                    self._transaction_cursor().execute("COMMIT")
-                except BaseException:
-                    with suppress(duckdb.Error):
-                        self._transaction_cursor().execute("ROLLBACK")
-                    raise
-                finally:
-                    self._local.writes = False
+                with timed(self.on_write):
+                    self._begin()
+                    generation = self._generation
+                    try:
+                        yield
+                        self._transaction_cursor().execute("COMMIT")
+                    except BaseException:
+                        with suppress(duckdb.Error):
+                            self._transaction_cursor().execute("ROLLBACK")
+                        raise
+                    finally:
+                        self._local.writes = False
             except duckdb.Error as error:
                 if not isinstance(error, _BROKEN) and generation == self._generation:
                     raise

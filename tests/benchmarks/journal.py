@@ -162,7 +162,7 @@ def _evicted(home: Path) -> Row:
 
 
 def _wait_until_evicted(client: httpx.Client) -> None:
-    while "candlestep_sessions_in_memory 0\n" not in client.get("/metrics").text:
+    while "candlestep_sessions_in_memory 0.0\n" not in client.get("/metrics").text:
         time.sleep(0.2)
 
 
