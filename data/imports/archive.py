@@ -1,9 +1,9 @@
-"""Months of klines from the public kline archive, fetched, verified and resumed."""
+"""Downloads of monthly klines from the public kline archive: verified, resumed and retried."""
 
 import hashlib
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,7 +16,7 @@ from candlestep.sandbox import InvalidParameter
 DEFAULT_BASE_URL = "https://data.binance.vision"
 
 RETRY_WAITS = (0.5, 1.0, 2.0, 4.0)
-"""Seconds to wait before each further attempt."""
+"""Seconds to wait before each retry."""
 
 ReportBytes = Callable[[int, int], None]
 """Receives the number of bytes fetched of a file, and its size."""
@@ -29,13 +29,16 @@ _TIMEOUT = httpx.Timeout(30.0)
 
 
 def months(first: str, last: str) -> list[str]:
-    """The months from ``first`` to ``last``, both included, as ``YYYY-MM``."""
+    """Return the months from ``first`` to ``last``, both inclusive, as ``YYYY-MM``.
+
+    Raises ``InvalidParameter``.
+    """
     numbers = []
     for field, text in (("first", first), ("last", last)):
-        found = _MONTH.fullmatch(text)
-        if not found:
-            raise InvalidParameter(field, f"{text!r} is no month such as 2024-10")
-        numbers.append(int(found[1]) * 12 + int(found[2]) - 1)
+        match = _MONTH.fullmatch(text)
+        if not match:
+            raise InvalidParameter(field, f"{text!r} is not a month such as 2024-10")
+        numbers.append(int(match[1]) * 12 + int(match[2]) - 1)
     if numbers[0] > numbers[1]:
         raise InvalidParameter("last", f"{last} is before {first}")
     return [f"{n // 12:04}-{n % 12 + 1:02}" for n in range(numbers[0], numbers[1] + 1)]
@@ -49,40 +52,43 @@ def fetch_month(
     interval: str = "1m",
     base_url: str = DEFAULT_BASE_URL,
     progress: ReportBytes | None = None,
+    retry_waits: Sequence[float] | None = None,
 ) -> Path | None:
-    """The zip file of a month's klines, in ``directory``; None if the archive has no such month.
+    """Download the zip file of a month's klines and return its path.
 
-    What is there already and has the right checksum is not fetched again, and what was broken
-    off is resumed. Raises ``DownloadFailed`` where the archive cannot be reached, or what it
-    sends never has the checksum that it announces.
+    None if the archive does not have the month. A file in ``directory`` with the right checksum is
+    not downloaded again, and an interrupted download is resumed. ``retry_waits`` are the seconds
+    to wait before each retry, by default ``RETRY_WAITS``. Raises ``DownloadFailed`` if the archive cannot be reached, or if
+    its file does not match its checksum.
     """
     symbol = normalise_symbol(symbol)
     name = f"{symbol}-{interval}-{month}.zip"
     url = f"{base_url.rstrip('/')}/data/spot/monthly/klines/{symbol}/{interval}/{name}"
     target = directory / name
     partial = directory / f"{name}.partial"
+    waits = RETRY_WAITS if retry_waits is None else retry_waits
     directory.mkdir(parents=True, exist_ok=True)
     with httpx.Client(timeout=_TIMEOUT, follow_redirects=True) as client:
-        checksum = _checksum(client, f"{url}.CHECKSUM")
+        checksum = _checksum(client, f"{url}.CHECKSUM", waits)
         if checksum is None:
             return None
         if target.exists() and _sha256(target) == checksum:
             return target
-        # A partial file may be of an older version of the month: then once more from the start.
+        # A partial file may be of an older version of the month; then download it from the start.
         for _ in range(2):
-            if not _fetch(client, url, partial, progress):
+            if not _fetch(client, url, partial, progress, waits):
                 return None
             if _sha256(partial) == checksum:
                 partial.replace(target)
                 return target
             partial.unlink()
     raise DownloadFailed(
-        f"{url} does not have the checksum that the archive announces; try again later", url=url
+        f"{url} does not have the checksum that the archive states; try again later", url=url
     )
 
 
-def _checksum(client: httpx.Client, url: str) -> str | None:
-    """The SHA-256 in a file of sha256sum's format; None if there is no such file."""
+def _checksum(client: httpx.Client, url: str, waits: Sequence[float]) -> str | None:
+    """Return the SHA-256 in a file of sha256sum's format; None if the file does not exist."""
 
     def get() -> str | None:
         answer = client.get(url)
@@ -91,17 +97,23 @@ def _checksum(client: httpx.Client, url: str) -> str | None:
         answer.raise_for_status()
         return answer.text
 
-    text = _retried(url, get)
+    text = _retry(url, get, waits)
     if text is None:
         return None
     words = text.lower().split()
     if not words or not _SHA256.fullmatch(words[0]):
-        raise DownloadFailed(f"{url} is no checksum file; is the base URL right?", url=url)
+        raise DownloadFailed(f"{url} is not a checksum file; is the base URL right?", url=url)
     return words[0]
 
 
-def _fetch(client: httpx.Client, url: str, partial: Path, progress: ReportBytes | None) -> bool:
-    """Fetch the rest of a file; False if there is no such file."""
+def _fetch(
+    client: httpx.Client,
+    url: str,
+    partial: Path,
+    progress: ReportBytes | None,
+    waits: Sequence[float],
+) -> bool:
+    """Download the rest of a file; return False if it does not exist."""
 
     def get() -> bool:
         have = partial.stat().st_size if partial.exists() else 0
@@ -123,13 +135,13 @@ def _fetch(client: httpx.Client, url: str, partial: Path, progress: ReportBytes 
                         progress(done, total)
         return True
 
-    return _retried(url, get)
+    return _retry(url, get, waits)
 
 
-def _retried(url: str, get: Callable[[], Answer]) -> Answer:
-    """What ``get`` returns, tried again when the connection breaks or the server is in trouble."""
+def _retry(url: str, get: Callable[[], Answer], waits: Sequence[float]) -> Answer:
+    """Return what ``get`` returns; retry if the connection breaks or the server has a fault."""
     reason = ""
-    for wait in _attempts():
+    for wait in (*waits, None):
         try:
             return get()
         except httpx.HTTPStatusError as error:
@@ -138,7 +150,7 @@ def _retried(url: str, get: Callable[[], Answer]) -> Answer:
             if status < 500 and status != httpx.codes.TOO_MANY_REQUESTS:
                 break
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-            raise InvalidParameter("base_url", f"{url} is no URL: {error}") from None
+            raise InvalidParameter("base_url", f"{url} is not a URL: {error}") from None
         except (httpx.TransportError, httpx.TooManyRedirects) as error:
             reason = str(error) or type(error).__name__
         except OSError as error:
@@ -146,11 +158,6 @@ def _retried(url: str, get: Callable[[], Answer]) -> Answer:
         if wait is not None:
             time.sleep(wait)
     raise DownloadFailed(f"{url} could not be fetched: {reason}; try again later", url=url)
-
-
-def _attempts() -> Iterator[float | None]:
-    yield from RETRY_WAITS
-    yield None
 
 
 def _sha256(path: Path) -> str:

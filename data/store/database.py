@@ -5,10 +5,10 @@ import re
 import threading
 import uuid
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import duckdb
 from numpy.typing import NDArray
@@ -31,30 +31,31 @@ _BROKEN = (
     duckdb.TransactionException,
     duckdb.ConnectionException,
 )
-"""What DuckDB raises when storage, and not the statement, is at fault."""
+"""Errors of DuckDB that mean that the storage, and not the statement, is at fault."""
 
 Fetched = TypeVar("Fetched")
 
 
 class _Cursors(threading.local):
-    """The cursor of each thread."""
+    """The cursor of the current thread."""
 
     cursor: duckdb.DuckDBPyConnection | None = None
 
 
 class Store:
-    """The open store. Any thread may use it; each reads through a cursor of its own.
+    """An open store. Any thread may use it; each reads through a cursor of its own.
 
-    Reads see what is committed. Writes happen inside ``transaction()``, one at a time. When
-    storage fails, they raise ``StorageUnavailable`` with nothing changed, and the store can be
-    used again as soon as the cause is gone.
+    Reads see committed data. Writes happen inside ``transaction()``, one transaction at a time.
+    When storage fails, they raise ``StorageUnavailable`` with nothing changed, and the store can
+    be used again as soon as the cause is gone.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, migrations: Sequence[str]) -> None:
         """Use ``Store.open``."""
         self.path = path
         self.on_write: NoteSeconds = ignore_seconds
         """Called with the seconds that each transaction took, in its thread."""
+        self._migrations = migrations
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._closed = False
         self._generation = 0
@@ -65,19 +66,19 @@ class Store:
         self._cursor_of = _Cursors()
 
     @classmethod
-    def open(cls, home: str | Path) -> "Store":
-        """Open the store under ``home``, make both where they are missing, and migrate it.
+    def open(cls, home: str | Path, migrations: Sequence[str] = MIGRATIONS) -> Self:
+        """Open the store under ``home`` and migrate it; create both if they do not exist.
 
-        Raises ``StoreLocked``, ``StoreTooNew`` or ``NotAStore``, with the file left untouched.
+        Raises ``StoreLocked``, ``StoreTooNew`` or ``NotAStore`` with the file unchanged.
         """
         path = Path(home).expanduser() / FILE_NAME
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StorageUnavailable(f"{path.parent} cannot be made: {error.strerror}") from None
+            raise StorageUnavailable(f"{path.parent} cannot be created: {error.strerror}") from None
         if path.exists():
-            _check(path)
-        store = cls(path)
+            _check(path, len(migrations))
+        store = cls(path, migrations)
         try:
             store._migrate()
         except BaseException:
@@ -86,7 +87,7 @@ class Store:
         return store
 
     def close(self) -> None:
-        """Close the store, and with it the cursors of all threads. May be called twice."""
+        """Close the store and the cursors of all threads. May be called twice."""
         with self._writing, self._connecting:
             self._closed = True
             self._disconnect()
@@ -97,25 +98,25 @@ class Store:
         return sum(file.stat().st_size for file in files if file.exists())
 
     def rows(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
-        """The rows that a query finds. In a transaction of this thread, it sees its writes."""
+        """Return the rows of a query. In a transaction of this thread, it sees its writes."""
         return self._read(lambda cursor: cursor.execute(sql, parameters).fetchall())
 
     def arrays(self, sql: str, *parameters: Any) -> dict[str, NDArray[Any]]:
-        """The columns that a query finds, by name, as NumPy arrays; for columns without NULL."""
+        """Return the columns of a query by name, as NumPy arrays. They must not have NULL."""
         return self._read(lambda cursor: cursor.execute(sql, parameters).fetchnumpy())
 
     def execute(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
-        """Run one statement that writes; only inside ``transaction()``.
+        """Run one statement that writes and return the rows of its ``RETURNING`` clause.
 
-        Returns the rows of a ``RETURNING`` clause.
+        Only inside ``transaction()``.
         """
         return self._transaction_cursor().execute(sql, parameters).fetchall()
 
     def insert(self, statement: str, columns: Mapping[str, NDArray[Any]]) -> None:
-        """Run one statement that reads the table ``incoming``, which has these columns.
+        """Run one statement that reads these columns from the table ``incoming``.
 
         For example ``INSERT INTO t SELECT * FROM incoming``. NULL and text need an array of
-        objects. Only inside ``transaction()``.
+        objects, see ``text_column``. Only inside ``transaction()``.
         """
         cursor = self._transaction_cursor()
         cursor.register("incoming", dict(columns))
@@ -127,10 +128,10 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All that this thread writes inside is there afterwards, or, on any error, none of it.
+        """Commit everything that this thread writes inside, or nothing if an error is raised.
 
         One thread at a time; a transaction inside another is part of that one. Raises
-        ``StorageUnavailable`` where the store could not be written.
+        ``StorageUnavailable`` if the store could not be written.
         """
         with self._writing:
             if self._in_transaction():
@@ -157,7 +158,7 @@ class Store:
                 raise _unavailable(error) from error
 
     def export(self, path: str | Path) -> None:
-        """Write a copy of the store, as of now, that the DuckDB shell opens beside a server.
+        """Write a copy of the store that the DuckDB shell can open while a server is running.
 
         Raises ``InvalidParameter`` if ``path`` exists or cannot be written to.
         """
@@ -189,13 +190,13 @@ class Store:
             try:
                 return fetch(self._cursor())
             except duckdb.Error as error:
-                # The error is not kept: its frames hold a cursor, and that a dead database.
+                # The error is not stored: its frames hold a cursor, which keeps a dead database.
                 is_alive = self._is_alive(generation)
                 if is_alive and not isinstance(error, _BROKEN):
                     raise
                 if is_alive or not left:
                     raise _unavailable(error) from error
-                # A failed write of another thread invalidates every cursor: once more, anew.
+                # A failed write of another thread invalidates every cursor: read again.
         raise AssertionError("the last try raises")
 
     def _in_transaction(self) -> bool:
@@ -220,7 +221,7 @@ class Store:
         self._local.writes = True
 
     def _cursor(self) -> duckdb.DuckDBPyConnection:
-        """This thread's cursor of the present connection."""
+        """Return this thread's cursor of the current connection."""
         cursor = self._cursor_of.cursor
         if cursor is None:
             with self._connecting:
@@ -233,7 +234,7 @@ class Store:
         return cursor
 
     def _is_alive(self, generation: int) -> bool:
-        """Whether the connection of ``generation`` is still in use and answers; else let it go."""
+        """Return whether the connection of ``generation`` is in use and answers; else close it."""
         with self._connecting:
             if generation != self._generation or self._connection is None or self._closed:
                 return False
@@ -245,7 +246,7 @@ class Store:
             return True
 
     def _recover(self) -> None:
-        """After a failed write: open the file anew, and give back what the write took of the disk.
+        """Reopen the file after a failed write, and free the disk space that the write took.
 
         A write that fills the disk leaves its blocks behind; only a checkpoint frees them.
         """
@@ -260,8 +261,8 @@ class Store:
                 self._disconnect()
 
     def _disconnect(self) -> None:
-        # Let go of first, not only closed: DuckDB gives a dead database to whoever opens its
-        # file as long as anything of it is left. Whoever sees the new generation has a new cursor.
+        # Drop every reference, not only close: DuckDB hands a dead database to the next open of
+        # its file as long as one is left. A thread that sees the new generation gets a new cursor.
         self._cursor_of = _Cursors()
         self._generation += 1
         for cursor in list(self._cursors):
@@ -280,15 +281,15 @@ class Store:
                 " (version INTEGER NOT NULL, migrated_at TIMESTAMP NOT NULL)"
             )
             version = self.rows("SELECT coalesce(max(version), 0) FROM schema_version")[0][0]
-            for number, script in enumerate(MIGRATIONS[version:], version + 1):
+            for number, script in enumerate(self._migrations[version:], version + 1):
                 self._transaction_cursor().execute(script)
                 self.execute(
                     "INSERT INTO schema_version VALUES (?, epoch_ms(?::BIGINT))", number, now()
                 )
 
 
-def _check(path: Path) -> None:
-    """Refuse a file that is no store or one of a newer version, without writing to it."""
+def _check(path: Path, latest: int) -> None:
+    """Raise if a file is not a store of at most version ``latest``, without writing to it."""
     connection = _connect(path, read_only=True)
     try:
         tables = {
@@ -298,15 +299,19 @@ def _check(path: Path) -> None:
         if not tables:
             return
         if "schema_version" not in tables:
-            raise NotAStore(f"{path} is a DuckDB file, but not of Candlestep; use another home")
-        found = connection.execute("SELECT max(version) FROM schema_version").fetchall()[0][0] or 0
+            raise NotAStore(
+                f"{path} is a DuckDB file, but not a Candlestep store; use another home"
+            )
+        version = (
+            connection.execute("SELECT max(version) FROM schema_version").fetchall()[0][0] or 0
+        )
     finally:
         connection.close()
-    if found > len(MIGRATIONS):
+    if version > latest:
         raise StoreTooNew(
-            f"{path} was written by a newer version (store version {found}, this one knows"
-            f" {len(MIGRATIONS)}); update candlestep, or use another home",
-            version=found,
+            f"{path} was written by a newer version (store version {version}, this one knows"
+            f" {latest}); update candlestep, or use another home",
+            version=version,
         )
 
 
@@ -338,7 +343,7 @@ def _connect(path: Path, read_only: bool = False) -> duckdb.DuckDBPyConnection:
 def _copy_database(cursor: duckdb.DuckDBPyConnection, source: str, path: Path, name: str) -> None:
     cursor.execute(f"ATTACH {quote_text(str(path))} AS {name}")
     try:
-        # Together, so that what is secret is not even for a moment in the file.
+        # In one transaction, so that the secrets are never in the file, not even for a moment.
         cursor.execute("BEGIN TRANSACTION")
         cursor.execute(f"COPY FROM DATABASE {quote_name(source)} TO {name}")
         cursor.execute(f"DELETE FROM {name}.signing_keys")

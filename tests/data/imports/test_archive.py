@@ -1,4 +1,4 @@
-"""Downloads from an archive: verified, resumed, retried, against a server of our own."""
+"""Downloads from an archive: verified, resumed and retried, against a local server."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from candlestep.data.errors import DownloadFailed, InvalidSymbol
-from candlestep.data.imports import archive
 from candlestep.data.imports.archive import fetch_month, months
 from candlestep.data.imports.importer import import_file
 from candlestep.data.store.database import Store
@@ -14,18 +13,20 @@ from candlestep.sandbox import InvalidParameter
 from tests.support.archive_server import Archive
 
 MONTH = "2024-01"
+WAITS = (0.0, 0.0, 0.0)
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Archive]:
-    monkeypatch.setattr(archive, "RETRY_WAITS", (0.0, 0.0, 0.0))
+def server(tmp_path: Path) -> Iterator[Archive]:
     server = Archive(tmp_path / "server")
     yield server
     server.close()
 
 
 def fetch(server: Archive, tmp_path: Path, symbol: str = "BTCUSDT") -> Path | None:
-    return fetch_month(symbol, MONTH, tmp_path / "downloads", base_url=server.base_url)
+    return fetch_month(
+        symbol, MONTH, tmp_path / "downloads", base_url=server.base_url, retry_waits=WAITS
+    )
 
 
 def ranges(server: Archive) -> list[str | None]:
@@ -37,7 +38,7 @@ def test_a_month_is_fetched_verified_and_imported(server: Archive, tmp_path: Pat
     path = fetch(server, tmp_path, "btc/usdt")
     assert path is not None
     assert (path.name, path.read_bytes()) == ("BTCUSDT-1m-2024-01.zip", content)
-    assert [each.name for each in path.parent.iterdir()] == [path.name]
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
     store = Store.open(tmp_path / "home")
     summary = import_file(store, path)
     store.close()
@@ -134,13 +135,13 @@ def test_an_archive_that_is_not_there(server: Archive, tmp_path: Path) -> None:
 def test_progress_counts_bytes(server: Archive, tmp_path: Path) -> None:
     content = server.publish("BTCUSDT", MONTH)
     server.cut_after = [1000]
-    told: list[tuple[int, int]] = []
+    reports: list[tuple[int, int]] = []
     fetch_month(
         "BTCUSDT", MONTH, tmp_path / "downloads", base_url=server.base_url,
-        progress=lambda done, total: told.append((done, total)),
+        progress=lambda done, total: reports.append((done, total)), retry_waits=WAITS,
     )  # fmt: skip
-    assert told[0] == (1000, len(content))
-    assert told[-1] == (len(content), len(content))
+    assert reports[0] == (1000, len(content))
+    assert reports[-1] == (len(content), len(content))
 
 
 def test_months() -> None:

@@ -1,15 +1,17 @@
-"""Sessions and their results: exact, whole, repeatable, and only for the account they are of."""
+"""Sessions and their results: exact, whole, repeatable, and visible to their account only."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from candlestep.data.errors import SessionNotFound, StorageUnavailable
 from candlestep.data.records import results as results_module
@@ -86,7 +88,7 @@ def new_session(store: Store, account_id: str, label: str = "momentum_v1") -> Se
 
 
 def played() -> Session:
-    """A session that has traded, to its end."""
+    """Return a session that has traded to its end."""
     columns = list(zip(*rows(1200), strict=True))
     market = Market(
         [
@@ -227,27 +229,32 @@ def test_saving_again_is_the_same(store: Store, ann: str) -> None:
     assert get_session(store, ann, record.session_id) == summary
 
 
-def test_all_or_nothing(store: Store, ann: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    import duckdb
+class FullStore(Store):
+    """A store whose disk is full once equity is written."""
 
-    record, session = new_session(store, ann), played()
-    insert, calls = Store.insert, []
+    inserts = 0
 
-    def fail_late(store: Store, statement: str, columns: Any) -> None:
-        insert(store, statement, columns)
-        calls.append(statement)
+    def insert(self, statement: str, columns: Mapping[str, NDArray[Any]]) -> None:
+        super().insert(statement, columns)
+        self.inserts += 1
         if "INTO equity" in statement:
             raise duckdb.IOException("No space left on device")
 
-    with monkeypatch.context() as patched:
-        patched.setattr(Store, "insert", fail_late)
-        with pytest.raises(StorageUnavailable, match="nothing was changed"):
-            save(store, record, session)
-    assert len(calls) == 2
-    assert get_session(store, ann, record.session_id) == record
-    assert stored(store, record) == [None, [], ([], 0), []]
+
+def test_all_or_nothing(tmp_path: Path) -> None:
+    full = FullStore.open(tmp_path)
+    ann = ensure_account(full, "ann").account_id
+    record, session = new_session(full, ann), played()
+    with pytest.raises(StorageUnavailable, match="nothing was changed"):
+        save(full, record, session)
+    assert full.inserts == 2
+    assert get_session(full, ann, record.session_id) == record
+    assert stored(full, record) == [None, [], ([], 0), []]
+    full.close()
+    store = Store.open(tmp_path)
     save(store, record, session)
     assert len(load_trades(store, ann, record.session_id)[0]) == len(session.fills)
+    store.close()
 
 
 @settings(max_examples=50, deadline=None)
@@ -354,24 +361,24 @@ def test_lists_are_filtered_sorted_and_paged(store: Store, ann: str) -> None:
             end(store, record, roi_pct=Decimal(roi))
     by_id = {record.session_id: label for record, label in zip(records, labels, strict=True)}
 
-    def found(**filters: Any) -> tuple[list[str], int]:
+    def listed(**filters: Any) -> tuple[list[str], int]:
         page, total = list_sessions(store, ann, **filters)
         return [by_id[record.session_id] for record in page], total
 
-    assert found(strategy_label="momentum", sort_by="roi_pct") == (
+    assert listed(strategy_label="momentum", sort_by="roi_pct") == (
         ["momentum_v2", "momentum%", "momentum_v1"], 3,
     )  # fmt: skip
-    assert found(strategy_label="momentum%") == (["momentum%"], 1)
-    assert found(strategy_label="")[1] == 5
-    assert sorted(found(status="created")[0]) == ["", "mean_reversion"]
-    assert found(status="nonsense") == ([], 0)
-    assert found(agent_id=default_agent(store, ann).agent_id)[1] == 5
-    assert found(sort_by="roi_pct", order="asc")[0][:3] == labels[:1] + labels[3:4] + labels[1:2]
-    assert found(sort_by="roi_pct", limit=1, offset=1) == (["momentum%"], 5)
-    assert found(offset=9) == ([], 5)
+    assert listed(strategy_label="momentum%") == (["momentum%"], 1)
+    assert listed(strategy_label="")[1] == 5
+    assert sorted(listed(status="created")[0]) == ["", "mean_reversion"]
+    assert listed(status="nonsense") == ([], 0)
+    assert listed(agent_id=default_agent(store, ann).agent_id)[1] == 5
+    assert listed(sort_by="roi_pct", order="asc")[0][:3] == labels[:1] + labels[3:4] + labels[1:2]
+    assert listed(sort_by="roi_pct", limit=1, offset=1) == (["momentum%"], 5)
+    assert listed(offset=9) == ([], 5)
     for column in SORTABLE:
         for order in ("asc", "desc"):
-            assert found(sort_by=column, order=order)[1] == 5
+            assert listed(sort_by=column, order=order)[1] == 5
     for wrong in ({"sort_by": "1; DROP TABLE sessions"}, {"order": "up"}):
         with pytest.raises(InvalidParameter):
             list_sessions(store, ann, **wrong)  # type: ignore[arg-type]

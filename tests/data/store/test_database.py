@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from candlestep.data.errors import NotAStore, StorageUnavailable, StoreLocked, StoreTooNew
-from candlestep.data.store import database as store_module
 from candlestep.data.store.database import FILE_NAME, Store
 from candlestep.data.store.migrations import MIGRATIONS
 from candlestep.sandbox import InvalidParameter
@@ -71,9 +70,7 @@ def test_home_and_file_are_made_and_opened_again(tmp_path: Path) -> None:
     store.close()
 
 
-def test_migrations_are_run_once_and_in_order(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_migrations_are_run_once_and_in_order(tmp_path: Path) -> None:
     store = Store.open(tmp_path)
     add(store, "ann")
     store.close()
@@ -81,23 +78,18 @@ def test_migrations_are_run_once_and_in_order(
         "CREATE TABLE more (x INTEGER); INSERT INTO more VALUES (1);",
         "UPDATE more SET x = x + 1;",
     )
-    monkeypatch.setattr(store_module, "MIGRATIONS", MIGRATIONS + further)
     for _ in range(2):
-        store = Store.open(tmp_path)
+        store = Store.open(tmp_path, MIGRATIONS + further)
         assert store.rows("SELECT x FROM more") == [(2,)]
         assert accounts(store) == ["ann"]
         store.close()
 
 
-def test_a_failed_migration_leaves_the_version_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_migration_leaves_the_version_before(tmp_path: Path) -> None:
     Store.open(tmp_path).close()
-    with monkeypatch.context() as patched:
-        broken = "CREATE TABLE more (x INTEGER); INSERT INTO nowhere VALUES (1);"
-        patched.setattr(store_module, "MIGRATIONS", (*MIGRATIONS, broken))
-        with pytest.raises(duckdb.Error):
-            Store.open(tmp_path)
+    broken = "CREATE TABLE more (x INTEGER); INSERT INTO nowhere VALUES (1);"
+    with pytest.raises(duckdb.Error):
+        Store.open(tmp_path, (*MIGRATIONS, broken))
     store = Store.open(tmp_path)
     assert store.rows("SELECT count(*) FROM duckdb_tables() WHERE table_name = 'more'") == [(0,)]
     store.close()
@@ -140,7 +132,7 @@ def test_a_damaged_store_is_refused_untouched(tmp_path: Path, place: int) -> Non
 def test_somebody_elses_database_is_refused(tmp_path: Path) -> None:
     with duckdb.connect(str(tmp_path / FILE_NAME)) as connection:
         connection.execute("CREATE TABLE theirs (x INTEGER)")
-    with pytest.raises(NotAStore, match="not of Candlestep"):
+    with pytest.raises(NotAStore, match="not a Candlestep store"):
         Store.open(tmp_path)
     (tmp_path / "taken" / FILE_NAME).mkdir(parents=True)
     with pytest.raises(NotAStore):
@@ -149,7 +141,7 @@ def test_somebody_elses_database_is_refused(tmp_path: Path) -> None:
 
 def test_a_home_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StorageUnavailable, match="cannot be made"):
+    with pytest.raises(StorageUnavailable, match="cannot be created"):
         Store.open(tmp_path / "file" / "home")
 
 
@@ -300,7 +292,7 @@ print(Store.open(sys.argv[1]).rows("SELECT count(*) FROM equity"))
 
 
 def test_a_full_disk_changes_nothing_and_can_be_mended(tmp_path: Path) -> None:
-    """A limit on file sizes makes writes fail as a full disk does, small ones and large."""
+    """A limit on file sizes makes small and large writes fail as a full disk does."""
     done = run(FULL_DISK, tmp_path)
     assert done.returncode == 0, done.stderr
     failed, written = "STORAGE_UNAVAILABLE\n[(0,)] [('before',)]\n", "written\n[(100,)] "
@@ -353,7 +345,7 @@ print([done[turn] for turn in range(2, 6, 3)])
 
 
 def test_threads_that_live_through_a_full_disk_go_on_after_it(tmp_path: Path) -> None:
-    """Whatever a thread still has of a database that has failed, nobody is given it again."""
+    """No thread gets a failed database again, whatever other threads still hold of it."""
     done = run(FULL_DISK_AND_THREADS, tmp_path)
     assert done.returncode == 0, done.stderr
     assert [int(count) for count in done.stdout.strip("[]\n").split(",")] == [80] * 2
