@@ -1,1 +1,12 @@
-"""Candles in and results out: the DuckDB store, importers, the sample market."""
+"""Candles in, results out: everything that Candlestep stores, under one home directory.
+
+- ``imports`` reads candle files and downloads, checks them and stores them as numbered imports;
+- ``market`` tells which candles there are, and loads them into memory that sessions share;
+- ``records`` stores accounts, sessions and their results, jobs, backtests and strategies;
+- ``journal`` writes every command of a session to a file before it is acknowledged, and reads
+  the recordings from which sessions are recovered and replayed;
+- ``run_files`` writes the equity, trades and signals of runs as Parquet;
+- ``store`` is the DuckDB file below all of these: connections, transactions and migrations.
+
+Data depends on ``sandbox``, the simulated exchange, and on nothing in ``api``.
+"""

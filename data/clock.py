@@ -9,7 +9,7 @@ NoteSeconds = Callable[[float], object]
 
 
 def now() -> int:
-    """Return the time, in milliseconds since the epoch."""
+    """Return the current time, in milliseconds since the epoch."""
     return time.time_ns() // 1_000_000
 
 

@@ -1,4 +1,4 @@
-"""What the data layer refuses, and how storage fails: named errors beside sandbox's."""
+"""Errors of the data layer: input that it refuses, and storage that fails."""
 
 from typing import Any, NamedTuple
 
@@ -6,25 +6,25 @@ from candlestep.sandbox import SandboxError
 
 
 class StorageUnavailable(SandboxError):
-    """The store could not be read or written; nothing was changed, and it may be tried again."""
+    """The store could not be read or written. Nothing was changed, and a retry is safe."""
 
     code = "STORAGE_UNAVAILABLE"
 
 
 class StoreLocked(StorageUnavailable):
-    """Another process has the store open; ``details["pid"]`` is its id where it is known."""
+    """Another process has the store open; ``details["pid"]`` is its id if it is known."""
 
 
 class StoreTooNew(StorageUnavailable):
-    """The store was written by a newer version; it has not been touched."""
+    """The store was written by a newer version. The file is unchanged."""
 
 
 class NotAStore(StorageUnavailable):
-    """The file where the store should be is something else; it has not been touched."""
+    """The file at the path of the store is not a store. It is unchanged."""
 
 
 class UnreadableFile(SandboxError):
-    """A file that is no candles, or not enough is known of it; ``details["file"]`` names it."""
+    """A file does not have candles, or too little is known of them; ``details["file"]`` names it."""
 
     code = "INVALID_PARAMETER"
 
@@ -33,19 +33,19 @@ class UnreadableFile(SandboxError):
 
 
 class BadRow(NamedTuple):
-    """Where in a file a row is, and what is wrong with it."""
+    """The place of a bad row in a file, and the reason why it is bad."""
 
     line: int
     reason: str
 
 
 class BadRows(UnreadableFile):
-    """Rows of a file that cannot be candles; ``details["rows"]`` has the first, with reasons."""
+    """A file has rows that cannot be candles; ``details["rows"]`` has the first, with reasons."""
 
     SHOWN = 5
 
     def __init__(self, file: str, rows: list[BadRow], count: int, unit: str = "line") -> None:
-        """``rows``: the first bad rows, ``count``: how many there are, ``unit``: line or row."""
+        """Describe the first bad ``rows`` of ``count``; ``unit`` is "line" or "row"."""
         shown = rows[: self.SHOWN]
         lines = "; ".join(f"{unit} {row.line}: {row.reason}" for row in shown)
         rest = f"; and {count - len(shown)} more" if count > len(shown) else ""
@@ -59,7 +59,7 @@ class BadRows(UnreadableFile):
 
 
 class InvalidSymbol(SandboxError):
-    """A symbol whose base and quote currency cannot be told."""
+    """The base and quote currency of a symbol cannot be determined."""
 
     code = "INVALID_PARAMETER"
 
@@ -71,31 +71,31 @@ class MixedMarket(SandboxError):
 
 
 class MarketPruned(SandboxError):
-    """The market as of this import number was dropped by ``prune``."""
+    """The market as of this import was dropped by ``prune``."""
 
     code = "NO_DATA"
 
 
 class OverBudget(SandboxError):
-    """The candles asked for are more than the memory budget, whatever else is in memory."""
+    """The requested candles exceed the memory budget, even if nothing else is in memory."""
 
     code = "INVALID_PARAMETER"
 
 
 class BudgetInUse(SandboxError):
-    """The memory budget is taken by candles in use; it frees when their sessions end."""
+    """Candles in use take up the memory budget; it becomes free when their sessions end."""
 
     code = "RATE_LIMITED"
 
 
 class DownloadFailed(SandboxError):
-    """The archive could not be reached, or what it sent is not what it announced."""
+    """The archive could not be reached, or a file does not match its checksum."""
 
     code = "DOWNLOAD_FAILED"
 
 
 class AccountNotFound(SandboxError):
-    """There is no account of this name."""
+    """There is no account of this id."""
 
     code = "ACCOUNT_NOT_FOUND"
 

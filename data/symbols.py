@@ -1,4 +1,4 @@
-"""Symbols: one spelling of each, and the currencies that it is made of."""
+"""Symbols and exchanges: their normal spelling, and the currencies of a symbol."""
 
 import re
 from typing import NamedTuple
@@ -7,14 +7,14 @@ from candlestep.data.errors import InvalidSymbol
 from candlestep.sandbox import InvalidParameter
 
 DEFAULT_EXCHANGE = "binance"
-"""Where an import, a session or a job names none."""
+"""The exchange of imports, sessions and jobs that are created without one."""
 
 QUOTES = (
     "USDT", "USDC", "FDUSD", "TUSD", "BUSD", "USDP", "DAI", "USD",
     "EUR", "GBP", "JPY", "AUD", "BRL", "TRY", "UAH", "RUB", "NGN", "ZAR", "PLN", "CHF", "CAD",
     "BTC", "ETH", "BNB", "TRX", "XRP", "SOL", "DOGE",
 )  # fmt: skip
-"""Currencies that a symbol written in one word is known to be quoted in."""
+"""The quote currencies that are recognised at the end of a symbol without a separator."""
 
 _LONGEST_FIRST = sorted(QUOTES, key=len, reverse=True)
 _SEPARATED = re.compile(r"([A-Z0-9]{1,20})[/_-]([A-Z0-9]{1,20})", re.ASCII)
@@ -23,7 +23,7 @@ _EXCHANGE = re.compile(r"[a-z0-9][a-z0-9_.-]{0,31}", re.ASCII)
 
 
 class Instrument(NamedTuple):
-    """A symbol in its one spelling (``BTCUSDT``) and its two currencies."""
+    """A symbol in its normal spelling (``BTCUSDT``) and its two currencies."""
 
     symbol: str
     base: str
@@ -31,37 +31,39 @@ class Instrument(NamedTuple):
 
 
 def normalise_symbol(text: str, field: str = "symbol") -> str:
-    """The one spelling of a symbol: ``BTC/USDT``, ``btc-usdt``, ``btcusdt`` are ``BTCUSDT``.
+    """Return the normal spelling of a symbol: ``BTCUSDT`` for ``BTC/USDT`` or ``btc-usdt``.
 
-    Raises ``InvalidSymbol``, whose details name ``field``, for what cannot be a symbol.
+    Raises ``InvalidSymbol``, whose details name ``field``, for a text that cannot be a symbol.
     """
     upper = text.strip().upper()
     separated = _SEPARATED.fullmatch(upper)
     symbol = separated[1] + separated[2] if separated else upper
     if not _ONE_WORD.fullmatch(symbol):
         raise InvalidSymbol(
-            f"{text[:60]!r} is no symbol; write it like BTCUSDT or BTC/USDT", field=field
+            f"{text[:60]!r} is not a symbol; write it like BTCUSDT or BTC/USDT", field=field
         )
     return symbol
 
 
 def normalise_exchange(text: str, field: str = "exchange") -> str:
-    """The one spelling of an exchange: in lower case, and never as the id of a session is.
+    """Return the normal spelling of an exchange, in lower case.
 
-    Raises ``InvalidParameter`` for ``field``.
+    A name must not look like the id of a session. Raises ``InvalidParameter`` for ``field``.
     """
     exchange = text.strip().lower()
     if not _EXCHANGE.fullmatch(exchange) or exchange.startswith("bt_"):
         raise InvalidParameter(
-            field, f"{text[:40]!r} is no name such as 'binance', which begins with no bt_"
+            field,
+            f"{text[:40]!r} is not a valid exchange name: use letters, digits, '_', '.' or '-', and"
+            " do not start with 'bt_'",
         )
     return exchange
 
 
 def parse_symbol(text: str) -> Instrument:
-    """A symbol and its currencies, by its separator or else by the quote currencies known.
+    """Return a symbol and its currencies, found by its separator or a known quote currency.
 
-    Raises ``InvalidSymbol`` where the quote currency cannot be told.
+    Raises ``InvalidSymbol`` if the quote currency cannot be determined.
     """
     symbol = normalise_symbol(text)
     separated = _SEPARATED.fullmatch(text.strip().upper())

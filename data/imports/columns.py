@@ -1,4 +1,4 @@
-"""The columns of candle files: which is which, and text made into times and numbers."""
+"""The columns of candle files: found by their names, and parsed into times and numbers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ _ALIASES = {
     "volume": ("volume", "vol", "base_volume", "v"),
 }
 _SECONDS_BELOW, _MILLISECONDS_BELOW, _MICROSECONDS_BELOW = 1e11, 1e14, 1e17
-"""Magnitudes that tell the unit of a time: as seconds, 1e11 is the year 5138; as ms, 1973."""
+"""Magnitudes that separate the units of time: 1e11 is the year 5138 in seconds, 1973 in ms."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -33,19 +33,19 @@ Integers = NDArray[np.int64]
 
 @dataclass
 class RawCandles:
-    """Candles as a file has them, in its order: numbers at last, but not yet checked."""
+    """The candles of a file in its order, parsed but not yet checked."""
 
     line: Integers
-    """Where each row is in the file, from 1."""
+    """The line or row of each candle in the file, from 1."""
     open_time: Integers
     """Microseconds since the epoch."""
     numbers: dict[str, Floats]
-    """open, high, low, close and volume."""
+    """The columns open, high, low, close and, if there is one, volume."""
 
 
 @dataclass
 class Unparsable:
-    """The rows of a file that could not be made into numbers: the first, and how many."""
+    """The rows of a file that could not be parsed: the first ones, and their number."""
 
     unit: str = "line"
     first: list[BadRow] = field(default_factory=list)
@@ -59,20 +59,20 @@ class Unparsable:
 
 
 def find_columns(file: str, names: Sequence[str]) -> dict[str, int]:
-    """Which column is the time, open, high, low, close and (if there is any) volume.
+    """Return the indexes of the columns time, open, high, low, close and, if present, volume.
 
-    Names count whatever their case. Raises ``UnreadableFile`` where one is missing.
+    Names match regardless of case. Raises ``UnreadableFile`` if a column is missing.
     """
     seen = [name.strip().lower().replace(" ", "_").replace("-", "_") for name in names]
-    found = {
+    indexes = {
         meaning: next((seen.index(alias) for alias in aliases if alias in seen), None)
         for meaning, aliases in _ALIASES.items()
     }
     shown = ", ".join(name[:30] for name in names[:15])
-    if found["volume"] is None and not any("vol" in name for name in seen):
-        del found["volume"]
-    columns = {meaning: index for meaning, index in found.items() if index is not None}
-    missing = [meaning for meaning in found if meaning not in columns]
+    if indexes["volume"] is None and not any("vol" in name for name in seen):
+        del indexes["volume"]
+    columns = {meaning: index for meaning, index in indexes.items() if index is not None}
+    missing = [meaning for meaning in indexes if meaning not in columns]
     if missing:
         raise UnreadableFile(
             file,
@@ -85,9 +85,9 @@ def find_columns(file: str, names: Sequence[str]) -> dict[str, int]:
 def parse_columns(
     columns: Mapping[str, Sequence[Any]], line: Integers, bad: Unparsable
 ) -> RawCandles:
-    """The columns ``time``, ``open`` … ``volume`` as numbers; rows that fail go to ``bad``.
+    """Parse the columns ``time``, ``open`` … ``volume``; rows that fail are added to ``bad``.
 
-    Values are text or numbers. Prices become what Python's ``float`` makes of the text.
+    Values are text or numbers. Prices are parsed by Python's ``float``.
     """
     try:
         return RawCandles(
@@ -97,13 +97,13 @@ def parse_columns(
         )
     except (ValueError, OverflowError):
         if len(line) == 1:
-            bad.add(int(line[0]), _what_is_wrong({name: columns[name][0] for name in columns}))
+            bad.add(int(line[0]), _explain({name: columns[name][0] for name in columns}))
             return RawCandles(
                 line[:0], line[:0], {name: np.empty(0) for name in columns if name != "time"}
             )
-    # Whole columns are parsed fast; halving finds the few rows that spoil them.
+    # Whole columns are parsed fast; halving them finds the few rows that fail.
     middle = len(line) // 2
-    return joined(
+    return join_parts(
         [
             parse_columns({name: columns[name][half] for name in columns}, line[half], bad)
             for half in (slice(None, middle), slice(middle, None))
@@ -111,8 +111,8 @@ def parse_columns(
     )
 
 
-def joined(parts: Sequence[RawCandles]) -> RawCandles:
-    """The parts of a file, of which there must be one at least, as one."""
+def join_parts(parts: Sequence[RawCandles]) -> RawCandles:
+    """Return the parts of a file, at least one, as one."""
     if len(parts) == 1:
         return parts[0]
     return RawCandles(
@@ -123,9 +123,9 @@ def joined(parts: Sequence[RawCandles]) -> RawCandles:
 
 
 def parse_times(values: Sequence[Any]) -> Integers:
-    """Microseconds since the epoch of ISO 8601 text or of numbers in s, ms or µs.
+    """Return ISO 8601 text, or numbers in s, ms or µs, as microseconds since the epoch.
 
-    Text without an offset is UTC. Raises ``ValueError`` at what is no time.
+    Text without an offset is UTC. Raises ``ValueError`` for a value that is not a time.
     """
     if values and isinstance(values[0], str) and not _is_number(values[0]):
         return _iso_times(values)
@@ -133,23 +133,29 @@ def parse_times(values: Sequence[Any]) -> Integers:
 
 
 def unit_times(values: Floats) -> Integers:
-    """Microseconds since the epoch of numbers in s, ms or µs, told apart by their magnitude."""
+    """Return numbers in s, ms or µs, told apart by magnitude, as microseconds since the epoch.
+
+    Raises ``ValueError``.
+    """
     if not ((values >= 0) & (values < _MICROSECONDS_BELOW)).all():
-        raise ValueError("is no time in seconds, milliseconds or microseconds")
+        raise ValueError("is not a time in seconds, milliseconds or microseconds")
     factor = np.where(values < _MILLISECONDS_BELOW, 1e3, 1.0)
     factor[values < _SECONDS_BELOW] = 1e6
     return np.rint(values * factor).astype(np.int64)
 
 
 def parse_numbers(values: Sequence[Any]) -> Floats:
-    """Numbers, or text as Python's ``float`` reads it, but without ``_`` and foreign digits."""
+    """Parse numbers, or text as Python's ``float`` does but without ``_`` and non-ASCII digits.
+
+    Raises ``ValueError``.
+    """
     kinds = set(map(type, values))
     if kinds - {str, int, float}:
         raise ValueError("is not a number")
     if str in kinds:
         texts = values if len(kinds) == 1 else [v for v in values if isinstance(v, str)]
-        joined = "".join(texts)
-        if "_" in joined or not joined.isascii():
+        together = "".join(texts)
+        if "_" in together or not together.isascii():
             raise ValueError("is not a number")
     return np.fromiter(map(float, values), np.float64, len(values))
 
@@ -170,14 +176,14 @@ def _iso_times(texts: Sequence[str]) -> Integers:
     return np.fromiter(((m - _EPOCH) // _MICROSECOND for m in aware), np.int64, len(moments))
 
 
-def _what_is_wrong(row: dict[str, Any]) -> str:
-    """Why one row could not be parsed."""
+def _explain(row: dict[str, Any]) -> str:
+    """Return the reason why a row cannot be parsed."""
     for name, value in row.items():
         try:
             (parse_times if name == "time" else parse_numbers)([value])
         except (ValueError, OverflowError):
             return _reason(name, value)
-    raise AssertionError("the row is fine")
+    raise AssertionError("the row can be parsed")
 
 
 def _reason(name: str, value: Any) -> str:

@@ -1,4 +1,4 @@
-"""CSV: with a header of any common names, or the headerless kline archive layout."""
+"""A reader of CSV, with a header of common names or in the kline archive's layout without one."""
 
 import csv
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ from candlestep.data.imports.columns import (
 )
 
 _CHUNK = 10_000
-"""Rows parsed at once: few enough that other threads get their turn in between."""
+"""Rows parsed at once: few enough that other threads run in between."""
 
 _ARCHIVE_LAYOUT = {"time": 0, "open": 1, "high": 2, "low": 3, "close": 4, "volume": 5}
 _HEADERLESS_WIDTHS = (6, 12)
@@ -27,10 +27,10 @@ _HEADERLESS_WIDTHS = (6, 12)
 def read_csv(
     file: str, stream: IO[bytes], bad: Unparsable, progress: Callable[[int], None]
 ) -> list[RawCandles]:
-    """The candles of a CSV file in parts, with the rows that fail left out and put in ``bad``.
+    """Read the candles of a CSV file in parts; rows that fail are added to ``bad`` instead.
 
-    ``progress`` is told how many rows have been read. Raises ``UnreadableFile`` for what is no
-    CSV of candles.
+    ``progress`` is called with the number of rows read so far. Raises ``UnreadableFile`` if the
+    file is not a CSV of candles.
     """
     text = TextIOWrapper(stream, encoding="utf-8-sig", newline="")
     try:

@@ -1,8 +1,8 @@
-"""Imports: numbered changes of the candles, each of one series, each all or nothing.
+"""Imports: numbered changes of the candles of one series each, all or nothing.
 
-A candle row names the import that brought it and the one that superseded it. The market as of
-import *n* is the rows with ``import_number <= n`` that nothing up to *n* has superseded; so it
-never changes, whatever is imported later.
+A candle row has the number of the import that added it and of the one that superseded it. The
+market as of import *n* is the rows with ``import_number <= n`` that no import up to *n* has
+superseded, so it never changes, whatever is imported later.
 """
 
 import hashlib
@@ -27,28 +27,28 @@ _SERIES = "instrument_id = ? AND interval_seconds = ?"
 
 @dataclass(frozen=True)
 class ImportSummary:
-    """What an import did. Times are in milliseconds since the epoch."""
+    """The result of an import. Times are in milliseconds since the epoch."""
 
     exchange: str
     symbol: str
     interval: int
     """Milliseconds."""
     rows: int
-    """Candles in the file."""
+    """The number of candles in the file: the sum of the next three."""
     new: int
-    """Of these, candles that were not there before …"""
+    """Candles whose open time is new."""
     replaced: int
-    """… that superseded another of the same open time …"""
+    """Candles that superseded another one of the same open time."""
     unchanged: int
-    """… and that were there already."""
+    """Candles that were in the store already."""
     start: int
-    """Open time of the file's first candle."""
+    """The open time of the file's first candle."""
     end: int
-    """Completion of the file's last candle."""
+    """The completion of the file's last candle."""
     gaps: tuple[tuple[int, int], ...]
-    """Holes of the whole series after this import: from a completion to an open time."""
+    """The gaps of the whole series after this import, each from a completion to an open time."""
     import_number: int | None
-    """None if nothing has changed."""
+    """None if nothing changed."""
 
 
 def import_file(
@@ -60,10 +60,10 @@ def import_file(
     exchange: str = DEFAULT_EXCHANGE,
     progress: ReportRows | None = None,
 ) -> ImportSummary:
-    """Import the candles of a file; ``symbol`` and ``interval`` are inferred where left out.
+    """Import the candles of a file; ``symbol`` and ``interval`` are inferred if omitted.
 
-    Raises ``UnreadableFile``, ``BadRows``, ``InvalidSymbol`` or ``MixedMarket``, or
-    ``StorageUnavailable``; nothing has changed then.
+    Raises ``UnreadableFile``, ``BadRows``, ``InvalidSymbol``, ``MixedMarket`` or
+    ``StorageUnavailable`` with nothing changed.
     """
     path = Path(path).expanduser()
     exchange = normalise_exchange(exchange)
@@ -93,8 +93,8 @@ def import_candles(
 ) -> ImportSummary:
     """Import checked candles of ``interval`` milliseconds in one transaction.
 
-    Raises ``MixedMarket`` where synthetic candles would meet real ones, and
-    ``StorageUnavailable``; nothing has changed then.
+    Raises ``MixedMarket`` if synthetic candles would be mixed with real ones, and
+    ``StorageUnavailable``, with nothing changed.
     """
     with store.transaction():
         instrument_id = _instrument_id(store, exchange, instrument)
@@ -135,20 +135,23 @@ def import_candles(
 
 
 def latest_import(store: Store) -> int:
-    """The number of the latest import, to be pinned by what must keep its market; 0 if none."""
+    """Return the number of the latest import; 0 if there is none.
+
+    Pin it to keep the market as it is now.
+    """
     number: int = store.rows("SELECT coalesce(max(import_number), 0) FROM imports")[0][0]
     return number
 
 
 def find_gaps(open_times: Integers, interval: int) -> list[tuple[int, int]]:
-    """The holes between sorted open times: from a candle's completion to the next one's open."""
+    """Return the gaps between sorted open times, each from a completion to an open time."""
     before = np.flatnonzero(np.diff(open_times) > interval)
     starts = (open_times[before] + interval).tolist()
     return list(zip(starts, open_times[before + 1].tolist(), strict=True))
 
 
 def withdraw(store: Store, instrument_id: int, source: str) -> None:
-    """Supersede the synthetic candles of an instrument by none; as of earlier they stay."""
+    """Withdraw the synthetic candles of an instrument; the market as of earlier keeps them."""
     with store.transaction():
         current = store.rows(
             "SELECT DISTINCT interval_seconds FROM candles"
@@ -167,15 +170,16 @@ def withdraw(store: Store, instrument_id: int, source: str) -> None:
 
 
 def prune(store: Store, pinned: Iterable[int]) -> int:
-    """Drop superseded candles that neither the latest market nor one as of ``pinned`` needs.
+    """Drop superseded candles that neither the latest market nor those as of ``pinned`` need.
 
-    Returns how many. The market as of other numbers is refused from then on (``MarketPruned``).
+    Returns the number of dropped candles. The market as of other imports then raises
+    ``MarketPruned``.
     """
     pins = np.array(sorted({*pinned}), dtype=np.int64)
     with store.transaction():
         store.execute("CREATE OR REPLACE TEMP TABLE pins (import_number BIGINT)")
         store.insert("INSERT INTO pins SELECT number FROM incoming", {"number": pins})
-        # A row serves the markets as of import_number up to, not including, superseded_by.
+        # A row belongs to the markets as of import_number up to, not including, superseded_by.
         store.execute(
             "CREATE OR REPLACE TEMP TABLE spans AS WITH superseded AS"
             " (SELECT instrument_id, interval_seconds, import_number, superseded_by,"
@@ -205,13 +209,13 @@ def prune(store: Store, pinned: Iterable[int]) -> int:
 
 
 def _instrument_id(store: Store, exchange: str, instrument: Instrument) -> int:
-    found = store.rows(
+    rows = store.rows(
         "SELECT instrument_id FROM instruments WHERE exchange = ? AND symbol = ?",
         exchange, instrument.symbol,
     )  # fmt: skip
-    if found:
-        known: int = found[0][0]
-        return known
+    if rows:
+        instrument_id: int = rows[0][0]
+        return instrument_id
     store.execute(
         "INSERT INTO instruments"
         " SELECT coalesce(max(instrument_id), 0) + 1, ?, ?, ?, ? FROM instruments",
@@ -221,7 +225,7 @@ def _instrument_id(store: Store, exchange: str, instrument: Instrument) -> int:
 
 
 def _refuse_mixture(store: Store, instrument_id: int, symbol: str, synthetic: bool) -> None:
-    """An instrument's current candles are all synthetic or all real."""
+    """Raise ``MixedMarket`` unless the instrument's candles stay all synthetic or all real."""
     latest = store.rows(
         "SELECT DISTINCT first_value(synthetic) OVER newest FROM imports WHERE instrument_id = ?"
         " WINDOW newest AS (PARTITION BY interval_seconds ORDER BY import_number DESC)"
@@ -246,7 +250,7 @@ def _refuse_mixture(store: Store, instrument_id: int, symbol: str, synthetic: bo
 def _compare(
     store: Store, series: tuple[int, int], candles: CandleColumns
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which of the candles are current already, and which would supersede a current one."""
+    """Return which candles are current already, and which supersede a current one."""
     current = store.arrays(
         "SELECT epoch_ms(open_time) AS open_time, open, high, low, close, volume FROM candles"
         f" WHERE {_SERIES} AND superseded_by IS NULL"
@@ -293,13 +297,13 @@ def _insert(store: Store, series: tuple[int, int], candles: CandleColumns, numbe
 
 
 def _open_times(store: Store, series: tuple[int, int]) -> Integers:
-    """The open times of the current candles of a series, sorted."""
-    found = store.arrays(
+    """Return the open times of the current candles of a series, sorted."""
+    columns = store.arrays(
         f"SELECT epoch_ms(open_time) AS open_time FROM candles WHERE {_SERIES}"
         " AND superseded_by IS NULL",
         *series,
     )
-    return np.sort(found["open_time"])
+    return np.sort(columns["open_time"])
 
 
 def _record_gaps(

@@ -1,4 +1,4 @@
-"""Candle files of every format, recognised by their content, made into raw columns."""
+"""Readers of candle files of every format, which is recognised by the content."""
 
 import glob
 import gzip
@@ -22,7 +22,7 @@ from candlestep.data.imports.columns import (
     RawCandles,
     Unparsable,
     find_columns,
-    joined,
+    join_parts,
     parse_columns,
     unit_times,
 )
@@ -38,10 +38,10 @@ _TIME_TYPES = ("TIMESTAMP", "DATE")
 
 
 def read_candles(path: Path, progress: ReportRows | None = None) -> tuple[RawCandles, Unparsable]:
-    """The rows of a CSV, JSON or Parquet file (CSV and JSON also as .gz or .zip), unchecked.
+    """Return the unchecked rows of a CSV, JSON or Parquet file, and those that failed to parse.
 
-    The second value has the rows that could not be parsed. Raises ``UnreadableFile`` for a
-    file that is empty, broken, or of none of these formats.
+    CSV and JSON may be packed as .gz or .zip. Raises ``UnreadableFile`` for a file that is empty,
+    damaged or of another format.
     """
     file = path.name
     try:
@@ -55,7 +55,7 @@ def read_candles(path: Path, progress: ReportRows | None = None) -> tuple[RawCan
         raise UnreadableFile(file, f"it cannot be read: {error.strerror or error}") from None
     if not bad.count and not any(len(part.line) for part in parts):
         raise UnreadableFile(file, "it has no candles")
-    return joined(parts), bad
+    return join_parts(parts), bad
 
 
 def _read(
@@ -92,7 +92,7 @@ def _unpacked(file: str, raw: BufferedReader, magic: bytes) -> BufferedReader:
         archive = zipfile.ZipFile(raw)
         members = [member for member in archive.infolist() if not member.is_dir()]
         if len(members) != 1:
-            raise UnreadableFile(file, f"it holds {len(members)} files; one is expected")
+            raise UnreadableFile(file, f"it has {len(members)} files; one is expected")
         return BufferedReader(cast(ZipExtFile, archive.open(members[0])), _BUFFER)
     return raw
 
@@ -110,7 +110,7 @@ def _read_json(file: str, stream: BufferedReader, bad: Unparsable) -> RawCandles
     ]
     if len(whole) < len(rows):
         for index in sorted(set(range(len(rows))) - set(whole)):
-            bad.add(index + 1, f"is no list of {', '.join(_ROW)}")
+            bad.add(index + 1, f"is not a list of {', '.join(_ROW)}")
         rows = [rows[index] for index in whole]
     columns = {name: [row[index] for row in rows] for index, name in enumerate(_ROW)}
     return parse_columns(columns, lines[whole], bad)
@@ -120,7 +120,7 @@ def _read_parquet(file: str, path: Path, bad: Unparsable) -> RawCandles:
     connection = duckdb.connect()
     try:
         connection.execute("SET TimeZone = 'UTC'")
-        # DuckDB takes a path for a pattern.
+        # DuckDB reads a path as a pattern.
         source = [glob.escape(str(path))]
         described = connection.execute("DESCRIBE SELECT * FROM read_parquet(?)", source)
         names, types = zip(*[row[:2] for row in described.fetchall()], strict=True)
@@ -128,8 +128,8 @@ def _read_parquet(file: str, path: Path, bad: Unparsable) -> RawCandles:
             f"{_parquet_value(name, names[index], types[index])} AS {name}"
             for name, index in find_columns(file, names).items()
         )
-        found = connection.execute(f"SELECT {selected} FROM read_parquet(?)", source)
-        arrays: dict[str, NDArray[Any]] = found.fetchnumpy()
+        result = connection.execute(f"SELECT {selected} FROM read_parquet(?)", source)
+        arrays: dict[str, NDArray[Any]] = result.fetchnumpy()
     except duckdb.Error as error:
         raise UnreadableFile(
             file, f"it is not a readable Parquet file: {str(error).splitlines()[0]}"
@@ -152,7 +152,7 @@ def _has_text_or_null(values: NDArray[Any]) -> bool:
 
 
 def _parquet_value(name: str, column: str, kind: str) -> str:
-    """The SQL that makes a column text, or the double nearest to its shortest decimal text."""
+    """Return the SQL of a column as a time, text, or the double nearest to its decimal text."""
     quoted = quote_name(column)
     if name == "time" and kind.startswith(_TIME_TYPES):
         return (

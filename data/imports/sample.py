@@ -1,7 +1,7 @@
-"""The sample market: synthetic candles of two symbols, to try everything with no data at hand.
+"""The sample market: synthetic candles of two symbols, to try everything without any data.
 
-They are made of whole numbers and the raw stream of a seeded PCG64, which NumPy keeps as it is;
-so they are the same on every platform. Nothing in them ever happened on a market.
+They are computed with integers from the raw stream of a seeded PCG64, which NumPy guarantees, so
+they are the same on every platform. Nothing in them ever happened on a market.
 """
 
 from typing import NamedTuple
@@ -21,11 +21,11 @@ DAYS = 60
 
 _CANDLES = DAYS * DAY // MINUTE
 _MOVES = 4
-"""A candle's price moves so many times, which gives it its high and low."""
+"""The number of price moves in a candle, which give it its high and low."""
 _TREND_CANDLES = 360
 _HOUR = 60
 _SCALE = 220_000
-"""What makes a move of one standard deviation about 3 basis points, and a minute's 6."""
+"""The divisor that makes the standard deviation of a move 3 basis points, and of a minute 6."""
 
 
 class _Recipe(NamedTuple):
@@ -33,9 +33,9 @@ class _Recipe(NamedTuple):
     first_open: int
     """In cents."""
     liveliness: int
-    """Of its moves, in percent of those of the first symbol."""
+    """The size of its moves, in percent of those of the first symbol."""
     usual_volume: int
-    """Of a quiet minute, in 0.00001."""
+    """The volume of a quiet minute, in units of 0.00001."""
 
 
 _RECIPES = (
@@ -45,7 +45,7 @@ _RECIPES = (
 
 
 def load_sample(store: Store) -> list[ImportSummary]:
-    """Import the sample market; raises ``MixedMarket`` where its symbols have real candles."""
+    """Import the sample market; raises ``MixedMarket`` if one of its symbols has real candles."""
     with store.transaction():
         return [
             import_candles(
@@ -56,44 +56,47 @@ def load_sample(store: Store) -> list[ImportSummary]:
 
 
 def drop_sample(store: Store, exchange: str = DEFAULT_EXCHANGE) -> list[str]:
-    """Take the sample market out of the market of today; returns the symbols that it had.
+    """Withdraw the sample market and return the symbols that it had.
 
     Sessions that run on it keep it.
     """
     dropped = []
     with store.transaction():
         for recipe in _RECIPES:
-            found = store.rows(
+            rows = store.rows(
                 "SELECT instrument_id FROM imports JOIN instruments USING (instrument_id)"
                 " WHERE exchange = ? AND symbol = ?"
                 " QUALIFY row_number() OVER (ORDER BY import_number DESC) = 1"
                 " AND synthetic AND series_rows > 0",
                 exchange, recipe.symbol,
             )  # fmt: skip
-            if found:
-                withdraw(store, found[0][0], f"{SOURCE} dropped")
+            if rows:
+                withdraw(store, rows[0][0], f"{SOURCE} dropped")
                 dropped.append(recipe.symbol)
     return dropped
 
 
 def sample_market() -> dict[str, CandleColumns]:
-    """The candles of each symbol: 60 days of minutes from 2025-01-01."""
+    """Return the candles of each symbol: 60 days of minutes from 2025-01-01."""
     shared = _moves(1)
     market = {}
     for seed, recipe in enumerate(_RECIPES, 2):
-        # Like real ones, the symbols rise and fall together for the greater part.
+        # As on real markets, the symbols mostly rise and fall together.
         moves = shared if seed == 2 else (8 * shared + 6 * _moves(seed) + 5) // 10
         market[recipe.symbol] = _candles(recipe, moves * recipe.liveliness, seed + 100)
     return market
 
 
 def _candles(recipe: _Recipe, moves: NDArray[np.int64], seed: int) -> CandleColumns:
-    """Candles in cents: each opens where the one before closed, and goes through its moves."""
+    """Return candles that each open at the previous close and go through their moves.
+
+    Prices are computed in cents.
+    """
     prices = np.empty((_CANDLES, _MOVES + 1), dtype=np.int64)
     price = recipe.first_open
-    for candle, of_candle in enumerate(moves.tolist()):
+    for candle, moves_of_candle in enumerate(moves.tolist()):
         path = [price]
-        for move in of_candle:
+        for move in moves_of_candle:
             price += (2 * price * move + _SCALE * 100) // (2 * _SCALE * 100)
             path.append(price)
         prices[candle] = path
@@ -112,10 +115,10 @@ def _candles(recipe: _Recipe, moves: NDArray[np.int64], seed: int) -> CandleColu
 
 
 def _moves(seed: int) -> NDArray[np.int64]:
-    """The moves of each candle, of standard deviation 64 or so: in trends, livelier at times."""
+    """Return the moves of each candle: standard deviation about 64, with trends and busy hours."""
     count = _CANDLES * _MOVES
     bits = np.unpackbits(_random(seed, count).view(np.uint8).reshape(count, 8), axis=1)
-    # How many of 64 random bits are set is nearly normal: mean 32, standard deviation 4.
+    # The number of set bits of 64 random ones is nearly normal: mean 32, standard deviation 4.
     normal = bits.sum(axis=1, dtype=np.int64).reshape(_CANDLES, _MOVES) - 32
     trends = _small(seed + 10, _CANDLES // _TREND_CANDLES, 5) - 2
     liveliness = np.empty(_CANDLES // _HOUR, dtype=np.int64)
@@ -124,13 +127,13 @@ def _moves(seed: int) -> NDArray[np.int64]:
         level = min(250, max(40, level + change + (100 - level) // 12))
         liveliness[hour] = level
     moves = 16 * normal + np.repeat(trends, _TREND_CANDLES)[:, np.newaxis]
-    # Halves are added before dividing: rounding down would push the price down, move by move.
+    # A half is added before dividing: rounding down would push the price down, move by move.
     lively: NDArray[np.int64] = (moves * np.repeat(liveliness, _HOUR)[:, np.newaxis] + 50) // 100
     return lively
 
 
 def _small(seed: int, count: int, below: int) -> NDArray[np.int64]:
-    """Random whole numbers from 0 on, below a small bound."""
+    """Return random integers from 0 up to, not including, a small bound."""
     return ((_random(seed, count) >> np.uint64(33)) % np.uint64(below)).astype(np.int64)
 
 

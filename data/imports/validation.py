@@ -1,4 +1,4 @@
-"""The rules that rows of a file must keep to be candles, checked column by column."""
+"""The rules that rows of a file must obey to be candles, checked column by column."""
 
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class CandleColumns:
-    """Candles of one series, in order of their open times, which are all different."""
+    """Checked candles of one series, sorted by their open times, which are all different."""
 
     open_time: Integers
     """Milliseconds since the epoch."""
@@ -37,18 +37,18 @@ class CandleColumns:
         return len(self.open_time)
 
     def numbers(self) -> tuple[Floats, ...]:
-        """Open, high, low, close, volume."""
+        """Return open, high, low, close and volume."""
         return (self.open, self.high, self.low, self.close, self.volume)
 
     def where(self, rows: Mask) -> "CandleColumns":
-        """The candles that ``rows`` selects."""
+        """Return the candles that ``rows`` selects."""
         return CandleColumns(self.open_time[rows], *(column[rows] for column in self.numbers()))
 
 
 def check(file: str, raw: RawCandles, bad: Unparsable, interval: int) -> CandleColumns:
-    """The candles of a file of ``interval`` milliseconds, sorted; a row that is repeated counts once.
+    """Return the candles of a file of ``interval`` milliseconds, sorted, without repeated rows.
 
-    Raises ``BadRows`` if any row is ``bad`` already or breaks a rule.
+    Raises ``BadRows`` if a row breaks a rule, or if ``bad`` has one already.
     """
     numbers = dict(raw.numbers)
     if "volume" not in numbers:
@@ -64,20 +64,23 @@ def check(file: str, raw: RawCandles, bad: Unparsable, interval: int) -> CandleC
 
     rows = np.flatnonzero(broken)
     if len(rows) or bad.count:
-        found = [
+        broken_rows = [
             BadRow(int(raw.line[row]), _reason(rules, int(broken[row]), raw, numbers, int(row)))
             for row in rows[: BadRows.SHOWN].tolist()
         ]
-        first = sorted([*found, *bad.first], key=lambda each: each.line)
+        first = sorted([*broken_rows, *bad.first], key=lambda row: row.line)
         raise BadRows(file, first, len(rows) + bad.count, bad.unit)
-    kept = order[~repeats]
+    distinct = order[~repeats]
     # Adding zero makes a negative zero positive.
-    columns = [numbers[name][kept] + 0.0 for name in NUMBERS]
-    return CandleColumns(raw.open_time[kept] // 1000, *columns)
+    columns = [numbers[name][distinct] + 0.0 for name in NUMBERS]
+    return CandleColumns(raw.open_time[distinct] // 1000, *columns)
 
 
 def _rules(times: Integers, numbers: dict[str, Floats], interval: int) -> list[tuple[Mask, str]]:
-    """Which rows break which rule, and how to say so (``{name}`` stands for a number)."""
+    """Return, for each rule, the rows that break it and the reason to report.
+
+    ``{name}`` stands for a number of the row.
+    """
     low, high = numbers["low"], numbers["high"]
     rules = [(~np.isfinite(numbers[name]), f"{name} {{{name}}} is not finite") for name in NUMBERS]
     for name in PRICES:
@@ -99,7 +102,10 @@ def _rules(times: Integers, numbers: dict[str, Floats], interval: int) -> list[t
 
 
 def _repeats(times: Integers, columns: list[Floats]) -> tuple[Mask, Mask]:
-    """Which rows, sorted by time, repeat the one before; which have its time but other values."""
+    """Return which of the sorted rows repeat the one before, and which contradict it.
+
+    A row contradicts another of the same time if it has different values.
+    """
     same_time = np.zeros(len(times), dtype=bool)
     same_time[1:] = times[1:] == times[:-1]
     same = same_time.copy()
@@ -117,6 +123,6 @@ def _reason(
 ) -> str:
     time = format_time(int(raw.open_time[row]) // 1000)
     if broken < 0:
-        return f"{time} is there twice, with different values"
+        return f"{time} occurs twice, with different values"
     values = {name: repr(float(column[row])) for name, column in numbers.items()}
     return rules[broken - 1][1].format(time=time, **values)

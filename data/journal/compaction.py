@@ -1,4 +1,4 @@
-"""Compaction: each run of equal steps in which nothing happened becomes one record."""
+"""Compaction: merges each run of equal steps in which nothing happened into one record."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -19,37 +19,37 @@ _QUIET_RUN = re.compile(_QUIET % b"([0-9]+)" + rb"(?:" + _QUIET % rb"\1" + rb"){
 
 
 def collapsed(lines: bytes) -> bytes:
-    """The same lines with each longer run of equal quiet steps as one, but for its last step.
+    """Return the lines with each longer run of equal quiet steps as one line and its last step.
 
-    Much faster than to read them, which ``compacted`` needs; the two lines that are kept of a
-    run are read. Raises ``InvalidRecording``, with the place in ``lines``, if one is damaged.
+    Reads only the last two lines of a run, so it is much faster than ``compacted``, which needs
+    records. Raises ``InvalidRecording``, with the place in ``lines``, if one of these is damaged.
     """
     return _QUIET_RUN.sub(_as_one, lines)
 
 
 def _as_one(run: re.Match[bytes]) -> bytes:
     lines = run[0].splitlines(keepends=True)
-    kept = b"".join(lines[-2:])
-    before, _ = records_of(kept, needs_crc=True, byte=run.end() - len(kept))
+    last_two = b"".join(lines[-2:])
+    before, _ = records_of(last_two, needs_crc=True, byte=run.end() - len(last_two))
     assert isinstance(before.record, StepRecord)
     times = len(lines) - 1
     return encoded(msgspec.structs.replace(before.record, times=times)) + lines[-1]
 
 
 def compacted(records: Iterable[Record], keys: Iterable[str]) -> Iterator[Record]:
-    """The same with each run of equal quiet steps as one record, but for its last step.
+    """Yield the records with each run of equal quiet steps as one record and its last step.
 
-    ``keys`` are those whose answers may be asked for again; of others, nothing is kept.
+    ``keys`` are the idempotency keys that may be sent again; other keys are removed.
     """
-    kept = frozenset(keys)
+    live_keys = frozenset(keys)
     run: StepRecord | None = None
     last: StepRecord | None = None
 
     def both() -> Iterator[Record]:
-        yield from (each for each in (run, last) if each is not None)
+        yield from (record for record in (run, last) if record is not None)
 
-    for each in records:
-        record = _without_key(each, kept)
+    for full in records:
+        record = _without_key(full, live_keys)
         if record is None:
             continue
         if not (isinstance(record, StepRecord) and record.is_quiet and record.key is None):
@@ -70,15 +70,15 @@ def compacted(records: Iterable[Record], keys: Iterable[str]) -> Iterator[Record
 
 
 def without_keys(records: Iterable[Record]) -> Iterator[Record]:
-    """The commands among records, without what was noted of their requests' keys."""
-    for each in records:
-        record = _without_key(each, frozenset())
+    """Yield the commands among records, without the idempotency keys of their requests."""
+    for full in records:
+        record = _without_key(full, frozenset())
         if record is not None and not isinstance(record, ForkRecord):
             yield record
 
 
-def _without_key(record: Record, kept: frozenset[str]) -> Record | None:
-    if isinstance(record, CancelOrderRecord) or record.key is None or record.key in kept:
+def _without_key(record: Record, live_keys: frozenset[str]) -> Record | None:
+    if isinstance(record, CancelOrderRecord) or record.key is None or record.key in live_keys:
         return record
     if isinstance(record, AnswerRecord):
         return None

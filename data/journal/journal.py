@@ -1,8 +1,8 @@
-"""Journals: the file of each session, to which every command is written before it is answered.
+"""Journals: every command is written to its session's journal before it is acknowledged.
 
-A journal is a recording (see ``data.recording``). It only grows, but for runs of quiet steps,
-which become one record when the session is passivated or ends, or when they are most of the file.
-While it is written to, zeros may follow its last line.
+A journal is a recording (see ``recording.py``). It only grows, except that runs of quiet steps
+become one record when the session is evicted or ends, or when they are most of the file. While
+a journal is open, zeros may follow its last line.
 """
 
 import os
@@ -26,7 +26,7 @@ from candlestep.data.journal.records import CancelRecord, Record, Start
 from candlestep.sandbox import SandboxError
 
 DIRECTORY = "journals"
-"""In the home: one file a session."""
+"""The directory in the home; it has one file per session."""
 
 _SUFFIX = ".jsonl"
 _WORTH_COMPACTING = 1024 * 1024
@@ -35,7 +35,7 @@ _ZEROS = bytes(64 * 1024)
 
 
 class JournalDamaged(SandboxError):
-    """A journal that cannot be followed: where in it, and why."""
+    """A journal is damaged; the message says where and how."""
 
     code = "INVALID_STATE"
 
@@ -44,15 +44,16 @@ class Journals:
     """The journals of a home."""
 
     def __init__(self, home: Path, *, synced: bool, on_write: NoteSeconds = ignore_seconds) -> None:
-        """With ``synced``, files and their names are on disk when what writes them returns.
+        """Open the journals of ``home``; blocks.
 
-        ``on_write`` gets the seconds that each write to a file takes, in any thread. Lines
-        that fit into what is mapped to memory are not timed.
+        With ``synced``, a file and its name are on disk when the call that writes them returns.
+        ``on_write`` gets the seconds that each write to a file takes, in any thread; lines that
+        fit into what is mapped to memory are not timed.
         """
         self._directory = home / DIRECTORY
         self._synced = synced
         self._on_write = on_write
-        with _unavailable("the directory of journals cannot be made"):
+        with _unavailable("the directory of journals cannot be created"):
             self._directory.mkdir(parents=True, exist_ok=True)
             for unfinished in self._directory.glob("*.new"):
                 unfinished.unlink()
@@ -70,23 +71,23 @@ class Journals:
             return total
 
     def path(self, session_id: str) -> Path:
-        """Where the session's journal is, or would be."""
+        """Return the path of the session's journal, which need not exist."""
         return self._directory / f"{session_id}{_SUFFIX}"
 
     def create(self, start: Start) -> "Journal":
-        """A journal with its first line; one that is there already is replaced. Blocks."""
+        """Create a journal with its first line, replacing one of the same session. Blocks."""
         assert start.session_id is not None
         journal = self._journal(start.session_id)
         journal.replace(encoded(start))
         return journal
 
     def remove(self, session_id: str) -> None:
-        """Forget a session whose journal was begun and that was never told of."""
+        """Delete the journal of a session that was never acknowledged."""
         with suppress(OSError):
             self.path(session_id).unlink()
 
     def open(self, session_id: str) -> "Journal":
-        """The journal to write on in, without a last line that was never finished. Blocks."""
+        """Open a journal to append to; a last line that was never finished is cut off. Blocks."""
         journal = self._journal(session_id)
         with _unavailable("the journal cannot be opened"), _as_damage(journal.path):
             data = journal.path.read_bytes()
@@ -98,9 +99,9 @@ class Journals:
         return journal
 
     def read(self, session_id: str, size: int | None = None) -> Recording:
-        """A session's recording, with the past that it shares; or of its first ``size`` bytes.
+        """Return a session's recording, with the past that it shares.
 
-        Blocks; linear. Raises ``JournalDamaged``, ``FileNotFoundError`` and
+        With ``size``, reads only the first ``size`` bytes of its own journal. Blocks; linear. Raises ``JournalDamaged``, ``FileNotFoundError`` and
         ``StorageUnavailable``.
         """
         own = self._read(session_id, size)
@@ -113,13 +114,16 @@ class Journals:
                 raise JournalDamaged(
                     f"the journal {error.filename}, whose past it shares, is missing"
                 ) from None
-            # A key was of that session, not of this one.
+            # The keys belong to that session, not to this one.
             past[:0] = without_keys(part.records)
             origin = part.start.forked_from
         return Recording(own.start, [*past, *own.records], len(past))
 
     def last_step(self, session_id: str) -> tuple[int, bool]:
-        """How many steps a session has made, and whether it was cancelled. Quick; blocks."""
+        """Return the step of a session, and whether it was cancelled.
+
+        Blocks; usually reads only the end of the journal.
+        """
         path = self.path(session_id)
         with _unavailable("the journal cannot be read"), path.open("rb") as file, _as_damage(path):
             size = file.seek(0, os.SEEK_END)
@@ -128,18 +132,19 @@ class Journals:
             data = file.read()
             lines = whole_lines(data).splitlines(keepends=True)
             for text in reversed(lines[1:] if start else lines):
-                for each in records_of(text, needs_crc=True):
-                    if each.record.at is not None:
-                        return each.record.at, isinstance(each.record, CancelRecord)
-        found = self._read(session_id)
-        last = next((each for each in reversed(found.records) if each.at is not None), found.start)
+                for read in records_of(text, needs_crc=True):
+                    if read.record.at is not None:
+                        return read.record.at, isinstance(read.record, CancelRecord)
+        whole = self._read(session_id)
+        dated = (record for record in reversed(whole.records) if record.at is not None)
+        last = next(dated, whole.start)
         return last.at or 0, isinstance(last, CancelRecord)
 
     def _journal(self, session_id: str) -> "Journal":
         return Journal(self.path(session_id), synced=self._synced, on_write=self._on_write)
 
     def _read(self, session_id: str, size: int | None = None) -> Recording:
-        """What the file itself holds, or its first ``size`` bytes."""
+        """Read the file itself, or its first ``size`` bytes."""
         path = self.path(session_id)
         with _unavailable("the journal cannot be read"), _as_damage(path):
             data = path.read_bytes()
@@ -150,11 +155,11 @@ class Journals:
 
 
 class Journal:
-    """The journal of one session that is in memory. Its file is opened when first written to.
+    """The journal of one session in memory. Its file is opened by the first write.
 
-    What comes next is written into memory that is mapped to the file: the operating system has
-    it at once, and it costs a tenth of a call. Zeros are written there before, so that a full
-    disk is told of then.
+    Lines are written into memory that is mapped to the file: the operating system has them at
+    once, at a tenth of the cost of a system call. The mapped part is filled with zeros first, so
+    that a full disk is noticed then.
     """
 
     __slots__ = (
@@ -173,26 +178,26 @@ class Journal:
         self.path = path
         self._on_write = on_write
         self.size = 0
-        """Bytes of the file up to the end of its last line."""
+        """The length of the file up to the end of its last line, in bytes."""
         self.shared_size = 0
-        """Of these, what forks share: it is never written anew."""
+        """The first bytes of the file that forks share; they are never rewritten."""
         self.compacted_size = 0
-        """What the size was when it was last compacted."""
+        """The size after the last compaction."""
         self._synced = synced
         self._window: mmap | None = None
         self._window_start = 0
         self._window_end = 0
-        """Of the file, what is mapped; nothing if it ends at 0."""
+        """The part of the file that is mapped; none if it ends at 0."""
 
     @property
     def is_worth_compacting(self) -> bool:
-        """Whether it has at least doubled since it was compacted, and is not small."""
+        """True if the file is not small and has at least doubled since it was compacted."""
         return self.size - self.compacted_size > max(_WORTH_COMPACTING, self.compacted_size)
 
     def append(self, line: bytes) -> None:
-        """Write a line: the operating system has it when this returns, whatever ends the process.
+        """Append a line; the operating system has it when this returns.
 
-        Raises ``StorageUnavailable`` with the file as it was.
+        So it survives the end of the process. Raises ``StorageUnavailable`` with the file unchanged.
         """
         end = self.size + len(line)
         window = self._window
@@ -205,14 +210,14 @@ class Journal:
         self.size = end
 
     def _write(self, line: bytes) -> None:
-        """Write a line for which there is no room, and zeros for more; map these."""
+        """Write a line that does not fit the mapped part, then zeros, and map these."""
         self._unmap()
         try:
             file = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
             try:
                 written = os.pwrite(file, line + _ZEROS, self.size)
                 if written < len(line):
-                    raise OSError("no more could be written")
+                    raise OSError("the line was not written whole")
                 self._map(file, self.size + len(line), self.size + written)
             finally:
                 os.close(file)
@@ -221,9 +226,9 @@ class Journal:
             raise _as_unavailable("the journal cannot be written", error) from None
 
     def _map(self, file: int, start: int, end: int) -> None:
-        """Map what is to be written from ``start`` on, and was made longer up to ``end``."""
+        """Map the file from ``start``, where the next line goes, to its end at ``end``."""
         start = start // ALLOCATIONGRANULARITY * ALLOCATIONGRANULARITY
-        # Where the file system cannot map, every line is written as the first one is.
+        # Where the file system cannot map files, every line is written like the first one.
         with suppress(OSError, ValueError):
             self._window = mmap(file, end - start, offset=start)
             self._window_start, self._window_end = start, end
@@ -235,14 +240,17 @@ class Journal:
             self._window_start = self._window_end = 0
 
     def truncate(self, size: int) -> None:
-        """Take back what was appended beyond ``size``; what cannot be, is torn, or is repeated."""
+        """Cut the file back to ``size`` bytes.
+
+        A failure is ignored: the line left behind is torn, or its command is repeated.
+        """
         self._unmap()
         with suppress(OSError):
             os.truncate(self.path, size)
         self.size = size
 
     def sync(self) -> None:
-        """Have all that was appended on the disk. Blocks; other journals may sync meanwhile."""
+        """Flush everything appended to the disk. Blocks; other journals may sync meanwhile."""
         with _unavailable("the journal cannot be synced"), timed(self._on_write):
             file = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
             try:
@@ -251,22 +259,23 @@ class Journal:
                 os.close(file)
 
     def compact(self, keys: Iterable[str]) -> None:
-        """Make each run of quiet steps one record. ``keys`` are those still to be answered.
+        """Merge each run of quiet steps into one record.
 
-        Blocks; linear. What forks share stays as it is.
+        ``keys`` are the idempotency keys that may be sent again. The part that forks share stays
+        as it is. Blocks; linear.
         """
         data = self.path.read_bytes()[: self.size]
         shared = data[: self.shared_size] or data[: data.index(b"\n") + 1]
         with _as_damage(self.path):
             reads = list(records_of(collapsed(data[len(shared) :]), needs_crc=True))
-        records = [each.record for each in reads if not isinstance(each.record, Start)]
+        records = [read.record for read in reads if not isinstance(read.record, Start)]
         lines = b"".join(map(encoded, compacted(records, keys)))
         if len(shared) + len(lines) < self.size:
             self.replace(shared + lines)
         self.compacted_size = self.size
 
     def replace(self, data: bytes) -> None:
-        """Have the file hold ``data``, all at once: it is never seen half-written."""
+        """Replace the content of the file at once: no reader sees it half-written."""
         temporary = self.path.with_suffix(".new")
         self.close()
         with _unavailable("the journal cannot be written"), timed(self._on_write):
@@ -285,20 +294,20 @@ class Journal:
         self.size = self.compacted_size = len(data)
 
     def share(self, line: bytes) -> None:
-        """Append the record of a fork: what there is up to it, stays as it is for ever."""
+        """Append the record of a fork; the file up to its end never changes from then on."""
         self.append(line)
         self.shared_size = self.size
 
     def close(self) -> None:
-        """Let go of the file; it is opened again when there is more to write."""
+        """Close the file; the next write opens it again."""
         if self._window is not None:
             self.truncate(self.size)
 
 
 def _shared_size(data: bytes) -> int:
-    """The end of the last record of a fork."""
-    found = data.rfind(b'\n{"do":"fork"')
-    return 0 if found < 0 else data.index(b"\n", found + 1) + 1
+    """Return the end of the last record of a fork; 0 if there is none."""
+    fork = data.rfind(b'\n{"do":"fork"')
+    return 0 if fork < 0 else data.index(b"\n", fork + 1) + 1
 
 
 def _sync(directory: Path) -> None:

@@ -1,10 +1,10 @@
-"""Recordings: how a session was started and every command that changed it, a line of JSON each.
+"""Recordings: the start of a session and every command that changed it, one line of JSON each.
 
-A session's journal is one, and so is what ``candlestep replay`` runs. The first line starts the
-session, each other one is a command: ``{"do":"step","steps":60}``. What the server adds to a
-command are what it answered and two short texts: ``digest`` is of this answer and of all before
-it, so that equal digests mean equal answers from the start; ``crc``, always last, is the CRC-32
-of the line up to it. A line written by hand may leave out all three.
+The journal of a session is a recording, and ``candlestep replay`` runs one. The first line starts
+the session, every other line is a command: ``{"do":"step","steps":60}``. The server adds its
+answer and two short texts to a command. ``digest`` covers this answer and all before it, so that
+equal digests mean equal answers from the start. ``crc``, always the last field, is the CRC-32 of
+the line up to it. A line written by hand may omit all three.
 """
 
 import re
@@ -30,7 +30,7 @@ _decoder: msgspec.json.Decoder[Line] = msgspec.json.Decoder(Line, float_hook=str
 
 
 class InvalidRecording(SandboxError):
-    """A line that is no record, or damaged; ``details`` has ``line`` (from 1) and ``byte``."""
+    """A line that is damaged or not a record; ``details`` has ``line`` (from 1) and ``byte``."""
 
     code = "INVALID_RECORDING"
 
@@ -41,7 +41,7 @@ class InvalidRecording(SandboxError):
 
 
 class Read(msgspec.Struct, frozen=True):
-    """A record, and where its line is: its number from 1, and its first byte."""
+    """A record and the place of its line: the number of the line, from 1, and its first byte."""
 
     record: Line
     line: int
@@ -49,38 +49,38 @@ class Read(msgspec.Struct, frozen=True):
 
 
 class Recording(msgspec.Struct, frozen=True):
-    """A session's start and all its records, those of the past that it shares among them."""
+    """The start of a session and all its records, including those of a past that it shares."""
 
     start: Start
     records: Sequence[Record]
     shared: int = 0
-    """How many of the records, the first ones, are those of the past of a fork."""
+    """The number of records, from the first on, that belong to the shared past of a fork."""
 
 
 def chained(digest: bytes, answer: bytes) -> bytes:
-    """The digest after an answer, given that before it: of SHA-256, the first 16 digits."""
+    """Return the digest after an answer: 16 digits of the SHA-256 of the digest before and it."""
     return sha256(digest + answer).hexdigest()[:DIGEST_LENGTH].encode()
 
 
 def encoded(record: Line) -> bytes:
-    """A record as its line."""
+    """Return the line of a record."""
     return checked(_encode(record)[:-1])
 
 
 def quiet_step(steps: int, at: int, digest: bytes) -> bytes:
-    """The line of steps in which nothing happened: as ``encoded``, several times faster."""
+    """Return the line of steps in which nothing happened, several times faster than ``encoded``."""
     return checked(b'{"do":"step","steps":%d,"at":%10d,"digest":"%s"' % (steps, at, digest))
 
 
 def checked(text: bytes) -> bytes:
-    """A line with its checksum, given the text of its object but for the last brace."""
+    """Return a line with its checksum; ``text`` is its JSON object without the last brace."""
     return b'%s,"crc":"%08x"}\n' % (text, crc32(text))
 
 
 def records_of(data: bytes, *, needs_crc: bool, line: int = 1, byte: int = 0) -> Iterator[Read]:
-    """The records in whole lines, which begin with the given line and byte of the file.
+    """Yield the records of whole lines; ``line`` and ``byte`` are the place of the first one.
 
-    With ``needs_crc`` a line without a checksum is damaged; one that is wrong always is. Raises
+    A line with a wrong checksum is damaged, and with ``needs_crc`` also a line without one. Raises
     ``InvalidRecording``.
     """
     for number, text in enumerate(data.splitlines(keepends=True), line):
@@ -89,32 +89,35 @@ def records_of(data: bytes, *, needs_crc: bool, line: int = 1, byte: int = 0) ->
 
 
 def recording_of(reads: Iterable[Read]) -> Recording:
-    """A recording of its lines; raises ``InvalidRecording`` unless the first alone starts it."""
+    """Return the recording of these lines.
+
+    Raises ``InvalidRecording`` unless the first line, and no other, starts the session.
+    """
     start: Start | None = None
     records: list[Record] = []
-    for each in reads:
-        if isinstance(each.record, Start):
+    for read in reads:
+        if isinstance(read.record, Start):
             if start is not None:
-                raise InvalidRecording("it starts again", line=each.line, byte=each.byte)
-            start = each.record
+                raise InvalidRecording("it starts again", line=read.line, byte=read.byte)
+            start = read.record
             if start.format != FORMAT:
                 raise InvalidRecording(
                     f"its format is {start.format}, and this version reads {FORMAT}; update"
                     " candlestep",
-                    line=each.line,
-                    byte=each.byte,
+                    line=read.line,
+                    byte=read.byte,
                 )
         elif start is None:
             break
         else:
-            records.append(each.record)
+            records.append(read.record)
     if start is None:
         raise InvalidRecording('it must begin with {"do":"start",…}', line=1, byte=0)
     return Recording(start, records)
 
 
 def read_recording(path: Path) -> Recording:
-    """The recording in a file, which may be one by hand.
+    """Read a recording, which may be written by hand, from a file.
 
     Raises ``UnreadableFile`` and ``InvalidRecording``.
     """
@@ -127,7 +130,7 @@ def read_recording(path: Path) -> Recording:
 
 
 def write_recording(path: Path, lines: bytes) -> None:
-    """Have a file hold a recording, all at once; raises ``UnreadableFile``."""
+    """Write a recording to a file, all at once; raises ``UnreadableFile``."""
     temporary = path.with_name(f".{path.name}.new")
     try:
         temporary.write_bytes(lines)
@@ -138,10 +141,10 @@ def write_recording(path: Path, lines: bytes) -> None:
 
 
 def whole_lines(data: bytes) -> bytes:
-    """What a file holds but for a last line that was never finished.
+    """Return the content of a file without a last line that was never finished.
 
-    A line that was being written when the process ended has no end, or zeros in its place.
-    Raises ``InvalidRecording`` if it has swallowed another line: then the file is damaged.
+    A line that was being written when the process ended lacks its end, or has zeros there. Raises
+    ``InvalidRecording`` if it runs into another line, because the file is damaged then.
     """
     end = data.rstrip(b"\0").rfind(b"\n") + 1
     torn = data[end:]
@@ -154,13 +157,13 @@ def whole_lines(data: bytes) -> bytes:
 def _read(text: bytes, line: int, byte: int, needs_crc: bool) -> Read:
     content = text.rstrip(b"\r\n")
     tail = content[-_CRC_LENGTH:]
-    found = _CRC.fullmatch(tail)
-    if found:
+    checksum = _CRC.fullmatch(tail)
+    if checksum:
         content = content[:-_CRC_LENGTH]
-        if crc32(content) != int(found[1], 16):
+        if crc32(content) != int(checksum[1], 16):
             raise InvalidRecording(
-                "its checksum is wrong: the line is damaged, or was changed by hand (then leave"
-                " out crc, and record it anew)",
+                "its checksum is wrong: the line is damaged or was changed by hand (if so, omit crc"
+                " and record it anew)",
                 line=line,
                 byte=byte,
             )
@@ -173,11 +176,11 @@ def _read(text: bytes, line: int, byte: int, needs_crc: bool) -> Read:
             _check_answer(record)
         return Read(record, line, byte)
     except (msgspec.MsgspecError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise InvalidRecording(f"it is no record: {error}", line=line, byte=byte) from None
+        raise InvalidRecording(f"it is not a record: {error}", line=line, byte=byte) from None
 
 
 def _check_answer(record: Line) -> None:
-    """Raise what decoding raises if the answer, written by hand, is none."""
+    """Raise what decoding raises if an answer written by hand is not valid JSON."""
     answer = getattr(record, "answer", UNSET)
     if answer is not UNSET:
         msgspec.json.decode(answer)

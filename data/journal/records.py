@@ -1,8 +1,8 @@
-"""The lines of a recording: one struct each, told apart by ``do``.
+"""The lines of a recording: a struct for each kind, which the field ``do`` names.
 
-``at`` is the session's step after the command; ``key`` and ``body`` are the Idempotency-Key it
-was sent with, and a digest of what was asked. The file format is fixed: the tags, the order of
-the fields and the defaults that are left out.
+``at`` is the step of the session after the command. ``key`` and ``body`` are the Idempotency-Key
+of the request and a digest of its body. The file format is fixed: the tags, the order of the
+fields and the defaults, which are omitted, must not change.
 """
 
 from typing import Annotated, Any
@@ -34,14 +34,14 @@ class Origin(msgspec.Struct, frozen=True):
     session_id: str
     size: int
     digest: str
-    """Of all answers up to there."""
+    """The digest of all answers up to there."""
 
 
 class Start(_Record, frozen=True, tag="start"):
     """The first line: everything that a session depends on."""
 
     config: dict[str, Any]
-    """As ``SessionConfig`` takes it."""
+    """Arguments of ``SessionConfig``."""
     pairs: list[str]
     exchange: str = DEFAULT_EXCHANGE
     risk_profile: dict[str, Any] = {}
@@ -50,11 +50,11 @@ class Start(_Record, frozen=True, tag="start"):
     """The version of Candlestep that wrote it."""
     session_id: str | None = None
     import_number: int | None = None
-    """In the store that it ran on, the market is as of this import."""
+    """The market is as of this import in the store on which the session ran."""
     look_back: Annotated[int, Meta(ge=0, le=_LONGEST_LOOK_BACK)] | None = None
-    """Of candles before its start, in milliseconds."""
+    """The length of the history before the start, in milliseconds."""
     candles: dict[str, dict[str, str]] | None = None
-    """Of each symbol and UTC month, a digest of the candles that the session can read."""
+    """For each symbol and UTC month, a digest of the candles that the session can read."""
     forked_from: Origin | None = None
     at: int = 0
     key: str | None = None
@@ -63,15 +63,15 @@ class Start(_Record, frozen=True, tag="start"):
 
 
 class StepRecord(_Record, frozen=True, tag="step"):
-    """Steps; with fills or closed orders in the answer, it is kept.
+    """Steps made at once. The answer is kept if it has fills or closed orders.
 
-    ``times`` of them in a row in which nothing happened are one record, with the last digest.
+    A run of ``times`` equal commands in which nothing happened is one record with the last digest.
     """
 
     steps: int
     times: Annotated[int, Meta(ge=1, le=10**9)] = 1
     fast: bool = False
-    """Whether it was asked for as ``step/batch/fast``; noted where the answer may be repeated."""
+    """True if the request was ``step/batch/fast``; noted where its answer may be repeated."""
     at: int | None = None
     key: str | None = None
     body: str | None = None
@@ -80,12 +80,12 @@ class StepRecord(_Record, frozen=True, tag="step"):
 
     @property
     def is_quiet(self) -> bool:
-        """Whether it is known that nothing happened in it."""
+        """True if nothing happened in these steps."""
         return self.answer is UNSET and self.digest is not None
 
 
 class OrderRecord(_Record, frozen=True, tag="order"):
-    """An order placed, or rejected by a risk limit (status 422)."""
+    """An order that was placed, or rejected by a risk limit (status 422)."""
 
     order: dict[str, Any]
     at: int | None = None
@@ -97,7 +97,7 @@ class OrderRecord(_Record, frozen=True, tag="order"):
 
 
 class CancelOrderRecord(_Record, frozen=True, tag="cancel_order"):
-    """A pending order cancelled."""
+    """The cancellation of a pending order."""
 
     order_id: int
     at: int | None = None
@@ -106,7 +106,7 @@ class CancelOrderRecord(_Record, frozen=True, tag="cancel_order"):
 
 
 class CancelRecord(_Record, frozen=True, tag="cancel"):
-    """The session ended early: the last record."""
+    """The early end of the session. It is the last record."""
 
     at: int | None = None
     key: str | None = None
@@ -116,7 +116,7 @@ class CancelRecord(_Record, frozen=True, tag="cancel"):
 
 
 class ForkRecord(_Record, frozen=True, tag="fork"):
-    """Sessions that share the past up to here. It changes nothing in this one."""
+    """A fork: sessions that share the past up to here. It does not change this session."""
 
     sessions: list[str]
     strategy_label: str
@@ -124,15 +124,15 @@ class ForkRecord(_Record, frozen=True, tag="fork"):
     """Wall clock, in milliseconds."""
     at: int
     size: int
-    """Of this journal up to here, in bytes: what is shared."""
+    """The length of this journal up to here, in bytes; forks share these."""
     digest: str
-    """Of all answers up to here."""
+    """The digest of all answers up to here."""
     key: str | None = None
     body: str | None = None
 
 
 class AnswerRecord(_Record, frozen=True, tag="answer"):
-    """What a command with a key was answered that changed nothing: the key answers it again."""
+    """The answer to a command with a key that changed nothing; its key gets the answer again."""
 
     key: str
     body: str

@@ -1,4 +1,4 @@
-"""Candles in memory: loaded once, shared by all sessions over them, within a budget."""
+"""Candles in memory: loaded once, shared by all sessions, within a budget."""
 
 import threading
 import weakref
@@ -16,10 +16,10 @@ from candlestep.sandbox.clock import HOUR
 from candlestep.sandbox.market.candles import Candles
 
 LOOK_BACK = 1000 * HOUR
-"""How much history before its start a session sees at the least, in ms: 1000 candles of 1h."""
+"""The least history before its start that a session can read, in ms: 1000 candles of 1h."""
 
 BYTES_PER_CANDLE = 112
-"""Seven columns of 8 bytes, and as much again for what ``Candles`` derives from them."""
+"""Seven columns of 8 bytes, and as much again for the data that ``Candles`` derives."""
 
 _AS_OF = (
     " FROM candles c JOIN instruments USING (instrument_id)"
@@ -30,7 +30,7 @@ _AS_OF = (
 
 
 class CandleArraysKey(NamedTuple):
-    """A time line: the symbol's candles as of an import that changed them, of whole months."""
+    """The identity of a symbol's candles: as of an import that changed them, of whole months."""
 
     exchange: str
     symbol: str
@@ -40,15 +40,15 @@ class CandleArraysKey(NamedTuple):
 
 
 class CandleCache:
-    """Time lines of symbols, read from the store when first asked for and then kept.
+    """A cache of the candles of symbols, read from the store by the first request.
 
-    What is kept and what is in use together stay within the budget; what has not been asked for
-    the longest goes first. Any thread may use it.
+    Cached candles and those in use stay within the budget together; the least recently requested
+    are evicted first. Any thread may use the cache.
 
-    A time line covers whole UTC months: from that of ``start - look_back`` to that of ``end``.
-    So sessions over different ranges of the same months share it, and what a session can read
-    depends on nothing but its times and its import number. Beyond a session's virtual clock the
-    exchange does not look.
+    The candles cover whole UTC months, from that of ``start - look_back`` to that of ``end``. So
+    sessions over different ranges of the same months share them, and a session's candles depend
+    only on its times and its import number. The exchange does not look beyond the virtual clock
+    of a session.
     """
 
     def __init__(self, store: Store, budget_bytes: int) -> None:
@@ -56,7 +56,7 @@ class CandleCache:
         self._budget = self._whole_budget = budget_bytes
         self._lock = threading.Lock()
         self._counting = threading.Lock()
-        self._kept: OrderedDict[CandleArraysKey, Candles] = OrderedDict()
+        self._cached: OrderedDict[CandleArraysKey, Candles] = OrderedDict()
         self._alive: weakref.WeakValueDictionary[CandleArraysKey, Candles] = (
             weakref.WeakValueDictionary()
         )
@@ -70,33 +70,33 @@ class CandleCache:
         end: int,
         look_back: int = LOOK_BACK,
     ) -> dict[str, Candles]:
-        """The time line of each symbol that has candles, for a session between two times (ms).
+        """Return the candles of each symbol that has any, for a session between two times (ms).
 
-        Raises ``OverBudget`` if they are more than the budget, ``BudgetInUse`` if they do not
-        fit beside what sessions hold now, ``MarketPruned`` if that market is gone.
+        Raises ``OverBudget`` if they exceed the budget, ``BudgetInUse`` if they do not fit next to
+        those that sessions use now, and ``MarketPruned`` if that market has been dropped.
         """
         with self._lock:
             keys = self.keys(exchange, symbols, as_of, start, end, look_back)
-            found = {key: self._alive[key] for key in keys if key in self._alive}
-            sizes = {key: len(found[key]) if key in found else self._count(key) for key in keys}
+            loaded = {key: self._alive[key] for key in keys if key in self._alive}
+            sizes = {key: len(loaded[key]) if key in loaded else self._count(key) for key in keys}
             self._make_room(
                 sum(sizes.values()) * BYTES_PER_CANDLE,
-                sum(sizes[key] for key in keys if key not in found) * BYTES_PER_CANDLE,
+                sum(sizes[key] for key in keys if key not in loaded) * BYTES_PER_CANDLE,
             )
             for key in keys:
                 if sizes[key]:
-                    candles = found.get(key) or self._load(key)
+                    candles = loaded.get(key) or self._load(key)
                     with self._counting:
-                        self._alive[key] = self._kept[key] = found[key] = candles
-                    self._kept.move_to_end(key)
-            return {key.symbol: found[key] for key in keys if key in found}
+                        self._alive[key] = self._cached[key] = loaded[key] = candles
+                    self._cached.move_to_end(key)
+            return {key.symbol: loaded[key] for key in keys if key in loaded}
 
     def keep_free(self, size: int) -> None:
-        """Leave so many bytes of the budget to others; what is not in use makes room for them."""
+        """Reserve ``size`` bytes of the budget for other users, evicting candles not in use."""
         with self._lock:
             self._budget = max(0, self._whole_budget - size)
-            while self._kept and self.bytes_in_memory() > self._budget:
-                self._kept.popitem(last=False)
+            while self._cached and self.bytes_in_memory() > self._budget:
+                self._cached.popitem(last=False)
 
     def keys(
         self,
@@ -107,21 +107,21 @@ class CandleCache:
         end: int,
         look_back: int = LOOK_BACK,
     ) -> list[CandleArraysKey]:
-        """What ``candles`` would give, by name; time lines of equal keys are equal.
+        """Return the keys of what ``candles`` would return; candles of equal keys are equal.
 
-        Raises ``MarketPruned``. A symbol that has candles at another time only has a key too.
+        A symbol whose candles all lie outside the times has a key too. Raises ``MarketPruned``.
         """
         first, last = month_start(start - look_back), next_month_start(end - 1)
-        asked = list(dict.fromkeys(symbols))
-        numbers = effective_imports(self._store, exchange, asked, as_of)
+        distinct = list(dict.fromkeys(symbols))
+        numbers = effective_imports(self._store, exchange, distinct, as_of)
         return [
             CandleArraysKey(exchange, symbol, numbers[symbol], first, last)
-            for symbol in asked
+            for symbol in distinct
             if symbol in numbers
         ]
 
     def bytes_in_memory(self) -> int:
-        """Of all time lines that are kept or in use, about. Does not wait for a load."""
+        """Return the approximate size of all candles cached or in use, without waiting for a load."""
         with self._counting:
             return sum(map(len, self._alive.values())) * BYTES_PER_CANDLE
 
@@ -129,21 +129,21 @@ class CandleCache:
         if wanted > self._whole_budget:
             raise OverBudget(
                 f"the candles of this session need {_megabytes(wanted)} of memory, and the budget"
-                f" is {_megabytes(self._whole_budget)}; take fewer pairs or a shorter time",
+                f" is {_megabytes(self._whole_budget)}; use fewer pairs or a shorter period",
                 needed_bytes=wanted,
                 budget_bytes=self._whole_budget,
             )
-        # What fits alone always finds room: others can be put aside.
+        # Candles that fit the whole budget are always admitted: others can be evicted.
         budget = max(self._budget, wanted)
         while missing and self.bytes_in_memory() + missing > budget:
-            if not self._kept:
+            if not self._cached:
                 raise BudgetInUse(
                     f"the candles of this session need {_megabytes(missing)} of memory, and other"
-                    " sessions use the budget; try again when one has ended",
+                    " sessions use the budget; try again when one of them has ended",
                     needed_bytes=missing,
                     budget_bytes=budget,
                 )
-            self._kept.popitem(last=False)
+            self._cached.popitem(last=False)
 
     def _count(self, key: CandleArraysKey) -> int:
         count: int = self._store.rows("SELECT count(*)" + _AS_OF, *_parameters(key))[0][0]
@@ -172,12 +172,12 @@ class CandleCache:
 
 
 def month_start(time: int) -> int:
-    """The start of the UTC month of a time, in ms."""
+    """Return the start of the UTC month of a time, in ms."""
     return _month(time, 0)
 
 
 def next_month_start(time: int) -> int:
-    """The start of the UTC month after that of a time, in ms."""
+    """Return the start of the next UTC month after a time, in ms."""
     return _month(time, 1)
 
 

@@ -1,4 +1,4 @@
-"""What candles there are: per series, and over all what a session may be run on."""
+"""The catalogue of candles: every series, and the range of all data."""
 
 import threading
 from collections.abc import Iterable, Sequence
@@ -27,21 +27,21 @@ class Series:
     interval: int
     """Milliseconds."""
     start: int
-    """Open time of the first candle."""
+    """The open time of the first candle."""
     end: int
-    """Completion of the last candle."""
+    """The completion of the last candle."""
     rows: int
     gaps: tuple[Span, ...]
-    """Holes: from a candle's completion to the open time of the next."""
+    """The gaps, each from a candle's completion to the open time of the next one."""
     import_number: int
-    """The import that changed it last."""
+    """The import that last changed the series."""
     synthetic: bool
-    """Candles of the sample market, which never were."""
+    """True if the candles are those of the synthetic sample market."""
 
 
 @dataclass(frozen=True)
 class Gap:
-    """A time in which a symbol has no candle of any interval."""
+    """A period without a candle of any interval of a symbol."""
 
     exchange: str
     symbol: str
@@ -51,20 +51,20 @@ class Gap:
 
 @dataclass(frozen=True)
 class DataRange:
-    """All data there is. Times are in milliseconds, and None where there is no data."""
+    """The range of all data. Times are in milliseconds, and None if there is no data."""
 
     earliest: int | None
     """The first open time of any symbol."""
     latest: int | None
-    """The last completion of any symbol, less one second."""
+    """The last completion of any symbol, minus one second."""
     total_pairs: int
     intervals_available: tuple[str, ...]
-    """Every interval that the finest candles are of or can be aggregated to."""
+    """The interval of the finest candles and all to which they can be aggregated."""
     data_gaps: tuple[Gap, ...]
 
 
 class Catalogue:
-    """Answers what candles there are as of an import; each answer is worked out once."""
+    """The series of the store as of an import. Each answer is computed once."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -73,18 +73,16 @@ class Catalogue:
         self._ranges: dict[int, DataRange] = {}
 
     def series(self, as_of: int | None = None) -> tuple[Series, ...]:
-        """All series as of an import number, by default the latest; by exchange and symbol."""
+        """Return all series as of an import, by default the latest, by exchange and symbol."""
         with self._lock:
             return self._series(latest_import(self._store) if as_of is None else as_of)
 
     def of_symbol(self, exchange: str, symbol: str) -> list[Series]:
-        """The series of one symbol as of the latest import, the finest first."""
-        return [
-            each for each in self.series() if (each.exchange, each.symbol) == (exchange, symbol)
-        ]
+        """Return the series of one symbol as of the latest import, finest first."""
+        return by_symbol(self.series()).get((exchange, symbol), [])
 
     def data_range(self, as_of: int | None = None) -> DataRange:
-        """The times, symbols, intervals and holes of all series as of an import number."""
+        """Return the times, symbols, intervals and gaps of all series as of an import."""
         with self._lock:
             number = latest_import(self._store) if as_of is None else as_of
             if number not in self._ranges:
@@ -95,13 +93,13 @@ class Catalogue:
     def pairs(
         self, exchange: str, start: int, end: int, as_of: int | None = None
     ) -> tuple[str, ...]:
-        """The symbols that have a candle between two times, in ms; sorted."""
+        """Return the symbols that have a candle between two times in ms, sorted."""
         return tuple(
             sorted(
                 {
-                    each.symbol
-                    for each in self.series(as_of)
-                    if each.exchange == exchange and has_candle(each, start, end)
+                    series.symbol
+                    for series in self.series(as_of)
+                    if series.exchange == exchange and has_candle(series, start, end)
                 }
             )
         )
@@ -113,23 +111,23 @@ class Catalogue:
         return self._markets[number]
 
 
-def by_symbol(series: Iterable[Series]) -> dict[tuple[str, str], list[Series]]:
-    """Series by exchange and symbol, in their order."""
+def by_symbol(all_series: Iterable[Series]) -> dict[tuple[str, str], list[Series]]:
+    """Return series grouped by exchange and symbol, in their order."""
     groups: dict[tuple[str, str], list[Series]] = {}
-    for each in series:
-        groups.setdefault((each.exchange, each.symbol), []).append(each)
+    for series in all_series:
+        groups.setdefault((series.exchange, series.symbol), []).append(series)
     return groups
 
 
 def effective_imports(
     store: Store, exchange: str, symbols: Sequence[str], as_of: int
 ) -> dict[str, int]:
-    """For each symbol, the latest import up to ``as_of`` that changed it; none: it is left out.
+    """Return, for each symbol, the latest import up to ``as_of`` that changed it.
 
-    As of both numbers the symbol's candles are the same. Raises ``MarketPruned`` if those of one
-    have been dropped.
+    The symbol's candles are the same as of both. A symbol that no import changed is left out.
+    Raises ``MarketPruned`` if candles of one have been dropped.
     """
-    found = store.rows(
+    rows = store.rows(
         "SELECT symbol, m.import_number, m.pruned"
         " FROM imports m JOIN instruments USING (instrument_id)"
         " WHERE exchange = ? AND list_contains(?::VARCHAR[], symbol) AND import_number <= ?"
@@ -139,7 +137,7 @@ def effective_imports(
         list(symbols),
         as_of,
     )
-    for symbol, _, pruned in found:
+    for symbol, _, pruned in rows:
         if pruned:
             raise MarketPruned(
                 f"the candles of {symbol} as of import {as_of} have been pruned;"
@@ -148,48 +146,48 @@ def effective_imports(
                 import_number=as_of,
             )
     numbers: dict[str, int] = {}
-    for symbol, number, _ in found:
+    for symbol, number, _ in rows:
         numbers[symbol] = max(number, numbers.get(symbol, 0))
     return numbers
 
 
-def merged_gaps(series: list[Series]) -> list[Span]:
-    """The holes of the merged time line of one symbol's series, of different intervals.
+def merged_gaps(group: list[Series]) -> list[Span]:
+    """Return the gaps that the series of one symbol, of different intervals, leave together.
 
-    A candle is in the time line only if no finer candle opens inside it; so a coarser candle
-    covers a hole of the finer ones only where it lies in the hole as a whole.
+    A candle counts only if no finer candle opens inside it, so a coarser candle covers a gap of
+    the finer ones only where the whole of it lies in the gap.
     """
     candles: list[Span] = []
-    time_line: list[Span] = []
-    start, end = min(each.start for each in series), max(each.end for each in series)
-    for each in sorted(series, key=lambda one: one.interval):
-        spans = subtract_spans(each.start, each.end, each.gaps)
+    covered: list[Span] = []
+    start, end = min(series.start for series in group), max(series.end for series in group)
+    for series in sorted(group, key=lambda series: series.interval):
+        spans = subtract_spans(series.start, series.end, series.gaps)
         free = subtract_spans(start, end, candles)
-        aligned = [candle_span(a, b, each.interval) for a, b in free]
-        time_line = union_spans(
-            time_line + intersect_spans(spans, [(a, b) for a, b in aligned if a < b])
+        aligned = [candle_span(a, b, series.interval) for a, b in free]
+        covered = union_spans(
+            covered + intersect_spans(spans, [(a, b) for a, b in aligned if a < b])
         )
         candles = union_spans(candles + spans)
-    return subtract_spans(start, end, time_line)
+    return subtract_spans(start, end, covered)
 
 
-def covered_periods(series: Iterable[Series], interval: int) -> list[Span]:
-    """The times of which one symbol's series have candles of ``interval`` ms, sorted.
+def covered_periods(group: Iterable[Series], interval: int) -> list[Span]:
+    """Return the periods for which one symbol's series give candles of ``interval`` ms, sorted.
 
-    Finer candles are aggregated, where there is one at least; the last one is whole.
+    A candle is aggregated from one or more finer ones; the last candle must be whole.
     """
-    finer = [each for each in series if each.interval <= interval]
-    end = max((each.end for each in finer), default=0) // interval * interval
+    finer = [series for series in group if series.interval <= interval]
+    end = max((series.end for series in finer), default=0) // interval * interval
     spans = [
         (a // interval * interval, min(-(-b // interval) * interval, end))
-        for each in finer
-        for a, b in subtract_spans(each.start, each.end, each.gaps)
+        for series in finer
+        for a, b in subtract_spans(series.start, series.end, series.gaps)
     ]
     return union_spans([(a, b) for a, b in spans if a < b])
 
 
 def _read_series(store: Store, as_of: int) -> tuple[Series, ...]:
-    found = store.rows(
+    rows = store.rows(
         "SELECT exchange, symbol, base, quote, interval_seconds, epoch_ms(series_start),"
         " epoch_ms(series_end), series_rows, m.import_number, synthetic, instrument_id"
         " FROM imports m JOIN instruments USING (instrument_id) WHERE m.import_number <= ?"
@@ -199,7 +197,7 @@ def _read_series(store: Store, as_of: int) -> tuple[Series, ...]:
         as_of,
     )
     gaps: dict[int, list[Span]] = {}
-    numbers = [row[8] for row in found]
+    numbers = [row[8] for row in rows]
     for number, gap_start, gap_end in store.rows(
         "SELECT import_number, epoch_ms(gap_start), epoch_ms(gap_end) FROM gaps"
         " WHERE list_contains(?::INTEGER[], import_number) ORDER BY gap_start",
@@ -215,22 +213,22 @@ def _read_series(store: Store, as_of: int) -> tuple[Series, ...]:
             interval=seconds * 1000,
             start=start,
             end=end,
-            rows=rows,
+            rows=count,
             gaps=tuple(gaps.get(number, ())),
             import_number=number,
             synthetic=synthetic,
         )
-        for exchange, symbol, base, quote, seconds, start, end, rows, number, synthetic, _ in found
-        if rows
+        for exchange, symbol, base, quote, seconds, start, end, count, number, synthetic, _ in rows
+        if count
     )
 
 
-def _range(series: tuple[Series, ...]) -> DataRange:
-    groups = by_symbol(series)
-    finest = min((each.interval for each in series), default=None)
+def _range(all_series: tuple[Series, ...]) -> DataRange:
+    groups = by_symbol(all_series)
+    finest = min((series.interval for series in all_series), default=None)
     return DataRange(
-        earliest=min((each.start for each in series), default=None),
-        latest=max(each.end for each in series) - _SECOND if series else None,
+        earliest=min((series.start for series in all_series), default=None),
+        latest=max(series.end for series in all_series) - _SECOND if all_series else None,
         total_pairs=len(groups),
         intervals_available=tuple(
             interval_name(length)
@@ -246,7 +244,7 @@ def _range(series: tuple[Series, ...]) -> DataRange:
 
 
 def has_candle(series: Series, start: int, end: int) -> bool:
-    """Whether a candle, or a part of one, is between two times in ms."""
+    """Return whether a candle, or a part of one, lies between two times in ms."""
     return any(
         a < end and b > start for a, b in subtract_spans(series.start, series.end, series.gaps)
     )

@@ -1,7 +1,7 @@
-"""Datasets: names for the candles of one symbol, one interval and one time, ``btcusdt-1m-2024``.
+"""Datasets: names for the candles of a symbol, an interval and a period, ``btcusdt-1m-2024``.
 
-The time is a year, or two days, both included: ``btcusdt-1h-20240115-20240630``. Candles of another
-exchange than the default one have it in front: ``kraken:btceur-1h-2024``.
+The period is a year, or two days, both inclusive: ``btcusdt-1h-20240115-20240630``. The name of an
+exchange other than the default one comes first: ``kraken:btceur-1h-2024``.
 """
 
 import re
@@ -29,7 +29,7 @@ _FORM = (
 
 
 class Dataset(NamedTuple):
-    """Candles under a name; times and the interval in milliseconds."""
+    """Candles under a name. Times and the interval are in milliseconds."""
 
     dataset_id: str
     exchange: str
@@ -37,17 +37,20 @@ class Dataset(NamedTuple):
     quote: str
     interval: int
     start: int
-    """Open time of the first candle."""
+    """The open time of the first candle."""
     end: int
-    """Completion of the last one."""
+    """The completion of the last candle."""
     candles: int
 
 
-def list_datasets(series: Iterable[Series]) -> list[Dataset]:
-    """Every year of every symbol at every interval that its candles make, and where there are
-    several years, all of them. Linear in their number and in the holes."""
-    found = []
-    for group in by_symbol(series).values():
+def list_datasets(all_series: Iterable[Series]) -> list[Dataset]:
+    """Return a dataset for every symbol, interval and year, and one for all of its years.
+
+    Intervals are those that the candles of the symbol can make. Linear in the number of datasets
+    and of gaps.
+    """
+    datasets = []
+    for group in by_symbol(all_series).values():
         for interval in INTERVALS.values():
             spans = covered_periods(group, interval)
             if not spans:
@@ -59,24 +62,28 @@ def list_datasets(series: Iterable[Series]) -> list[Dataset]:
             for text in times:
                 dataset = _dataset(group, interval, text, spans)
                 if dataset is not None:
-                    found.append(dataset)
-    return found
+                    datasets.append(dataset)
+    return datasets
 
 
-def find_dataset(series: Sequence[Series], dataset_id: str) -> Dataset:
-    """The candles of this name; raises ``InvalidParameter`` for what is no name, and ``NoPrice``
-    where there are none."""
+def find_dataset(all_series: Sequence[Series], dataset_id: str) -> Dataset:
+    """Return the dataset of this name.
+
+    Raises ``InvalidParameter`` for a malformed name, and ``NoPrice`` if it has no candles.
+    """
     match = _NAME.fullmatch(dataset_id.strip().lower())
     if match is None:
-        raise InvalidParameter("dataset_id", f"{abbreviate(dataset_id)!r} is no dataset; {_FORM}")
+        raise InvalidParameter(
+            "dataset_id", f"{abbreviate(dataset_id)!r} is not a dataset; {_FORM}"
+        )
     exchange, symbol, interval, *times = match.groups()
     text = "-".join(time for time in times if time is not None)
     _span(text)
-    group = by_symbol(series).get((exchange or DEFAULT_EXCHANGE, symbol.upper()), [])
+    group = by_symbol(all_series).get((exchange or DEFAULT_EXCHANGE, symbol.upper()), [])
     spans = covered_periods(group, INTERVALS[interval])
-    found = _dataset(group, INTERVALS[interval], text, spans) if spans else None
-    if found is None:
-        known = [each.dataset_id for each in list_datasets(series)]
+    dataset = _dataset(group, INTERVALS[interval], text, spans) if spans else None
+    if dataset is None:
+        known = [dataset.dataset_id for dataset in list_datasets(all_series)]
         near = get_close_matches(match[0], known, n=3)
         raise NoPrice(
             f"there are no candles of {match[0]}"
@@ -84,24 +91,24 @@ def find_dataset(series: Sequence[Series], dataset_id: str) -> Dataset:
             + "; GET /api/v2/backtest/datasets lists them all",
             dataset_id=match[0],
         )
-    return found
+    return dataset
 
 
 def _dataset(
     group: Sequence[Series], interval: int, text: str, spans: Sequence[Span]
 ) -> Dataset | None:
-    """The candles of a time, as its name says it; None if there are none."""
+    """Return the dataset of the period that ``text`` names; None if it has no candles."""
     start, end = _span(text)
     inside = [(max(a, start), min(b, end)) for a, b in spans if a < end and b > start]
     if not inside:
         return None
-    one = group[0]
-    prefix = "" if one.exchange == DEFAULT_EXCHANGE else f"{one.exchange}:"
+    first = group[0]
+    prefix = "" if first.exchange == DEFAULT_EXCHANGE else f"{first.exchange}:"
     return Dataset(
-        f"{prefix}{one.symbol.lower()}-{interval_name(interval)}-{text}",
-        one.exchange,
-        one.symbol,
-        one.quote,
+        f"{prefix}{first.symbol.lower()}-{interval_name(interval)}-{text}",
+        first.exchange,
+        first.symbol,
+        first.quote,
         interval,
         inside[0][0],
         inside[-1][1],
@@ -110,7 +117,10 @@ def _dataset(
 
 
 def _span(text: str) -> Span:
-    """From the first day's start to the last one's end; raises ``InvalidParameter``."""
+    """Return the span from the first day's start to the last day's end.
+
+    Raises ``InvalidParameter``.
+    """
     first, _, last = text.partition("-")
     if not last:
         first, last = f"{first}0101", f"{first}1231"

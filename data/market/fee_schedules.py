@@ -1,4 +1,4 @@
-"""Fee schedules of venues, read from files: those that come with the product, and one's own."""
+"""Fee schedules of venues, from the file that comes with the product and one in the home."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -10,7 +10,7 @@ from candlestep.data.symbols import normalise_exchange, normalise_symbol
 from candlestep.sandbox import InvalidParameter, SandboxError
 
 FILE_NAME = "fee_schedules.json"
-"""The file beside this module, which describes its format, and the one in a home directory."""
+"""The file next to this module, which describes its format, and the one in a home directory."""
 
 
 class _Entry(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -33,15 +33,16 @@ class _Schedules(msgspec.Struct, forbid_unknown_fields=True):
 
 
 Entries = list[dict[str, Any]]
-"""A venue's schedule, as ``SessionConfig(fee_schedule=...)`` takes it."""
+"""A venue's schedule, for ``SessionConfig(fee_schedule=...)``."""
 
 
 def fee_schedule(exchange: str, home: Path) -> Entries:
-    """What ``exchange`` charged for spot trades, and when.
+    """Return the fees that ``exchange`` charged for spot trades, and when.
 
     A venue in the file of ``home`` replaces the one that comes with the product. Both files are
-    small and read each time, so that a change counts at once. Raises ``InvalidParameter`` for a
-    venue in neither, naming those that there are, and for a file of ``home`` that cannot be read.
+    small and are read by each call, so that a change takes effect at once. Raises
+    ``InvalidParameter`` for an unknown venue, naming the known ones, and for a file of ``home``
+    that cannot be read.
     """
     venues = _venues((files("candlestep.data.market") / FILE_NAME).read_bytes())
     own = home / FILE_NAME
@@ -57,7 +58,7 @@ def fee_schedule(exchange: str, home: Path) -> Entries:
         known = sorted(venues)
         raise InvalidParameter(
             "fee_model",
-            f"match_exchange: there is no fee schedule of {exchange!r}; there are those of"
+            f"match_exchange: there is no fee schedule of {exchange!r}; the known venues are"
             f" {', '.join(known)}. Add it to {FILE_NAME} in the home directory, or choose another"
             " fee_model",
             venues=known,

@@ -1,7 +1,7 @@
-"""Time lines as files that other processes map into their memory: written once, shared by all.
+"""Candles in files that worker processes map into their memory: written once, shared by all.
 
-A file is a line of JSON, the header, and then the columns one after the other, each from a
-multiple of 64 bytes on.
+A file is a header, which is a line of JSON, followed by the columns, each of which begins at a
+multiple of 64 bytes.
 """
 
 import mmap
@@ -20,7 +20,7 @@ from candlestep.sandbox import Candles
 from candlestep.sandbox.market.candles import COLUMNS, CandleArrays, FirstOpen
 
 DIRECTORY = "mapped"
-"""In the home."""
+"""The directory in the home."""
 
 _ALIGNMENT = 64
 
@@ -33,7 +33,7 @@ class _Header(msgspec.Struct, frozen=True):
 
 
 def write_mapped(path: Path, candles: Candles) -> None:
-    """Write the file of a time line; it appears whole or not at all."""
+    """Write candles to a file; it appears whole or not at all."""
     line = candles.arrays
     header = _Header(*line[:3], rows=len(candles))
     partial = path.with_suffix(".partial")
@@ -46,7 +46,10 @@ def write_mapped(path: Path, candles: Candles) -> None:
 
 
 def open_mapped(path: Path) -> Candles:
-    """The time line of a file, in memory that all who open it share; it may be deleted then."""
+    """Return the candles of a file, in memory shared by all processes that open it.
+
+    The file may be deleted afterwards.
+    """
     with path.open("rb") as file:
         content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     line = content.readline()
@@ -63,10 +66,10 @@ def open_mapped(path: Path) -> Candles:
 
 
 class MappedCandles:
-    """The files of time lines that runs use, those not used for the longest dropped first.
+    """The files of candles that runs use; the least recently used are deleted first.
 
-    Any thread may use it. It starts without any file: those of an earlier process may be of
-    another store.
+    Any thread may use it. Files of an earlier process are deleted at the start, because they may
+    be of another store.
     """
 
     def __init__(self, cache: CandleCache, home: Path, most_bytes: int) -> None:
@@ -75,7 +78,7 @@ class MappedCandles:
         self._most_bytes = most_bytes
         self._writing = threading.Lock()
         self._counting = threading.Lock()
-        """Held for no longer than it takes to count: who releases never waits for a load."""
+        """Held only while counting, so that a release never waits for a load."""
         self._sizes: OrderedDict[Path, int] = OrderedDict()
         self._users: Counter[Path] = Counter()
         try:
@@ -83,12 +86,12 @@ class MappedCandles:
             self._directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StorageUnavailable(
-                f"{self._directory} cannot be made: {error.strerror}"
+                f"{self._directory} cannot be created: {error.strerror}"
             ) from None
 
     @property
     def in_use(self) -> list[Path]:
-        """The files that are held, of which none is dropped."""
+        """The acquired files, which are not deleted."""
         return list(self._users)
 
     def acquire(
@@ -100,19 +103,19 @@ class MappedCandles:
         end: int,
         look_back: int = LOOK_BACK,
     ) -> list[Path]:
-        """The files of the symbols that have candles, kept until they are released.
+        """Return the files of the symbols that have candles; they stay until they are released.
 
-        Blocks while they are written. Raises as ``CandleCache.candles`` does, and
+        Blocks while they are written. Raises what ``CandleCache.candles`` raises, and
         ``StorageUnavailable``.
         """
         keys = self._cache.keys(exchange, symbols, as_of, start, end, look_back)
         with self._writing:
             missing = [key.symbol for key in keys if self._path(key) not in self._sizes]
             if missing:
-                found = self._cache.candles(exchange, missing, as_of, start, end, look_back)
+                loaded = self._cache.candles(exchange, missing, as_of, start, end, look_back)
                 for key in keys:
-                    if key.symbol in found:
-                        self._write(self._path(key), found[key.symbol])
+                    if key.symbol in loaded:
+                        self._write(self._path(key), loaded[key.symbol])
             with self._counting:
                 paths = [path for key in keys if (path := self._path(key)) in self._sizes]
                 for path in paths:
@@ -122,7 +125,10 @@ class MappedCandles:
         return paths
 
     def reacquire(self, paths: Sequence[Path]) -> bool:
-        """Hold files that were held before, if they are all still there. O(1) for each."""
+        """Acquire files that were acquired before; return False if one has been deleted.
+
+        O(1) per file.
+        """
         with self._counting:
             if not all(path in self._sizes for path in paths):
                 return False
@@ -130,9 +136,9 @@ class MappedCandles:
             return True
 
     def release(self, paths: Sequence[Path]) -> None:
-        """Give back what ``acquire`` gave: the files may be dropped when there is no room.
+        """Release acquired files, which may then be deleted to make room.
 
-        Does not wait for those who hold or load.
+        Does not wait for callers that acquire or load.
         """
         with self._counting:
             self._users.subtract(paths)
@@ -144,7 +150,7 @@ class MappedCandles:
             size = path.stat().st_size
         except OSError as error:
             raise StorageUnavailable(
-                f"{path} cannot be written: {error.strerror}; make room, and try again"
+                f"{path} cannot be written: {error.strerror}; free disk space and try again"
             ) from None
         with self._counting:
             self._sizes[path] = size

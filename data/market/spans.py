@@ -1,13 +1,13 @@
-"""Spans of time, and what they make together."""
+"""Operations on spans of time."""
 
 from collections.abc import Sequence
 
 Span = tuple[int, int]
-"""From a time to another, which is not included, in milliseconds since the epoch."""
+"""A start and an exclusive end, in milliseconds since the epoch."""
 
 
 def subtract_spans(start: int, end: int, taken: Sequence[Span]) -> list[Span]:
-    """What the spans ``taken``, which are sorted, leave of a time."""
+    """Return the parts of a time that none of the sorted spans ``taken`` covers."""
     free = []
     for a, b in taken:
         if start < a:
@@ -19,6 +19,7 @@ def subtract_spans(start: int, end: int, taken: Sequence[Span]) -> list[Span]:
 
 
 def union_spans(spans: list[Span]) -> list[Span]:
+    """Return spans merged where they overlap or touch, sorted."""
     merged: list[Span] = []
     for a, b in sorted(spans):
         if merged and a <= merged[-1][1]:
@@ -29,6 +30,7 @@ def union_spans(spans: list[Span]) -> list[Span]:
 
 
 def intersect_spans(left: list[Span], right: list[Span]) -> list[Span]:
+    """Return the spans that two sorted lists have in common."""
     common = []
     i = j = 0
     while i < len(left) and j < len(right):

@@ -1,4 +1,4 @@
-"""Accounts, their agents, and the API keys that open them."""
+"""Accounts, their agents and API keys, and the key that tokens are signed with."""
 
 import hashlib
 import secrets
@@ -15,7 +15,7 @@ from candlestep.data.store.rows import to_json, to_struct
 from candlestep.sandbox import InvalidState
 
 DEFAULT_ACCOUNT = "default"
-"""The name of the account that requests without a key act for."""
+"""The name of the account that requests act for while there are no keys."""
 
 KEY_PREFIX = "ak_"
 _KEY_BYTES = 32
@@ -33,7 +33,7 @@ _KEY = (
 
 
 class Account(msgspec.Struct, frozen=True):
-    """Whom sessions, agents and results belong to; times in ms since the epoch, as below."""
+    """The owner of sessions, agents and results. Times are in milliseconds since the epoch."""
 
     account_id: str
     name: str
@@ -41,7 +41,7 @@ class Account(msgspec.Struct, frozen=True):
 
 
 class Agent(msgspec.Struct, frozen=True):
-    """Who steps sessions; ``risk_profile`` is copied by each session when it is created."""
+    """A trader of an account. Each session copies its ``risk_profile`` when it is created."""
 
     agent_id: str
     account_id: str
@@ -52,7 +52,7 @@ class Agent(msgspec.Struct, frozen=True):
 
 
 class Key(msgspec.Struct, frozen=True):
-    """An API key, but not its secret: only the hash of that is known."""
+    """An API key without its secret, of which only the hash is stored."""
 
     key_id: str
     account_id: str
@@ -64,11 +64,11 @@ class Key(msgspec.Struct, frozen=True):
 
 
 def ensure_account(store: Store, name: str) -> Account:
-    """The account of this name, made with its default agent if there is none."""
+    """Return the account of this name; create it with a default agent if it does not exist."""
     with store.transaction():
-        found = store.rows(f"{_ACCOUNT} WHERE name = ?", name)
-        if found:
-            return Account(*found[0])
+        rows = store.rows(f"{_ACCOUNT} WHERE name = ?", name)
+        if rows:
+            return Account(*rows[0])
         account = Account(_new_id("acc"), name, now())
         store.execute(
             "INSERT INTO accounts VALUES (?, ?, epoch_ms(?::BIGINT))",
@@ -79,47 +79,50 @@ def ensure_account(store: Store, name: str) -> Account:
 
 
 def get_account(store: Store, account_id: str) -> Account:
-    """The account; raises ``AccountNotFound``."""
-    found = store.rows(f"{_ACCOUNT} WHERE account_id = ?", account_id)
-    if not found:
+    """Return the account; raises ``AccountNotFound``."""
+    rows = store.rows(f"{_ACCOUNT} WHERE account_id = ?", account_id)
+    if not rows:
         raise AccountNotFound(f"there is no account {account_id}", account_id=account_id)
-    return Account(*found[0])
+    return Account(*rows[0])
 
 
 def list_accounts(store: Store) -> list[Account]:
-    """All accounts, oldest first."""
+    """Return all accounts, oldest first."""
     return [Account(*row) for row in store.rows(f"{_ACCOUNT} ORDER BY created_at, account_id")]
 
 
 def create_agent(
     store: Store, account_id: str, name: str, risk_profile: Mapping[str, Any]
 ) -> Agent:
-    """A new agent of the account; the risk profile is kept as the JSON that it is."""
+    """Create an agent of the account. The risk profile is stored unchanged, as JSON."""
     with store.transaction():
         get_account(store, account_id)
         return _insert_agent(store, account_id, name, risk_profile, is_default=False)
 
 
 def list_agents(store: Store, account_id: str) -> list[Agent]:
-    """The account's agents, oldest first: the default one comes first."""
-    found = store.rows(
+    """Return the account's agents: the default one, then the others, oldest first."""
+    rows = store.rows(
         f"{_AGENT} WHERE account_id = ? ORDER BY is_default DESC, created_at, agent_id", account_id
     )
-    return [to_struct(Agent, row, _AGENT_JSON) for row in found]
+    return [to_struct(Agent, row, _AGENT_JSON) for row in rows]
 
 
 def get_agent(store: Store, account_id: str, agent_id: str) -> Agent:
-    """The account's agent; raises ``AgentNotFound``, also if it is another account's."""
-    found = store.rows(f"{_AGENT} WHERE account_id = ? AND agent_id = ?", account_id, agent_id)
-    if not found:
+    """Return the account's agent.
+
+    Raises ``AgentNotFound``, also if the agent belongs to another account.
+    """
+    rows = store.rows(f"{_AGENT} WHERE account_id = ? AND agent_id = ?", account_id, agent_id)
+    if not rows:
         raise AgentNotFound(
             f"there is no agent {agent_id!r}; GET /api/v1/agents lists yours", agent_id=agent_id
         )
-    return to_struct(Agent, found[0], _AGENT_JSON)
+    return to_struct(Agent, rows[0], _AGENT_JSON)
 
 
 def default_agent(store: Store, account_id: str) -> Agent:
-    """The agent of sessions that name none."""
+    """Return the agent of sessions that are created without one."""
     return list_agents(store, account_id)[0]
 
 
@@ -131,9 +134,10 @@ def update_agent(
     name: str | None = None,
     risk_profile: Mapping[str, Any] | None = None,
 ) -> Agent:
-    """The agent with a new name or other limits; sessions keep the profile they began with.
+    """Change the name or the limits of an agent and return it.
 
-    Of the risk profile, what ``risk_profile`` does not name stays as it is.
+    Limits that ``risk_profile`` does not name stay as they are, and so do those of sessions that
+    already exist. Raises ``AgentNotFound``.
     """
     with store.transaction():
         agent = get_agent(store, account_id, agent_id)
@@ -147,9 +151,9 @@ def update_agent(
 
 
 def delete_agent(store: Store, account_id: str, agent_id: str) -> None:
-    """Delete an agent; its sessions stay, and its keys act for the default agent from now on.
+    """Delete an agent. Its sessions stay, and its keys act for the default agent from now on.
 
-    Raises ``InvalidState`` for the default agent.
+    Raises ``AgentNotFound``, and ``InvalidState`` for the default agent.
     """
     with store.transaction():
         agent = get_agent(store, account_id, agent_id)
@@ -168,9 +172,9 @@ def delete_agent(store: Store, account_id: str, agent_id: str) -> None:
 def create_key(
     store: Store, account_id: str, name: str, agent_id: str | None = None
 ) -> tuple[Key, str]:
-    """A new key and its secret, which is shown this once and stored nowhere.
+    """Create a key and return it with its secret, which is not stored.
 
-    Sessions made with it belong to ``agent_id``, by default the account's default agent.
+    Sessions created with the key belong to ``agent_id``, by default the account's default agent.
     """
     secret = KEY_PREFIX + secrets.token_urlsafe(_KEY_BYTES)
     with store.transaction():
@@ -188,7 +192,7 @@ def create_key(
 
 
 def list_keys(store: Store, account_id: str | None = None) -> list[Key]:
-    """The keys of an account, or of all, oldest first, with those that are revoked."""
+    """Return the keys of an account, or of all, oldest first, including revoked ones."""
     return [
         Key(*row)
         for row in store.rows(
@@ -199,32 +203,35 @@ def list_keys(store: Store, account_id: str | None = None) -> list[Key]:
 
 
 def revoke_key(store: Store, key_id: str) -> Key:
-    """The key, from now on of no use; raises ``KeyNotFound``."""
+    """Revoke the key and return it; raises ``KeyNotFound``."""
     with store.transaction():
         store.execute(
             "UPDATE keys SET revoked_at = epoch_ms(?::BIGINT)"
             " WHERE key_id = ? AND revoked_at IS NULL",
             now(), key_id,
         )  # fmt: skip
-        found = store.rows(f"{_KEY} WHERE key_id = ?", key_id)
-    if not found:
+        rows = store.rows(f"{_KEY} WHERE key_id = ?", key_id)
+    if not rows:
         raise KeyNotFound(
             f"there is no key {key_id!r}; `candlestep keys list` shows them", key_id=key_id
         )
-    return Key(*found[0])
+    return Key(*rows[0])
 
 
 def hash_key(secret: str) -> str:
-    """What is stored of a key: with 256 random bits, SHA-256 needs no salt."""
+    """Return the hash of a key's secret. With 256 random bits, SHA-256 needs no salt."""
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def signing_key(store: Store) -> bytes:
-    """The store's key. Who knows it can make tokens of any account; ``export`` leaves it out."""
+    """Return the key that tokens are signed with; create it if the store does not have one.
+
+    With it, tokens of any account can be made. ``Store.export`` leaves it out.
+    """
     with store.transaction():
-        found = store.rows("SELECT secret FROM signing_keys")
-        if found:
-            return bytes.fromhex(found[0][0])
+        rows = store.rows("SELECT secret FROM signing_keys")
+        if rows:
+            return bytes.fromhex(rows[0][0])
         secret = secrets.token_bytes(_SIGNING_KEY_BYTES)
         store.execute(
             "INSERT INTO signing_keys VALUES (?, epoch_ms(?::BIGINT))", secret.hex(), now()

@@ -1,6 +1,7 @@
-"""Backtests as they are stored: a stored strategy, what it is to be run with, and its last run.
+"""Stored backtests: a stored strategy, the terms on which it is run, and its last run.
 
-What came of the run is kept with its job. A backtest follows it, unless something was set by hand.
+The outcome of the run is stored with its job. A backtest reports it, unless a field was set by
+hand.
 """
 
 import uuid
@@ -43,7 +44,7 @@ _OWN_COLUMNS = {
     "created_at": "epoch_ms(b.created_at)",
     "changed_at": "epoch_ms(b.updated_at)",
 }
-"""Of each field of a ``BacktestRecord``, but for its run."""
+"""The SQL of each field of a ``BacktestRecord`` except its run."""
 _RUN_COLUMNS = {
     "job_id": "j.job_id",
     "run_number": "b.run_number",
@@ -53,7 +54,7 @@ _RUN_COLUMNS = {
     "files_are_deleted": "j.payload_deleted_at IS NOT NULL",
     "outcome": "r.outcome",
 }
-"""Of each field of a ``BacktestRun``."""
+"""The SQL of each field of a ``BacktestRun``."""
 _SELECT = (
     f"SELECT {', '.join((*_OWN_COLUMNS.values(), *_RUN_COLUMNS.values()))}"
     " FROM backtests b LEFT JOIN jobs j ON j.job_id = b.job_id"
@@ -62,7 +63,7 @@ _SELECT = (
 
 
 class BacktestSetup(msgspec.Struct, frozen=True, kw_only=True):
-    """What a backtest runs, and with what."""
+    """A strategy and the terms on which a backtest runs it."""
 
     strategy_id: str
     engine: str
@@ -72,11 +73,11 @@ class BacktestSetup(msgspec.Struct, frozen=True, kw_only=True):
     slippage: Decimal
     """A fraction of the price."""
     config: dict[str, Any]
-    """As it was asked for, with its defaults."""
+    """The configuration of the request, with its defaults."""
 
 
 class BacktestRun(msgspec.Struct, frozen=True, kw_only=True):
-    """One run of a job, as which a backtest was last executed."""
+    """The run of a job by which a backtest was last executed."""
 
     job_id: str
     run_number: int
@@ -86,11 +87,11 @@ class BacktestRun(msgspec.Struct, frozen=True, kw_only=True):
     job_error: str | None
     files_are_deleted: bool
     outcome: RunOutcome | None
-    """None until it has ended."""
+    """None until the run has ended."""
 
     @classmethod
     def of(cls, job: JobRecord, run_number: int) -> "BacktestRun":
-        """A run of ``job``, as far as that is."""
+        """Return a run of ``job`` in its current state."""
         return cls(
             job_id=job.job_id,
             run_number=run_number,
@@ -103,53 +104,53 @@ class BacktestRun(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_under_way(self) -> bool:
-        """Whether it is queued or running."""
+        """True if it is queued or running."""
         return self.job_status in UNFINISHED and self.outcome is None
 
     @property
     def summary(self) -> RunSummary | None:
-        """How it came out; None unless it was completed."""
+        """The summary of the run; None unless it was completed."""
         return None if self.outcome is None else self.outcome.summary
 
     @property
     def error(self) -> str | None:
-        """Why it failed, in words."""
+        """The reason why the run failed or was cancelled; None otherwise."""
         if self.outcome is not None:
             return None if self.outcome.error is None else self.outcome.error.message
         return None if self.is_under_way else self.job_error or "the run was cancelled"
 
     @property
     def has_files(self) -> bool:
-        """Whether it has left equity and trades, and they are still there."""
+        """True if the run wrote equity and trades that have not been deleted."""
         return self.summary is not None and not self.files_are_deleted
 
 
 class BacktestRecord(BacktestSetup, frozen=True, kw_only=True):
-    """A backtest as the store knows it, with its run; times in milliseconds since the epoch."""
+    """A stored backtest with its last run. Times are in milliseconds since the epoch."""
 
     backtest_id: str
     account_id: str
     number: int
-    """Counts the account's backtests in the order in which they were created."""
+    """The position of the backtest among the account's, in the order of creation, from 1."""
     set_status: BacktestStatus | None = None
-    """By hand, in place of what the run says; so is ``set_metrics``."""
+    """A status set by hand, which replaces that of the run; ``set_metrics`` likewise."""
     set_metrics: dict[str, Any] | None = None
     hides_trades: bool = False
     hides_equity: bool = False
     created_at: int
     changed_at: int
-    """When something of it was last set, or its execution began."""
+    """When a field was last set, or the execution began."""
     run: BacktestRun | None = None
-    """Of its last execution."""
+    """The run of its last execution."""
 
     @property
     def is_under_way(self) -> bool:
-        """Whether its run is queued or running."""
+        """True if its run is queued or running."""
         return self.run is not None and self.run.is_under_way
 
     @property
     def status(self) -> BacktestStatus:
-        """What was set by hand, else how far its run is."""
+        """The status that was set by hand, or else that of its run."""
         if self.set_status is not None:
             return self.set_status
         if self.run is None:
@@ -160,30 +161,30 @@ class BacktestRecord(BacktestSetup, frozen=True, kw_only=True):
 
     @property
     def error(self) -> str | None:
-        """Why its run failed, in words."""
+        """The reason why its run failed or was cancelled; None otherwise."""
         return None if self.run is None else self.run.error
 
     @property
     def updated_at(self) -> int:
-        """When it last changed: by hand, or because its run began or ended."""
+        """When the backtest last changed, by hand or because its run began or ended."""
         ended_at = None if self.run is None else self.run.finished_at
         return max(self.changed_at, ended_at or 0)
 
     @property
     def has_files(self) -> bool:
-        """Whether its run has left equity and trades, and they are still there."""
+        """True if its run wrote equity and trades that have not been deleted."""
         return self.run is not None and self.run.has_files
 
 
 def new_backtest_id() -> str:
-    """An id that no backtest has."""
+    """Return a new, unique id."""
     return str(uuid.uuid4())
 
 
 def create_backtests(
     store: Store, account_id: str, setups: Mapping[str, BacktestSetup], job_id: str | None = None
 ) -> list[BacktestRecord]:
-    """Store new backtests by their ids: pending, or as the runs of a job, in their order."""
+    """Store new backtests by id, pending or, with ``job_id``, as the runs of a job in order."""
     time = now()
     with store.transaction():
         last = store.rows(
@@ -201,41 +202,44 @@ def create_backtests(
 
 
 def get_backtest(store: Store, account_id: str, backtest_id: str) -> BacktestRecord:
-    """The account's backtest; raises ``BacktestNotFound``, also if it is another account's."""
+    """Return the account's backtest.
+
+    Raises ``BacktestNotFound``, also if the backtest belongs to another account.
+    """
     return get_backtests(store, account_id, [backtest_id])[0]
 
 
 def get_backtests(store: Store, account_id: str, ids: Sequence[str]) -> list[BacktestRecord]:
-    """The account's backtests of these ids, in their order; raises ``BacktestNotFound``."""
+    """Return the account's backtests of these ids, in order; raises ``BacktestNotFound``."""
     rows = store.rows(
         f"{_SELECT} WHERE b.account_id = ? AND list_contains(?::VARCHAR[], b.backtest_id)",
         account_id, list(ids),
     )  # fmt: skip
-    found = {row[0]: _to_record(row) for row in rows}
+    records = {row[0]: _to_record(row) for row in rows}
     for backtest_id in ids:
-        if backtest_id not in found:
+        if backtest_id not in records:
             raise _not_found(backtest_id)
-    return [found[backtest_id] for backtest_id in ids]
+    return [records[backtest_id] for backtest_id in ids]
 
 
 def list_backtests(
     store: Store, account_id: str, *, strategy_id: str | None = None, skip: int, limit: int
 ) -> list[BacktestRecord]:
-    """A page of the account's backtests, of one strategy if it is given, the newest first."""
-    found = store.rows(
+    """Return a page of the account's backtests, optionally of one strategy, newest first."""
+    rows = store.rows(
         f"{_SELECT} WHERE b.account_id = ? AND coalesce(b.strategy_id = ?, true)"
         " ORDER BY b.number DESC LIMIT ? OFFSET ?",
         account_id, strategy_id, limit, skip,
     )  # fmt: skip
-    return [_to_record(row) for row in found]
+    return [_to_record(row) for row in rows]
 
 
 def save_execution(
     store: Store, account_id: str, backtest_id: str, job: JobRecord
 ) -> BacktestRecord:
-    """Note that the only run of ``job`` is the backtest's, which follows it since it was submitted.
+    """Save that a backtest is executed by the only run of ``job``, since its submission.
 
-    What was set by hand is forgotten. Raises ``BacktestNotFound``.
+    Clears the fields that were set by hand. Raises ``BacktestNotFound``.
     """
     return _update(
         store, account_id, backtest_id,
@@ -245,7 +249,7 @@ def save_execution(
 
 
 def forget_execution(store: Store, account_id: str, backtest_id: str) -> BacktestRecord:
-    """Have the backtest be as if it had not been executed; raises ``BacktestNotFound``."""
+    """Reset the backtest to one that was never executed; raises ``BacktestNotFound``."""
     return _update(store, account_id, backtest_id, "job_id = NULL, run_number = NULL, ")
 
 
@@ -259,14 +263,14 @@ def change_backtest(
     hides_trades: bool | None = None,
     hides_equity: bool | None = None,
 ) -> BacktestRecord:
-    """Set by hand what is given; raises ``BacktestNotFound``."""
-    given = {
+    """Set the given fields by hand; raises ``BacktestNotFound``."""
+    columns = {
         "set_status": status,
         "set_metrics": None if metrics is None else to_json(dict(metrics)),
         "hides_trades": hides_trades,
         "hides_equity": hides_equity,
     }
-    changes = {column: value for column, value in given.items() if value is not None}
+    changes = {column: value for column, value in columns.items() if value is not None}
     setting = "".join(f"{column} = ?, " for column in changes)
     return _update(store, account_id, backtest_id, setting, *changes.values())
 
@@ -283,7 +287,7 @@ def delete_backtest(store: Store, account_id: str, backtest_id: str) -> None:
 
 
 def has_backtests(store: Store, job_id: str) -> bool:
-    """Whether there are backtests that follow a run of the job."""
+    """Return whether any backtest was executed by a run of the job."""
     return bool(store.rows("SELECT 1 FROM backtests WHERE job_id = ? LIMIT 1", job_id))
 
 

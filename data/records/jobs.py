@@ -1,4 +1,4 @@
-"""Jobs as they are stored: what each is to run, how far it is, and what came of each run.
+"""Stored jobs: the runs that each consists of, its progress, and the outcome of each run.
 
 A job is one run of a strategy, or the several runs of a sweep.
 """
@@ -20,7 +20,7 @@ from candlestep.sandbox import InvalidParameter, Metrics, PairResult
 from candlestep.sandbox.errors import abbreviate
 
 JobOrigin = Literal["jobs", "execute", "backtests", "runs"]
-"""The API that a job came by."""
+"""The API through which a job was submitted."""
 JobStatus = Literal["queued", "running", "done", "failed", "cancelled"]
 UNFINISHED = ("queued", "running")
 
@@ -33,10 +33,10 @@ _COLUMNS = (
 
 
 class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """One run: a strategy, a market and a time. Times and the interval are in milliseconds."""
+    """A run: a strategy, a market and a period. Times and the interval are in milliseconds."""
 
     strategy: dict[str, Any]
-    """What ``compile_strategy`` takes."""
+    """The content of a strategy, for ``compile_strategy``."""
     pairs: list[str]
     start_time: int
     end_time: int
@@ -47,25 +47,25 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
     config: dict[str, Any] = {}
     """Further arguments of ``SessionConfig``: fees, slippage, currency and so on."""
     risk_free_rate: float = 0.0
-    """A yearly rate, as a fraction, for the ratios that compare with it."""
+    """A yearly rate, as a fraction, for the Sharpe and similar ratios."""
     store_signals: bool = False
     import_number: int | None = None
-    """The market is as of this import; None: as of the latest when the job is submitted."""
+    """The market is as of this import; None: of the latest one when the job is submitted."""
     history: int = 0
-    """How long before its start candles are to reach at the least, for the strategy's indicators."""
+    """The least time before its start that candles must reach back, for the indicators, in ms."""
     overrides: dict[str, Any] = {}
-    """Of a run of a sweep: in what it differs from the others, in the words of its API."""
+    """The parameters by which a run of a sweep differs from the others, as its API names them."""
 
 
 class RunError(msgspec.Struct, frozen=True):
-    """Why a run or a job failed, for its user to act on."""
+    """The reason why a run or a job failed, for its user to act on."""
 
     code: str
     message: str
 
 
 class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """How a run came out; amounts in quote currency."""
+    """The result of a run. Amounts are in quote currency."""
 
     final_equity: Decimal
     total_pnl: Decimal
@@ -74,46 +74,46 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     metrics: Metrics
     by_pair: list[PairResult]
     candles: int
-    """Candles of the timeframe that the strategy was abbreviate, of all symbols."""
+    """The number of candles of its timeframe that the strategy saw, of all symbols."""
     signals: int
     fills: int
     closed_trades: int
     mean_trade_seconds: float | None
-    """From entry to exit, of the closed trades; None without any."""
+    """The mean time from entry to exit; None without closed trades."""
     open_positions: int
     open_value: Decimal
-    """What the positions still open are worth at the end."""
+    """The value of the positions that are open at the end."""
     unrealized_pnl: Decimal
 
 
 class RunOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a run: a summary and files, or an error."""
+    """The outcome of a run: a summary and files, or an error."""
 
     summary: RunSummary | None = None
     error: RunError | None = None
     files: list[str] = []
-    """Of ``equity``, ``trades`` and ``signals``, those that were written."""
+    """The files that were written: ``equity``, ``trades``, ``signals`` or fewer."""
     seconds: float = 0.0
-    """Wall-clock time that the run took."""
+    """The wall-clock time that the run took."""
     host: str = ""
-    """The machine that it ran on."""
+    """The machine on which it ran."""
 
 
 class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A job as the store knows it; times in milliseconds since the epoch."""
+    """A stored job. Times are in milliseconds since the epoch."""
 
     job_id: str
     account_id: str
     number: int
-    """Counts the account's jobs in the order in which they were submitted."""
+    """The position of the job among the account's, in the order of their submission, from 1."""
     origin: JobOrigin
     status: JobStatus
     progress: float
     """From 0 to 1."""
     attempts: int
-    """How often its run was started, 2 if a worker died of it; of a sweep, the most of any."""
+    """The number of times its run was started: 2 if a worker died. For a sweep, the maximum."""
     request: dict[str, Any]
-    """What was asked for, as the API that it came by has resolved it."""
+    """The request, as its API resolved it."""
     submitted_at: int
     started_at: int | None
     finished_at: int | None
@@ -123,11 +123,11 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     """When the files of its runs were deleted."""
     specs: list[RunSpec]
     outcomes: list[RunOutcome | None]
-    """Of each run, in the order of the specs; None until it has ended."""
+    """The outcome of each run, in the order of the specs; None until the run has ended."""
 
     @property
     def has_ended(self) -> bool:
-        """Whether it is done, failed or cancelled."""
+        """True if the job is done, failed or cancelled."""
         return self.status not in UNFINISHED
 
     @property
@@ -146,7 +146,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def new_job_id() -> str:
-    """An id that no job has."""
+    """Return a new, unique id."""
     return f"bt_{uuid.uuid4().hex}"
 
 
@@ -159,10 +159,11 @@ def save_job(
     request: Mapping[str, Any],
     job_id: str | None = None,
 ) -> JobRecord:
-    """Store a job as queued, in place of an earlier one of its id.
+    """Store a job as queued; it replaces an earlier one of the same id.
 
-    An id that is given has up to 100 letters, digits, ``_`` and ``-``, and belongs to one account:
-    who derives it from a request derives it from the account too. Each spec has its import number.
+    ``job_id`` has up to 100 letters, digits, ``_`` and ``-``, and belongs to one account: callers
+    that derive it from a request must derive it from the account too. Each spec must have its
+    import number. Raises ``InvalidParameter``.
     """
     job_id = job_id or new_job_id()
     if not _JOB_ID.fullmatch(job_id):
@@ -201,7 +202,7 @@ def get_job(
 
 
 def job_not_found(job_id: str) -> JobNotFound:
-    """What is raised for an id that none of the account's jobs has."""
+    """Return the error for an id that does not belong to any of the account's jobs."""
     return JobNotFound(f"there is no job {abbreviate(job_id)!r}", job_id=abbreviate(job_id))
 
 
@@ -217,24 +218,24 @@ def list_jobs(
     before: int | None = None,
     limit: int = 20,
 ) -> list[JobRecord]:
-    """A page of the account's jobs that pass every filter given, the newest first.
+    """Return a page of the account's jobs that pass all filters, newest first.
 
-    ``template_id`` is that of the request; the times, in ms, are both included; ``before`` is
-    the number of the last job of the page before. Looks through the names of all runs that are
-    stored: 3 ms for 50,000.
+    ``template_id`` is that of the request. Both times, in ms, are inclusive. ``before`` is the
+    number of the last job of the previous page. Scans the names of all stored runs: 3 ms for
+    50,000.
     """
     filters = {
         "account_id = ?": account_id,
         "origin = ?": origin,
         "status = ?": status,
-        "request->>'$.template_id' = ?": template_id,
+        "(request->>'$.template_id') = ?": template_id,
         "submitted_at >= epoch_ms(?::BIGINT)": submitted_from,
         "submitted_at <= epoch_ms(?::BIGINT)": submitted_to,
         "number < ?": before,
     }
-    given = {sql: value for sql, value in filters.items() if value is not None}
+    applied = {sql: value for sql, value in filters.items() if value is not None}
     return _select(
-        store, " AND ".join(given), "ORDER BY number DESC LIMIT ?", *given.values(), limit
+        store, " AND ".join(applied), "ORDER BY number DESC LIMIT ?", *applied.values(), limit
     )
 
 
@@ -247,7 +248,7 @@ def count_ended_jobs(store: Store) -> dict[str, int]:
 
 
 def unfinished_jobs(store: Store) -> list[JobRecord]:
-    """The jobs of all accounts that are queued or running, in the order of their submission."""
+    """Return the queued and running jobs of all accounts, in the order of their submission."""
     return _select(
         store, "status IN ('queued', 'running')", "ORDER BY submitted_at, account_id, number"
     )
@@ -256,7 +257,7 @@ def unfinished_jobs(store: Store) -> list[JobRecord]:
 def save_job_progress(
     store: Store, job_id: str, *, started_at: int, progress: float, attempts: int
 ) -> None:
-    """Note that a job runs, and how far it is; of one that has ended, nothing changes."""
+    """Set a job running and save its progress; a job that has ended stays as it is."""
     with store.transaction():
         store.execute(
             "UPDATE jobs SET status = 'running', started_at = epoch_ms(?::BIGINT), progress = ?,"
@@ -266,7 +267,7 @@ def save_job_progress(
 
 
 def save_outcomes(store: Store, job_id: str, outcomes: Mapping[int, RunOutcome]) -> None:
-    """Note what became of runs, by their numbers."""
+    """Save the outcomes of runs, by their numbers."""
     with store.transaction():
         for run_number, outcome in outcomes.items():
             store.execute(
@@ -276,7 +277,7 @@ def save_outcomes(store: Store, job_id: str, outcomes: Mapping[int, RunOutcome])
 
 
 def save_job_end(store: Store, record: JobRecord) -> None:
-    """Note how a job ended, with everything that ``record`` says of it and of its runs."""
+    """Save the end of a job: its status, times, error and the outcomes of its runs."""
     outcomes = {
         number: outcome for number, outcome in enumerate(record.outcomes) if outcome is not None
     }
@@ -294,46 +295,49 @@ def save_job_end(store: Store, record: JobRecord) -> None:
 def sharpe_ratios(
     store: Store, account_id: str, origin: JobOrigin, request: Mapping[str, str]
 ) -> list[float | None]:
-    """The annualised Sharpe ratios of the account's runs that are done, of jobs whose requests
-    have these texts; None of a run that has none."""
-    alike = "".join(f" AND (request->>'$.{name}') = ?" for name in request)
-    found = store.rows(
+    """Return the annualised Sharpe ratios of all runs of the account's matching jobs.
+
+    Jobs match that are done, came through ``origin``, and whose requests have the fields
+    ``request``. A run without a Sharpe ratio yields None.
+    """
+    matching = "".join(f" AND (request->>'$.{name}') = ?" for name in request)
+    rows = store.rows(
         "SELECT (outcome->>'$.summary.metrics.sharpe_ratio')::DOUBLE"
         " FROM jobs JOIN job_runs USING (job_id) WHERE account_id = ? AND origin = ?"
-        f" AND status = 'done' AND (outcome->>'$.summary') IS NOT NULL{alike}"
+        f" AND status = 'done' AND (outcome->>'$.summary') IS NOT NULL{matching}"
         " ORDER BY number, run_number",
         account_id, origin, *request.values(),
     )  # fmt: skip
-    return [ratio for (ratio,) in found]
+    return [ratio for (ratio,) in rows]
 
 
 def jobs_with_old_run_files(store: Store, finished_before: int) -> list[str]:
-    """The ids of jobs that ended before a time (ms) and still have the files of their runs."""
-    found = store.rows(
+    """Return the ids of jobs that ended before a time (ms) and whose files are not deleted."""
+    rows = store.rows(
         "SELECT job_id FROM jobs WHERE finished_at < epoch_ms(?::BIGINT)"
         " AND payload_deleted_at IS NULL ORDER BY finished_at, job_id",
         finished_before,
     )
-    return [job_id for (job_id,) in found]
+    return [job_id for (job_id,) in rows]
 
 
 def save_run_files_deleted(store: Store, job_id: str, time: int) -> None:
-    """Note that the files of a job's runs are gone; its summary stays."""
+    """Save that the files of a job's runs were deleted; its summary stays."""
     _update(store, job_id, "payload_deleted_at = epoch_ms(?::BIGINT)", time)
 
 
 def job_imports(store: Store) -> list[int]:
-    """The import numbers that unfinished jobs run on: what ``prune`` must keep."""
-    found = store.rows(
+    """Return the import numbers on which unfinished jobs run, which ``prune`` must keep."""
+    rows = store.rows(
         "SELECT DISTINCT import_number FROM job_runs JOIN jobs USING (job_id)"
         " WHERE status IN ('queued', 'running') ORDER BY ALL"
     )
-    return [number for (number,) in found]
+    return [number for (number,) in rows]
 
 
 def _delete(store: Store, account_id: str, job_id: str) -> None:
-    found = store.rows("SELECT account_id FROM jobs WHERE job_id = ?", job_id)
-    if found and found[0][0] != account_id:
+    rows = store.rows("SELECT account_id FROM jobs WHERE job_id = ?", job_id)
+    if rows and rows[0][0] != account_id:
         raise InvalidParameter("job_id", "is taken; choose another")
     store.execute("DELETE FROM job_runs WHERE job_id = ?", job_id)
     store.execute("DELETE FROM jobs WHERE job_id = ?", job_id)
@@ -345,8 +349,8 @@ def _update(store: Store, job_id: str, setting: str, *values: Any) -> None:
 
 
 def _select(store: Store, where: str, order: str, *values: Any) -> list[JobRecord]:
-    found = store.rows(f"SELECT {_COLUMNS} FROM jobs WHERE {where} {order}", *values)
-    runs: dict[str, list[tuple[RunSpec, RunOutcome | None]]] = {row[0]: [] for row in found}
+    rows = store.rows(f"SELECT {_COLUMNS} FROM jobs WHERE {where} {order}", *values)
+    runs: dict[str, list[tuple[RunSpec, RunOutcome | None]]] = {row[0]: [] for row in rows}
     for job_id, spec, outcome in store.rows(
         "SELECT job_id, spec, outcome FROM job_runs"
         " WHERE list_contains(?::VARCHAR[], job_id) ORDER BY job_id, run_number",
@@ -355,7 +359,7 @@ def _select(store: Store, where: str, order: str, *values: Any) -> list[JobRecor
         runs[job_id].append(
             (_decode_spec(spec), None if outcome is None else decode_outcome(outcome))
         )
-    return [_to_record(row, runs[row[0]]) for row in found]
+    return [_to_record(row, runs[row[0]]) for row in rows]
 
 
 def _to_record(

@@ -1,4 +1,4 @@
-"""Preparations: a market and a time, by an id, for programs to be executed on."""
+"""Preparations: markets and periods on which programs can be executed."""
 
 from typing import Literal
 
@@ -18,7 +18,7 @@ _COLUMNS = (
 
 
 class Preparation(msgspec.Struct, frozen=True, kw_only=True):
-    """A market and a time that there are candles of; times and the interval in milliseconds."""
+    """A market and a period that has candles. Times and the interval are in milliseconds."""
 
     job_id: str
     account_id: str
@@ -37,28 +37,32 @@ class Preparation(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def instrument(self) -> str:
-        """The symbol as it is written where its currencies are to be seen: BTC/USDT."""
+        """The symbol with its currencies separated: BTC/USDT."""
         return f"{self.base}/{self.quote}"
 
 
-def save_preparation(store: Store, made: Preparation) -> None:
-    """Store a preparation, unless there is one of its id: its id says all of it."""
+def save_preparation(store: Store, preparation: Preparation) -> None:
+    """Store a preparation, unless its id exists: it is derived from all that the row has."""
     with store.transaction():
         store.execute(
             "INSERT OR IGNORE INTO preparations VALUES (?, ?, ?, ?, ?, ?, ?, epoch_ms(?::BIGINT),"
             " epoch_ms(?::BIGINT), ?, ?, epoch_ms(?::BIGINT), epoch_ms(?::BIGINT))",
-            made.job_id, made.account_id, made.source_type, made.exchange, made.symbol, made.base,
-            made.quote, made.start_time, made.end_time, made.interval // 1000, made.import_number,
-            made.started_at, made.finished_at,
+            preparation.job_id, preparation.account_id, preparation.source_type,
+            preparation.exchange, preparation.symbol, preparation.base, preparation.quote,
+            preparation.start_time, preparation.end_time, preparation.interval // 1000,
+            preparation.import_number, preparation.started_at, preparation.finished_at,
         )  # fmt: skip
 
 
 def get_preparation(store: Store, account_id: str, job_id: str) -> Preparation:
-    """The account's preparation; raises ``JobNotFound``, also if it is another account's."""
-    found = store.rows(
+    """Return the account's preparation.
+
+    Raises ``JobNotFound``, also if the preparation belongs to another account.
+    """
+    rows = store.rows(
         f"SELECT {_COLUMNS} FROM preparations WHERE account_id = ? AND job_id = ?",
         account_id, job_id,
     )  # fmt: skip
-    if not found:
+    if not rows:
         raise job_not_found(job_id)
-    return to_struct(Preparation, found[0])
+    return to_struct(Preparation, rows[0])

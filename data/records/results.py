@@ -1,4 +1,4 @@
-"""Results of sessions: saved whole, in one transaction, and read back to the digit."""
+"""Results of sessions: saved in one transaction, and read back exactly."""
 
 from collections.abc import Sequence
 from decimal import Decimal
@@ -27,15 +27,15 @@ from candlestep.sandbox.performance.figures import FIGURES
 LOWER_IS_BETTER = frozenset(
     name for name, figure in FIGURES.items() if figure.higher_is_better is False
 )
-"""Of the figures by which sessions are compared; of the others, higher is better."""
+"""The figures that are better the lower they are; all others are better the higher."""
 
 _SUMMARY = ("final_equity", "total_pnl", "roi_pct", "total_trades", "total_fees")
 _METRICS = Metrics.__struct_fields__
 _UNRANKED = ("returns_grid", "returns_count", "returns_skewness", "returns_kurtosis")
-"""Metrics of which none is better than another."""
+"""Metrics that do not rank sessions."""
 
 RANKED = (*_SUMMARY, *(m for m in _METRICS if m not in (*_SUMMARY, *_UNRANKED)))
-"""The figures by which the best session can be asked for."""
+"""The figures by which the best session can be selected."""
 
 _AMOUNT_COLUMNS = Snapshot.__struct_fields__[1:]
 _TRADE_COLUMNS = (
@@ -48,7 +48,7 @@ _TRADE_DECIMALS = {
 
 
 class Best(NamedTuple):
-    """The session that a figure is best in."""
+    """The session with the best value of a figure."""
 
     session_id: str
     strategy_label: str
@@ -65,9 +65,9 @@ def save_results(
     fills: Sequence[Fill],
     equity: EquityCurve,
 ) -> None:
-    """Save how a session ended, all in one transaction; saved again, it replaces what is there.
+    """Save the results of a session in one transaction, replacing those that were saved before.
 
-    Raises ``SessionNotFound``, or ``StorageUnavailable`` with nothing changed: save it again.
+    Raises ``SessionNotFound``, or ``StorageUnavailable`` with nothing changed; then save again.
     """
     trades = _trade_columns(fills)
     amounts = {name: amount_column(getattr(equity, name)) for name in _AMOUNT_COLUMNS}
@@ -96,68 +96,70 @@ def save_results(
 
 
 def load_metrics(store: Store, account_id: str, session_id: str) -> Metrics | None:
-    """The metrics of an ended session; None while it has not ended. As below, raises
-    ``SessionNotFound``, also if the session is another account's."""
+    """Return the metrics of a session; None until it has ended.
+
+    This and the functions below raise ``SessionNotFound``, also if the session belongs to another
+    account.
+    """
     get_session(store, account_id, session_id)
-    found = store.rows(
-        f"SELECT {', '.join(_METRICS)} FROM metrics WHERE session_id = ?", session_id
-    )
-    return Metrics(*found[0]) if found else None
+    rows = store.rows(f"SELECT {', '.join(_METRICS)} FROM metrics WHERE session_id = ?", session_id)
+    return Metrics(*rows[0]) if rows else None
 
 
 def load_by_pair(store: Store, account_id: str, session_id: str) -> list[PairResult]:
-    """What each symbol contributed, by symbol."""
+    """Return the contribution of each symbol, sorted by symbol."""
     get_session(store, account_id, session_id)
-    found = store.rows(
+    rows = store.rows(
         "SELECT symbol, trades, win_rate, net_pnl FROM by_pair WHERE session_id = ?"
         " ORDER BY symbol",
         session_id,
     )
-    return [PairResult(*row) for row in found]
+    return [PairResult(*row) for row in rows]
 
 
 def load_trades(
     store: Store, account_id: str, session_id: str, limit: int | None = None, offset: int = 0
 ) -> tuple[list[Fill], int]:
-    """A page of the trades, in order, and how many there are in all."""
+    """Return a page of the trades, in order, and the number of all trades."""
     get_session(store, account_id, session_id)
     total: int = store.rows("SELECT count(*) FROM trades WHERE session_id = ?", session_id)[0][0]
-    found = store.rows(
+    rows = store.rows(
         f"SELECT {_TRADE_COLUMNS} FROM trades WHERE session_id = ?"
         " ORDER BY trade_id LIMIT ? OFFSET ?",
         session_id, total if limit is None else limit, offset,
     )  # fmt: skip
-    return [Fill(*row) for row in found], total
+    return [Fill(*row) for row in rows], total
 
 
 def load_equity(store: Store, account_id: str, session_id: str, every: int = 1) -> list[Snapshot]:
-    """The snapshots of equity, in order; of these, the first and then every ``every``-th."""
+    """Return the snapshots of equity, in order: the first, then every ``every``-th."""
     get_session(store, account_id, session_id)
-    found = store.rows(
+    rows = store.rows(
         f"SELECT epoch_ms(simulated_at), {', '.join(_AMOUNT_COLUMNS)} FROM equity"
         " WHERE session_id = ?"
         " QUALIFY (row_number() OVER (ORDER BY simulated_at) - 1) % ? = 0 ORDER BY simulated_at",
         session_id, every,
     )  # fmt: skip
-    return [Snapshot(*row) for row in found]
+    return [Snapshot(*row) for row in rows]
 
 
 def best_session(store: Store, account_id: str, metric: str) -> Best | None:
-    """The account's completed session that is best by ``metric``, one of ``RANKED``.
+    """Return the account's completed session with the best ``metric``, one of ``RANKED``.
 
-    None if in no completed session it is defined; of equals the oldest.
+    Among equals, the oldest. None if no completed session has a value of the metric. Raises
+    ``InvalidParameter``.
     """
     if metric not in RANKED:
         raise InvalidParameter("metric", f"must be one of {', '.join(RANKED)}")
     column = f"s.{metric}" if metric in _SUMMARY else f"m.{metric}"
     direction = "ASC" if metric in LOWER_IS_BETTER else "DESC"
-    found = store.rows(
+    rows = store.rows(
         f"SELECT s.session_id, s.strategy_label, {column} FROM sessions s JOIN metrics m"
         f" USING (session_id) WHERE account_id = ? AND status = 'completed'"
         f" AND {column} IS NOT NULL ORDER BY {column} {direction}, created_at, session_id LIMIT 1",
         account_id,
     )
-    return Best(*found[0]) if found else None
+    return Best(*rows[0]) if rows else None
 
 
 def _save_summary(store: Store, session_id: str, results: Results, current_step: int) -> None:

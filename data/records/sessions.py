@@ -1,4 +1,4 @@
-"""Sessions as they are stored: what each was created with, how far it is, how it came out."""
+"""Stored sessions: their configuration, their progress and their results in brief."""
 
 import uuid
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ SortBy = Literal[
     "roi_pct", "total_trades", "total_fees", "sharpe_ratio", "max_drawdown_pct",
 ]  # fmt: skip
 SORTABLE: tuple[str, ...] = get_args(SortBy)
-"""What a list of sessions can be sorted by."""
+"""The fields by which a list of sessions can be sorted."""
 
 _COLUMNS = (
     "session_id, account_id, agent_id, exchange, strategy_label, status, pairs,"
@@ -36,9 +36,9 @@ _JSON_COLUMNS = ("pairs", "config", "risk_profile")
 
 
 class SessionRecord(msgspec.Struct, frozen=True):
-    """A session as the store knows it. Times and the interval are in milliseconds.
+    """A stored session. Times and the interval are in milliseconds.
 
-    What is only known at its end is None until then.
+    Fields that are only known at its end are None until then.
     """
 
     session_id: str
@@ -56,7 +56,7 @@ class SessionRecord(msgspec.Struct, frozen=True):
     config: dict[str, Any]
     risk_profile: dict[str, Any]
     import_number: int | None
-    """The market it runs on is as of this import; pinned when it starts."""
+    """The market is as of this import; pinned when the session starts."""
     total_steps: int
     current_step: int
     final_equity: Decimal | None
@@ -73,7 +73,7 @@ class SessionRecord(msgspec.Struct, frozen=True):
 
 
 def new_session_id() -> str:
-    """An id that no session has (``bt_…``)."""
+    """Return a new, unique id (``bt_…``)."""
     return f"bt_{uuid.uuid4()}"
 
 
@@ -95,9 +95,10 @@ def create_session(
     key: str | None = None,
     key_body: str | None = None,
 ) -> SessionRecord:
-    """Store a new session, with status ``created`` and an id of its own.
+    """Store a new session with status ``created``.
 
-    ``key`` and ``key_body`` tell what it was asked for with; see ``session_of_key``.
+    ``key`` and ``key_body`` are the idempotency key and a digest of the body of the request; see
+    ``session_of_key``.
     """
     session_id = new_session_id()
     with store.transaction():
@@ -115,26 +116,29 @@ def create_session(
 
 
 def get_session(store: Store, account_id: str, session_id: str) -> SessionRecord:
-    """The account's session; raises ``SessionNotFound``, also if it is another account's."""
-    found = store.rows(
+    """Return the account's session.
+
+    Raises ``SessionNotFound``, also if the session belongs to another account.
+    """
+    rows = store.rows(
         f"SELECT {_COLUMNS} FROM sessions WHERE account_id = ? AND session_id = ?",
         account_id, session_id,
     )  # fmt: skip
-    if not found:
+    if not rows:
         raise SessionNotFound(
             f"there is no session {session_id!r}; GET /api/v1/backtest/list lists yours",
             session_id=session_id,
         )
-    return _to_record(found[0])
+    return _to_record(rows[0])
 
 
 def session_of_key(store: Store, account_id: str, key: str) -> tuple[SessionRecord, str] | None:
-    """The account's session that was created with a key, and the body it was asked for with."""
-    found = store.rows(
+    """Return the account's session that was created with a key, and the digest of its body."""
+    rows = store.rows(
         "SELECT session_id, create_body FROM sessions WHERE account_id = ? AND create_key = ?",
         account_id, key,
     )  # fmt: skip
-    return (get_session(store, account_id, found[0][0]), found[0][1]) if found else None
+    return (get_session(store, account_id, rows[0][0]), rows[0][1]) if rows else None
 
 
 def fork_session(
@@ -146,7 +150,10 @@ def fork_session(
     step: int,
     time: int,
 ) -> list[SessionRecord]:
-    """Store running sessions that share a session's past up to a step, forked at ``time``."""
+    """Store running sessions that share the past of ``origin`` up to a step.
+
+    ``time``, in milliseconds, is when they were forked.
+    """
     with store.transaction():
         store.execute(
             "INSERT INTO sessions (session_id, account_id, agent_id, exchange, strategy_label,"
@@ -160,16 +167,16 @@ def fork_session(
             " WHERE origin.session_id = ?",
             strategy_label, step, time, time, list(session_ids), origin.session_id,
         )  # fmt: skip
-        return [get_session(store, origin.account_id, each) for each in session_ids]
+        return [get_session(store, origin.account_id, session_id) for session_id in session_ids]
 
 
 def missing_sessions(store: Store, session_ids: Sequence[str]) -> list[str]:
-    """Those of the ids that no session has, in their order."""
-    found = store.rows(
+    """Return the ids that do not belong to any session, in their order."""
+    rows = store.rows(
         "SELECT session_id FROM sessions WHERE list_contains(?, session_id)", list(session_ids)
     )
-    known = {session_id for (session_id,) in found}
-    return [each for each in session_ids if each not in known]
+    known = {session_id for (session_id,) in rows}
+    return [session_id for session_id in session_ids if session_id not in known]
 
 
 def list_sessions(
@@ -184,9 +191,9 @@ def list_sessions(
     limit: int = 50,
     offset: int = 0,
 ) -> tuple[list[SessionRecord], int]:
-    """A page of the account's sessions that pass every filter given, and how many do in all.
+    """Return a page of the account's sessions that pass all filters, and the count of all pages.
 
-    ``strategy_label`` is a prefix. Sessions in which ``sort_by`` is undefined come last.
+    ``strategy_label`` matches as a prefix. Sessions without a value of ``sort_by`` come last.
     """
     if sort_by not in SORTABLE:
         raise InvalidParameter("sort_by", f"must be one of {', '.join(SORTABLE)}")
@@ -198,29 +205,29 @@ def list_sessions(
         "status = ?": status,
         "agent_id = ?": agent_id,
     }
-    given = {sql: value for sql, value in filters.items() if value is not None}
-    where = f"FROM sessions WHERE {' AND '.join(given)}"
-    total: int = store.rows(f"SELECT count(*) {where}", *given.values())[0][0]
+    applied = {sql: value for sql, value in filters.items() if value is not None}
+    where = f"FROM sessions WHERE {' AND '.join(applied)}"
+    total: int = store.rows(f"SELECT count(*) {where}", *applied.values())[0][0]
     page = store.rows(
         f"SELECT {_COLUMNS} {where} ORDER BY {sort_by} {order} NULLS LAST,"
         f" created_at {order}, session_id LIMIT ? OFFSET ?",
-        *given.values(), limit, offset,
+        *applied.values(), limit, offset,
     )  # fmt: skip
     return [_to_record(row) for row in page], total
 
 
 def running_sessions(store: Store) -> list[SessionRecord]:
-    """The sessions of all accounts that are running, oldest first."""
-    found = store.rows(
+    """Return the running sessions of all accounts, oldest first."""
+    rows = store.rows(
         f"SELECT {_COLUMNS} FROM sessions WHERE status = 'running' ORDER BY created_at, session_id"
     )
-    return [_to_record(row) for row in found]
+    return [_to_record(row) for row in rows]
 
 
 def save_start(store: Store, account_id: str, session_id: str, import_number: int) -> SessionRecord:
-    """Note that the session runs, on the market as of ``import_number``, and return it.
+    """Set a session running on the market as of ``import_number``, and return it.
 
-    Raises ``SessionNotFound``. Said again, it keeps the first time.
+    A repeated call keeps the first start time. Raises ``SessionNotFound``.
     """
     return _update(
         store, account_id, session_id,
@@ -231,7 +238,7 @@ def save_start(store: Store, account_id: str, session_id: str, import_number: in
 
 
 def save_progress(store: Store, steps: Mapping[str, int]) -> None:
-    """Note how far sessions are, by id; of those that are not running, nothing changes."""
+    """Save the steps of sessions, by id; sessions that are not running stay as they are."""
     if not steps:
         return
     ids = text_column(list(steps))
@@ -244,7 +251,7 @@ def save_progress(store: Store, steps: Mapping[str, int]) -> None:
 
 
 def save_failure(store: Store, account_id: str, session_id: str, error: str) -> None:
-    """Note that the session cannot go on, and why. Raises ``SessionNotFound``."""
+    """Set a session failed, with the reason. Raises ``SessionNotFound``."""
     _update(
         store, account_id, session_id,
         "status = 'failed', error = ?, completed_at = epoch_ms(?::BIGINT)", error, now(),
@@ -252,11 +259,11 @@ def save_failure(store: Store, account_id: str, session_id: str, error: str) -> 
 
 
 def pinned_imports(store: Store) -> list[int]:
-    """The import numbers that sessions run on, or ran on: what ``prune`` must keep."""
-    found = store.rows(
+    """Return the import numbers on which sessions run or ran, which ``prune`` must keep."""
+    rows = store.rows(
         "SELECT DISTINCT import_number FROM sessions WHERE import_number IS NOT NULL ORDER BY ALL"
     )
-    return [number for (number,) in found]
+    return [number for (number,) in rows]
 
 
 def _update(

@@ -1,4 +1,4 @@
-"""Strategies that accounts keep under a name."""
+"""Strategies and compiled programs that accounts have stored."""
 
 import uuid
 from collections.abc import Mapping, Sequence
@@ -22,31 +22,31 @@ _JSON_COLUMNS = ("universe", "content")
 
 
 class StoredStrategy(msgspec.Struct, frozen=True):
-    """A strategy as the store knows it; times in milliseconds since the epoch."""
+    """A stored strategy. Times are in milliseconds since the epoch."""
 
     strategy_id: str
     account_id: str
     name: str
     description: str
     universe: list[str]
-    """The symbols that it is meant for."""
+    """The symbols that the strategy is meant for."""
     timeframe: str
     content: dict[str, Any]
-    """A card, a template with parameters, or a program, as ``compile_strategy`` takes it."""
+    """A card, a template with parameters, or a program, for ``compile_strategy``."""
     status: StrategyStatus
     version: int
-    """Counts its changes, from 1."""
+    """The number of changes, counted from 1."""
     created_at: int
     updated_at: int
 
 
 class StoredProgram(msgspec.Struct, frozen=True):
-    """A program as the store knows it: it never changes."""
+    """A stored program. It never changes, and its id is derived from its source."""
 
     strategy_id: str
     source: str
     error: str | None
-    """Why it does not compile; None: it does."""
+    """The reason why it does not compile; None if it does."""
 
 
 def create_strategy(
@@ -59,7 +59,7 @@ def create_strategy(
     timeframe: str = "1d",
     content: Mapping[str, Any],
 ) -> StoredStrategy:
-    """Store a new strategy, a draft of version 1; who calls has checked its content."""
+    """Store a new strategy: a draft of version 1. The caller has checked its content."""
     strategy_id, time = str(uuid.uuid4()), now()
     with store.transaction():
         store.execute(
@@ -72,26 +72,29 @@ def create_strategy(
 
 
 def get_strategy(store: Store, account_id: str, strategy_id: str) -> StoredStrategy:
-    """The account's strategy; raises ``StrategyNotFound``, also if it is another account's."""
-    found = store.rows(
+    """Return the account's strategy.
+
+    Raises ``StrategyNotFound``, also if the strategy belongs to another account.
+    """
+    rows = store.rows(
         f"SELECT {_COLUMNS} FROM strategies WHERE account_id = ? AND strategy_id = ?",
         account_id, strategy_id,
     )  # fmt: skip
-    if not found:
+    if not rows:
         raise _not_found(strategy_id)
-    return _to_strategy(found[0])
+    return _to_strategy(rows[0])
 
 
 def list_strategies(
     store: Store, account_id: str, *, skip: int = 0, limit: int = 100
 ) -> list[StoredStrategy]:
-    """A page of the account's strategies, the oldest first."""
-    found = store.rows(
+    """Return a page of the account's strategies, oldest first."""
+    rows = store.rows(
         f"SELECT {_COLUMNS} FROM strategies WHERE account_id = ?"
         " ORDER BY created_at, strategy_id LIMIT ? OFFSET ?",
         account_id, limit, skip,
     )  # fmt: skip
-    return [_to_strategy(row) for row in found]
+    return [_to_strategy(row) for row in rows]
 
 
 def update_strategy(
@@ -105,31 +108,30 @@ def update_strategy(
     timeframe: str | None = None,
     content: Mapping[str, Any] | None = None,
 ) -> StoredStrategy:
-    """Change what is given, which makes the next version. Raises ``StrategyNotFound``."""
-    given = {
+    """Change the given fields, which makes the next version. Raises ``StrategyNotFound``."""
+    columns = {
         "name": name,
         "description": description,
         "universe": None if universe is None else to_json(list(universe)),
         "timeframe": timeframe,
         "content": None if content is None else to_json(dict(content)),
     }
-    changes = {column: value for column, value in given.items() if value is not None}
+    changes = {column: value for column, value in columns.items() if value is not None}
     setting = "".join(f"{column} = ?, " for column in changes)
     with store.transaction():
-        changed = store.execute(
+        rows = store.execute(
             f"UPDATE strategies SET {setting}version = version + 1,"
             " updated_at = epoch_ms(?::BIGINT) WHERE account_id = ? AND strategy_id = ?"
             f" RETURNING {_COLUMNS}",
             *changes.values(), now(), account_id, strategy_id,
         )  # fmt: skip
-    if not changed:
+    if not rows:
         raise _not_found(strategy_id)
-    return _to_strategy(changed[0])
+    return _to_strategy(rows[0])
 
 
 def delete_strategy(store: Store, account_id: str, strategy_id: str) -> None:
-    """Delete the account's strategy; jobs keep what they were given. Raises
-    ``StrategyNotFound``."""
+    """Delete the account's strategy; jobs keep their copy. Raises ``StrategyNotFound``."""
     with store.transaction():
         deleted = store.execute(
             "DELETE FROM strategies WHERE account_id = ? AND strategy_id = ? RETURNING 1",
@@ -142,8 +144,10 @@ def delete_strategy(store: Store, account_id: str, strategy_id: str) -> None:
 def save_program(
     store: Store, account_id: str, strategy_id: str, source: str, error: str | None
 ) -> None:
-    """Store a program under the id that its account and its source give it; again: what it
-    compiles to now."""
+    """Store a program, or replace the error of the one of this id.
+
+    ``strategy_id`` is derived from the account and the source.
+    """
     with store.transaction():
         store.execute(
             "INSERT OR REPLACE INTO programs VALUES (?, ?, ?, ?, epoch_ms(?::BIGINT))",
@@ -152,17 +156,20 @@ def save_program(
 
 
 def get_program(store: Store, account_id: str, strategy_id: str) -> StoredProgram:
-    """The account's program; raises ``StrategyNotFound``, also if it is another account's."""
-    found = store.rows(
+    """Return the account's program.
+
+    Raises ``StrategyNotFound``, also if the program belongs to another account.
+    """
+    rows = store.rows(
         "SELECT strategy_id, source, error FROM programs WHERE account_id = ? AND strategy_id = ?",
         account_id, strategy_id,
     )  # fmt: skip
-    if not found:
+    if not rows:
         raise StrategyNotFound(
             f"there is no strategy {abbreviate(strategy_id)!r}; POST /api/v1/strategy its source",
             strategy_id=abbreviate(strategy_id),
         )
-    return StoredProgram(*found[0])
+    return StoredProgram(*rows[0])
 
 
 def _not_found(strategy_id: str) -> StrategyNotFound:

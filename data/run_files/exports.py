@@ -1,7 +1,7 @@
-"""A run's equity and closed trades as the Backtests API gives them out: JSON numbers, or Parquet.
+"""Exports of a run's equity and closed trades for the Backtests API: JSON numbers, or Parquet.
 
-Both are made by the database of the files that the run has left. Numbers are fractions where the
-run's are in percent; the times are those of ``data.payloads``.
+The database makes both from the files of the run. Returns are fractions, while those of the run
+are in percent. Times are written as in ``run_files.py``.
 """
 
 import tempfile
@@ -30,10 +30,10 @@ _COLUMNS: dict[Export, dict[str, str]] = {
         "pnl": "pnl", "return_pct": "return_pct * 0.01",
     },
 }  # fmt: skip
-"""By the names that are given out."""
+"""The SQL of each exported column."""
 _ORDER: dict[Export, str] = {"equity": "time", "trades": "fill_id"}
 _NUMBER = r"coalesce(regexp_replace(({0})::VARCHAR, '\.?0+$', ''), 'null')"
-"""A decimal with all its digits, as a number of JSON."""
+"""The SQL of a decimal with all its digits, as a JSON number."""
 _DATE_INDEX = {
     "index_columns": ["date"],
     "column_indexes": [],
@@ -45,13 +45,13 @@ _DATE_INDEX = {
     ],
     "pandas_version": "2.0.0",
 }  # fmt: skip
-"""What pandas reads in a file to make an index of a column."""
+"""Metadata by which pandas makes a column of a file the index."""
 
 
 def read_json(directory: Path, export: Export) -> bytes | None:
-    """The rows as JSON, ``[{"date": "2025-01-01T01:00:00Z", "equity": 10000.5}, …]``.
+    """Return the rows as JSON, ``[{"date": "2025-01-01T01:00:00Z", "equity": 10000.5}, …]``.
 
-    Of the equity, that at the end of each candle. None if it is there no more.
+    Equity is that at the end of each candle. None if the file was deleted.
     """
     fields = " || ',' || ".join(
         f"""'"{name}":' || {_json_text(name, sql)}""" for name, sql in _COLUMNS[export].items()
@@ -64,9 +64,9 @@ def read_json(directory: Path, export: Export) -> bytes | None:
 
 
 def read_parquet(directory: Path, export: Export) -> bytes | None:
-    """The rows as a Parquet file: numbers are DOUBLE; pandas indexes the equity by its date.
+    """Return the rows as a Parquet file: numbers are DOUBLE, and pandas indexes equity by date.
 
-    Of the equity, that at the end of each candle. None if it is there no more.
+    Equity is that at the end of each candle. None if the file was deleted.
     """
     columns = ", ".join(
         f"{sql if name in _DATES + _TEXTS else f'({sql})::DOUBLE'} AS {name}"
@@ -80,10 +80,10 @@ def read_parquet(directory: Path, export: Export) -> bytes | None:
 
     def read(path: Path) -> bytes:
         with (
-            tempfile.TemporaryDirectory(dir=path.parent) as made,
+            tempfile.TemporaryDirectory(dir=path.parent) as temporary,
             connection().cursor() as cursor,
         ):
-            copy = Path(made) / path.name
+            copy = Path(temporary) / path.name
             cursor.execute(
                 f"COPY (SELECT {columns} FROM {_source(path, export)}"
                 f" ORDER BY {_ORDER[export]}) TO {quote_text(str(copy))} ({options})"
@@ -94,7 +94,7 @@ def read_parquet(directory: Path, export: Export) -> bytes | None:
 
 
 def _source(path: Path, export: Export) -> str:
-    """The rows of a file in their order; of the equity without the first, that of the start."""
+    """Return the SQL of a file's rows in order; for equity, without the row of the start."""
     rows = f"SELECT * FROM read_parquet({quote_text(str(path))}) ORDER BY {_ORDER[export]}"
     return f"({rows}{' OFFSET 1' if export == 'equity' else ''})"
 

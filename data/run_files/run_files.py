@@ -1,6 +1,7 @@
 """The files of runs: equity, closed trades and signals, as Parquet under the home directory.
 
-``HOME/results/{job_id}/{run number}/equity.parquet``, and so on. Each appears whole or not at all.
+``HOME/results/{job_id}/{run number}/equity.parquet``, and so on. A file appears whole or not at
+all. Summaries of jobs are kept for ever, their files for some days.
 """
 
 import shutil
@@ -24,7 +25,7 @@ from candlestep.sandbox import ClosedTrade
 from candlestep.sandbox.clock import DAY
 
 DIRECTORY = "results"
-"""In the home."""
+"""The directory in the home."""
 
 _FITS_18_DIGITS = 10**17
 _local = threading.local()
@@ -50,25 +51,26 @@ _SIGNALS = {
 
 
 def run_directory(home: Path, job_id: str, run_number: int) -> Path:
-    """Where the files of a run are."""
+    """Return the directory of the files of a run."""
     return home / DIRECTORY / job_id / str(run_number)
 
 
 def run_file(directory: Path, name: RunFileName) -> Path:
-    """The file of a run's equity, trades or signals."""
+    """Return the path of a run's equity, trades or signals."""
     return directory / f"{name}.parquet"
 
 
 def write_equity(directory: Path, times: NDArray[Any], units: NDArray[Any]) -> None:
-    """Write equity, in whole numbers of 1e-8, at each of ``times`` (ms), both of one length.
+    """Write the equity, in integer units of 1e-8, at each of ``times`` (ms).
 
-    Columns: ``time`` TIMESTAMP, ``equity`` DECIMAL of 8 places. Raises ``InvalidParameter`` for
-    amounts of more than 30 digits.
+    Both arrays have the same length. The columns of the file are ``time`` TIMESTAMP and
+    ``equity`` DECIMAL with 8 places. Raises ``InvalidParameter`` for amounts of more than 30
+    digits.
     """
     column, exact = amount_column(units)
     exact = exact.format("equity")
     if units.dtype != object and np.abs(units).max() < _FITS_18_DIGITS:
-        # The same number in half the width, which takes half the time.
+        # The same number at half the width, which takes half the time.
         exact = "equity::DECIMAL(18, 0) * 0.00000001::DECIMAL(8, 8)"
     _write(
         run_file(directory, "equity"),
@@ -78,7 +80,7 @@ def write_equity(directory: Path, times: NDArray[Any], units: NDArray[Any]) -> N
 
 
 def write_trades(directory: Path, trades: Sequence[ClosedTrade]) -> None:
-    """Write closed trades, a column for each field of ``ClosedTrade``, exactly."""
+    """Write closed trades exactly, with a column for each field of ``ClosedTrade``."""
     columns = {
         name: text_column([_as_text(getattr(trade, name), name) for trade in trades])
         for name in _TRADES
@@ -87,7 +89,7 @@ def write_trades(directory: Path, trades: Sequence[ClosedTrade]) -> None:
 
 
 def write_signals(directory: Path, signals: Sequence[Any]) -> None:
-    """Write the decisions of a strategy, a column for each field of a signal."""
+    """Write the signals of a strategy, with a column for each field of a signal."""
     columns = {
         name: text_column([_plain(getattr(signal, name)) for signal in signals])
         for name in _SIGNALS
@@ -96,7 +98,7 @@ def write_signals(directory: Path, signals: Sequence[Any]) -> None:
 
 
 def write_run_files(directory: Path, files: Mapping[str, bytes]) -> None:
-    """Write files that were made elsewhere, by their names."""
+    """Write files that another machine produced, by name."""
     directory.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         partial = directory / f"{name}.partial"
@@ -105,9 +107,9 @@ def write_run_files(directory: Path, files: Mapping[str, bytes]) -> None:
 
 
 def read_equity_json(directory: Path) -> msgspec.Raw | None:
-    """A run's equity as JSON, ``[["2025-01-01T00:00:00Z", "10000.00"], …]``.
+    """Return a run's equity as JSON, ``[["2025-01-01T00:00:00Z", "10000.00"], …]``.
 
-    None if it is there no more. Made by the database, without holding up other threads.
+    None if the file was deleted. The database makes the text, without blocking other threads.
     """
     item = (
         f"""'["' || ({TIME_AS_TEXT.format("time")}) || '","' || {_MONEY.format("equity")} || '"]'"""
@@ -120,8 +122,8 @@ def read_equity_json(directory: Path) -> msgspec.Raw | None:
 
 
 def read_trades_json(directory: Path) -> msgspec.Raw | None:
-    """A run's closed trades as JSON: ``[{"id": 1, "side": "buy", "symbol", "entry_time",
-    "entry_price", "exit_time", "exit_price", "qty", "pnl", "fee"}, …]``, amounts as text."""
+    """Return a run's closed trades as JSON: ``[{"id": 1, "side": "buy", "symbol", "entry_time",
+    "entry_price", "exit_time", "exit_price", "qty", "pnl", "fee"}, …]``, with amounts as text."""
     texts = {
         "side": "side", "symbol": "symbol",
         "entry_time": TIME_AS_TEXT.format("entry_time"), "entry_price": _MONEY.format("entry_price"),
@@ -140,7 +142,7 @@ def read_trades_json(directory: Path) -> msgspec.Raw | None:
 def read_run_file(
     directory: Path, name: RunFileName, read: Callable[[Path], Result]
 ) -> Result | None:
-    """What ``read`` makes of a file of a run; None if it is there no more.
+    """Return what ``read`` returns for a file of a run; None if the file was deleted.
 
     Raises ``StorageUnavailable``.
     """
@@ -156,19 +158,22 @@ def read_run_file(
 
 
 def json_list(item: str, order: str, source: str) -> bytes:
-    """A list of JSON whose items SQL makes of the rows of ``source``, in an order."""
+    """Return a JSON list of the rows of ``source``, sorted by ``order``.
+
+    ``item``, ``order`` and ``source`` are SQL; ``item`` makes the JSON of a row.
+    """
     with connection().cursor() as cursor:
-        found = cursor.execute(
+        row = cursor.execute(
             "SELECT '[' || coalesce(string_agg(item, ',' ORDER BY place), '') || ']' FROM"
             f" (SELECT {item} AS item, {order} AS place FROM {source})"
         ).fetchone()
-    assert found is not None
-    text: str = found[0]
+    assert row is not None
+    text: str = row[0]
     return text.encode()
 
 
 def delete_job_files(home: Path, job_id: str) -> None:
-    """Delete the files of all runs of a job; what is not there is gone already."""
+    """Delete the files of all runs of a job, if there are any."""
     with suppress(FileNotFoundError):
         shutil.rmtree(home / DIRECTORY / job_id)
 
@@ -176,7 +181,7 @@ def delete_job_files(home: Path, job_id: str) -> None:
 def delete_old_run_files(store: Store, home: Path, *, time: int, days: int) -> list[str]:
     """Delete the files of jobs that ended more than ``days`` before ``time`` (ms).
 
-    Returns the ids of those jobs. What fails half way is done again the next time.
+    Returns the ids of those jobs. Jobs that a failure left out are tried again by the next call.
     """
     old = jobs_with_old_run_files(store, time - days * DAY)
     for job_id in old:
@@ -189,9 +194,9 @@ TIME_AS_TEXT = (
     "CASE WHEN epoch_ms({0}) % 1000 = 0 THEN strftime({0}, '%Y-%m-%dT%H:%M:%SZ')"
     " ELSE strftime({0}, '%Y-%m-%dT%H:%M:%S.%gZ') END"
 )
-"""SQL for a time of a file as the answers of the API write it."""
+"""The SQL of a time as the API writes it."""
 _MONEY = r"regexp_replace({0}::VARCHAR, '(\.\d\d\d*?)0+$', '\1')"
-"""An amount with all its digits, and at least two decimals."""
+"""The SQL of an amount with all its digits and at least two decimals."""
 
 
 def _selection(columns: Mapping[str, str]) -> str:
@@ -210,11 +215,14 @@ def _write(path: Path, selection: str, columns: Mapping[str, NDArray[Any]]) -> N
 
 
 def connection() -> duckdb.DuckDBPyConnection:
-    """A database of this thread's own, in memory: to make one takes as long as a file does."""
+    """Return this thread's in-memory database, which is created once.
+
+    Creating one takes as long as writing a file.
+    """
     if not hasattr(_local, "connection"):
         _local.connection = duckdb.connect(config={"threads": 1})
-    found: duckdb.DuckDBPyConnection = _local.connection
-    return found
+    database: duckdb.DuckDBPyConnection = _local.connection
+    return database
 
 
 def _as_text(value: Any, name: str) -> str | None:

@@ -1,7 +1,7 @@
 """The tables of the store, as numbered migrations.
 
-A script, once released, is never edited: a change of the tables is a further script at the end.
-The version of a store is the number of scripts that it has seen.
+A released script is never edited; to change the tables, add a script at the end. The version of a
+store is the number of scripts that have been run on it.
 
 Amounts of money and quantities are DECIMAL(38, 8): the ledger rounds them to 8 places. Prices are
 DECIMAL(38, 16): a fill price has 16 places and at most 17 digits before the point. So every number

@@ -1,4 +1,4 @@
-"""Rows of the store as structs, and values as its columns take them."""
+"""Conversions between rows of the store and structs, and of values for its columns."""
 
 from collections.abc import Collection, Iterable, Sequence
 from decimal import Decimal
@@ -17,9 +17,9 @@ _MOST_DIGITS = 38
 
 
 def to_struct(kind: type[Struct], row: Sequence[Any], json_columns: Collection[str] = ()) -> Struct:
-    """Return a row as a struct whose fields have the order of its columns.
+    """Return a row as a struct whose fields are in the order of its columns.
 
-    ``json_columns`` are the fields that the store keeps as JSON.
+    ``json_columns`` names the fields that are stored as JSON.
     """
     return kind(**named_values(kind.__struct_fields__, row, json_columns))
 
@@ -27,7 +27,7 @@ def to_struct(kind: type[Struct], row: Sequence[Any], json_columns: Collection[s
 def named_values(
     names: Iterable[str], row: Sequence[Any], json_columns: Collection[str] = ()
 ) -> dict[str, Any]:
-    """Return the values of a row by the names of its columns, with JSON decoded."""
+    """Return the values of a row by name, with those of ``json_columns`` decoded."""
     values = dict(zip(names, row, strict=True))
     for name in json_columns:
         if values[name] is not None:
@@ -36,7 +36,7 @@ def named_values(
 
 
 def to_json(value: Any) -> str:
-    """Return a value as a JSON column takes it."""
+    """Return a value as text for a JSON column."""
     return msgspec.json.encode(value).decode()
 
 
@@ -48,10 +48,10 @@ def text_column(values: Sequence[str | None]) -> NDArray[np.object_]:
 
 
 def exact_text(value: Decimal | None, places: int) -> str | None:
-    """Return the digits of a decimal for a column DECIMAL(38, ``places``), which rounds silently.
+    """Return the digits of a decimal for a column DECIMAL(38, ``places``).
 
-    Raises ``ValueError`` for a value of more decimal places, and ``InvalidParameter`` for one
-    that is too large.
+    The column would round silently, so a value of more decimal places raises ``ValueError``. One
+    that is too large raises ``InvalidParameter``.
     """
     if value is None:
         return None
@@ -68,9 +68,10 @@ def exact_text(value: Decimal | None, places: int) -> str | None:
 
 
 def amount_column(units: NDArray[Any]) -> tuple[NDArray[Any], str]:
-    """Return a column of hundred-millionths for ``Store.insert``, and the SQL of its exact value.
+    """Return a column for ``Store.insert`` and the SQL of its exact values.
 
-    ``{0}`` stands for the name of the column in the SQL.
+    ``units`` are amounts in hundred-millionths. ``{0}`` stands for the name of the column in the
+    SQL.
     """
     if units.dtype != object:
         return units, "{0}::DECIMAL(30, 0) * 0.00000001::DECIMAL(8, 8)"

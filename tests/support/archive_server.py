@@ -1,4 +1,4 @@
-"""An archive of candle files on loopback, which can be made to misbehave."""
+"""An archive of candle files on loopback that can be made to misbehave."""
 
 import hashlib
 import threading
@@ -10,15 +10,15 @@ from tests.support.candle_files import archive_text, rows, write
 
 
 class Archive:
-    """A server of the archive's layout, whose misbehaviour a test can choose."""
+    """A server with the layout of the archive. A test can choose its misbehaviour."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.requests: list[tuple[str, str | None]] = []
         self.cut_after: list[int] = []
-        """Break off that many of the next answers' bodies, each after so many bytes."""
+        """Lengths in bytes after which the next bodies of zip files are cut off."""
         self.statuses: list[int] = []
-        """Answer the next requests with these."""
+        """Statuses of the next answers."""
         self.supports_range = True
         handler = partial(_Handler, self)
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)

@@ -1,4 +1,4 @@
-"""Candle files for tests of the importers, made of rows that are plain tuples."""
+"""Candle files for tests of the importers, written from rows that are plain tuples."""
 
 import gzip
 import json
@@ -22,7 +22,7 @@ HEADER = "timestamp,open,high,low,close,volume"
 
 
 def rows(count: int, start: int = START, interval: int = MINUTE, price: float = 100.0) -> list[Row]:
-    """Candles without gaps, each a little different from the next."""
+    """Return candles without gaps, each slightly different from the next."""
     return [
         (
             start + index * interval,
@@ -37,7 +37,7 @@ def rows(count: int, start: int = START, interval: int = MINUTE, price: float = 
 
 
 def csv_text(candles: Iterable[Row], header: str | None = HEADER, time: str = "iso") -> str:
-    """The candles as CSV; ``time`` is iso, s, ms or us."""
+    """Return candles as CSV; ``time`` is iso, s, ms or us."""
     lines = [] if header is None else [header]
     for open_time, *numbers in candles:
         shown = {
@@ -51,7 +51,7 @@ def csv_text(candles: Iterable[Row], header: str | None = HEADER, time: str = "i
 
 
 def archive_text(candles: Iterable[Row], interval: int = MINUTE, time: str = "ms") -> str:
-    """The candles in the layout of the public kline archive: 12 columns, no header."""
+    """Return candles in the layout of the public kline archive: 12 columns, no header."""
     unit = {"ms": 1, "us": 1000}[time]
     return "".join(
         f"{t * unit},{o:.8f},{h:.8f},{low:.8f},{c:.8f},{v:.8f},"
@@ -61,7 +61,7 @@ def archive_text(candles: Iterable[Row], interval: int = MINUTE, time: str = "ms
 
 
 def write(path: Path, text: str) -> Path:
-    """Write text to a file, packed as its name ends (.gz, .zip)."""
+    """Write text to a file, packed if its name ends with .gz or .zip."""
     if path.suffix == ".gz":
         with gzip.open(path, "wt", encoding="utf-8") as file:
             file.write(text)
@@ -74,12 +74,12 @@ def write(path: Path, text: str) -> Path:
 
 
 def write_json(path: Path, candles: Iterable[Sequence[float | str]]) -> Path:
-    """Write JSON rows."""
+    """Write candles as rows of JSON."""
     return write(path, json.dumps([list(row) for row in candles]))
 
 
 def write_parquet(path: Path, candles: Iterable[Row], time: str, number: str = "x") -> Path:
-    """Write Parquet; ``time`` is the SQL of the time of ``t`` (ms), ``number`` that of ``x``."""
+    """Write Parquet; ``time`` is the SQL of a time from ``t`` (ms), ``number`` that of ``x``."""
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute(
@@ -97,7 +97,7 @@ def write_parquet(path: Path, candles: Iterable[Row], time: str, number: str = "
 
 
 def real_file(name: str) -> Path:
-    """A file of real candles; skips the test where it is absent."""
+    """Return the path of a file of real candles; skip the test if it is absent."""
     path = FILES / name
     if not path.exists():
         pytest.skip(f"real candles are not here: {name}")

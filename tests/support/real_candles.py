@@ -1,4 +1,4 @@
-"""Real market history for tests: hourly EURUSD from a library, and minute files where they are."""
+"""Real market history for tests: hourly EURUSD from a library, and files of minutes if present."""
 
 import csv
 import gzip
@@ -14,7 +14,7 @@ FILES = SHARED / "data"
 
 
 def eurusd() -> Candles:
-    """5,000 hours of EURUSD from April 2017 on, with its weekends missing."""
+    """Return 5,000 hours of EURUSD from April 2017 on, without weekends."""
     return Candles(
         symbol="EURUSD",
         interval="1h",
@@ -28,7 +28,7 @@ def eurusd() -> Candles:
 
 
 def minutes(symbol: str, month: str) -> Candles:
-    """50,000 real minutes of ``symbol`` from ``month``; skips the test where they are absent."""
+    """Return 50,000 real minutes of ``symbol`` from ``month``; skip the test if they are absent."""
     path = FILES / f"{symbol}-1m-{month}.csv.gz"
     if not path.exists():
         pytest.skip(f"real candles are not here: {path.name}")

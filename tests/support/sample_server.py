@@ -1,4 +1,4 @@
-"""Fixtures: one server of the sample market for all tests that need none of their own."""
+"""Fixtures: one server of the sample market, shared by all tests without a server of their own."""
 
 from collections.abc import Iterator
 
@@ -32,7 +32,7 @@ def api(client: httpx.Client) -> Api:
 
 @pytest.fixture(scope="session")
 def session_id(api: Api) -> str:
-    """A session that refused calls leave as it is: at step 0, with one order."""
+    """Return a session at step 0 with one order, which refused calls leave as it is."""
     session_id = api.started()
     api.order(session_id)
     return session_id

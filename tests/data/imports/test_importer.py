@@ -1,4 +1,4 @@
-"""Imports: all or nothing, numbered, and never a change of what the market was before."""
+"""Imports: all or nothing, numbered, and without any change of the market as of earlier."""
 
 import shutil
 import subprocess
@@ -42,13 +42,20 @@ def import_rows(
 
 
 def market(store: Store, as_of: int, symbol: str = "BTCUSDT") -> list[Row]:
-    found = CandleCache(store, 1 << 40).candles(
+    loaded = CandleCache(store, 1 << 40).candles(
         "binance", [symbol], as_of, START, START + 3 * DAY, look_back=0
     )
-    if symbol not in found:
+    if symbol not in loaded:
         return []
-    line = found[symbol]
-    columns = (line.open_time, line.open, line.high, line.low, line.close, line.volume)
+    candles = loaded[symbol]
+    columns = (
+        candles.open_time,
+        candles.open,
+        candles.high,
+        candles.low,
+        candles.close,
+        candles.volume,
+    )
     return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
@@ -159,10 +166,10 @@ def test_numbers_count_up_over_all_series(store: Store, tmp_path: Path) -> None:
 def test_the_shell_finds_the_current_candles(store: Store, tmp_path: Path) -> None:
     import_rows(store, tmp_path, rows(10))
     import_rows(store, tmp_path, rows(10, price=200.0))
-    found = store.rows(
+    current = store.rows(
         "SELECT symbol, count(*), min(open), max(import_number) FROM current_candles GROUP BY ALL"
     )
-    assert found == [("BTCUSDT", 10, 200.0, 2)]
+    assert current == [("BTCUSDT", 10, 200.0, 2)]
 
 
 @settings(max_examples=30, deadline=None)
@@ -179,7 +186,7 @@ def test_every_market_as_of_a_pinned_number_stays_what_it_was(
     imports: list[tuple[int, int, float]],
     data: st.DataObject,
 ) -> None:
-    """The model: a dict per import number. Pruning may only take what nobody pins."""
+    """The model is a dict per import number. Pruning may only drop what no pin needs."""
     tmp_path = tmp_path_factory.mktemp("imports")
     store = Store.open(tmp_path)
     try:

@@ -1,4 +1,4 @@
-"""Each format that candles come in, and each way in which a file can be bad."""
+"""Readers of every format of candles, and every way in which a file can be bad."""
 
 import gzip
 import math
@@ -226,7 +226,7 @@ GOOD = "2024-01-01T00:00:00Z,10,12,9,11,5"
         ("2024-01-01T00:01:00Z,10,10.5,9,11,5", "high 10.5 is below the close 11.0"),
         ("2024-01-01T00:01:30Z,10,12,9,11,5", "2024-01-01T00:01:30Z is not the open time"),
         ("2024-01-01T00:01:00.001Z,10,12,9,11,5", "2024-01-01T00:01:00.001Z is not the open"),
-        ("2024-01-01T00:00:00Z,10,12,9,11,6", "2024-01-01T00:00:00Z is there twice"),
+        ("2024-01-01T00:00:00Z,10,12,9,11,6", "2024-01-01T00:00:00Z occurs twice"),
         ("yesterday,10,12,9,11,5", "time 'yesterday' is neither ISO 8601 nor"),
         ("1e30,10,12,9,11,5", "time '1e30' is neither"),
         ("-5,10,12,9,11,5", "time '-5' is neither"),
@@ -322,12 +322,12 @@ def test_missing_files_and_directories(tmp_path: Path) -> None:
 
 
 def test_progress_ends_at_the_number_of_rows(tmp_path: Path) -> None:
-    told: list[tuple[int, int]] = []
+    reports: list[tuple[int, int]] = []
     path = write(tmp_path / "a.csv.gz", csv_text(rows(25_000)))
-    read_candles(path, lambda done, total: told.append((done, total)))
-    assert [done for done, _ in told] == [10_000, 20_000, 25_000]
-    assert told[-1] == (25_000, 25_000)
-    assert all(done <= total for done, total in told)
+    read_candles(path, lambda done, total: reports.append((done, total)))
+    assert [done for done, _ in reports] == [10_000, 20_000, 25_000]
+    assert reports[-1] == (25_000, 25_000)
+    assert all(done <= total for done, total in reports)
 
 
 @pytest.mark.parametrize(
@@ -349,9 +349,9 @@ def test_symbol_and_interval_from_a_name(
     name: str, symbol: str | None, interval: str | None
 ) -> None:
     assert symbol_from_name(name) == symbol
-    found = interval_from_name(name)
-    assert (found is None) == (interval is None)
-    assert found is None or interval_of(name, interval, np.empty(0, dtype=np.int64)) == found
+    named = interval_from_name(name)
+    assert (named is None) == (interval is None)
+    assert named is None or interval_of(name, interval, np.empty(0, dtype=np.int64)) == named
 
 
 def test_an_interval_that_is_not_supported_is_refused() -> None:

@@ -68,7 +68,7 @@ def test_it_is_an_import_like_any_other_and_labelled(store: Store) -> None:
         ("ETHUSDT", CANDLES, 2),
     ]
     assert [s.import_number for s in load_sample(store)] == [None, None]
-    assert all(each.synthetic for each in Catalogue(store).series())
+    assert all(series.synthetic for series in Catalogue(store).series())
 
 
 def test_real_candles_are_not_mixed_into_it(store: Store, tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_it_is_not_mixed_into_real_candles(store: Store, tmp_path: Path) -> None
     import_file(store, write(tmp_path / "ETHUSDT-1m.csv", csv_text(rows(10))))
     with pytest.raises(MixedMarket, match="real candles"):
         load_sample(store)
-    assert [each.symbol for each in Catalogue(store).series()] == ["ETHUSDT"]
+    assert [series.symbol for series in Catalogue(store).series()] == ["ETHUSDT"]
     assert drop_sample(store) == []
 
 
@@ -104,12 +104,12 @@ def test_sessions_on_it_keep_it_when_it_is_dropped(store: Store) -> None:
     drop_sample(store)
     assert drop_sample(store) == []
     assert Catalogue(store).series() == ()
-    assert all(each.synthetic for each in Catalogue(store).series(2))
+    assert all(series.synthetic for series in Catalogue(store).series(2))
     cache = CandleCache(store, 1 << 40)
-    asked = ("binance", ["BTCUSDT", "ETHUSDT"])
-    assert cache.candles(*asked, 4, START, START + MINUTE) == {}
+    pairs = ("binance", ["BTCUSDT", "ETHUSDT"])
+    assert cache.candles(*pairs, 4, START, START + MINUTE) == {}
     assert prune(store, [2]) == 0
-    assert len(cache.candles(*asked, 2, START, START + MINUTE)) == 2
+    assert len(cache.candles(*pairs, 2, START, START + MINUTE)) == 2
     assert prune(store, []) == 2 * CANDLES
     load_sample(store)
-    assert len(cache.candles(*asked, 6, START, START + MINUTE)) == 2
+    assert len(cache.candles(*pairs, 6, START, START + MINUTE)) == 2

@@ -1,4 +1,4 @@
-"""Journals: what is written is read again, and damage of any kind is found, never skipped."""
+"""Journals: every line is read back, and damage of any kind is reported, never skipped."""
 
 import errno
 import os
@@ -53,12 +53,12 @@ counts = st.integers(0, 10**6)
 def records(draw: st.DrawFn) -> Record:
     at, digest = draw(counts), draw(digests)
     key = draw(keys)
-    asked: dict[str, Any] = {} if key is None else {"key": key, "body": "1"}
-    kept = msgspec.Raw(msgspec.json.encode({"text": draw(texts)}))
+    of_key: dict[str, Any] = {} if key is None else {"key": key, "body": "1"}
+    answer = msgspec.Raw(msgspec.json.encode({"text": draw(texts)}))
     kind = draw(st.sampled_from(["quiet", "quiet", "quiet", "step", "order", "other"]))
     others: list[Record] = [
-        CancelOrderRecord(order_id=1, at=at, answer=kept, digest=digest),
-        CancelRecord(at=at, answer=kept, digest=digest, **asked),
+        CancelOrderRecord(order_id=1, at=at, answer=answer, digest=digest),
+        CancelRecord(at=at, answer=answer, digest=digest, **of_key),
         ForkRecord(
             sessions=["bt_2"],
             strategy_label="x",
@@ -66,25 +66,25 @@ def records(draw: st.DrawFn) -> Record:
             at=at,
             size=9,
             digest=digest,
-            **asked,
+            **of_key,
         ),
-        AnswerRecord(key=key or "k", body="1", status=422, answer=kept, at=at),
+        AnswerRecord(key=key or "k", body="1", status=422, answer=answer, at=at),
     ]
     if kind == "quiet":
-        return StepRecord(steps=draw(steps), at=at, digest=digest, **asked)
+        return StepRecord(steps=draw(steps), at=at, digest=digest, **of_key)
     if kind == "step":
-        return StepRecord(steps=draw(steps), at=at, digest=digest, answer=kept, **asked)
+        return StepRecord(steps=draw(steps), at=at, digest=digest, answer=answer, **of_key)
     if kind == "order":
         order = {"symbol": draw(texts)}
-        return OrderRecord(order=order, at=at, status=201, answer=kept, digest=digest, **asked)
+        return OrderRecord(order=order, at=at, status=201, answer=answer, digest=digest, **of_key)
     return draw(st.sampled_from(others))
 
 
 many_records = st.lists(records(), max_size=12)
 
 
-def file_of(found: list[Record]) -> bytes:
-    return encoded(START) + b"".join(map(encoded, found))
+def file_of(history: list[Record]) -> bytes:
+    return encoded(START) + b"".join(map(encoded, history))
 
 
 def read(data: bytes) -> list[Record]:
@@ -93,12 +93,12 @@ def read(data: bytes) -> list[Record]:
 
 @settings(max_examples=200)
 @given(many_records)
-def test_what_is_written_is_read(found: list[Record]) -> None:
-    assert read(file_of(found)) == found
+def test_what_is_written_is_read(history: list[Record]) -> None:
+    assert read(file_of(history)) == history
 
 
 def test_a_line_is_an_object_of_json_and_says_what_was_done() -> None:
-    """The checksum is the CRC-32 of the text in front of it, as gzip has it."""
+    """The checksum is the CRC-32 of the text before it, as gzip computes it."""
     line = encoded(StepRecord(steps=60, at=60, digest=DIGEST))
     text = '{"do":"step","steps":60,"at":60,"digest":"0123456789abcdef"'
     assert line.decode() == text + ',"crc":"44888341"}\n'
@@ -110,42 +110,42 @@ def test_quiet_steps_are_small_and_of_one_size() -> None:
     lines = [quiet_step(1, at, DIGEST.encode()) for at in (1, 525_600, 10**9)]
     assert len({len(line) for line in lines}) == 1
     assert len(lines[0]) == 85
-    [found] = records_of(lines[1], needs_crc=True)
-    assert found.record == StepRecord(steps=1, at=525_600, digest=DIGEST)
+    [read_back] = records_of(lines[1], needs_crc=True)
+    assert read_back.record == StepRecord(steps=1, at=525_600, digest=DIGEST)
 
 
 def test_a_digest_is_of_all_answers_so_far() -> None:
-    """`printf 0123456789abcdefanswer | sha256sum`, of which the first 16 digits."""
+    """The first 16 digits of `printf 0123456789abcdefanswer | sha256sum`."""
     assert chained(DIGEST.encode(), b"answer") == b"b67f55bd37331c8c"
 
 
 @settings(max_examples=200)
 @given(many_records, st.data())
 def test_a_file_cut_anywhere_is_read_up_to_its_last_whole_line(
-    found: list[Record], data: st.DataObject
+    history: list[Record], data: st.DataObject
 ) -> None:
-    content = file_of(found)
+    content = file_of(history)
     ends = [0, *(i + 1 for i, byte in enumerate(content) if byte == ord("\n"))]
     cut = data.draw(st.integers(ends[1], len(content)))
     zeros = data.draw(st.sampled_from([b"", b"\0", b"\0" * 50]))
     whole = sum(end <= cut for end in ends) - 2
-    assert read(content[:cut] + zeros) == found[:whole]
+    assert read(content[:cut] + zeros) == history[:whole]
 
 
 @settings(max_examples=200)
 @given(many_records, st.data())
-def test_a_byte_changed_anywhere_is_found(found: list[Record], data: st.DataObject) -> None:
-    """It may be taken for a line that was never finished if it is the very last, and the end of
-    that line is gone; anything else is damage, of which the line is named.
+def test_a_byte_changed_anywhere_is_found(history: list[Record], data: st.DataObject) -> None:
+    """A byte at the very end may pass for a line that was never finished. Anything else is damage,
+    and the error names its line.
     """
-    content = bytearray(file_of(found))
+    content = bytearray(file_of(history))
     place = data.draw(st.integers(0, len(content) - 1))
     changed = data.draw(st.integers(0, 255).filter(lambda byte: byte != content[place]))
     content[place] = changed
     last_line = content.rstrip(b"\n").rfind(b"\n") + 1
     damage = damage_of(bytes(content))
     if damage is None:
-        assert (read(bytes(content)), place) == (found[:-1], len(content) - 1)
+        assert (read(bytes(content)), place) == (history[:-1], len(content) - 1)
     else:
         line = bytes(content[:place]).count(b"\n") + 1
         assert damage.details["line"] in (line - 1, line, line + 1)
@@ -163,14 +163,14 @@ def damage_of(data: bytes) -> InvalidRecording | None:
 @settings(max_examples=200)
 @given(many_records, st.data())
 def test_runs_of_quiet_steps_are_compacted_and_nothing_else_is(
-    found: list[Record], data: st.DataObject
+    history: list[Record], data: st.DataObject
 ) -> None:
     """Each run of equal quiet steps is at most two records: all but the last, and the last."""
-    kept = data.draw(st.sets(st.sampled_from(["a", "b", "c"])))
-    cut = data.draw(st.integers(0, len(found)))
-    at_once = list(compacted(found, kept))
-    in_two = list(compacted([*compacted(found[:cut], kept), *found[cut:]], kept))
-    assert expanded(at_once) == expanded(in_two) == expanded(without_keys(found, kept))
+    live_keys = data.draw(st.sets(st.sampled_from(["a", "b", "c"])))
+    cut = data.draw(st.integers(0, len(history)))
+    at_once = list(compacted(history, live_keys))
+    in_two = list(compacted([*compacted(history[:cut], live_keys), *history[cut:]], live_keys))
+    assert expanded(at_once) == expanded(in_two) == expanded(without_keys(history, live_keys))
     for first, second, third in zip(at_once, at_once[1:], at_once[2:], strict=False):
         run = [
             isinstance(r, StepRecord) and r.is_quiet and not r.key for r in (first, second, third)
@@ -182,35 +182,35 @@ def test_runs_of_quiet_steps_are_compacted_and_nothing_else_is(
 
 @settings(max_examples=200)
 @given(many_records)
-def test_runs_are_collapsed_without_being_read(found: list[Record]) -> None:
-    """What is collapsed first is compacted to the same."""
-    lines = b"".join(map(encoded, found)) + b"".join(
-        quiet_step(1 + at // 7 % 2, at, DIGEST.encode()) for at in range(len(found) * 5)
+def test_runs_are_collapsed_without_being_read(history: list[Record]) -> None:
+    """Compacting collapsed lines gives the same records."""
+    lines = b"".join(map(encoded, history)) + b"".join(
+        quiet_step(1 + at // 7 % 2, at, DIGEST.encode()) for at in range(len(history) * 5)
     )
-    whole = [each.record for each in records_of(lines, needs_crc=True)]
-    first = [each.record for each in records_of(collapsed(lines), needs_crc=True)]
+    whole = [read_back.record for read_back in records_of(lines, needs_crc=True)]
+    first = [read_back.record for read_back in records_of(collapsed(lines), needs_crc=True)]
     assert [*compacted(first, ())] == [*compacted(whole, ())]  # type: ignore[arg-type]
 
 
-def without_keys(found: list[Record], kept: set[str]) -> list[Record]:
+def without_keys(history: list[Record], live_keys: set[str]) -> list[Record]:
     cleaned: list[Record] = []
-    for each in found:
-        if isinstance(each, CancelOrderRecord) or each.key is None or each.key in kept:
-            cleaned.append(each)
-        elif not isinstance(each, AnswerRecord):
-            cleaned.append(msgspec.structs.replace(each, key=None, body=None))
+    for record in history:
+        if isinstance(record, CancelOrderRecord) or record.key is None or record.key in live_keys:
+            cleaned.append(record)
+        elif not isinstance(record, AnswerRecord):
+            cleaned.append(msgspec.structs.replace(record, key=None, body=None))
     return cleaned
 
 
-def expanded(found: list[Record]) -> list[tuple[Any, ...]]:
-    """Every record by itself; of a quiet step only what a run keeps of all its members."""
-    each_alone: list[tuple[Any, ...]] = []
-    for each in found:
-        if isinstance(each, StepRecord) and each.is_quiet and each.key is None:
-            each_alone += [(each.steps,)] * each.times
+def expanded(history: list[Record]) -> list[tuple[Any, ...]]:
+    """Return every record by itself; a quiet step is reduced to what a run has of each member."""
+    single: list[tuple[Any, ...]] = []
+    for record in history:
+        if isinstance(record, StepRecord) and record.is_quiet and record.key is None:
+            single += [(record.steps,)] * record.times
         else:
-            each_alone.append((each,))
-    return each_alone
+            single.append((record,))
+    return single
 
 
 def test_the_last_step_of_a_run_keeps_its_own_digest() -> None:
@@ -309,7 +309,7 @@ Writes = Callable[[int, bytes, int], int]
 def test_a_full_disk_leaves_the_file_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int
 ) -> None:
-    """The disk takes nothing of a line, or a part of it."""
+    """The disk takes nothing or only a part of a line."""
     journals = Journals(tmp_path, synced=False)
     journal = journals.create(START)
     lines = [quiet_step(1, at, DIGEST.encode()) for at in range(1, 2000)]
@@ -339,7 +339,7 @@ def test_a_full_disk_leaves_the_file_as_it_was(
 
 
 def appended(journal: Journal, lines: list[bytes]) -> int:
-    """How many of the lines could be appended."""
+    """Append lines until the disk is full, and return their number."""
     for done, line in enumerate(lines):
         try:
             journal.append(line)
@@ -379,9 +379,9 @@ def test_power_syncs_every_line_and_every_name(
         ),
         (
             '{"do":"start","config":{},"pairs":[]}\n{"do":"stepp"}',
-            "line 2 .byte 38.: it is no record: Invalid",
+            "line 2 .byte 38.: it is not a record: Invalid",
         ),
-        ('{"do":"start","config":{},"pairs":[]}\n\n', "line 2 .byte 38.: it is no record"),
+        ('{"do":"start","config":{},"pairs":[]}\n\n', "line 2 .byte 38.: it is not a record"),
         ('{"do":"start","config":{},"pairs":[],"pirs":[]}', "line 1 .*unknown field `pirs`"),
         ('{"do":"start","config":{},"pairs":[],"crc":"00000000"}', "line 1 .*checksum is wrong"),
         ('{"do":"step","steps":"x"}', "line 1 .*Expected `int`, got `str`"),
@@ -399,9 +399,9 @@ def test_a_recording_by_hand_needs_no_checksums() -> None:
     text = (
         b'{"do":"start","config":{"starting_balance":1e3},"pairs":[]}\r\n{"do":"step","steps":60}\n'
     )
-    found = recording_of(records_of(text, needs_crc=False))
-    assert found.start.config == {"starting_balance": "1e3"}
-    assert found.records == [StepRecord(steps=60)]
+    recording = recording_of(records_of(text, needs_crc=False))
+    assert recording.start.config == {"starting_balance": "1e3"}
+    assert recording.records == [StepRecord(steps=60)]
     with pytest.raises(InvalidRecording, match="no checksum"):
         recording_of(records_of(text, needs_crc=True))
 
@@ -425,5 +425,5 @@ def test_a_journal_that_is_replaced_is_never_half_there(
     monkeypatch.setattr(Path, "replace", fails)
     with pytest.raises(StorageUnavailable):
         journal.replace(b"new\n")
-    assert [each.name for each in tmp_path.iterdir()] == ["bt_1.jsonl"]
+    assert [path.name for path in tmp_path.iterdir()] == ["bt_1.jsonl"]
     assert journal.path.read_bytes() == b"old\n"

@@ -40,11 +40,11 @@ def size(candles: int) -> int:
 
 def test_sessions_over_the_same_months_share(store: Store) -> None:
     cache = CandleCache(store, AMPLE)
-    one = cache.candles("binance", ["BTCUSDT"], 3, START, START + DAY)["BTCUSDT"]
+    candles = cache.candles("binance", ["BTCUSDT"], 3, START, START + DAY)["BTCUSDT"]
     other = cache.candles("binance", ["BTCUSDT", "ETHUSDT"], 99, START + HOUR, START + 2 * DAY)
-    assert other["BTCUSDT"] is one
+    assert other["BTCUSDT"] is candles
     assert list(other) == ["BTCUSDT", "ETHUSDT"]
-    assert not one.close.flags.writeable
+    assert not candles.close.flags.writeable
     assert cache.bytes_in_memory() == size(2000)
 
 
@@ -120,18 +120,18 @@ def test_more_than_the_budget_is_refused(store: Store) -> None:
 
 def test_threads_get_the_same(store: Store) -> None:
     cache = CandleCache(store, AMPLE)
-    found: list[int] = []
+    loaded: list[int] = []
 
     def load() -> None:
-        found.append(id(cache.candles("binance", ["BTCUSDT"], 3, START, START + DAY)["BTCUSDT"]))
+        loaded.append(id(cache.candles("binance", ["BTCUSDT"], 3, START, START + DAY)["BTCUSDT"]))
 
     threads = [threading.Thread(target=load) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(found) == 8
-    assert len(set(found)) == 1
+    assert len(loaded) == 8
+    assert len(set(loaded)) == 1
 
 
 def test_an_import_while_a_session_runs_changes_nothing_for_it(

@@ -1,4 +1,4 @@
-"""What the catalogue says there is, and which holes of the time line it reports."""
+"""The catalogue: the series that it lists, and the gaps that it reports."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -118,7 +118,7 @@ def test_a_coarse_candle_covers_a_hole_only_as_a_whole() -> None:
 def test_holes_are_what_the_merged_time_line_leaves_open(
     fine: set[int], middle: set[int], coarse: set[int]
 ) -> None:
-    """Against the exchange's own merge: the same candles, and so the same holes."""
+    """The exchange merges the same candles, so it leaves the same gaps."""
     lines = {
         interval: sorted(number * interval for number in numbers)
         for interval, numbers in zip(

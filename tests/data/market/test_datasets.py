@@ -1,4 +1,4 @@
-"""Datasets: what can be named, how it is named, and how many candles there are under the name."""
+"""Datasets: their names, and the candles that each name stands for."""
 
 from itertools import pairwise
 
@@ -23,26 +23,30 @@ def series(
 
 
 def test_each_year_at_each_interval_and_the_whole() -> None:
-    found = {each.dataset_id: each for each in list_datasets([series(T, T + 5 * HOUR)])}
-    assert list(found)[:3] == ["btcusdt-1m-2024", "btcusdt-1m-2025", "btcusdt-1m-20241231-20250101"]
-    assert found["btcusdt-1m-2024"][1:] == (
+    datasets = {dataset.dataset_id: dataset for dataset in list_datasets([series(T, T + 5 * HOUR)])}
+    assert list(datasets)[:3] == [
+        "btcusdt-1m-2024",
+        "btcusdt-1m-2025",
+        "btcusdt-1m-20241231-20250101",
+    ]
+    assert datasets["btcusdt-1m-2024"][1:] == (
         "binance", "BTCUSDT", "USDT", MINUTE, T, T + 4 * HOUR, 240,
     )  # fmt: skip
-    assert found["btcusdt-1h-2025"].candles == 1
-    assert found["btcusdt-1h-20241231-20250101"].candles == 5
-    assert found["btcusdt-4h-2024"].candles == 1
-    assert "btcusdt-4h-2025" not in found, "an hour is no 4 hours"
-    assert found["btcusdt-1d-2024"].candles == 1
-    assert "btcusdt-1d-2025" not in found
+    assert datasets["btcusdt-1h-2025"].candles == 1
+    assert datasets["btcusdt-1h-20241231-20250101"].candles == 5
+    assert datasets["btcusdt-4h-2024"].candles == 1
+    assert "btcusdt-4h-2025" not in datasets, "an hour is not 4 hours"
+    assert datasets["btcusdt-1d-2024"].candles == 1
+    assert "btcusdt-1d-2025" not in datasets
 
 
 def test_days_are_both_included_and_only_what_there_is_counts() -> None:
     candles = [series(T, T + 10 * DAY, MINUTE, (T + HOUR, T + 3 * HOUR + 90 * MINUTE))]
-    one = find_dataset(candles, " BTCUSDT-1m-20241231-20241231 ")
-    assert (one.dataset_id, one.start, one.end) == (
+    dataset = find_dataset(candles, " BTCUSDT-1m-20241231-20241231 ")
+    assert (dataset.dataset_id, dataset.start, dataset.end) == (
         "btcusdt-1m-20241231-20241231", T, T + HOUR,
     )  # fmt: skip
-    assert one.candles == 60
+    assert dataset.candles == 60
     hours = find_dataset(candles, "btcusdt-1h-20241231-20250101")
     # One hour before the hole; of the day after it, those from 00:30 on, the first of them a part.
     assert hours.candles == 1 + 24
@@ -52,10 +56,10 @@ def test_days_are_both_included_and_only_what_there_is_counts() -> None:
 def test_coarser_candles_count_from_their_own_interval_on() -> None:
     days = parse_time("2024-01-01")
     both = [series(T, T + DAY), series(days, days + 10 * DAY, DAY)]
-    found = {each.dataset_id: each for each in list_datasets(both)}
-    assert "btcusdt-1h-2024" in found
-    assert found["btcusdt-1h-2024"].start == T
-    assert found["btcusdt-1d-2024"].candles == 11
+    datasets = {dataset.dataset_id: dataset for dataset in list_datasets(both)}
+    assert "btcusdt-1h-2024" in datasets
+    assert datasets["btcusdt-1h-2024"].start == T
+    assert datasets["btcusdt-1d-2024"].candles == 11
     with pytest.raises(NoPrice):
         find_dataset(both, "btcusdt-1m-20240105-20240106")
 
@@ -72,7 +76,7 @@ def test_every_name_that_is_listed_finds_its_candles() -> None:
     known = [series(T - 400 * DAY, T + 500 * DAY), series(T, T + DAY, HOUR, exchange="kraken")]
     listed = list_datasets(known)
     assert len(listed) > 20
-    assert [find_dataset(known, each.dataset_id) for each in listed] == listed
+    assert [find_dataset(known, dataset.dataset_id) for dataset in listed] == listed
 
 
 @pytest.mark.parametrize(
@@ -98,12 +102,12 @@ def test_a_name_of_nothing_says_what_is_near() -> None:
 
 @given(st.sets(st.integers(0, 300), min_size=1), st.sampled_from((5, 15, 60)))
 def test_aggregated_candles_are_those_with_a_minute_in_them(minutes: set[int], length: int) -> None:
-    """But for a last one that is not whole."""
-    there = sorted(minutes)
-    gaps = [((a + 1) * MINUTE, b * MINUTE) for a, b in pairwise(there) if b > a + 1]
-    one = series(there[0] * MINUTE, (there[-1] + 1) * MINUTE, MINUTE, *gaps)
-    whole = (there[-1] + 1) // length
-    buckets = {minute // length for minute in there if minute // length < whole}
+    """Except for a last one that is not whole."""
+    present = sorted(minutes)
+    gaps = [((a + 1) * MINUTE, b * MINUTE) for a, b in pairwise(present) if b > a + 1]
+    minute_series = series(present[0] * MINUTE, (present[-1] + 1) * MINUTE, MINUTE, *gaps)
+    whole = (present[-1] + 1) // length
+    buckets = {minute // length for minute in present if minute // length < whole}
     interval = length * MINUTE
-    spans = covered_periods([one], interval)
+    spans = covered_periods([minute_series], interval)
     assert {start // interval for a, b in spans for start in range(a, b, interval)} == buckets

@@ -15,7 +15,7 @@ SHIPPED = ROOT / "data" / "market" / FILE_NAME
 
 
 def rates(home: Path, venue: str, symbol: str, time: str) -> tuple[str, str]:
-    """Maker and taker rate of a venue at a time."""
+    """Return the maker and taker rate of a venue at a time."""
     instant = parse_time(time)
     period = FeeSchedule.parse(fee_schedule(venue, home), instant, instant).in_force(
         symbol, instant

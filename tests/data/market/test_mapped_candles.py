@@ -61,10 +61,10 @@ def test_files_of_candles_are_made_once_and_dropped_when_nobody_holds_them(tmp_p
     mapped = MappedCandles(cache, home, most_bytes=1)
     assert not leftover.exists()
 
-    asked = ("binance", ["BTCUSDT", "NOPE"], latest_import(store), START, END)
-    (path,) = mapped.acquire(*asked)
+    market = ("binance", ["BTCUSDT", "NOPE"], latest_import(store), START, END)
+    (path,) = mapped.acquire(*market)
     written = path.stat().st_mtime_ns
-    assert mapped.acquire(*asked) == [path]
+    assert mapped.acquire(*market) == [path]
     assert path.stat().st_mtime_ns == written
     mapped.release([path])
     (other,) = mapped.acquire("binance", ["ETHUSDT"], latest_import(store), START, END)
@@ -81,6 +81,6 @@ def test_files_of_candles_are_made_once_and_dropped_when_nobody_holds_them(tmp_p
     assert not mapped.reacquire([path])
     assert not mapped.reacquire([other, path])
     assert other.exists()
-    assert mapped.acquire(*asked) == [path]
+    assert mapped.acquire(*market) == [path]
     assert path.exists()
     store.close()

@@ -1,4 +1,4 @@
-"""Outcomes of runs, for jobs and backtests to be stored with."""
+"""Outcomes of runs for stored jobs and backtests."""
 
 from decimal import Decimal
 

@@ -1,4 +1,4 @@
-"""Accounts, agents and keys: who may, and that nobody sees what is another's."""
+"""Accounts, agents and keys, which other accounts cannot see."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Backtests in the store: they follow the run of their job, unless something was set by hand."""
+"""Backtests in the store: they report the run of their job, except for fields set by hand."""
 
 from collections.abc import Iterator
 from decimal import Decimal
@@ -80,12 +80,12 @@ def end(store: Store, record: JobRecord, status: JobStatus, *outcomes: RunOutcom
 
 
 def test_what_is_kept_is_read_back_to_the_digit(store: Store) -> None:
-    made = create(store)
-    assert get_backtest(store, "ann", made.backtest_id) == made
+    backtest = create(store)
+    assert get_backtest(store, "ann", backtest.backtest_id) == backtest
     for name in BacktestSetup.__struct_fields__:
-        assert getattr(made, name) == getattr(SETUP, name)
-    assert (made.status, made.error, made.has_files) == ("pending", None, False)
-    assert made.created_at == made.updated_at
+        assert getattr(backtest, name) == getattr(SETUP, name)
+    assert (backtest.status, backtest.error, backtest.has_files) == ("pending", None, False)
+    assert backtest.created_at == backtest.updated_at
 
 
 def test_a_backtest_follows_its_run(store: Store) -> None:
@@ -97,11 +97,15 @@ def test_a_backtest_follows_its_run(store: Store) -> None:
     save_job_progress(store, first.job_id, started_at=1, progress=0.5, attempts=1)
     assert get_backtest(store, "ann", backtest_id).status == "running"
     end(store, first, "done", done())
-    found = get_backtest(store, "ann", backtest_id)
-    assert (found.status, found.is_under_way, found.has_files) == ("completed", False, True)
-    assert found.run is not None
-    assert found.run.outcome == done()
-    assert found.updated_at == 4_102_444_800_000
+    backtest = get_backtest(store, "ann", backtest_id)
+    assert (backtest.status, backtest.is_under_way, backtest.has_files) == (
+        "completed",
+        False,
+        True,
+    )
+    assert backtest.run is not None
+    assert backtest.run.outcome == done()
+    assert backtest.updated_at == 4_102_444_800_000
     save_run_files_deleted(store, first.job_id, 5)
     assert not get_backtest(store, "ann", backtest_id).has_files
 
@@ -121,17 +125,17 @@ def test_a_run_that_was_cancelled_before_it_began_has_failed(store: Store) -> No
     record = job(store)
     save_execution(store, "ann", backtest_id, record)
     end(store, record, "cancelled", None)
-    found = get_backtest(store, "ann", backtest_id)
-    assert (found.status, found.error) == ("failed", "the run was cancelled")
+    backtest = get_backtest(store, "ann", backtest_id)
+    assert (backtest.status, backtest.error) == ("failed", "the run was cancelled")
 
 
 def test_each_backtest_of_a_sweep_follows_its_own_run(store: Store) -> None:
     record = job(store, 3)
     ids = [new_backtest_id() for _ in range(3)]
-    made = create_backtests(store, "ann", dict.fromkeys(ids, SETUP), record.job_id)
-    assert [each.run and each.run.run_number for each in made] == [0, 1, 2]
+    backtests = create_backtests(store, "ann", dict.fromkeys(ids, SETUP), record.job_id)
+    assert [backtest.run and backtest.run.run_number for backtest in backtests] == [0, 1, 2]
     save_outcomes(store, record.job_id, {1: FAILED, 2: done()})
-    statuses = [each.status for each in get_backtests(store, "ann", ids)]
+    statuses = [backtest.status for backtest in get_backtests(store, "ann", ids)]
     assert statuses == ["running", "failed", "completed"]
 
 
@@ -152,12 +156,12 @@ def test_backtests_are_listed_the_newest_first_and_of_one_account(store: Store) 
     ids = [create(store).backtest_id for _ in range(3)]
     other = create(store, "bob")
     listed = list_backtests(store, "ann", skip=0, limit=10)
-    assert [each.backtest_id for each in listed] == ids[::-1]
-    assert [each.number for each in listed] == [3, 2, 1]
+    assert [backtest.backtest_id for backtest in listed] == ids[::-1]
+    assert [backtest.number for backtest in listed] == [3, 2, 1]
     page = list_backtests(store, "ann", strategy_id="s1", skip=1, limit=1)
-    assert [each.backtest_id for each in page] == [ids[1]]
+    assert [backtest.backtest_id for backtest in page] == [ids[1]]
     assert list_backtests(store, "ann", strategy_id="s2", skip=0, limit=10) == []
-    assert [each.backtest_id for each in get_backtests(store, "ann", ids)] == ids
+    assert [backtest.backtest_id for backtest in get_backtests(store, "ann", ids)] == ids
     other_job = job(store)
     for missing in (other.backtest_id, "none"):
         for attempt in (
@@ -173,4 +177,4 @@ def test_backtests_are_listed_the_newest_first_and_of_one_account(store: Store) 
     delete_backtest(store, "ann", ids[0])
     with pytest.raises(BacktestNotFound):
         get_backtest(store, "ann", ids[0])
-    assert [each.number for each in list_backtests(store, "ann", skip=0, limit=9)] == [3, 2]
+    assert [backtest.number for backtest in list_backtests(store, "ann", skip=0, limit=9)] == [3, 2]

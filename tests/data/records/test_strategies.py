@@ -1,4 +1,4 @@
-"""Strategies that accounts keep in the store."""
+"""Strategies of accounts in the store."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,10 +25,10 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 def test_a_strategy_is_kept_changed_and_deleted_by_its_account(store: Store) -> None:
     content = {"template": "tpl_rsi", "parameters": {}}
-    made = create_strategy(store, "ann", name="one", universe=["BTCUSDT"], content=content)
-    assert (made.status, made.version, made.content) == ("draft", 1, content)
-    assert get_strategy(store, "ann", made.strategy_id) == made
-    changed = update_strategy(store, "ann", made.strategy_id, name="two", universe=[])
+    strategy = create_strategy(store, "ann", name="one", universe=["BTCUSDT"], content=content)
+    assert (strategy.status, strategy.version, strategy.content) == ("draft", 1, content)
+    assert get_strategy(store, "ann", strategy.strategy_id) == strategy
+    changed = update_strategy(store, "ann", strategy.strategy_id, name="two", universe=[])
     assert (changed.name, changed.universe, changed.version) == ("two", [], 2)
     assert changed.content == content
     other = create_strategy(store, "ann", name="three", content={})
@@ -37,6 +37,6 @@ def test_a_strategy_is_kept_changed_and_deleted_by_its_account(store: Store) -> 
     assert list_strategies(store, "bob") == []
     for refused in (get_strategy, delete_strategy, update_strategy):
         with pytest.raises(StrategyNotFound):
-            refused(store, "bob", made.strategy_id)
-    delete_strategy(store, "ann", made.strategy_id)
+            refused(store, "bob", strategy.strategy_id)
+    delete_strategy(store, "ann", strategy.strategy_id)
     assert list_strategies(store, "ann") == [other]

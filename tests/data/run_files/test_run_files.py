@@ -1,4 +1,4 @@
-"""Files of runs: exact to the last digit, and kept for some days."""
+"""Files of runs: exact to the last digit, and deleted after some days."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -77,8 +77,8 @@ def test_files_are_deleted_when_their_days_are_over_and_summaries_stay(
     due = finished + 90 * DAY + 1
     assert delete_old_run_files(store, home, time=due, days=90) == [old.job_id]
     assert delete_old_run_files(store, home, time=due, days=90) == []
-    kept = get_job(store, "ann", old.job_id)
-    assert kept == msgspec.structs.replace(old, files_deleted_at=due)
+    record = get_job(store, "ann", old.job_id)
+    assert record == msgspec.structs.replace(old, files_deleted_at=due)
     assert read_equity_json(run_directory(home, old.job_id, 0)) is None
     assert read_rows(run_directory(home, old.job_id, 0), "equity") is None
     for job in (young, running):
