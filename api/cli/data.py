@@ -32,7 +32,7 @@ def _interval_option(default: str | None, default_text: str) -> Callable[..., An
         type=click.Choice(list(INTERVALS)),
         default=default,
         metavar="INTERVAL",
-        help=f"{', '.join(INTERVALS)} (default: {default_text})",
+        help=f"Interval of the candles: {', '.join(INTERVALS)} (default: {default_text}).",
     )
 
 
@@ -61,14 +61,14 @@ def command() -> None:
 @click.option(
     "--symbol",
     metavar="SYMBOL",
-    help="such as BTCUSDT or BTC/USDT (default: as in the file name)",
+    help="Symbol of the candles, such as BTCUSDT or BTC/USDT (default: as in the file name).",
 )
 @_interval_option(None, "inferred from the file")
 @click.option(
     "--exchange",
     default=DEFAULT_EXCHANGE,
     metavar="EXCHANGE",
-    help=f"exchange of the candles (default: {DEFAULT_EXCHANGE})",
+    help=f"Exchange of the candles (default {DEFAULT_EXCHANGE}).",
 )
 def import_files(
     home: str | None,
@@ -88,15 +88,15 @@ def import_files(
 
 @command.command("list")
 @home_option
-@click.option("--json", "as_json", is_flag=True, help="print JSON")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_series(home: str | None, as_json: bool) -> int:
     """List the candles: range, rows and gaps of each series."""
-    series = run(candles.LIST, home, EmptyInput()).series
+    all_series = run(candles.LIST, home, EmptyInput()).series
     if as_json:
-        print_json([_as_json(one_series) for one_series in series])
-    elif series:
-        _print_series(series)
-        _print_gaps(series)
+        print_json([_as_json(series) for series in all_series])
+    elif all_series:
+        _print_series(all_series)
+        _print_gaps(all_series)
     else:
         print("There are no candles yet.")
         load, sample = command_on(home, "data import FILE…"), command_on(home, "data sample")
@@ -107,7 +107,7 @@ def list_series(home: str | None, as_json: bool) -> int:
 @command.command("sample")
 @home_option
 def load_sample(home: str | None) -> int:
-    """Load the sample market: two symbols, synthetic."""
+    """Load the sample market: two synthetic symbols."""
     report = run(candles.SAMPLE, home, EmptyInput())
     print("The sample market is synthetic: nothing in it ever happened on a market.\n")
     return _print_report(home, report)
@@ -129,16 +129,16 @@ def drop_sample(home: str | None) -> int:
 @command.command("download")
 @home_option
 @click.argument("symbols", nargs=-1, required=True, metavar="SYMBOL...")
-@click.option("--from", "first", required=True, type=_month, metavar="YYYY-MM", help="first month")
+@click.option("--from", "first", required=True, type=_month, metavar="YYYY-MM", help="First month.")
 @click.option(
-    "--to", "last", type=_month, metavar="YYYY-MM", help="last month (default: the first)"
+    "--to", "last", type=_month, metavar="YYYY-MM", help="Last month (default: the first)."
 )
 @_interval_option("1m", "1m")
 @click.option(
     "--base-url",
     default=DEFAULT_BASE_URL,
     metavar="URL",
-    help=f"URL of the archive (default: {DEFAULT_BASE_URL})",
+    help=f"URL of the archive (default {DEFAULT_BASE_URL}).",
 )
 def download(
     home: str | None,
@@ -250,32 +250,32 @@ def _print_imports(imports: Sequence[Import]) -> None:
     print_table(header, rows, numbers=("rows", "new", "replaced", "gaps"))
 
 
-def _print_series(series: Sequence[Series]) -> None:
+def _print_series(all_series: Sequence[Series]) -> None:
     header = ("exchange", "symbol", "interval", "from (UTC)", "to (UTC)", "rows", "gaps", "")
     rows = [
         (
-            one_series.exchange,
-            one_series.symbol,
-            interval_name(one_series.interval),
-            minute(one_series.start),
-            minute(one_series.end),
-            f"{one_series.rows:,}",
-            f"{len(one_series.gaps):,}",
-            "synthetic" if one_series.synthetic else "",
+            series.exchange,
+            series.symbol,
+            interval_name(series.interval),
+            minute(series.start),
+            minute(series.end),
+            f"{series.rows:,}",
+            f"{len(series.gaps):,}",
+            "synthetic" if series.synthetic else "",
         )
-        for one_series in series
+        for series in all_series
     ]
     print_table(header, rows, numbers=("rows", "gaps"))
 
 
-def _print_gaps(series: Sequence[Series]) -> None:
-    gaps = [(one_series, gap) for one_series in series for gap in one_series.gaps]
+def _print_gaps(all_series: Sequence[Series]) -> None:
+    gaps = [(series, gap) for series in all_series for gap in series.gaps]
     if not gaps:
         return
     print()
     rows = [
-        (one_series.symbol, interval_name(one_series.interval), minute(start), minute(end))
-        for one_series, (start, end) in gaps[:_GAPS_SHOWN]
+        (series.symbol, interval_name(series.interval), minute(start), minute(end))
+        for series, (start, end) in gaps[:_GAPS_SHOWN]
     ]
     print_table(("gap in", "", "from (UTC)", "to (UTC)"), rows)
     if len(gaps) > _GAPS_SHOWN:

@@ -34,15 +34,15 @@ def command() -> None:
     "--account",
     default=DEFAULT_ACCOUNT,
     metavar="NAME",
-    help=f"account that the key opens, created if it is new (default: {DEFAULT_ACCOUNT})",
+    help=f"Account that the key opens, created if it is new (default {DEFAULT_ACCOUNT}).",
 )
 @click.option(
     "--agent",
     metavar="AGENT",
-    help="agent that acts with the key, by name or id (default: the account's default agent)",
+    help="Agent that acts with the key, by name or id (default: the account's default agent).",
 )
 def create(home: str | None, name: str, account: str, agent: str | None) -> int:
-    """Create an API key and show it, this once.
+    """Create an API key and show it, once.
 
     NAME says what the key is for.
     """
@@ -58,7 +58,7 @@ def create(home: str | None, name: str, account: str, agent: str | None) -> int:
 
 @command.command("list")
 @home_option
-@click.option("--json", "as_json", is_flag=True, help="print JSON")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_keys(home: str | None, as_json: bool) -> int:
     """List the keys, without their secrets."""
     keys = run(LIST_KEYS, home, EmptyInput()).keys
@@ -76,7 +76,7 @@ def list_keys(home: str | None, as_json: bool) -> int:
 @home_option
 @click.argument("key_id", metavar="ID")
 def revoke(home: str | None, key_id: str) -> int:
-    """Revoke a key: it opens nothing any more."""
+    """Revoke a key, so that it opens nothing any more."""
     key = run(REVOKE_KEY, home, RevokeKey(key_id))
     print(f"The key {key.name} ({key.key_id}) opens nothing any more.")
     return 0

@@ -28,10 +28,10 @@ _EPILOG = f"""\
 Next: `candlestep data sample` loads a sample market, `candlestep serve` starts the server.
 
 \b
-Tab completion, for the startup file of bash (zsh: zsh_source):
-  eval "$({_COMPLETION_VARIABLE}=bash_source candlestep)"
-and of fish:
-  {_COMPLETION_VARIABLE}=fish_source candlestep | source
+Tab completion comes with one line in the startup file of the shell:
+  bash  eval "$({_COMPLETION_VARIABLE}=bash_source candlestep)"
+  zsh   eval "$({_COMPLETION_VARIABLE}=zsh_source candlestep)"
+  fish  {_COMPLETION_VARIABLE}=fish_source candlestep | source
 """
 
 

@@ -13,6 +13,11 @@ def print_error(message: str) -> None:
     print(f"candlestep: {message}", file=sys.stderr)
 
 
-def suggest(sentence: str) -> None:
-    """Print what to do next; ``sentence`` comes without its full stop."""
-    print(f"\nNext: {sentence}.")
+def suggest(advice: str) -> None:
+    """Print what to do next."""
+    print(f"\nNext: {advice}.")
+
+
+def sentence(text: str) -> str:
+    """Return a description as a sentence, for the help of an option."""
+    return f"{text[:1].upper()}{text[1:]}."

@@ -24,10 +24,10 @@ _KEY_VARIABLE = "CANDLESTEP_KEY"
 @click.command("replay")
 @home_option
 @click.argument("file", type=file_name, metavar="FILE", shell_complete=complete_file)
-@click.option("--url", metavar="URL", help="server to run it on, such as http://127.0.0.1:8000")
-@click.option("--key", metavar="KEY", help=f"API key for that server (default: ${_KEY_VARIABLE})")
+@click.option("--url", metavar="URL", help="Server to run it on, such as http://127.0.0.1:8000.")
+@click.option("--key", metavar="KEY", help=f"API key for that server (default ${_KEY_VARIABLE}).")
 @click.option(
-    "--record", is_flag=True, help="write today's answers into FILE, instead of comparing them"
+    "--record", is_flag=True, help="Write today's answers into FILE instead of comparing them."
 )
 def command(home: str | None, file: str, url: str | None, key: str | None, record: bool) -> int:
     """Run a recording again and show the first answer that differs.

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from candlestep.api.cli.home import home_option
-from candlestep.api.cli.messages import MISUSED, print_error
+from candlestep.api.cli.messages import MISUSED, print_error, sentence
 from candlestep.api.settings import DESCRIPTIONS, Settings, flag_name
 from candlestep.sandbox import InvalidParameter
 
@@ -16,7 +16,9 @@ def _setting_options(function: Callable[..., Any]) -> Callable[..., Any]:
     for setting, description in reversed(DESCRIPTIONS.items()):
         if setting != "home":
             metavar = setting.split("_")[-1].upper()
-            option = click.option(flag_name(setting), setting, metavar=metavar, help=description)
+            option = click.option(
+                flag_name(setting), setting, metavar=metavar, help=sentence(description)
+            )
             function = option(function)
     return function
 

@@ -16,10 +16,10 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
-@pytest.fixture(params=["alone", "beside"])
+@pytest.fixture(params=["alone", "served"])
 def home(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
     """Yield a home, once without a server and once with a server that runs on it."""
     with ExitStack() as stack:
-        if request.param == "beside":
+        if request.param == "served":
             stack.enter_context(running(tmp_path / "home"))
         yield tmp_path / "home"

@@ -138,14 +138,14 @@ BAD_FILES: dict[str, tuple[str, str]] = {
 }
 
 
-@pytest.mark.parametrize("way", ["alone", "beside"])
+@pytest.mark.parametrize("way", ["alone", "served"])
 def test_a_bad_file_is_refused_with_the_reason_and_changes_nothing(
     tmp_path: Path, way: str
 ) -> None:
     home = tmp_path / "home"
     good = write(tmp_path / "BTCUSDT-1m-good.csv", csv_text(rows(3)))
     with ExitStack() as stack:
-        if way == "beside":
+        if way == "served":
             stack.enter_context(running(home))
         assert candlestep("data", "import", good, "--home", home).code == 0
         for name, (text, words) in BAD_FILES.items():
@@ -193,14 +193,14 @@ def test_of_several_files_the_good_ones_are_imported(home: Path, tmp_path: Path)
     assert listed(home) == {"BTCUSDT": 3}
 
 
-@pytest.mark.parametrize("way", ["alone", "beside"])
+@pytest.mark.parametrize("way", ["alone", "served"])
 def test_an_import_that_is_killed_is_there_whole_or_not_at_all(tmp_path: Path, way: str) -> None:
     path = write(tmp_path / "BTCUSDT.csv", csv_text(rows(60_000)))
     home = tmp_path / "home"
     first = write(tmp_path / "ETHUSDT.csv", csv_text(rows(5)))
     assert candlestep("data", "import", first, "--home", home).code == 0
     with ExitStack() as stack:
-        if way == "beside":
+        if way == "served":
             server = stack.enter_context(running(home))
             token = json.loads((home / SERVER_FILE).read_text())["token"]
             with httpx.stream(

@@ -35,14 +35,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
         yield server
 
 
-@pytest.fixture(params=["library", "beside a server", "server"])
+@pytest.fixture(params=["library", "server on the home", "server"])
 def replayed(
     request: pytest.FixtureRequest, home: Path, server: RunningServer
 ) -> Callable[..., Run]:
     """Return a function that replays a file, in each of the three ways."""
     where = {
         "library": ("--home", home),
-        "beside a server": ("--home", server.home),
+        "server on the home": ("--home", server.home),
         "server": ("--url", server.url),
     }[request.param]
     return lambda *arguments: candlestep("replay", *arguments, *where)
