@@ -62,6 +62,7 @@ class ProgressBar:
     """
 
     def __init__(self) -> None:
+        self._is_shown = sys.stderr.isatty()
         self._part = ""
         self._task: rich_progress.TaskID | None = None
         self._line = rich_progress.Progress(
@@ -72,7 +73,6 @@ class ProgressBar:
             rich_progress.TimeRemainingColumn(),
             console=Console(stderr=True),
             transient=True,
-            disable=not sys.stderr.isatty(),
         )
 
     def __enter__(self) -> Self:
@@ -84,6 +84,8 @@ class ProgressBar:
 
     def show(self, progress: Progress) -> None:
         """Show the progress of one part, in place of what the line shows."""
+        if not self._is_shown:
+            return
         total = progress.total or None
         if self._task is None:
             self._line.start()
