@@ -57,7 +57,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "api.jobs": ("api.threads", *API_BASE),
     "api.replay": ("api.sessions", *API_BASE),
     "api.services": ("api.sessions", "api.jobs", "api.http", "api.settings", "api.threads"),
-    "api.admin": ("api.replay", "api.http", "api.services", *HOSTING),
+    "api.admin": ("api.replay", "api.http", "api.errors"),
     "api.routes": SERVING,
     "api.server": ("api.routes", "api.settings", *SERVING),
     "api.cli": ("api.server", "api.admin", "api.replay", "api.settings", "api.errors"),
@@ -84,7 +84,7 @@ THIRD_PARTIES: dict[str, set[str]] = {
     "api.routes": {"msgspec", "numpy", "structlog", "swagger_ui_bundle"},
     "api.server": {"msgspec", "structlog", "starlette", "uvicorn", "uvloop", "h11", "httptools"},
     "api.replay": {"msgspec", "httpx"},
-    "api.admin": {"msgspec", "structlog", "httpx"},
+    "api.admin": {"msgspec", "httpx"},
 }
 """The libraries that each package may import; one without an entry has those of its parent."""
 
