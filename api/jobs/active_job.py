@@ -36,13 +36,13 @@ class ActiveJob:
         self.reason: str | None = None
         """Why it was cancelled, in the user's words."""
         self.is_ending = False
-        """Whether its end is being stored, so that it cannot be cancelled any more."""
+        """True once its end is being stored; it cannot be cancelled any more then."""
         self.stop = asyncio.Event()
         self.ended = asyncio.Event()
 
     @property
     def has_run(self) -> bool:
-        """Whether all of its runs have ended."""
+        """Return whether all of its runs have ended."""
         return not self.pending and not self.running
 
     def as_of_now(self) -> JobRecord:

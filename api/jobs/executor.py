@@ -10,7 +10,7 @@ import msgspec
 from candlestep.data.records.jobs import RunOutcome, RunSpec
 
 SECONDS_TO_STOP = 0.5
-"""How long a run that is asked to stop may go on before its process is killed."""
+"""The time that a run which is asked to stop gets before its process is killed."""
 
 
 class WorkerDied(Exception):
@@ -30,7 +30,7 @@ class Executor(Protocol):
 
     @property
     def slots(self) -> int:
-        """The number of runs it does at a time."""
+        """Return the number of runs it does at a time."""
 
     async def start(self) -> None:
         """Start the workers; calling it again changes nothing."""

@@ -30,7 +30,7 @@ from candlestep.sandbox.strategies import Strategy, compile_strategy
 MOST_YEARS = 5
 """Between the start and the end of a run, on every API."""
 APPLIES_FUNDING = False
-"""Whether positions pay funding: only spot instruments can be traded, which have none."""
+"""False: only spot instruments can be traded, whose positions pay no funding."""
 
 _BPS = Decimal(10_000)
 
@@ -147,7 +147,7 @@ class MarketScope(NamedTuple):
         With several symbols it is the coarsest of theirs; None without candles.
         """
         overlapping = (
-            [each.interval for each in series if each.start < end and each.end > start]
+            [candles.interval for candles in series if candles.start < end and candles.end > start]
             for series in self.series.values()
         )
         return max((min(intervals) for intervals in overlapping if intervals), default=None)

@@ -136,8 +136,8 @@ class JobQueue:
 
         With ``origin``, a job that was submitted through another API is not found either.
         """
-        job = self._active_job(account_id, job_id)
-        if job is not None and origin in (None, job.record.origin):
+        job = self._active_job(account_id, job_id, origin)
+        if job is not None:
             return job.as_of_now()
         return await self._in_thread(self._stored.get, account_id, job_id, origin)
 
@@ -151,17 +151,24 @@ class JobQueue:
             for record in records
         ]
 
-    async def cancel(self, account_id: str, job_id: str, reason: str | None = None) -> JobRecord:
+    async def cancel(
+        self,
+        account_id: str,
+        job_id: str,
+        reason: str | None = None,
+        *,
+        origin: JobOrigin | None = None,
+    ) -> JobRecord:
         """End a job within a second, even in the middle of its runs, and return it as it ended.
 
-        Raises ``JobNotFound``, and ``InvalidState`` if it has ended already.
+        Raises ``JobNotFound`` as ``get`` does, and ``InvalidState`` if it has ended already.
         """
-        job = self._active_job(account_id, job_id)
+        job = self._active_job(account_id, job_id, origin)
         if job is not None and job.is_ending and not job.stop.is_set():
             await job.ended.wait()
             job = None
         if job is None:
-            record = await self._in_thread(self._stored.get, account_id, job_id)
+            record = await self.get(account_id, job_id, origin=origin)
             raise InvalidState(f"the job is {record.status} already", status=record.status)
         if not job.stop.is_set():
             job.reason = reason
@@ -170,6 +177,11 @@ class JobQueue:
             self._end_if_it_has_run(job)
         await job.ended.wait()
         return job.record
+
+    async def cancel_if_running(self, account_id: str, job_id: str) -> None:
+        """End a job unless it has ended already; raises ``JobNotFound``."""
+        with suppress(InvalidState):
+            await self.cancel(account_id, job_id)
 
     async def wait(self, account_id: str, job_id: str, seconds: float) -> JobRecord:
         """Return the job when it has ended, or after ``seconds``; raises ``JobNotFound``."""
@@ -200,9 +212,13 @@ class JobQueue:
         await asyncio.gather(*self._tasks, self._progress.stop(), return_exceptions=True)
         await self._executor.close()
 
-    def _active_job(self, account_id: str, job_id: str) -> ActiveJob | None:
+    def _active_job(
+        self, account_id: str, job_id: str, origin: JobOrigin | None = None
+    ) -> ActiveJob | None:
         job = self._active.get(job_id)
-        return job if job is not None and job.record.account_id == account_id else None
+        if job is None or job.record.account_id != account_id:
+            return None
+        return job if origin in (None, job.record.origin) else None
 
     async def _existing(self, account_id: str, job_id: str) -> JobRecord | None:
         try:

@@ -25,7 +25,7 @@ from candlestep.api.jobs.worker_messages import (
 
 _OUTPUT_BYTES = 8192
 _NO_MEMORY = ("memory allocation of", "out of memory", "MemoryError")
-"""What the last output of a process contains if it could not get the memory it needed."""
+"""Parts of the last output of a process that could not get the memory it needed."""
 
 log = structlog.get_logger()
 
@@ -82,12 +82,12 @@ class WorkerProcess:
 
     @property
     def has_ended(self) -> bool:
-        """Whether the process has ended."""
+        """Return whether the process has ended."""
         return self._process.poll() is not None
 
     @property
     def was_short_of_memory(self) -> bool:
-        """Whether its last output says that it could not get the memory it needed."""
+        """Return whether its last output reports that it could not get the memory it needed."""
         return any(words in text for text in self._output for words in _NO_MEMORY)
 
     async def send(self, message: Begin | Stop) -> None:

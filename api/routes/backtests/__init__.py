@@ -1,11 +1,16 @@
 """The backtests API: strategies are stored, run as backtests and sweeps, and compared."""
 
 from candlestep.api.http.api import Api
-from candlestep.api.routes.backtests import backtests, results, strategies, sweeps
+from candlestep.api.routes.backtests import backtests, results, strategies, sweeps, tasks
 
 API = Api(
     routes={
         "strategies": strategies.ROUTES,
-        "backtests": (*sweeps.ROUTES, *results.ROUTES, *backtests.ROUTES),
+        "backtests": (
+            *sweeps.ROUTES,
+            *tasks.ROUTES,
+            *results.ROUTES,
+            *backtests.ROUTES,
+        ),
     }
 )

@@ -1,4 +1,4 @@
-"""Backtests as they are answered."""
+"""The JSON of backtests in answers."""
 
 from typing import Annotated, Any, Literal
 
@@ -50,13 +50,13 @@ class TaskStartedResponse(msgspec.Struct, frozen=True):
     status: Literal["PENDING"]
 
 
-def answer_of(record: BacktestRecord) -> BacktestResponse:
-    """A backtest, without structured metrics."""
+def to_response(record: BacktestRecord) -> BacktestResponse:
+    """Return a backtest without structured metrics."""
     return BacktestResponse(**_fields(record))
 
 
-def result_of(record: BacktestRecord) -> BacktestResultResponse:
-    """A backtest, with structured metrics if it is completed."""
+def to_result_response(record: BacktestRecord) -> BacktestResultResponse:
+    """Return a backtest, with structured metrics if it is completed."""
     fields = _fields(record)
     structured = None
     if record.status == "completed":
@@ -65,7 +65,7 @@ def result_of(record: BacktestRecord) -> BacktestResultResponse:
 
 
 def metrics_of(record: BacktestRecord) -> Flat:
-    """The flat metrics of a backtest; those of one that has not run are none."""
+    """Return the flat metrics of a backtest, none before it has run."""
     if record.set_metrics is not None:
         return record.set_metrics
     if record.run is not None and record.run.summary is not None:
@@ -74,12 +74,12 @@ def metrics_of(record: BacktestRecord) -> Flat:
 
 
 def trades_uri(record: BacktestRecord) -> str | None:
-    """The path of the file of closed trades that the backtest's run has left."""
+    """Return the path of the backtest's file of closed trades; None without one."""
     return f"{BASE}/{record.backtest_id}/trades/parquet" if record.has_files else None
 
 
 def equity_curve_uri(record: BacktestRecord) -> str | None:
-    """The path of the file of equity that the backtest's run has left."""
+    """Return the path of the backtest's file of equity; None without one."""
     return f"{BASE}/{record.backtest_id}/equity-curve/parquet" if record.has_files else None
 
 

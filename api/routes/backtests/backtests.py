@@ -1,4 +1,4 @@
-"""Backtests: a stored strategy with what it is to be run with, kept, changed and executed."""
+"""Backtests: a stored strategy with a configuration, created, corrected and executed."""
 
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
@@ -13,19 +13,14 @@ from candlestep.api.routes.backtests.answers import (
     BacktestResponse,
     BacktestResultResponse,
     TaskStartedResponse,
-    answer_of,
     equity_curve_uri,
-    result_of,
+    to_response,
+    to_result_response,
     trades_uri,
 )
 from candlestep.api.routes.backtests.figures import SET_SCHEMA, set_metrics
-from candlestep.api.routes.backtests.job_requests import (
-    backtest_request,
-    cancel_if_running,
-    executed,
-    swept,
-)
 from candlestep.api.routes.backtests.plan import BacktestConfig, Plan, plan_backtest, replan
+from candlestep.api.routes.backtests.tasks import backtest_of, backtest_request, sweep_of
 from candlestep.api.schemas.decoding import EmptyBody, RequestBody
 from candlestep.api.schemas.fields import Fraction, PositiveNumber
 from candlestep.api.schemas.raw_json import json_object
@@ -75,12 +70,14 @@ class BacktestRequest(RequestBody):
 class BacktestChange(RequestBody):
     status: Annotated[
         BacktestStatus | UnsetType,
-        Meta(description="Set by hand. A run that is under way is cancelled, but for `running`."),
+        Meta(
+            description="Set by hand. It cancels a run that is under way, unless it is `running`."
+        ),
     ] = UNSET
     metrics: Annotated[
         msgspec.Raw | UnsetType,
         Meta(
-            description="In place of all that there are: figures by flat key.",
+            description="Figures by flat key, in place of all present ones.",
             extra_json_schema=SET_SCHEMA,
         ),
     ] = UNSET
@@ -111,14 +108,16 @@ class EnginesResponse(msgspec.Struct, frozen=True):
 
 
 async def create(services: Services, request: Request) -> BacktestResponse:
-    """Keep what a strategy is to be run with; nothing is run before it is executed."""
-    return answer_of(await services.in_thread(_create, services, request.account_id, request.body))
+    """Create a backtest of a stored strategy; it is not run before it is executed."""
+    return to_response(
+        await services.in_thread(_create, services, request.account_id, request.body)
+    )
 
 
 async def backtests(services: Services, request: Request) -> list[BacktestResponse]:
-    """The account's backtests, the newest first."""
+    """List the account's backtests, the newest first."""
     query: BacktestsQuery = request.query
-    found = await services.in_thread(
+    records = await services.in_thread(
         list_backtests,
         services.store,
         request.account_id,
@@ -126,17 +125,17 @@ async def backtests(services: Services, request: Request) -> list[BacktestRespon
         skip=query.skip,
         limit=query.limit,
     )
-    return [answer_of(each) for each in found]
+    return [to_response(record) for record in records]
 
 
 async def backtest(services: Services, request: Request) -> BacktestResultResponse:
-    """One backtest, with structured metrics if it is completed."""
-    return result_of(await _found(services, request))
+    """Return a backtest, with structured metrics if it is completed."""
+    return to_result_response(await _get_owned_backtest(services, request))
 
 
 async def change(services: Services, request: Request) -> BacktestResponse:
-    """Correct a backtest by hand; the next execution forgets what was set."""
-    record = await _found(services, request)
+    """Correct a backtest by hand; its next execution discards the corrections."""
+    record = await _get_owned_backtest(services, request)
     body: BacktestChange = request.body
     changes: dict[str, Any] = {}
     if body.metrics is not UNSET:
@@ -154,27 +153,30 @@ async def change(services: Services, request: Request) -> BacktestResponse:
             await _stop(services, request.account_id, run)
             if body.status == "pending":
                 await _on(services, forget_execution, request)
-    return answer_of(await _on(services, change_backtest, request, **changes))
+    return to_response(await _on(services, change_backtest, request, **changes))
 
 
 async def delete(services: Services, request: Request) -> NoContent:
-    """Delete a backtest. Its run is cancelled; of a sweep, when none of its backtests is left."""
-    record = await _found(services, request)
+    """Delete a backtest and cancel its run.
+
+    A sweep is cancelled when the last of its backtests is deleted.
+    """
+    record = await _get_owned_backtest(services, request)
     await _on(services, delete_backtest, request)
     run = record.run
     if run is not None and run.is_under_way:
-        is_followed = await services.in_thread(has_backtests, services.store, run.job_id)
-        if not is_followed:
-            await cancel_if_running(services, request.account_id, run.job_id)
+        has_others = await services.in_thread(has_backtests, services.store, run.job_id)
+        if not has_others:
+            await services.jobs.cancel_if_running(request.account_id, run.job_id)
     return NoContent()
 
 
 async def execute(
     services: Services, request: Request
 ) -> BacktestResultResponse | TaskStartedResponse:
-    """Run a backtest in a worker, and answer when it has ended, or at once with its task.
+    """Run a backtest and return it when it has ended, or its task at once.
 
-    An engine that fails makes the backtest `failed`, with the reason in `metrics.error`.
+    A backtest whose engine fails is `failed`, with the reason in `metrics.error`.
     """
     body: ExecuteRequest = request.body
     job = await _execute(services, request)
@@ -182,21 +184,21 @@ async def execute(
         return TaskStartedResponse(job.job_id, "PENDING")
     while not job.has_ended:
         job = await services.jobs.wait(request.account_id, job.job_id, _WAIT_SECONDS)
-    return result_of(executed(job))
+    return to_result_response(backtest_of(job))
 
 
 async def execute_async(services: Services, request: Request) -> TaskStartedResponse:
-    """Run a backtest in a worker, and answer at once with its task."""
+    """Start to run a backtest and return its task at once."""
     return TaskStartedResponse((await _execute(services, request)).job_id, "PENDING")
 
 
 async def available(services: Services, request: Request) -> EnginesResponse:
-    """The engines that backtests can be run by: those whose packages are installed."""
+    """List the engines whose packages are installed."""
     return EnginesResponse(await services.in_thread(engines))
 
 
 def _create(services: Services, account_id: str, body: BacktestRequest) -> BacktestRecord:
-    planned = plan_backtest(
+    plan = plan_backtest(
         services,
         get_strategy(services.store, account_id, body.strategy_id),
         engine=body.engine,
@@ -205,78 +207,75 @@ def _create(services: Services, account_id: str, body: BacktestRequest) -> Backt
         slippage=body.slippage,
         config=body.config,
     )
-    setups = {new_backtest_id(): planned.setup}
+    setups = {new_backtest_id(): plan.setup}
     return create_backtests(services.store, account_id, setups)[0]
 
 
 async def _execute(services: Services, request: Request) -> JobRecord:
-    """Queue the run of a backtest that has none under way."""
+    """Queue the run of a backtest; raises ``InvalidState`` if one is under way."""
     account_id, backtest_id = request.account_id, request.path["backtest_id"]
     if backtest_id in services.executing:
-        await _found(services, request)  # Of another account, it does not exist.
+        await _get_owned_backtest(services, request)  # For another account it does not exist.
         raise _running_error()
     services.executing.add(backtest_id)
     try:
-        record = await _found(services, request)
+        record = await _get_owned_backtest(services, request)
         if record.status == "running" or record.is_under_way:
             raise _running_error()
-        planned = await services.in_thread(_plan_again, services, record)
+        plan = await services.in_thread(_replan, services, record)
         job = await services.jobs.submit(
-            account_id, "backtests", [planned.spec], backtest_request(record)
+            account_id, "backtests", [plan.spec], backtest_request(record)
         )
         try:
             await services.in_thread(save_execution, services.store, account_id, backtest_id, job)
         except BaseException:
-            await cancel_if_running(services, account_id, job.job_id)
+            await services.jobs.cancel_if_running(account_id, job.job_id)
             raise
         return job
     finally:
         services.executing.discard(backtest_id)
 
 
-def _plan_again(services: Services, record: BacktestRecord) -> Plan:
+def _replan(services: Services, record: BacktestRecord) -> Plan:
     stored = get_strategy(services.store, record.account_id, record.strategy_id)
     return replan(services, stored, record)
 
 
-async def _found(services: Services, request: Request) -> BacktestRecord:
+async def _get_owned_backtest(services: Services, request: Request) -> BacktestRecord:
     return await _on(services, get_backtest, request)
 
 
 async def _on(
     services: Services, work: Callable[..., Result], request: Request, **changes: Any
 ) -> Result:
-    """Do something of the store with the backtest that the path names."""
+    """Do work of the store on the backtest that the path names."""
     backtest_id = request.path["backtest_id"]
     return await services.in_thread(
         work, services.store, request.account_id, backtest_id, **changes
     )
 
 
-def _require_own(field: str, given: str | None, own: str | None) -> None:
-    """Raise ``InvalidParameter`` for an address that this server has not made of the backtest."""
-    if given is not None and given != own:
+def _require_own(field: str, uri: str | None, own: str | None) -> None:
+    """Raise ``InvalidParameter`` for a path that is not the backtest's own."""
+    if uri is not None and uri != own:
         raise InvalidParameter(
-            field,
-            "must be null" + (f", or {own}" if own else "") + ": what others made is not followed",
+            field, "must be null" + (f" or {own}" if own else "") + ": other files are not linked"
         )
 
 
 async def _stop(services: Services, account_id: str, run: BacktestRun) -> None:
-    """Cancel the run of a backtest, which is under way; raises ``InvalidState`` of a sweep's."""
-    if swept(await services.jobs.get(account_id, run.job_id)) is not None:
+    """Cancel a run that is under way; raises ``InvalidState`` for one of a sweep."""
+    if sweep_of(await services.jobs.get(account_id, run.job_id)) is not None:
         raise InvalidState(
-            "the backtest is run as one of a sweep, which ends as a whole: wait for it, or delete"
-            " all of its backtests",
+            "the backtest runs as part of a sweep, which only ends as a whole; wait for it, or"
+            " delete all of its backtests",
             status="running",
         )
-    await cancel_if_running(services, account_id, run.job_id)
+    await services.jobs.cancel_if_running(account_id, run.job_id)
 
 
 def _running_error() -> InvalidState:
-    return InvalidState(
-        "the backtest is running already; wait until it has ended", status="running"
-    )
+    return InvalidState("the backtest is running already; wait for it to end", status="running")
 
 
 _UNKNOWN = ("BACKTEST_NOT_FOUND",)

@@ -82,7 +82,7 @@ class RiskMetrics(msgspec.Struct, frozen=True):
 
 
 class TradingMetrics(msgspec.Struct, frozen=True):
-    """Of the closed trades; averages and expectancy in currency, after fees."""
+    """Figures of the closed trades; averages and expectancy in currency, after fees."""
 
     total_trades: int | None
     win_rate: float | None

@@ -68,7 +68,7 @@ _NAMES = FieldNames(
 
 
 class BacktestConfig(RequestBody):
-    """What a strategy is run on, and how its results are measured."""
+    """The market and the period that a strategy is run on, and the terms of its results."""
 
     symbol: Symbol
     start_date: Annotated[

@@ -1,4 +1,4 @@
-"""How backtests came out: equity, closed trades, and one backtest beside another."""
+"""The results of backtests: equity, closed trades, and comparisons."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
@@ -79,17 +79,17 @@ class BacktestCompareResponse(msgspec.Struct, frozen=True):
 
 
 async def equity_curve(services: Services, request: Request) -> JsonBytes:
-    """Equity at the end of each candle of the timeframe."""
+    """Return equity at the end of each candle of the timeframe."""
     return JsonBytes(await _result(services, request, "equity", read_json), 200)
 
 
 async def trades(services: Services, request: Request) -> JsonBytes:
-    """The closed trades, in their order."""
+    """Return the closed trades in their order."""
     return JsonBytes(await _result(services, request, "trades", read_json), 200)
 
 
 async def equity_curve_parquet(services: Services, request: Request) -> File:
-    """The equity curve as a Parquet file, which pandas reads with the date as its index."""
+    """Download the equity curve as a Parquet file, which pandas reads with the date as index."""
     content = await _result(services, request, "equity", read_parquet)
     return File(
         _PARQUET, content, f"equity_{request.path['backtest_id']}.parquet", quotes_name=False
@@ -97,7 +97,7 @@ async def equity_curve_parquet(services: Services, request: Request) -> File:
 
 
 async def trades_parquet(services: Services, request: Request) -> File:
-    """The closed trades as a Parquet file."""
+    """Download the closed trades as a Parquet file."""
     content = await _result(services, request, "trades", read_parquet)
     return File(
         _PARQUET, content, f"trades_{request.path['backtest_id']}.parquet", quotes_name=False
@@ -105,17 +105,17 @@ async def trades_parquet(services: Services, request: Request) -> File:
 
 
 async def compare(services: Services, request: Request) -> BacktestCompareResponse:
-    """Backtests side by side: every metric that any of them has, and which is best by it."""
+    """Compare backtests: every metric that any of them has, and the best by each."""
     ids = request.body.backtest_ids
     if len(set(ids)) < len(ids):
-        raise InvalidParameter("backtest_ids", "names one twice; name 2 to 10 different ones")
-    return _compared(
+        raise InvalidParameter("backtest_ids", "must be 2 to 10 different ids")
+    return _compare(
         await services.in_thread(get_backtests, services.store, request.account_id, ids)
     )
 
 
 async def _result(services: Services, request: Request, export: Export, read: Any) -> bytes:
-    """What a backtest has left, read off the event loop; raises ``InvalidState`` without it."""
+    """Return a file of a backtest's run; raises ``InvalidState`` without one."""
     record: BacktestRecord = await services.in_thread(
         get_backtest, services.store, request.account_id, request.path["backtest_id"]
     )
@@ -132,34 +132,38 @@ async def _result(services: Services, request: Request, export: Export, read: An
         content = await services.in_thread(read, directory, export)
     if content is None:
         raise InvalidState(
-            f"the {export} of the backtest is there no more; execute it again", status="completed"
+            f"the backtest no longer has its {export}; execute it again", status="completed"
         )
     return content
 
 
-def _compared(records: Sequence[BacktestRecord]) -> BacktestCompareResponse:
-    found = {record.backtest_id: metrics_of(record) for record in records}
-    by_age = [each.backtest_id for each in sorted(records, key=lambda record: record.number)]
-    keys = dict.fromkeys(key for metrics in found.values() for key in metrics if key != "error")
+def _compare(records: Sequence[BacktestRecord]) -> BacktestCompareResponse:
+    metrics = {record.backtest_id: metrics_of(record) for record in records}
+    oldest_first = sorted(records, key=lambda record: record.number)
+    by_age = [record.backtest_id for record in oldest_first]
+    keys = dict.fromkeys(key for flat in metrics.values() for key in flat if key != "error")
     return BacktestCompareResponse(
         [
-            ComparedRun(each.backtest_id, each.engine, each.status, found[each.backtest_id])
-            for each in records
+            ComparedRun(
+                record.backtest_id, record.engine, record.status, metrics[record.backtest_id]
+            )
+            for record in records
         ],
         {
-            key: _diff(key, {id: metrics.get(key) for id, metrics in found.items()}, by_age)
+            key: _diff(key, {id: flat.get(key) for id, flat in metrics.items()}, by_age)
             for key in keys
         },
     )
 
 
 def _diff(key: str, values: dict[str, Any], by_age: Sequence[str]) -> MetricDiff:
-    higher = HIGHER_IS_BETTER.get(key)
-    known = [backtest_id for backtest_id in by_age if values[backtest_id] is not None]
+    higher_is_better = HIGHER_IS_BETTER.get(key)
+    defined = [backtest_id for backtest_id in by_age if values[backtest_id] is not None]
     best = None
-    if higher is not None and known:
-        best = (max if higher else min)(known, key=lambda backtest_id: values[backtest_id])
-    return MetricDiff(values, best, higher)
+    if higher_is_better is not None and defined:
+        choose = max if higher_is_better else min
+        best = choose(defined, key=lambda backtest_id: values[backtest_id])
+    return MetricDiff(values, best, higher_is_better)
 
 
 _ENDED = ("BACKTEST_NOT_FOUND", "INVALID_STATE")

@@ -1,4 +1,4 @@
-"""Strategies that an account keeps under a name, for backtests and jobs to run."""
+"""Strategies that an account stores under a name, for backtests and jobs to run."""
 
 from typing import Annotated, Any
 
@@ -36,7 +36,7 @@ Pipeline = Annotated[
     JsonObject,
     Meta(
         description="The strategy: a card, `{template, parameters}` (see"
-        " `GET /api/v1/strategy-templates`), or `{source}`. Empty: there is none yet."
+        " `GET /api/v1/strategy-templates`), or `{source}`. Empty: none yet."
     ),
 ]
 
@@ -76,9 +76,9 @@ class StrategyResponse(msgspec.Struct, frozen=True):
 
 
 async def create(services: Services, request: Request) -> StrategyResponse:
-    """Keep a strategy; what it says is checked, and nothing is run."""
+    """Store a strategy; it is checked but not run."""
     body: StrategyRequest = request.body
-    made = await services.in_thread(
+    stored = await services.in_thread(
         create_strategy,
         services.store,
         request.account_id,
@@ -88,27 +88,27 @@ async def create(services: Services, request: Request) -> StrategyResponse:
         timeframe=_timeframe(body.timeframe),
         content=_content(body.pipeline_config),
     )
-    return _answer(made)
+    return _to_response(stored)
 
 
 async def strategies(services: Services, request: Request) -> list[StrategyResponse]:
-    """The account's strategies, the oldest first."""
+    """List the account's strategies, the oldest first."""
     query: PageQuery = request.query
-    found = await services.in_thread(
+    stored = await services.in_thread(
         list_strategies, services.store, request.account_id, skip=query.skip, limit=query.limit
     )
-    return [_answer(each) for each in found]
+    return [_to_response(strategy) for strategy in stored]
 
 
 async def strategy(services: Services, request: Request) -> StrategyResponse:
-    """One strategy."""
+    """Return one strategy."""
     strategy_id = request.path["strategy_id"]
-    found = await services.in_thread(get_strategy, services.store, request.account_id, strategy_id)
-    return _answer(found)
+    stored = await services.in_thread(get_strategy, services.store, request.account_id, strategy_id)
+    return _to_response(stored)
 
 
 async def change(services: Services, request: Request) -> StrategyResponse:
-    """Change what is sent, which makes the next version; results that exist stay as they are."""
+    """Change the fields that are sent, as the next version; existing results stay as they are."""
     body: StrategyChange = request.body
     changed = await services.in_thread(
         update_strategy,
@@ -121,7 +121,7 @@ async def change(services: Services, request: Request) -> StrategyResponse:
         timeframe=None if body.timeframe is UNSET else _timeframe(body.timeframe),
         content=None if body.pipeline_config is UNSET else _content(body.pipeline_config),
     )
-    return _answer(changed)
+    return _to_response(changed)
 
 
 async def delete(services: Services, request: Request) -> NoContent:
@@ -135,12 +135,12 @@ def _universe(symbols: list[str]) -> list[str]:
     return list(dict.fromkeys(normalise_symbol(symbol) for symbol in symbols))
 
 
-def _timeframe(given: str | int) -> str:
-    return interval_name(parse_interval(given, "timeframe"))
+def _timeframe(interval: str | int) -> str:
+    return interval_name(parse_interval(interval, "timeframe"))
 
 
 def _content(raw: msgspec.Raw) -> dict[str, Any]:
-    """What is kept of a strategy: as it was sent, after it has been checked."""
+    """Return the content as it was sent, checked."""
     content = json_object(raw, "pipeline_config")
     if content:
         try:
@@ -150,7 +150,7 @@ def _content(raw: msgspec.Raw) -> dict[str, Any]:
     return content
 
 
-def _answer(stored: StoredStrategy) -> StrategyResponse:
+def _to_response(stored: StoredStrategy) -> StrategyResponse:
     return StrategyResponse(
         stored.strategy_id,
         stored.name,

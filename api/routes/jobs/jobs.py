@@ -1,4 +1,4 @@
-"""Jobs: a strategy over a time in the past, queued, run by a worker, and its result."""
+"""Jobs: a strategy over a period in the past, queued, run by a worker, and its result."""
 
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -12,12 +12,13 @@ from candlestep.api.schemas.decoding import RequestBody
 from candlestep.api.schemas.fields import Money, Time, TimeInput, money, optional_time
 from candlestep.api.schemas.figures import FigureField, project
 from candlestep.api.services import Services
-from candlestep.data.records.jobs import JobRecord, JobStatus, RunError
+from candlestep.data.records.jobs import JobOrigin, JobRecord, JobStatus, RunError
 from candlestep.data.run_files.run_files import read_equity_json, read_trades_json, run_directory
 from candlestep.sandbox import format_time, parse_time
 from candlestep.sandbox.money import format_decimal
 from candlestep.sandbox.performance.figures import Unit
 
+_ORIGIN: JobOrigin = "jobs"
 _BASE = "/api/v1/backtest/jobs"
 _PLACES = Decimal("0.000001")
 _FIGURES = (
@@ -117,7 +118,7 @@ class JobItem(msgspec.Struct, frozen=True):
     result: JobSummary | None
     error: Annotated[
         RunError | None,
-        Meta(description="Of a job that failed, or was cancelled for a reason that was given."),
+        Meta(description="Of a job that failed, or was cancelled with a reason."),
     ]
 
 
@@ -131,51 +132,49 @@ class JobsResponse(msgspec.Struct, frozen=True):
 
 
 async def create(services: Services, request: Request) -> JobResponse:
-    """Check what is asked for against the data there is, and queue it.
+    """Check a job against the candles there are, and queue it.
 
     At most 5 jobs of an account are queued or running at a time.
     """
     config, spec = await services.in_thread(plan_job, services, request.account_id, request.body)
     record = await services.jobs.submit(
-        request.account_id, "jobs", [spec], msgspec.to_builtins(config)
+        request.account_id, _ORIGIN, [spec], msgspec.to_builtins(config)
     )
     return await _to_response(services, record)
 
 
 async def job(services: Services, request: Request) -> JobResponse:
-    """How far the job is, and how it came out."""
-    return await _to_response(services, await _get_owned_job(services, request))
+    """Return the progress of a job, and its result."""
+    record = await services.jobs.get(request.account_id, request.path["job_id"], origin=_ORIGIN)
+    return await _to_response(services, record)
 
 
 async def jobs(services: Services, request: Request) -> JobsResponse:
-    """The account's jobs, the newest first, without equity curves and trades."""
+    """List the account's jobs, the newest first, without equity curves and trades."""
     query: JobsQuery = request.query
-    found = await services.jobs.list(
+    records = await services.jobs.list(
         request.account_id,
-        origin="jobs",
+        origin=_ORIGIN,
         status=query.status,
         template_id=query.template_id,
-        submitted_from=_given_time(query.submitted_from, "from"),
-        submitted_to=_given_time(query.submitted_to, "to"),
+        submitted_from=_parse_time(query.submitted_from, "from"),
+        submitted_to=_parse_time(query.submitted_to, "to"),
         before=None if query.cursor is None else int(query.cursor),
         limit=query.limit + 1,
     )
-    page = found[: query.limit]
-    more = len(found) > query.limit
-    return JobsResponse([_item(each) for each in page], str(page[-1].number) if more else None)
+    page = records[: query.limit]
+    has_more = len(records) > query.limit
+    next_cursor = str(page[-1].number) if has_more else None
+    return JobsResponse([_item(record) for record in page], next_cursor)
 
 
 async def cancel(services: Services, request: Request) -> JobResponse:
-    """End the job, in the middle of its run too; takes effect within a second."""
-    await _get_owned_job(services, request)
+    """End a job within a second, even in the middle of its run."""
     body: CancelJobRequest = request.body
-    cancelled = await services.jobs.cancel(request.account_id, request.path["job_id"], body.reason)
-    return await _to_response(services, cancelled)
-
-
-async def _get_owned_job(services: Services, request: Request) -> JobRecord:
-    """Return the job that the path names; raises ``JobNotFound``."""
-    return await services.jobs.get(request.account_id, request.path["job_id"], origin="jobs")
+    record = await services.jobs.cancel(
+        request.account_id, request.path["job_id"], body.reason, origin=_ORIGIN
+    )
+    return await _to_response(services, record)
 
 
 async def _to_response(services: Services, record: JobRecord) -> JobResponse:
@@ -185,7 +184,7 @@ async def _to_response(services: Services, record: JobRecord) -> JobResponse:
         directory = run_directory(services.settings.home, record.job_id, 0)
         equity = await services.in_thread(read_equity_json, directory)
         trades = await services.in_thread(read_trades_json, directory)
-        # They are JSON as they come: of years of minutes, megabytes.
+        # They are JSON already, which for years of minutes is megabytes.
         result = JobResult(item.result.metrics, equity, trades)  # type: ignore[arg-type]
     fields = msgspec.structs.asdict(item) | {"result": result}
     return JobResponse(**fields)
@@ -216,7 +215,7 @@ def _form(value: Any, unit: Unit) -> Any:
     return format_decimal(Decimal(repr(value + 0.0)).quantize(_PLACES))
 
 
-def _given_time(text: str | None, field: str) -> int | None:
+def _parse_time(text: str | None, field: str) -> int | None:
     return None if text is None else parse_time(text, field)
 
 

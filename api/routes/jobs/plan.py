@@ -45,7 +45,7 @@ _NAMES = FieldNames(
 
 
 class JobRequest(RequestBody):
-    """What to run: one of ``template_id``, ``card`` and ``strategy_id`` names the strategy."""
+    """A run to be done: one of ``template_id``, ``card`` and ``strategy_id`` names the strategy."""
 
     has_strategy = True
 
@@ -106,7 +106,7 @@ class JobConfig(msgspec.Struct, frozen=True):
     leverage: int
     fee_model: FeeModel
     fee_bps: Annotated[str | None, Meta(examples=["5"])]
-    """Of ``fixed_bps`` only."""
+    """None unless ``fee_model`` is ``fixed_bps``."""
 
 
 def plan_job(services: Services, account_id: str, body: JobRequest) -> tuple[JobConfig, RunSpec]:

@@ -1,4 +1,4 @@
-"""The strategies that there are by name, with their parameters."""
+"""Strategy templates: strategies that are known by name, with their parameters."""
 
 from typing import Annotated, Any
 
@@ -23,11 +23,11 @@ class TemplatesResponse(msgspec.Struct, frozen=True):
 
 
 async def templates(services: Services, request: Request) -> TemplatesResponse:
-    """The strategies that a job can be made of by name, with their parameters."""
-    return TemplatesResponse([_template(each) for each in TEMPLATES.values()])
+    """List the strategies that a job can name, with their parameters."""
+    return TemplatesResponse([_to_response(template) for template in TEMPLATES.values()])
 
 
-def _template(template: Template) -> TemplateResponse:
+def _to_response(template: Template) -> TemplateResponse:
     return TemplateResponse(
         template.id,
         template.name,

@@ -1,4 +1,4 @@
-"""What can be traded where: exchanges and their instruments, with the data that there is."""
+"""Exchanges and their instruments, with the periods that have candles."""
 
 from typing import Annotated, Literal, get_args
 
@@ -25,8 +25,8 @@ LastPrice = Annotated[float, Meta(description="Close of the last candle.")]
 Volume = Annotated[
     float,
     Meta(
-        description="Of the last 24 hours that there are candles of, in quote currency: the volume"
-        " of each at its close. Left out where the data has none."
+        description="Of the last 24 hours with candles, in quote currency: the volume of each"
+        " candle at its close. Left out if the data has no volume."
     ),
 ]
 
@@ -36,7 +36,7 @@ class ExchangeResponse(msgspec.Struct, frozen=True):
     name: str
     venueType: VenueType
     segments: list[Segment]
-    liveSegments: Annotated[list[Segment], Meta(description="None: nothing here is live.")]
+    liveSegments: Annotated[list[Segment], Meta(description="Always empty: nothing here is live.")]
 
 
 class InstrumentResponse(msgspec.Struct, frozen=True):
@@ -83,36 +83,36 @@ class SegmentResponse(msgspec.Struct, frozen=True):
 
 
 async def exchanges(services: Services, request: Request) -> list[ExchangeResponse]:
-    """The exchanges that there are candles of."""
-    found = await services.in_thread(services.catalogue.series)
-    names = sorted({each.exchange for each in found})
+    """List the exchanges that have candles."""
+    series = await services.in_thread(services.catalogue.series)
+    names = sorted({entry.exchange for entry in series})
     return [ExchangeResponse(name, name.capitalize(), "cex", ["spot"], []) for name in names]
 
 
 async def instruments(services: Services, request: Request) -> list[InstrumentResponse]:
-    """The instruments of an exchange, with the times that there are candles of."""
-    found = await services.in_thread(_listings, services, request.path["exchangeId"])
+    """List the instruments of an exchange, with the period that has candles."""
+    listings = await services.in_thread(_listings, services, request.path["exchangeId"])
     return [
         InstrumentResponse(
-            f"{each.base}/{each.quote}",
-            each.base,
-            each.quote,
-            format_time(each.start),
-            format_time(each.end),
-            each.last.last_price,
-            each.last.volume or UNSET,
+            f"{listing.base}/{listing.quote}",
+            listing.base,
+            listing.quote,
+            format_time(listing.start),
+            format_time(listing.end),
+            listing.last.last_price,
+            listing.last.volume or UNSET,
         )
-        for each in found
+        for listing in listings
     ]
 
 
 async def segment(services: Services, request: Request) -> SegmentResponse:
-    """The instruments of a segment; there are none but spot ones."""
+    """List the instruments of a segment; only spot has any."""
     exchange = await services.in_thread(known_exchange, services, request.path["exchangeId"])
     name = _segment(request)
-    found = await services.in_thread(_listings, services, exchange)
+    listings = await services.in_thread(_listings, services, exchange)
     return SegmentResponse(
-        [_linked(exchange, name, each) for each in found] if name == "spot" else [],
+        [_linked(exchange, name, listing) for listing in listings] if name == "spot" else [],
         SegmentMeta(
             format_time(await services.in_thread(updated_at, services.store, exchange)),
             exchange,
@@ -124,24 +124,27 @@ async def segment(services: Services, request: Request) -> SegmentResponse:
 
 
 async def instrument(services: Services, request: Request) -> LinkedInstrumentResponse:
-    """One instrument."""
+    """Return one instrument."""
     exchange = await services.in_thread(known_exchange, services, request.path["exchangeId"])
     name = _segment(request)
     symbol = normalise_symbol(request.path["symbol"])
-    for each in await services.in_thread(_listings, services, exchange):
-        if each.symbol == symbol and name == "spot":
-            return _linked(exchange, name, each)
+    for listing in await services.in_thread(_listings, services, exchange):
+        if listing.symbol == symbol and name == "spot":
+            return _linked(exchange, name, listing)
     raise SymbolNotFound(f"there are no {name} candles of {symbol}", symbol=symbol)
 
 
 def known_exchange(services: Services, text: str) -> str:
-    """The exchange that a path names; raises ``ExchangeNotFound``. Blocks for milliseconds."""
+    """Return the exchange that a path names; blocks for milliseconds.
+
+    Raises ``ExchangeNotFound``.
+    """
     exchange = text.strip().lower()
-    known = sorted({each.exchange for each in services.catalogue.series()})
+    known = sorted({series.exchange for series in services.catalogue.series()})
     if exchange not in known:
         raise ExchangeNotFound(
-            f"there is no exchange {abbreviate(text)!r}"
-            + (f", but {', '.join(known)}" if known else "; there are no candles at all yet"),
+            f"there is no exchange {abbreviate(text)!r}; "
+            + (f"there are {', '.join(known)}" if known else "no candles are imported yet"),
             exchange=abbreviate(text),
         )
     return exchange
@@ -151,9 +154,9 @@ def _segment(request: Request) -> Segment:
     name = request.path["segment"]
     segment = match_choice(_SEGMENTS, name)
     if segment is None:
-        there = " and ".join(_SEGMENTS)
         raise NotFound(
-            f"there is no segment {abbreviate(name)!r}, but {there}", segment=abbreviate(name)
+            f"there is no segment {abbreviate(name)!r}; there are {' and '.join(_SEGMENTS)}",
+            segment=abbreviate(name),
         )
     return segment
 
@@ -163,18 +166,18 @@ def _listings(services: Services, exchange: str) -> list[Listing]:
     return list_instruments(services.store, name, services.catalogue.series())
 
 
-def _linked(exchange: str, segment: Segment, each: Listing) -> LinkedInstrumentResponse:
-    name = f"{each.base}/{each.quote}"
+def _linked(exchange: str, segment: Segment, listing: Listing) -> LinkedInstrumentResponse:
+    name = f"{listing.base}/{listing.quote}"
     return LinkedInstrumentResponse(
         name,
         name,
-        each.base,
-        each.quote,
-        format_time(each.start),
-        format_time(each.end),
-        each.last.last_price,
-        _links(exchange, segment, f"/{each.symbol}"),
-        each.last.volume or UNSET,
+        listing.base,
+        listing.quote,
+        format_time(listing.start),
+        format_time(listing.end),
+        listing.last.last_price,
+        _links(exchange, segment, f"/{listing.symbol}"),
+        listing.last.volume or UNSET,
     )
 
 

@@ -1,4 +1,4 @@
-"""Executions: a program run on what was prepared.
+"""Executions: a program run on prepared candles.
 
 The id is a digest of the preparation and of the program, and so of the account.
 """
@@ -16,7 +16,7 @@ from candlestep.api.routes.prepare_execute.preparations import (
     JobStateResponse,
     StateName,
     context_id,
-    found_preparation,
+    get_owned_preparation,
     require_path,
     run_spec,
 )
@@ -31,7 +31,7 @@ from candlestep.data.run_files.run_files import run_directory, run_file
 from candlestep.sandbox import InvalidParameter
 
 _HELD_SECONDS = 4.0
-"""How long the answer about an execution waits for its end: clients give up after five."""
+"""The time that an answer waits for the end of its execution; clients give up after five."""
 
 _STATES: dict[JobStatus, StateName] = {
     "queued": "New",
@@ -60,7 +60,7 @@ class ExecutionRequest(RequestBody, rename="camel"):
     prepare_job_id: Id
     strategy_id: Id
     store_signals: Annotated[
-        bool, Meta(description="Keep what the program decides, as Parquet under the home.")
+        bool, Meta(description="Store the decisions of the program as Parquet in the home.")
     ] = False
 
 
@@ -69,7 +69,7 @@ class ExecuteResponse(msgspec.Struct, frozen=True):
 
 
 class ExecutionResults(msgspec.Struct, frozen=True):
-    """What has no value is left out; amounts in quote currency."""
+    """Undefined figures are left out; amounts are in quote currency."""
 
     strategyId: Annotated[str, Meta(description="Ends with the id of the strategy.")]
     instrument: str
@@ -107,7 +107,7 @@ class CancelExecutionResponse(msgspec.Struct, frozen=True):
 
 
 class _Execution(msgspec.Struct, frozen=True):
-    """What the queue keeps of a request."""
+    """The request as it is stored with its job."""
 
     source_type: str
     exchange: str
@@ -118,10 +118,10 @@ class _Execution(msgspec.Struct, frozen=True):
 
 
 async def execute(services: Services, request: Request) -> ExecuteResponse:
-    """Run a program over what was prepared, from 10,000 of quote currency, with default costs.
+    """Run a program on prepared candles, from 10,000 of quote currency, with default costs.
 
-    The same request has the same job, which runs again if it has failed or was aborted. At most
-    5 jobs of an account are queued or running at a time.
+    The same request has the same job, which runs again if it failed or was aborted. At most 5
+    jobs of an account are queued or running at a time.
     """
     body: ExecutionRequest = request.body
     prepared, program = await services.in_thread(_parts, services, request)
@@ -142,9 +142,9 @@ async def execute(services: Services, request: Request) -> ExecuteResponse:
 
 
 async def execution(services: Services, request: Request) -> ExecutionResponse:
-    """How far an execution is, and how it came out.
+    """Return the progress of an execution and its result.
 
-    The answer waits for its end, 4 seconds at most.
+    The answer waits for the end of the execution, for at most 4 seconds.
     """
     await _get_owned_execution(services, request)
     record = await services.jobs.wait(request.account_id, request.path["jobId"], _HELD_SECONDS)
@@ -154,22 +154,22 @@ async def execution(services: Services, request: Request) -> ExecutionResponse:
     )
     results = _results(record, stored)
     if stored.store_signals and results.signalCount is not UNSET:
-        is_there = await services.in_thread(_signals(services, record).exists)
-        results = _with_signals(services, record, results, is_there=is_there)
+        has_file = await services.in_thread(_signals(services, record).exists)
+        results = _with_signals(services, record, results, has_file=has_file)
     return ExecutionResponse(_state(prepared, record), results)
 
 
 async def cancel(services: Services, request: Request) -> CancelExecutionResponse:
-    """End an execution, in the middle of its run too; takes effect within a second."""
+    """End an execution within a second, even in the middle of its run."""
     record = await _get_owned_execution(services, request)
     await services.jobs.cancel(request.account_id, record.job_id)
     return CancelExecutionResponse("cancelling", record.job_id)
 
 
 def _parts(services: Services, request: Request) -> tuple[Preparation, StoredProgram]:
-    """What is to be executed, and on what."""
+    """Return the preparation and the program of a request."""
     body: ExecutionRequest = request.body
-    prepared = found_preparation(services, request, body.prepare_job_id)
+    prepared = get_owned_preparation(services, request, body.prepare_job_id)
     program = get_program(services.store, request.account_id, body.strategy_id)
     if program.error is not None:
         raise InvalidParameter("strategyId", f"does not compile: {program.error}")
@@ -215,16 +215,16 @@ def _results(record: JobRecord, stored: _Execution) -> ExecutionResults:
 
 
 def _with_signals(
-    services: Services, record: JobRecord, results: ExecutionResults, *, is_there: bool
+    services: Services, record: JobRecord, results: ExecutionResults, *, has_file: bool
 ) -> ExecutionResults:
     if not results.signalCount:
         return msgspec.structs.replace(results, signalsUpload="Skipped")
-    if not is_there and record.files_deleted_at is None:
+    if not has_file and record.files_deleted_at is None:
         return msgspec.structs.replace(results, signalsUpload="Failed")
     done = msgspec.structs.replace(
         results, signalsUpload="Done", signalsUploadedAt=optional_time(record.finished_at) or UNSET
     )
-    if not is_there:
+    if not has_file:
         return done
     path = _signals(services, record).relative_to(services.settings.home)
     return msgspec.structs.replace(done, signalsId=path.as_posix())

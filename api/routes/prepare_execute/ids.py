@@ -1,4 +1,4 @@
-"""Ids that are digests: what is asked for twice has the same id, and is made once."""
+"""Ids that are digests, so that the same request twice has the same id."""
 
 import hashlib
 from typing import Any
@@ -10,7 +10,7 @@ _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
 def derived_id(*parts: Any) -> str:
-    """An id of 22 letters and digits that these parts, which are JSON, always give."""
+    """Return an id of 22 letters and digits, the same for the same parts, which are JSON."""
     number = int.from_bytes(hashlib.sha256(msgspec.json.encode(parts)).digest()[:16])
     digits = []
     for _ in range(_ID_DIGITS):

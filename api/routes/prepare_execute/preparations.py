@@ -1,6 +1,6 @@
-"""Preparations: the candles of an instrument and a time, made ready for programs to run on.
+"""Preparations: the candles of an instrument and a period, loaded for programs to run on.
 
-The id is a digest of what was asked for and of the import that last changed the candles.
+The id is a digest of the request and of the import that last changed the candles.
 """
 
 from typing import Annotated, Literal, get_args
@@ -30,7 +30,7 @@ from candlestep.api.schemas.fields import (
 from candlestep.api.services import Services
 from candlestep.data.clock import now
 from candlestep.data.imports.importer import latest_import
-from candlestep.data.market.catalogue import effective_imports
+from candlestep.data.market.catalogue import by_symbol, effective_imports
 from candlestep.data.records.jobs import RunSpec, job_not_found
 from candlestep.data.records.preparations import (
     Preparation,
@@ -45,7 +45,7 @@ from candlestep.sandbox.strategies import PROGRAM_HISTORY
 
 BASE = "/api/v1/backtest/{exchangeId}/{type}"
 STARTING_BALANCE = "10000"
-"""Of every execution, in the instrument's quote currency."""
+"""The capital of every execution, in the instrument's quote currency."""
 
 _OWN_CADENCE = "1s"
 _NAMES = FieldNames(
@@ -57,7 +57,7 @@ StateName = Literal["New", "Started", "Completed", "Aborted", "Failed"]
 TimeOrDate = Annotated[
     str,
     Meta(
-        description="ISO 8601, UTC unless it says otherwise; a date is its midnight.",
+        description="ISO 8601, UTC without an offset; a date is its midnight.",
         examples=["2024-12-14T00:00:00Z", "2024-12-14", "20241214"],
         extra_json_schema={
             "pattern": r"^[0-9]{4}(-[0-9]{2}-[0-9]{2}|[0-9]{4})"
@@ -92,61 +92,59 @@ class JobStateResponse(msgspec.Struct, frozen=True):
     contextId: str
     status: StateName
     statusDetail: str | None
-    size: Annotated[int, Meta(description="0: it is not counted beforehand.")]
+    size: Annotated[int, Meta(description="Always 0: it is not counted beforehand.")]
     completed: Annotated[
         int,
-        Meta(
-            description="Whole hours that there are candles of; of an execution, candles that were seen."
-        ),
+        Meta(description="Whole hours with candles; of an execution, candles that were seen."),
     ]
     startTime: Time | None
     endTime: Time | None
 
 
 async def prepare(services: Services, request: Request) -> PrepareResponse:
-    """Prepare the candles of an instrument and a time for programs to be executed on.
+    """Prepare the candles of an instrument and a period for programs to be executed on.
 
-    They are ready when this answers. Of the time, that is prepared which there are candles of.
+    They are ready when this answers. Only the part of the period that has candles is prepared.
     """
     planned = await services.in_thread(_plan_preparation, services, request)
     await services.jobs.prepare(run_spec(planned))
-    done = msgspec.structs.replace(planned, finished_at=now())
-    await services.in_thread(save_preparation, services.store, done)
-    return PrepareResponse(done.job_id, interval_name(done.interval))
+    prepared = msgspec.structs.replace(planned, finished_at=now())
+    await services.in_thread(save_preparation, services.store, prepared)
+    return PrepareResponse(prepared.job_id, interval_name(prepared.interval))
 
 
 async def preparation(services: Services, request: Request) -> JobStateResponse:
-    """How far a preparation is."""
-    found = await services.in_thread(found_preparation, services, request, request.path["jobId"])
+    """Return the state of a preparation."""
+    prepared = await services.in_thread(
+        get_owned_preparation, services, request, request.path["jobId"]
+    )
     return JobStateResponse(
-        context_id(found, found.job_id),
+        context_id(prepared, prepared.job_id),
         "Completed",
         None,
         0,
-        await services.in_thread(_hours, services, found),
-        format_time(found.started_at),
-        format_time(found.finished_at),
+        await services.in_thread(_hours, services, prepared),
+        format_time(prepared.started_at),
+        format_time(prepared.finished_at),
     )
 
 
-def _hours(services: Services, made: Preparation) -> int:
-    """For how many whole hours there are candles of a preparation."""
-    series = [
-        each
-        for each in services.catalogue.series(made.import_number)
-        if (each.exchange, each.symbol) == (made.exchange, made.symbol)
-    ]
-    return candles_within(series, made.interval, made.start_time, made.end_time) // HOUR
+def _hours(services: Services, prepared: Preparation) -> int:
+    """Return the number of whole hours with candles in a preparation."""
+    groups = by_symbol(services.catalogue.series(prepared.import_number))
+    series = groups.get((prepared.exchange, prepared.symbol), [])
+    span = prepared.start_time, prepared.end_time
+    return candles_within(series, prepared.interval, *span) // HOUR
 
 
-def found_preparation(services: Services, request: Request, job_id: str) -> Preparation:
-    """The account's preparation, if it is of the exchange and the type that the path names.
+def get_owned_preparation(services: Services, request: Request, job_id: str) -> Preparation:
+    """Return the account's preparation, of the exchange and the type that the path names.
 
     Raises ``JobNotFound``.
     """
-    found = get_preparation(services.store, request.account_id, job_id)
-    require_path(request, found.exchange, found.source_type, job_id)
-    return found
+    prepared = get_preparation(services.store, request.account_id, job_id)
+    require_path(request, prepared.exchange, prepared.source_type, job_id)
+    return prepared
 
 
 def require_path(request: Request, exchange: str, source_type: str, job_id: str) -> None:
@@ -156,7 +154,7 @@ def require_path(request: Request, exchange: str, source_type: str, job_id: str)
 
 
 def run_spec(prepared: Preparation, source: str = "", *, store_signals: bool = False) -> RunSpec:
-    """The run of a program on what was prepared; without its source, what loads the candles."""
+    """Return the run of a program on prepared candles; without a source it only loads them."""
     return RunSpec(
         strategy={"source": source},
         exchange=prepared.exchange,
@@ -173,7 +171,7 @@ def run_spec(prepared: Preparation, source: str = "", *, store_signals: bool = F
 
 
 def context_id(prepared: Preparation, job_id: str) -> str:
-    """What a preparation, or a job on it, is called together with all that it is about."""
+    """Return the long id of a preparation or of a job on it, which names everything it is about."""
     parts = (
         prepared.source_type,
         prepared.account_id,
@@ -186,7 +184,7 @@ def context_id(prepared: Preparation, job_id: str) -> str:
 
 
 def _plan_preparation(services: Services, request: Request) -> Preparation:
-    """Return what is to be prepared, checked against the candles there are."""
+    """Return the preparation of a request, checked against the candles there are."""
     body: PrepareRequest = request.body
     started_at = now()
     source_type = _type(request)
@@ -230,7 +228,9 @@ def _type(request: Request) -> SourceType:
     name = request.path["type"]
     source_type = match_choice(_TYPES, name)
     if source_type is None:
-        raise InvalidParameter("type", f"{abbreviate(name)!r} is none of {', '.join(_TYPES)}")
+        raise InvalidParameter(
+            "type", f"must be one of {', '.join(_TYPES)}, got {abbreviate(name)!r}"
+        )
     return source_type
 
 

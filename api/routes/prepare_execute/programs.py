@@ -1,4 +1,4 @@
-"""Programs: source that is compiled, and kept under the digest of it and of the account."""
+"""Programs: source that is compiled and stored under a digest of it and of the account."""
 
 from typing import Annotated, Literal
 
@@ -16,7 +16,7 @@ from candlestep.sandbox.strategies import compile_strategy
 
 class CompileHeaders(msgspec.Struct, rename={"compile_async": "X-Compile-Async"}):
     compile_async: Annotated[
-        bool, Meta(description="Answer with a job, and tell of the outcome when asked for it.")
+        bool, Meta(description="Answer with a job, whose state has the outcome.")
     ] = False
 
 
@@ -36,10 +36,9 @@ class StrategyStateResponse(msgspec.Struct, frozen=True):
 
 
 async def compile_source(services: Services, request: Request) -> CompileResponse:
-    """Compile a program in Starlark, sent as it is.
+    """Compile a program in Starlark, sent as plain text.
 
-    The same source has the same id, for the same account. What is wrong with it is told with line
-    and column.
+    The same source of the same account has the same id. Errors name line and column.
     """
     strategy_id = await services.in_thread(
         _compile,
@@ -54,13 +53,15 @@ async def compile_source(services: Services, request: Request) -> CompileRespons
 
 
 async def strategy(services: Services, request: Request) -> StrategyStateResponse:
-    """Whether a program compiles."""
-    found = await services.in_thread(
+    """Return whether a program compiles."""
+    program = await services.in_thread(
         get_program, services.store, request.account_id, request.path["strategyId"]
     )
-    if found.error is not None:
-        return StrategyStateResponse(found.strategy_id, "Failed", None, found.error, "failed")
-    return StrategyStateResponse(found.strategy_id, "Completed", found.strategy_id, None, "passed")
+    if program.error is not None:
+        return StrategyStateResponse(program.strategy_id, "Failed", None, program.error, "failed")
+    return StrategyStateResponse(
+        program.strategy_id, "Completed", program.strategy_id, None, "passed"
+    )
 
 
 def _compile(services: Services, account_id: str, source: str, *, fails_later: bool) -> str:

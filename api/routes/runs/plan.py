@@ -26,7 +26,7 @@ from candlestep.sandbox.clock import parse_interval
 from candlestep.sandbox.strategies import Strategy
 
 STARTING_BALANCE = "10000"
-"""Of every run, in the dataset's quote currency."""
+"""The capital of every run, in the dataset's quote currency."""
 
 _NAMES = FieldNames(
     session={"fee_bps": "fees", "slippage.bps": "slippage"}, strategy_within="strategy."
@@ -39,7 +39,7 @@ class StoredRequest(msgspec.Struct, frozen=True):
     dataset_id: str
     strategy: dict[str, Any]
     family: str
-    """Of the strategy: see ``strategy_family``."""
+    """See ``strategy_family``."""
     fees_bps: str
     slippage_bps: str
     funding: bool

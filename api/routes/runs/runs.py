@@ -52,19 +52,14 @@ async def submit(services: Services, request: Request) -> SubmitResponse:
 
 async def run(services: Services, request: Request) -> RunResponse:
     """Return the progress of a run, its assumptions and its result."""
-    return await _to_response(services, await _get_owned_run(services, request))
+    record = await services.jobs.get(request.account_id, request.path["run_id"], origin=_ORIGIN)
+    return await _to_response(services, record)
 
 
 async def cancel(services: Services, request: Request) -> RunResponse:
     """End a run within a second, even in its middle."""
-    record = await _get_owned_run(services, request)
-    cancelled = await services.jobs.cancel(request.account_id, record.job_id)
-    return await _to_response(services, cancelled)
-
-
-async def _get_owned_run(services: Services, request: Request) -> JobRecord:
-    """Return the run that the path names; raises ``JobNotFound``."""
-    return await services.jobs.get(request.account_id, request.path["run_id"], origin=_ORIGIN)
+    record = await services.jobs.cancel(request.account_id, request.path["run_id"], origin=_ORIGIN)
+    return await _to_response(services, record)
 
 
 async def _to_response(services: Services, record: JobRecord) -> RunResponse:

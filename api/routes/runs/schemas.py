@@ -66,9 +66,8 @@ class RunMetrics(msgspec.Struct, frozen=True):
     deflated_sharpe_ratio: Annotated[
         float | None,
         Meta(
-            description="The probability that the true Sharpe ratio is above what the best of so"
-            " many trials has by luck (Bailey and López de Prado, 2014). As of now: further trials"
-            " change it."
+            description="The probability that the true Sharpe ratio is above that of the best of"
+            " `trials` by luck (Bailey and López de Prado, 2014). Further trials change it."
         ),
     ]
     trials: Annotated[

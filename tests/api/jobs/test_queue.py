@@ -248,3 +248,27 @@ def test_jobs_are_listed_by_the_status_of_now(home: Path) -> None:
         await jobs.queue.cancel(jobs.ann, running.job_id)
 
     with_jobs(home, check, workers=1)
+
+
+def test_a_job_that_has_ended_in_the_meantime_need_not_be_cancelled(home: Path) -> None:
+    async def check(jobs: Jobs) -> None:
+        job = await ended(jobs, await submitted(jobs, spec()))
+        await jobs.queue.cancel_if_running(jobs.ann, job.job_id)
+        assert await jobs.queue.get(jobs.ann, job.job_id) == job
+        with pytest.raises(JobNotFound):
+            await jobs.queue.cancel_if_running(jobs.bob, job.job_id)
+
+    with_jobs(home, check, workers=1)
+
+
+def test_a_job_of_another_api_is_not_there(home: Path) -> None:
+    async def check(jobs: Jobs) -> None:
+        job = await submitted(jobs, SLOW_RUN)
+        for operation in (jobs.queue.get, jobs.queue.cancel):
+            with pytest.raises(JobNotFound):
+                await operation(jobs.ann, job.job_id, origin="runs")
+        await jobs.queue.cancel(jobs.ann, job.job_id, origin="backtests")
+        with pytest.raises(JobNotFound):
+            await jobs.queue.get(jobs.ann, job.job_id, origin="runs")
+
+    with_jobs(home, check, workers=1)

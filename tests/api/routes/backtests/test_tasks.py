@@ -1,25 +1,20 @@
-"""What is kept with the jobs of backtests, and how one is taken back."""
+"""The requests that are stored with the jobs of backtests."""
 
-import asyncio
 from decimal import Decimal
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import pytest
 
-from candlestep.api.routes.backtests.job_requests import (
+from candlestep.api.routes.backtests.tasks import (
     StoredSweep,
+    backtest_of,
     backtest_request,
-    cancel_if_running,
-    executed,
+    sweep_of,
     sweep_request,
-    swept,
 )
-from candlestep.api.services import Services
 from candlestep.data.records.backtests import BacktestRecord, BacktestRun
 from candlestep.data.records.jobs import JobRecord, RunError, RunOutcome, RunSpec
-from candlestep.sandbox import InvalidState, SandboxError
 
 SPEC = RunSpec(
     strategy={},
@@ -68,11 +63,11 @@ WITHOUT_A_RUN: dict[str, Any] = {
     "files_are_deleted": False,
     "outcome": None,
 }
-"""What the jobs in a store may say of a backtest beside the fields of its record."""
+"""Fields that stored jobs may have next to those of a backtest's record."""
 
 
 def job(request: dict[str, Any]) -> JobRecord:
-    """A job that has ended, as it is read back from the store."""
+    """Return a job that has ended, as it is read back from the store."""
     return JobRecord(
         job_id="bt_1",
         account_id="ann",
@@ -93,41 +88,25 @@ def job(request: dict[str, Any]) -> JobRecord:
     )
 
 
-def server_whose_jobs_refuse(refusal: SandboxError) -> Services:
-    async def cancel(account_id: str, job_id: str) -> None:
-        raise refusal
-
-    return cast(Services, SimpleNamespace(jobs=SimpleNamespace(cancel=cancel)))
-
-
-@pytest.mark.parametrize("beside", [{}, WITHOUT_A_RUN])
+@pytest.mark.parametrize("others", [{}, WITHOUT_A_RUN])
 def test_a_job_keeps_its_backtest_without_what_an_earlier_run_made_of_it(
-    beside: dict[str, Any],
+    others: dict[str, Any],
 ) -> None:
     request = backtest_request(EARLIER)
-    ended = job({"backtest": request["backtest"] | beside})
+    ended = job({"backtest": request["backtest"] | others})
 
-    found = executed(ended)
+    backtest = backtest_of(ended)
 
-    assert swept(ended) is None
+    assert sweep_of(ended) is None
     run = BacktestRun.of(ended, 0)
-    assert found == msgspec.structs.replace(RECORD, changed_at=10, run=run)
-    assert (found.status, found.error, found.updated_at) == ("failed", "it broke", 12)
+    assert backtest == msgspec.structs.replace(RECORD, changed_at=10, run=run)
+    assert (backtest.status, backtest.error, backtest.updated_at) == ("failed", "it broke", 12)
 
 
 def test_a_job_of_a_sweep_keeps_what_it_is_ranked_by_and_its_backtests() -> None:
-    asked = StoredSweep("perf_cagr", ["b1", "b2"])
+    sweep = StoredSweep("perf_cagr", ["b1", "b2"])
 
-    assert sweep_request(asked) == {
+    assert sweep_request(sweep) == {
         "sweep": {"rank_metric": "perf_cagr", "backtest_ids": ["b1", "b2"]}
     }
-    assert swept(job(sweep_request(asked))) == asked
-
-
-def test_a_job_that_has_ended_in_the_meantime_need_not_be_cancelled() -> None:
-    ended = server_whose_jobs_refuse(InvalidState("the job has ended", status="done"))
-    asyncio.run(cancel_if_running(ended, "ann", "bt_1"))
-
-    other = server_whose_jobs_refuse(SandboxError("it could not be written"))
-    with pytest.raises(SandboxError):
-        asyncio.run(cancel_if_running(other, "ann", "bt_1"))
+    assert sweep_of(job(sweep_request(sweep))) == sweep
