@@ -1,7 +1,7 @@
-"""What a home of an earlier version holds is answered as that version answered it.
+"""A home that an earlier version wrote is served as that version served it.
 
-``fixtures/home`` was written by it, with every table filled and every kind of journal;
-``contract.json`` has what it said of it, and what it answered to commands on a copy.
+The earlier version wrote ``fixtures/home``, with rows in every table and a journal of every kind.
+``contract.json`` holds its answers about that home, and its answers to commands on a copy of it.
 """
 
 import json
@@ -22,27 +22,27 @@ from tests.support.server_process import RunningServer, running
 
 FIXTURES = Path(__file__).parent / "fixtures"
 VOLATILE = {"timestamp", "request_id"}
-"""Fields of answers that are others each time."""
+"""Fields whose values differ from one answer to the next."""
 UNSAVED = {"completed_at", "started_at", "finished_at"}
-"""Those of what ends only when the home is served: a job, and sessions that nobody had saved."""
+"""Times of events that happen only when the home is served: jobs and unsaved sessions that end."""
 LONG = 6_000
-"""Characters of an answer of which only a digest is kept."""
+"""Characters of an answer; of longer ones the contract holds only a digest."""
 DIGITS = 12
-"""Of a float, so many are the same on every machine."""
+"""Significant digits of a float that are the same on every machine."""
 
 Json = dict[str, Any]
 
 
 def plain(value: Any) -> Any:
-    """Return an answer without what varies: times, request ids and the words of errors."""
+    """Return an answer without its volatile parts: times, request ids and error messages."""
     if isinstance(value, dict):
         volatile = VOLATILE | {"message"} if value.get("success") is False else VOLATILE
         return {name: plain(part) for name, part in value.items() if name not in volatile}
     return [plain(part) for part in value] if isinstance(value, list) else value
 
 
-def without_words(recording: Json) -> Json:
-    """Return a recording without the digest of its lines, which have the words of refusals."""
+def without_messages(recording: Json) -> Json:
+    """Leave out the digest of a recording's lines, which contain the messages of refusals."""
     return {name: part for name, part in recording.items() if name != "sha256"}
 
 
@@ -52,7 +52,7 @@ def rounded(number: str | float) -> float:
 
 
 def body_of(answer: httpx.Response) -> Any:
-    """Return what an answer says, as it is kept in the contract."""
+    """Return the content of an answer in the form that the contract holds."""
     kind = answer.headers.get("content-type", "").partition(";")[0]
     if kind == "application/json":
         body = plain(json.loads(answer.text, parse_float=rounded))
@@ -66,12 +66,12 @@ def body_of(answer: httpx.Response) -> Any:
 
 
 def recording_of(content: bytes) -> Json:
-    """Return what a recording comes to: its start, and digests of its lines and of all answers."""
+    """Summarise a recording: its start, and digests of its lines and of all answers."""
     first, _, rest = content.partition(b"\n")
     start = json.loads(first)
     last = json.loads(rest.splitlines()[-1]) if rest else start
     return {
-        "start": {name: each for name, each in start.items() if name not in ("engine", "crc")},
+        "start": {name: value for name, value in start.items() if name not in ("engine", "crc")},
         "lines": rest.count(b"\n"),
         "sha256": sha256(rest).hexdigest(),
         "digest": last["digest"],
@@ -79,7 +79,7 @@ def recording_of(content: bytes) -> Json:
 
 
 def rows_of(content: bytes) -> Any:
-    """Return the columns of a Parquet file, how many rows it has, and a digest of these."""
+    """Summarise a Parquet file: its columns, and the number and a digest of its rows."""
     with tempfile.NamedTemporaryFile(suffix=".parquet") as file, duckdb.connect() as connection:
         file.write(content)
         file.flush()
@@ -87,7 +87,7 @@ def rows_of(content: bytes) -> Any:
         described = connection.execute(f"DESCRIBE {query}").fetchall()
         columns = [list(column[:2]) for column in described]
         rows = [
-            [rounded(each) if isinstance(each, float) else each for each in row]
+            [rounded(value) if isinstance(value, float) else value for value in row]
             for row in connection.execute(query).fetchall()
         ]
     return {
@@ -98,25 +98,25 @@ def rows_of(content: bytes) -> Any:
 
 
 def without_ends(value: Any) -> Any:
-    """Return an answer without the times at which something ended just now."""
+    """Return an answer without the times of events that happened while it was served."""
     if isinstance(value, dict):
-        return {name: without_ends(each) for name, each in value.items() if name not in UNSAVED}
-    return [without_ends(each) for each in value] if isinstance(value, list) else value
+        return {name: without_ends(part) for name, part in value.items() if name not in UNSAVED}
+    return [without_ends(part) for part in value] if isinstance(value, list) else value
 
 
 def copied(directory: Path) -> Path:
-    """Copy the home, which is not to be changed."""
+    """Copy the home, so that the fixture stays unchanged."""
     return Path(shutil.copytree(FIXTURES / "home", directory / "home"))
 
 
 @pytest.fixture(scope="module")
 def contract() -> Json:
-    found: Json = json.loads((FIXTURES / "contract.json").read_text())
-    return found
+    contract: Json = json.loads((FIXTURES / "contract.json").read_text())
+    return contract
 
 
 class Served:
-    """A server on a copy of the home, and a client of it for each key of the contract."""
+    """A server on a copy of the home, with a client for each account of the contract."""
 
     def __init__(self, server: RunningServer, contract: Json) -> None:
         self.server = server
@@ -133,38 +133,38 @@ class Served:
 
 @pytest.fixture(scope="module")
 def served(contract: Json, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A server for what only reads; the job that waits in the home is done."""
+    """Serve a copy for tests that only read, and finish the job that waits in it."""
     with running(copied(tmp_path_factory.mktemp("read")), *contract["serve"]) as server:
-        found = Served(server, contract)
+        served = Served(server, contract)
         wait_for(
-            lambda: found.client("carol").get(contract["taken_up"]).json(),
+            lambda: served.client("carol").get(contract["taken_up"]).json(),
             lambda job: job["status"] == "done",
         )
-        yield found
-        found.close()
+        yield served
+        served.close()
 
 
 @pytest.fixture(scope="module")
 def continued(contract: Json, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A server for what changes sessions."""
+    """Serve a copy for tests that change sessions."""
     with running(copied(tmp_path_factory.mktemp("continued")), *contract["serve"]) as server:
-        found = Served(server, contract)
-        yield found
-        found.close()
+        served = Served(server, contract)
+        yield served
+        served.close()
 
 
 def test_everything_is_read_as_it_was(served: Served, contract: Json) -> None:
     differing = []
     for read in contract["reads"]:
         answer = served.client(read["account"]).get(read["path"])
-        found, expected = (
-            (answer.status_code, body_of(answer)),
-            (read["status"], plain(read["body"])),
+        actual, expected = (
+            [answer.status_code, body_of(answer)],
+            [read["status"], plain(read["body"])],
         )
         if read["account"] == "carol":
-            found, expected = without_ends(list(found)), without_ends(list(expected))
-        if found != expected:
-            differing.append((read["account"], read["path"], expected, found))
+            actual, expected = without_ends(actual), without_ends(expected)
+        if actual != expected:
+            differing.append((read["account"], read["path"], expected, actual))
     assert not differing, f"{len(differing)} of {len(contract['reads'])}, first {differing[0]}"
 
 
@@ -175,7 +175,7 @@ def test_backtests_compare_as_they_did(served: Served, contract: Json) -> None:
 
 
 def test_sessions_go_on_as_they_did(continued: Served, contract: Json) -> None:
-    """Their journals are followed, keys are answered again, and commands as they were then."""
+    """Journals replay, known keys get the stored answers, and new commands the same answers."""
     for session in contract["sessions"]:
         name, client = session["name"], continued.client(session["account"])
         path = f"/api/v1/backtest/{session['session_id']}"
@@ -192,38 +192,37 @@ def test_sessions_go_on_as_they_did(continued: Served, contract: Json) -> None:
             answer = client.request(
                 command["method"], command["path"], json=command["body"], headers=key
             )
-            found = [answer.status_code, body_of(answer)]
-            assert found == [command["status"], plain(command["answer"])], (
+            actual = [answer.status_code, body_of(answer)]
+            assert actual == [command["status"], plain(command["answer"])], (
                 name,
                 number,
                 command["path"],
             )
         after, expected = client.get(f"{path}/status").json(), session["after"]
-        assert {each: after[each] for each in ("status", "current_step", "final_equity")} == {
-            each: expected[each] for each in ("status", "current_step", "final_equity")
-        }, name
+        for field in ("status", "current_step", "final_equity"):
+            assert after[field] == expected[field], (name, field)
         if expected["recording"] is not None:
             recording = recording_of(client.get(f"{path}/recording").content)
-            assert without_words(recording) == without_words(expected["recording"]), name
+            assert without_messages(recording) == without_messages(expected["recording"]), name
 
 
 @pytest.mark.parametrize("where", ["library", "server"])
 def test_recordings_replay(where: str, served: Served, contract: Json, tmp_path: Path) -> None:
-    """On a store the candles of the recording are found; a server has those of today alone."""
+    """A store still holds the candles of each recording; a server uses only today's candles."""
     arguments = ["--url", served.server.url, "--key", contract["keys"]["ann"]]
     if where == "library":
         arguments = ["--home", str(copied(tmp_path))]
     for recording in contract["recordings"]:
         file = FIXTURES / "recordings" / recording["file"]
-        found = recording_of(file.read_bytes())
-        assert found == {name: recording[name] for name in found}, file.name
+        summary = recording_of(file.read_bytes())
+        assert summary == {name: recording[name] for name in summary}, file.name
         code = 0 if where == "library" else recording["code_on_todays_candles"]
-        done = candlestep("replay", file, *arguments)
-        assert (done.code, done.err) == (code, ""), (file.name, done.out)
+        replayed = candlestep("replay", file, *arguments)
+        assert (replayed.code, replayed.err) == (code, ""), (file.name, replayed.out)
 
 
 def test_the_command_line_says_what_it_did(contract: Json, tmp_path: Path) -> None:
     home = copied(tmp_path)
-    for told in contract["command_line"]:
-        done = candlestep(*told["arguments"], "--home", home)
-        assert [done.code, done.out] == [told["code"], told["out"]], told["arguments"]
+    for command in contract["command_line"]:
+        done = candlestep(*command["arguments"], "--home", home)
+        assert [done.code, done.out] == [command["code"], command["out"]], command["arguments"]

@@ -1,11 +1,11 @@
-"""Where the project stands, and what may stand next to it."""
+"""Paths of the project and of the reference material next to it."""
 
 from pathlib import Path
 
 ROOT = next(
     folder for folder in Path(__file__).resolve().parents if (folder / "pyproject.toml").is_file()
 )
-"""The project's root."""
+"""The project's root directory."""
 
 SHARED = ROOT.parent / "shared"
-"""Reference documents and real candles; absent where there is only the repository."""
+"""Reference documents and real candles; absent in a plain clone of the repository."""

@@ -1,4 +1,4 @@
-"""A session that has traded, and all that is told of it."""
+"""Sessions that have traded, and all that the server answers about them."""
 
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,15 @@ READS = (
 )  # fmt: skip
 
 
-def everything(api: Api, session_id: str) -> dict[str, Any]:
-    """All that is told of a session."""
-    found = {what: api.client.get(f"{BACKTEST}/{session_id}/{what}") for what in READS}
-    assert {answer.status_code for answer in found.values()} == {200}
-    return {what: answer.content for what, answer in found.items()}
+def everything(api: Api, session_id: str) -> dict[str, bytes]:
+    """Return all that can be read of a running session, by path."""
+    answers = {path: api.client.get(f"{BACKTEST}/{session_id}/{path}") for path in READS}
+    assert {answer.status_code for answer in answers.values()} == {200}
+    return {path: answer.content for path, answer in answers.items()}
 
 
 def traded(api: Api, **config: Any) -> str:
-    """A session with orders of several kinds, at step 1002."""
+    """Return the id of a session at step 1002 that has orders of several types."""
     session_id = api.started("01-15", "01-17", **config)
     price = float(api.read(session_id, "market/price/BTCUSDT")["price"])
     api.order(session_id, quantity="0.03")
@@ -37,5 +37,5 @@ def traded(api: Api, **config: Any) -> str:
 
 
 def journal(home: Path, session_id: str) -> Path:
-    """Where a session's journal is."""
+    """Return the path of a session's journal."""
     return home / DIRECTORY / f"{session_id}.jsonl"

@@ -1,4 +1,4 @@
-"""What cannot be is refused, by the name of the field, and changes nothing."""
+"""Invalid requests are refused, name the field that is wrong, and change nothing."""
 
 import json
 from typing import Any
@@ -98,15 +98,13 @@ def test_a_field_that_is_wrong_is_named(
 def test_a_hostile_number_is_refused_wherever_it_stands(
     client: httpx.Client, session_id: str, number: bytes
 ) -> None:
-    def sent(path: str, body: dict[str, Any], field: str, *, is_refused: bool = True) -> None:
-        whole = body | {field.partition(".")[0]: "?"}
+    def check(path: str, body: dict[str, Any], field: str, *, may_pass: bool = False) -> None:
+        with_number = body | {field.partition(".")[0]: "?"}
         if "." in field:
-            whole[field.partition(".")[0]] = {"model": "fixed_bps", "bps": "?"}
-        content = json.dumps(whole).encode().replace(b'"?"', number)
-        answer = client.request(
-            "PATCH" if "agents" in path else "POST", path, content=content, headers=JSON
-        )
-        if not is_refused and answer.status_code == 200:
+            with_number[field.partition(".")[0]] = {"model": "fixed_bps", "bps": "?"}
+        content = json.dumps(with_number).encode().replace(b'"?"', number)
+        answer = client.post(path, content=content, headers=JSON)
+        if may_pass and answer.status_code == 200:
             return
         if number.startswith(b"[" * 900):
             assert answer.status_code in (400, 422)
@@ -118,21 +116,21 @@ def test_a_hostile_number_is_refused_wherever_it_stands(
 
     order = f"{BACKTEST}/{session_id}/trade/order"
     is_null = number == b"null"
-    sent(order, ORDER, "quantity")
+    check(order, ORDER, "quantity")
     if not is_null:
-        sent(order, ORDER | {"type": "limit"}, "price")
-        sent(order, ORDER | {"type": "stop_loss"}, "trigger_price")
-    sent(f"{BACKTEST}/create", DAY, "starting_balance")
-    # These may be zero, and what rounds to zero is zero.
-    may_pass = {"is_refused": False}
-    sent(f"{BACKTEST}/create", DAY, "fee_rate", **may_pass)
-    sent(f"{BACKTEST}/create", DAY | {"fee_model": "fixed_bps"}, "fee_bps", **may_pass)
-    sent(f"{BACKTEST}/create", DAY, "slippage.bps", **may_pass)
-    agent = client.get("/api/v1/agents").json()["agents"][0]["agent_id"]
+        check(order, ORDER | {"type": "limit"}, "price")
+        check(order, ORDER | {"type": "stop_loss"}, "trigger_price")
+    create = f"{BACKTEST}/create"
+    check(create, DAY, "starting_balance")
+    # Zero is valid for these, and so is a number that rounds to zero.
+    check(create, DAY, "fee_rate", may_pass=True)
+    check(create, DAY | {"fee_model": "fixed_bps"}, "fee_bps", may_pass=True)
+    check(create, DAY, "slippage.bps", may_pass=True)
+    agent_id = client.get("/api/v1/agents").json()["agents"][0]["agent_id"]
     content = b'{"risk_profile": {"max_order_size_pct": ' + number + b"}}"
-    answer = client.patch(f"/api/v1/agents/{agent}", content=content, headers=JSON)
+    answer = client.patch(f"/api/v1/agents/{agent_id}", content=content, headers=JSON)
     assert answer.status_code in (200, 400, 422)
-    reset = client.patch(f"/api/v1/agents/{agent}", json={"risk_profile": NO_LIMITS})
+    reset = client.patch(f"/api/v1/agents/{agent_id}", json={"risk_profile": NO_LIMITS})
     assert reset.status_code == 200
 
 
@@ -193,7 +191,7 @@ def test_no_data_tells_what_data_there_is(
 ) -> None:
     answer = client.post(f"{BACKTEST}/create", json=DAY | changes)
     assert refused(answer, 422, "NO_DATA") == {"available": ranges}
-    assert all(each["start"] in answer.json()["message"] for each in ranges[:3])
+    assert all(available["start"] in answer.json()["message"] for available in ranges[:3])
 
 
 @pytest.mark.parametrize(
@@ -255,7 +253,7 @@ def test_a_list_that_cannot_be(client: httpx.Client, path: str, field: str) -> N
 
 
 def test_a_step_takes_no_query(client: httpx.Client, api: Api, session_id: str) -> None:
-    """``step?steps=100`` must not make one step of a hundred that were meant."""
+    """A client that sends ``step?steps=100`` must not get one step when it means a hundred."""
     answer = client.post(f"{BACKTEST}/{session_id}/step?steps=100")
     assert refused(answer, 422, "INVALID_PARAMETER") == {"field": "steps"}
     assert api.read(session_id, "status")["current_step"] == 0
@@ -279,7 +277,7 @@ def test_an_order_that_is_not_there(
 
 @pytest.mark.parametrize("session", [UNKNOWN_SESSION, "x", "%00", "'", "bt_%ff", "9" * 5000, "%2f"])
 def test_a_session_that_is_not_there(client: httpx.Client, session: str) -> None:
-    for method, what in (("GET", "status"), ("POST", "step"), ("GET", "trade/order/1")):
-        answer = client.request(method, f"{BACKTEST}/{session}/{what}")
+    for method, path in (("GET", "status"), ("POST", "step"), ("GET", "trade/order/1")):
+        answer = client.request(method, f"{BACKTEST}/{session}/{path}")
         assert answer.status_code == 404
         assert check_error(answer)["code"] in ("SESSION_NOT_FOUND", "NOT_FOUND")

@@ -1,12 +1,12 @@
-"""Calls at once, and clients that leave: each command is done once and whole, or not at all."""
+"""Concurrent commands and clients that disconnect: a command takes effect once, whole, or never."""
 
 import json
 import socket
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from decimal import Decimal
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -20,19 +20,23 @@ from tests.support.raw_http import request_bytes
 from tests.support.server_process import RunningServer
 
 
-def at_once(calls: list[Callable[[], httpx.Response]]) -> list[httpx.Response]:
-    """Make all calls at the same time."""
-    barrier = threading.Barrier(len(calls))
+def post_at_once(
+    server: RunningServer, path: str, body: dict[str, Any] | None = None
+) -> list[httpx.Response]:
+    """Post the same body from eight clients at the same time."""
+    barrier = threading.Barrier(8)
 
-    def make(call: Callable[[], httpx.Response]) -> httpx.Response:
+    def post(client: httpx.Client) -> httpx.Response:
         barrier.wait(10)
-        return call()
+        return client.post(path, json=body)
 
-    with ThreadPoolExecutor(len(calls)) as pool:
-        return list(pool.map(make, calls))
+    with ExitStack() as stack:
+        clients = [stack.enter_context(server.client()) for _ in range(8)]
+        pool = stack.enter_context(ThreadPoolExecutor(8))
+        return list(pool.map(post, clients))
 
 
-def test_calls_on_one_session_are_served_one_after_the_other(
+def test_commands_on_one_session_are_served_one_after_the_other(
     server: RunningServer, api: Api
 ) -> None:
     session_id = api.started("01-15", "01-20")
@@ -40,21 +44,22 @@ def test_calls_on_one_session_are_served_one_after_the_other(
     limit = ORDER | {"type": "limit", "price": "1000", "quantity": "0.001"}
     clients = [server.client() for _ in range(16)]
 
-    def calls(client: httpx.Client, number: int) -> list[httpx.Response]:
-        made = []
+    def send_commands(client: httpx.Client, number: int) -> list[httpx.Response]:
+        answers = []
         for turn in range(6):
             if (number + turn) % 3 == 0:
-                made.append(client.post(f"{path}/step/batch", json={"steps": 7}))
+                answers.append(client.post(f"{path}/step/batch", json={"steps": 7}))
             elif (number + turn) % 3 == 1:
-                made.append(client.post(f"{path}/trade/order", json=limit))
+                answers.append(client.post(f"{path}/trade/order", json=limit))
             else:
-                made.append(client.post(f"{path}/step"))
-        return made
+                answers.append(client.post(f"{path}/step"))
+        return answers
 
     with ThreadPoolExecutor(len(clients)) as pool:
-        answers = [each for made in pool.map(calls, clients, range(16)) for each in made]
+        by_client = list(pool.map(send_commands, clients, range(16)))
     for client in clients:
         client.close()
+    answers = [answer for answers in by_client for answer in answers]
     assert {answer.status_code for answer in answers} == {200, 201}
     steps = [answer.json()["step"] for answer in answers if answer.status_code == 200]
     orders = [answer.json() for answer in answers if answer.status_code == 201]
@@ -62,56 +67,41 @@ def test_calls_on_one_session_are_served_one_after_the_other(
     assert max(steps) == 32 * 7 + 32 == api.read(session_id, "status")["current_step"]
     assert sorted(order["order_id"] for order in orders) == list(range(1, 33))
     times = {order["order_id"]: order["created_at"] for order in orders}
-    assert [times[each] for each in sorted(times)] == sorted(times.values())
+    assert [times[order_id] for order_id in sorted(times)] == sorted(times.values())
 
 
-def test_one_of_many_calls_makes_the_last_step(server: RunningServer, api: Api) -> None:
+def test_one_of_many_commands_makes_the_last_step(server: RunningServer, api: Api) -> None:
     session_id = api.started()
-    path = f"{BACKTEST}/{session_id}/step/batch"
-    clients = [server.client() for _ in range(8)]
-    answers = at_once(
-        [lambda each=each: each.post(path, json={"steps": 5000}) for each in clients]  # type: ignore[misc]
-    )
-    for client in clients:
-        client.close()
+    answers = post_at_once(server, f"{BACKTEST}/{session_id}/step/batch", {"steps": 5000})
     assert sorted(answer.status_code for answer in answers) == [200] + [409] * 7
     assert api.read(session_id, "results")["status"] == "completed"
 
 
 def test_started_many_times_at_once_it_starts_once(server: RunningServer, api: Api) -> None:
     session_id = api.create("01-15", "01-16")
-    clients = [server.client() for _ in range(8)]
-    answers = at_once(
-        [lambda each=each: each.post(f"{BACKTEST}/{session_id}/start") for each in clients]  # type: ignore[misc]
-    )
-    for client in clients:
-        client.close()
+    answers = post_at_once(server, f"{BACKTEST}/{session_id}/start")
     assert {answer.status_code for answer in answers} == {200}
     assert len({answer.text for answer in answers}) == 1
 
 
 def test_one_client_order_id_at_once_places_one_order(server: RunningServer, api: Api) -> None:
     session_id = api.started()
-    path = f"{BACKTEST}/{session_id}/trade/order"
-    body = ORDER | {"client_order_id": "same"}
-    clients = [server.client() for _ in range(8)]
-    answers = at_once([lambda each=each: each.post(path, json=body) for each in clients])  # type: ignore[misc]
-    for client in clients:
-        client.close()
+    order = ORDER | {"client_order_id": "same"}
+    answers = post_at_once(server, f"{BACKTEST}/{session_id}/trade/order", order)
     assert sorted(answer.status_code for answer in answers) == [200] * 7 + [201]
     assert api.read(session_id, "trade/orders")["total"] == 1
 
 
-def test_a_call_during_the_start_is_not_told_that_the_session_has_failed(
+def test_a_command_during_the_start_is_not_told_that_the_session_has_failed(
     client: httpx.Client, api: Api
 ) -> None:
     with ThreadPoolExecutor(8) as threads:
         for _ in range(10):
             session_id = api.create("01-15", "01-16")
             path = f"{BACKTEST}/{session_id}"
-            calls = [threads.submit(client.post, f"{path}/start")]
-            calls += [threads.submit(client.post, f"{path}/step") for _ in range(7)]
-            for answer in [call.result() for call in calls]:
+            pending = [threads.submit(client.post, f"{path}/start")]
+            pending += [threads.submit(client.post, f"{path}/step") for _ in range(7)]
+            for answer in [future.result() for future in pending]:
                 assert (
                     answer.status_code == 200
                     or "not started" in answer.text
@@ -120,7 +110,7 @@ def test_a_call_during_the_start_is_not_told_that_the_session_has_failed(
 
 
 def test_a_client_that_leaves_leaves_a_whole_state(server: RunningServer, api: Api) -> None:
-    """Of a command that was sent in part nothing is done; of one sent whole, all."""
+    """A command that arrived in part has no effect; one that arrived whole takes full effect."""
     session_id = api.started()
     path = f"{BACKTEST}/{session_id}/trade/order"
     address = urlsplit(server.url)
@@ -131,7 +121,7 @@ def test_a_client_that_leaves_leaves_a_whole_state(server: RunningServer, api: A
         connection.sendall(whole[:cut])
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         connection.close()
-    api.post(f"{BACKTEST}/{session_id}/cancel")  # What has not come by now comes too late.
+    api.post(f"{BACKTEST}/{session_id}/cancel")  # Orders that have not arrived are now too late.
     orders = api.read(session_id, "trade/orders")["orders"]
     assert len(orders) <= 5, "a reset may overtake what was sent"
     assert [order["id"] for order in orders] == list(range(1, len(orders) + 1))
@@ -141,7 +131,7 @@ def test_a_client_that_leaves_leaves_a_whole_state(server: RunningServer, api: A
         for order in orders
     )
     assert Decimal(portfolio["available_cash"]) == 10000 - paid
-    held = sum(Decimal(each["quantity"]) for each in portfolio["positions"])
+    held = sum(Decimal(position["quantity"]) for position in portfolio["positions"])
     assert held == Decimal("0.01") * len(orders)
 
 
@@ -151,9 +141,9 @@ def test_a_client_that_leaves_at_the_end_finds_it_saved_or_not_come(
     address = urlsplit(server.url)
     for _ in range(5):
         session_id = api.started()
-        data = request_bytes("POST", f"{BACKTEST}/{session_id}/step/batch", b'{"steps": 2000}')
+        request = request_bytes("POST", f"{BACKTEST}/{session_id}/step/batch", b'{"steps": 2000}')
         with closing(socket.create_connection((address.hostname, address.port), 10)) as connection:
-            connection.sendall(data)
+            connection.sendall(request)
         again = api.client.post(f"{BACKTEST}/{session_id}/step/batch", json={"steps": 2000})
         assert again.status_code in (200, 409)
         assert api.read(session_id, "results")["status"] == "completed"

@@ -1,6 +1,6 @@
-"""A session that is passivated, lost, forked and retried at random ends as the undisturbed one.
+"""Sessions evicted, lost, forked and retried at random end like undisturbed ones.
 
-And its recording, and that of each fork, replays from the start without a difference.
+The recording of the session, like that of every fork, replays from the start without a difference.
 """
 
 import itertools
@@ -53,14 +53,14 @@ DISTURBANCES = ("none", "none", "evicted", "lost", "forked")
 
 
 def session_record(case: Case, session_id: str) -> SessionRecord:
-    """As the store would have it."""
+    """Return the row that the store would hold for a session of this case."""
     config = case.config
     slippage: dict[str, str] = {"model": config.slippage}
     if config.slippage == "fixed_bps":
         slippage["bps"] = config.bps
-    nothing: dict[str, Any] = dict.fromkeys(SessionRecord.__struct_fields__)
+    empty: dict[str, Any] = dict.fromkeys(SessionRecord.__struct_fields__)
     return SessionRecord(
-        **nothing
+        **empty
         | {
             "session_id": session_id,
             "account_id": "ann",
@@ -87,7 +87,7 @@ def session_record(case: Case, session_id: str) -> SessionRecord:
 
 
 class Disturbed:
-    """A session of a case with a journal, as the server keeps it."""
+    """A session with a journal, hosted as the server hosts it, that a test disturbs."""
 
     def __init__(self, case: Case, home: Path) -> None:
         self.case = case
@@ -100,13 +100,13 @@ class Disturbed:
         self.hosted = HostedSession(record, player, self.journals.create(start), ReplyCache(), None)
 
     def evict(self) -> None:
-        """Compact the journal, and rebuild the session from it."""
+        """Compact the journal and rebuild the session from it."""
         assert self.hosted.journal is not None
         self.hosted.journal.compact(self.hosted.replies)
         self.lose()
 
     def lose(self) -> None:
-        """Rebuild the session from what its journal has."""
+        """Discard the session in memory and rebuild it from its journal."""
         old = self.hosted
         assert old.journal is not None
         old.journal.close()
@@ -120,7 +120,7 @@ class Disturbed:
         assert is_cancelled == (session.status == "cancelled")
 
     def fork(self) -> None:
-        """Go on with a fork, and leave its origin behind."""
+        """Replace the session by a fork of it."""
         session_id = f"bt_{next(self.ids)}"
         fork = self.hosted.fork([session_id], "", 0, None)
         origin = self.hosted
@@ -131,10 +131,10 @@ class Disturbed:
             forked_record, origin.player.fork(), journal, ReplyCache(), None
         )
         if origin.session.status == "running":
-            origin.step(1)  # Of no concern to the fork.
+            origin.step(1)  # The fork must not notice.
 
     def apply(self, command: Command, key: IdempotencyKey | None) -> object:
-        """Return the session's reply or refusal; for a retry, the first one."""
+        """Return the session's reply or refusal; a retry gets the first reply again."""
         try:
             stored = None if key is None else self.hosted.replies.find(key)
             if stored is not None:
@@ -146,7 +146,7 @@ class Disturbed:
 
 
 def hosted_command(command: Command) -> PlayedCommand:
-    """Return the command of a case as doors send it."""
+    """Return a command of a case in the form in which the routes hand it to the host."""
     match command:
         case Place():
             return OrderCommand(body_of(command))
@@ -159,12 +159,13 @@ def hosted_command(command: Command) -> PlayedCommand:
 
 
 def body_of(order: Place) -> OrderRequest:
-    """The order as a client sends it."""
+    """Return an order in the form in which a client sends it."""
     expires_at = None if order.expires_at is None else format_time(order.expires_at)
     return OrderRequest(**vars(order) | {"expires_at": expires_at})
 
 
 def everything(session: Session) -> str:
+    """Return all that can be read of a session, serialised."""
     return serialised(
         (
             session.status,
@@ -179,13 +180,13 @@ def everything(session: Session) -> str:
 
 
 def downloaded(journals: Journals, session_id: str) -> Recording:
-    """A recording as it is downloaded, which is whole by itself."""
+    """Return a recording as it is downloaded, which is complete without those of its origins."""
     lines = whole_recording(journals.read(session_id))
-    found = recording_of(records_of(lines, needs_crc=True))
-    assert found.start.forked_from is None
-    assert not any(isinstance(each, ForkRecord) for each in found.records)
+    recording = recording_of(records_of(lines, needs_crc=True))
+    assert recording.start.forked_from is None
+    assert not any(isinstance(record, ForkRecord) for record in recording.records)
     assert b'"key":' not in lines
-    return found
+    return recording
 
 
 @settings(max_examples=60)
@@ -195,7 +196,7 @@ def test_a_disturbed_session_ends_as_the_undisturbed_one(case: Case, data: st.Da
         disturbed = Disturbed(case, Path(home))
         undisturbed = CommandPlayer(Session(session_config(case.config), disturbed.market))
         for number, command in enumerate(case.commands):
-            expected = answer(undisturbed, command)
+            expected = reply_of(undisturbed, command)
             kind = data.draw(st.sampled_from(DISTURBANCES))
             if disturbed.hosted.final is None:
                 if kind == "forked":
@@ -204,14 +205,14 @@ def test_a_disturbed_session_ends_as_the_undisturbed_one(case: Case, data: st.Da
                     disturbed.evict()
             if kind == "lost":
                 disturbed.lose()
-            is_kept = data.draw(st.booleans()) and not isinstance(command, Cancel)
-            key = IdempotencyKey(f"key {number}", "body") if is_kept else None
-            found = disturbed.apply(command, key)
+            has_key = data.draw(st.booleans()) and not isinstance(command, Cancel)
+            key = IdempotencyKey(f"key {number}", "body") if has_key else None
+            reply = disturbed.apply(command, key)
             if disturbed.hosted.final is None or not isinstance(command, End | Step):
-                assert found == expected
-            if key is not None and disturbed.hosted.final is None and isinstance(found, str):
+                assert reply == expected
+            if key is not None and disturbed.hosted.final is None and isinstance(reply, str):
                 disturbed.lose()
-                assert disturbed.apply(command, key) == found
+                assert disturbed.apply(command, key) == reply
         assert everything(disturbed.hosted.session) == everything(undisturbed.session)
         disturbed.lose()
         assert everything(disturbed.hosted.session) == everything(undisturbed.session)
@@ -219,39 +220,39 @@ def test_a_disturbed_session_ends_as_the_undisturbed_one(case: Case, data: st.Da
         target = LocalTarget(recording.start, disturbed.market)
         replayed = replay(recording, target, lambda done, total: None)
         assert replayed.is_same, replayed
-        again = re_record(
+        lines = re_record(
             recording, LocalTarget(recording.start, disturbed.market), lambda *_: None
         )
         assert replay(
-            recording_of(records_of(again, needs_crc=True)),
+            recording_of(records_of(lines, needs_crc=True)),
             LocalTarget(recording.start, disturbed.market),
             lambda *_: None,
         ).is_same
 
 
-def answer(player: CommandPlayer, command: Command) -> object:
-    """What a session without any journal answers."""
+def reply_of(player: CommandPlayer, command: Command) -> object:
+    """Return the reply or refusal of a session that has no journal."""
     try:
         match command:
             case Place():
-                played = player.order(body_of(command))
-                if played.refusal is not None:
-                    return Refusal(played.refusal.code)
+                reply = player.order(body_of(command))
+                if reply.refusal is not None:
+                    return Refusal(reply.refusal.code)
             case Cancel():
-                played = player.cancel_order(command.order_id)
+                reply = player.cancel_order(command.order_id)
             case Step():
-                played = player.step(command.steps)
+                reply = player.step(command.steps)
             case End():
-                played = player.cancel()
+                reply = player.cancel()
     except SandboxError as error:
         return Refusal(error.code)
-    return played.body.decode()
+    return reply.body.decode()
 
 
 @settings(max_examples=30)
 @given(cases(), st.data())
 def test_other_candles_are_told_by_symbol_and_month(case: Case, data: st.DataObject) -> None:
-    """Those that the session can read to its end; of later ones, nothing is said."""
+    """Only candles that the session can read by its end count; later ones may differ."""
     with tempfile.TemporaryDirectory() as home:
         disturbed = Disturbed(case, Path(home))
         recording = disturbed.journals.read("bt_0")
@@ -271,18 +272,22 @@ def test_other_candles_are_told_by_symbol_and_month(case: Case, data: st.DataObj
 
 
 def readable(market: Market, end: int) -> list[Any]:
-    """Every number that can be read of a market by a time."""
-    found: list[Any] = []
+    """Return every number of a market that can be read by a time."""
+    numbers: list[Any] = []
     for symbol in market.symbols:
-        line = market.candles_of(symbol)
-        rows = slice(0, line.last_complete(end) + 1)
-        columns = (line.open_time, line.open, line.high, line.low, line.close, line.volume)
-        found += [column[rows].tolist() for column in columns]
-        found.append(line.first_open if line.first_open.time <= end else None)
-    return found
+        candles = market.candles_of(symbol)
+        rows = slice(0, candles.last_complete(end) + 1)
+        columns = (
+            candles.open_time, candles.open, candles.high, candles.low, candles.close,
+            candles.volume,
+        )  # fmt: skip
+        numbers += [column[rows].tolist() for column in columns]
+        numbers.append(candles.first_open if candles.first_open.time <= end else None)
+    return numbers
 
 
 def recorded(case: Case, home: Path) -> tuple[Disturbed, Recording]:
+    """Run a case undisturbed, and return its session and recording."""
     disturbed = Disturbed(case, home)
     for command in case.commands:
         disturbed.apply(command, None)
@@ -296,18 +301,18 @@ def test_an_answer_that_is_another_is_found(case: Case, data: st.DataObject) -> 
         disturbed, recording = recorded(case, Path(home))
         if not recording.records:
             return
-        place = data.draw(st.integers(0, len(recording.records) - 1))
-        changed = list(recording.records)
-        changed[place] = msgspec.structs.replace(changed[place], digest="0" * 16)
-        other = Recording(recording.start, changed)
+        index = data.draw(st.integers(0, len(recording.records) - 1))
+        records = list(recording.records)
+        records[index] = msgspec.structs.replace(records[index], digest="0" * 16)
+        other = Recording(recording.start, records)
         replayed = replay(other, LocalTarget(other.start, disturbed.market), lambda *_: None)
         assert replayed.divergence is not None
-        assert replayed.divergence.line == place + 2
+        assert replayed.divergence.line == index + 2
         is_skipped = (
-            isinstance(changed[place], StepRecord)
-            and place + 1 < len(changed)
-            and isinstance(changed[place + 1], StepRecord)
-            and changed[place + 1].is_quiet  # type: ignore[union-attr]
+            isinstance(records[index], StepRecord)
+            and index + 1 < len(records)
+            and isinstance(records[index + 1], StepRecord)
+            and records[index + 1].is_quiet  # type: ignore[union-attr]
         )
         if not is_skipped:
             with pytest.raises(Diverged):
@@ -315,16 +320,16 @@ def test_an_answer_that_is_another_is_found(case: Case, data: st.DataObject) -> 
 
 
 def test_the_latest_keys_are_kept_and_another_body_is_refused() -> None:
-    keys = ReplyCache()
+    replies = ReplyCache()
     for number in range(KEYS_KEPT + 10):
-        keys.keep(f"{number}", kept(number))
-    assert list(keys) == [f"{number}" for number in range(10, KEYS_KEPT + 10)]
-    assert keys.size == KEYS_KEPT
-    assert keys.find(IdempotencyKey("9", "b")) is None
-    assert keys.find(IdempotencyKey("10", "b")) == kept(10)
+        replies.keep(f"{number}", stored_reply(number))
+    assert list(replies) == [f"{number}" for number in range(10, KEYS_KEPT + 10)]
+    assert replies.size == KEYS_KEPT
+    assert replies.find(IdempotencyKey("9", "b")) is None
+    assert replies.find(IdempotencyKey("10", "b")) == stored_reply(10)
     with pytest.raises(InvalidParameter, match="another request"):
-        keys.find(IdempotencyKey("10", "c"))
+        replies.find(IdempotencyKey("10", "c"))
 
 
-def kept(number: int) -> StoredReply:
+def stored_reply(number: int) -> StoredReply:
     return StoredReply("b", 200, str(number % 10).encode())

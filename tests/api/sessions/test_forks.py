@@ -1,4 +1,4 @@
-"""Forks over HTTP: sessions that share a past, and nothing else."""
+"""Forks over HTTP: sessions that share a past and nothing else."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,16 +25,15 @@ def api(server: RunningServer) -> Iterator[Api]:
 
 
 def fork(api: Api, session_id: str, **body: Any) -> list[str]:
+    """Fork a session and return the ids of its forks."""
     answer = api.post(f"{BACKTEST}/{session_id}/fork", body, expect=201)
     assert answer["count"] == len(answer["forks"])
-    return [each["session_id"] for each in answer["forks"]]
+    return [fork["session_id"] for fork in answer["forks"]]
 
 
-def without_names(found: dict[str, Any], *ids: str) -> str:
-    text = repr({what: found[what] for what in found if what not in ("status", "recording")})
-    for session_id in ids:
-        text = text.replace(session_id, "…")
-    return text
+def without_names(answers: dict[str, Any]) -> dict[str, Any]:
+    """Leave out the answers that name the session."""
+    return {path: answers[path] for path in answers if path not in ("status", "recording")}
 
 
 def test_a_fork_is_a_running_session_at_the_same_point(api: Api) -> None:
@@ -42,19 +41,19 @@ def test_a_fork_is_a_running_session_at_the_same_point(api: Api) -> None:
     answer = api.post(f"{BACKTEST}/{session_id}/fork", {"count": 2}, expect=201)
     assert (answer["session_id"], answer["current_step"]) == (session_id, 1002)
     assert answer["virtual_time"] == "2025-01-15T16:42:00Z"
-    first, second = (each["session_id"] for each in answer["forks"])
+    first, second = (fork["session_id"] for fork in answer["forks"])
     before = everything(api, session_id)
-    for each in (first, second):
-        assert without_names(everything(api, each)) == without_names(before)
-        status = api.read(each, "status")
+    for fork_id in (first, second):
+        assert without_names(everything(api, fork_id)) == without_names(before)
+        status = api.read(fork_id, "status")
         assert (status["status"], status["strategy_label"]) == ("running", "first")
         assert status["started_at"] is not None
     api.order(first, quantity="0.001")
     api.step(first, 10_000)
     assert everything(api, session_id) == before
     assert without_names(everything(api, second)) == without_names(before)
-    ends = [api.step(each, 10_000)["portfolio"] for each in (second, session_id)]
-    assert ends[0] == ends[1]
+    portfolios = [api.step(running_id, 10_000)["portfolio"] for running_id in (second, session_id)]
+    assert portfolios[0] == portfolios[1]
     assert api.read(first, "results")["summary"] != api.read(second, "results")["summary"]
 
 
@@ -72,22 +71,23 @@ def test_forks_of_forks_survive_a_kill_and_replay_from_the_start(tmp_path: Path)
         api.step(child, 7)
         api.order(grandchildren[0], symbol="ETHUSDT", side="sell", quantity="0.25")
         ids = [session_id, child, *grandchildren]
-        before = [everything(api, each) for each in ids]
+        before = [everything(api, session_id) for session_id in ids]
         server.kill()
     with running(home) as server, server.client() as client:
         api = Api(client)
-        assert [everything(api, each) for each in ids] == before
-        for each in ids:
-            api.step(each, 3)
+        assert [everything(api, session_id) for session_id in ids] == before
+        for session_id in ids:
+            api.step(session_id, 3)
         file = tmp_path / "recording.jsonl"
-        for each in ids:
-            answer = client.get(f"{BACKTEST}/{each}/recording")
+        for session_id in ids:
+            answer = client.get(f"{BACKTEST}/{session_id}/recording")
             assert answer.headers["content-type"] == "application/x-ndjson"
-            assert answer.headers["content-disposition"] == f'attachment; filename="{each}.jsonl"'
+            disposition = answer.headers["content-disposition"]
+            assert disposition == f'attachment; filename="{session_id}.jsonl"'
             file.write_bytes(answer.content)
-            done = candlestep("replay", file, "--home", home)
-            assert done.code == 0, done.out + done.err
-            assert "every answer is the one recorded" in done.out
+            replayed = candlestep("replay", file, "--home", home)
+            assert replayed.code == 0, replayed.out + replayed.err
+            assert "every answer is the one recorded" in replayed.out
 
 
 def test_what_cannot_be_forked(api: Api) -> None:
@@ -104,7 +104,7 @@ def test_what_cannot_be_forked(api: Api) -> None:
 
 
 def test_a_key_is_of_its_session_and_not_of_its_forks(tmp_path: Path) -> None:
-    """Neither in memory nor when the fork is rebuilt from the journals of both."""
+    """This holds in memory, and after the fork is rebuilt from the journals of both."""
     home = sample_home(tmp_path)
     server = RunningServer(home)
     key = {"Idempotency-Key": "k"}
@@ -116,14 +116,14 @@ def test_a_key_is_of_its_session_and_not_of_its_forks(tmp_path: Path) -> None:
         assert client.post(f"{BACKTEST}/{first}/step", headers=key).json()["step"] == 2
         server.kill()
     with running(home) as server, server.client() as client:
-        for each, step in ((session_id, 1), (first, 2), (second, 2)):
-            answer = client.post(f"{BACKTEST}/{each}/step", headers=key)
+        for stepped_id, step in ((session_id, 1), (first, 2), (second, 2)):
+            answer = client.post(f"{BACKTEST}/{stepped_id}/step", headers=key)
             assert (answer.status_code, answer.json()["step"]) == (200, step)
-            assert Api(client).read(each, "status")["current_step"] == step
+            assert Api(client).read(stepped_id, "status")["current_step"] == step
 
 
 def test_a_fork_whose_past_has_changed_fails(tmp_path: Path) -> None:
-    """Its origin's journal was cut, and then the origin went on: other commands, as many bytes."""
+    """The origin's journal is truncated, then the origin writes other commands of the same size."""
     home = sample_home(tmp_path)
     server = RunningServer(home)
     with server.client() as client:
@@ -132,7 +132,7 @@ def test_a_fork_whose_past_has_changed_fails(tmp_path: Path) -> None:
         for _ in range(20):
             api.post(f"{BACKTEST}/{session_id}/step")
         [forked] = fork(api, session_id)
-        gone = fork(api, session_id)[0]
+        orphaned = fork(api, session_id)[0]
         server.kill()
     file = journal(home, session_id)
     lines = file.read_bytes().splitlines(keepends=True)
@@ -144,5 +144,5 @@ def test_a_fork_whose_past_has_changed_fails(tmp_path: Path) -> None:
         error = api.post(f"{BACKTEST}/{forked}/step", expect=409)
         assert f"the past that it shares with session {session_id}" in error["message"]
         file.unlink()
-        error = api.post(f"{BACKTEST}/{gone}/step", expect=409)
+        error = api.post(f"{BACKTEST}/{orphaned}/step", expect=409)
         assert f"{session_id}.jsonl, whose past it shares, is missing" in error["message"]

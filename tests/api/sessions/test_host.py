@@ -1,4 +1,4 @@
-"""Sessions come and go between memory and disk while many commands ask for them at once."""
+"""The session host loads, evicts and reloads sessions while many commands want them at once."""
 
 import asyncio
 import json
@@ -54,7 +54,7 @@ Forked = list[tuple[SessionRecord, Journal]]
 
 
 class Hosting(NamedTuple):
-    """A host, and the services that it works with."""
+    """A session host and the services that it uses."""
 
     host: SessionHost
     store: Store
@@ -69,7 +69,7 @@ def with_host(
     repository_type: Callable[..., SessionRepository] = SessionRepository,
     room_seconds: float = 10,
 ) -> Result:
-    """Run a test of a host over the sample market, which has to end within a minute."""
+    """Run a test against a host over the sample market; fail it after a minute."""
     store = Store.open(sample_home(home))
 
     async def run() -> Result:
@@ -99,7 +99,7 @@ def with_host(
 
 
 def created(store: Store, symbol: str = "BTCUSDT") -> SessionRef:
-    """Create a session of some days of one symbol."""
+    """Create a session over three days of one symbol."""
     account = ensure_account(store, "ann").account_id
     agent = default_agent(store, account).agent_id
     start, end = parse_time("2025-02-10T00:00:00Z"), parse_time("2025-02-13T00:00:00Z")
@@ -122,6 +122,7 @@ def created(store: Store, symbol: str = "BTCUSDT") -> SessionRef:
 
 
 async def started(host: SessionHost, store: Store, symbol: str = "BTCUSDT") -> SessionRef:
+    """Create and start a session over three days of one symbol."""
     ref = created(store, symbol)
     await host.apply(ref, StartCommand())
     return ref
@@ -137,30 +138,30 @@ def test_a_session_is_loaded_once_however_many_ask_for_it(tmp_path: Path) -> Non
         refs = [await started(host, store) for _ in range(30)]
         await host.pool.evict(host.pool.running)
         assert not host.pool.running
-        requests = [ref for ref in refs for _ in range(3)]
-        random.Random(1).shuffle(requests)
-        hosted = await asyncio.gather(*(host.find(ref) for ref in requests))
+        wanted = [ref for ref in refs for _ in range(3)]
+        random.Random(1).shuffle(wanted)
+        sessions = await asyncio.gather(*(host.find(ref) for ref in wanted))
         by_id: dict[str, set[int]] = {}
-        for session in hosted:
-            by_id.setdefault(session.record.session_id, set()).add(id(session))
+        for hosted in sessions:
+            by_id.setdefault(hosted.record.session_id, set()).add(id(hosted))
         assert [len(objects) for objects in by_id.values()] == [1] * 30
 
     with_host(tmp_path, test)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_calls_that_make_room_for_each_other_all_come_to_their_end(
+def test_commands_that_make_room_for_each_other_all_come_to_their_end(
     tmp_path: Path, seed: int
 ) -> None:
-    """There is room for the candles of one symbol, and those of both are asked for at once."""
+    """The budget holds the candles of one symbol while commands need those of two."""
 
     async def test(hosting: Hosting) -> None:
         host, store = hosting.host, hosting.store
         symbols = ("BTCUSDT", "ETHUSDT")
         refs = [await started(host, store, symbol) for symbol in symbols * 3]
-        requests = refs * 10
-        random.Random(seed).shuffle(requests)
-        await asyncio.gather(*(stepping(host, ref) for ref in requests))
+        stepped = refs * 10
+        random.Random(seed).shuffle(stepped)
+        await asyncio.gather(*(stepping(host, ref) for ref in stepped))
         records = [await host.record(ref) for ref in refs]
         assert [record.current_step for record in records] == [10] * len(refs)
 
@@ -194,7 +195,7 @@ def test_what_is_still_to_be_stored_of_a_session_keeps_neither_it_nor_what_is_ne
         host, store = hosting.host, hosting.store
         refs = [await started(host, store, symbol) for symbol in ("BTCUSDT", "ETHUSDT")]
         for _ in range(3):
-            for ref in refs:  # There is room for the candles of one.
+            for ref in refs:  # The budget holds the candles of one of them.
                 await stepping(host, ref, 510)
         await stepping(host, refs[0], 10)
         for ref, expected in zip(refs, (1540, 1530), strict=True):
@@ -208,23 +209,23 @@ def test_what_is_still_to_be_stored_of_a_session_keeps_neither_it_nor_what_is_ne
 
 
 def test_progress_made_while_older_is_being_stored_is_stored_too(tmp_path: Path) -> None:
-    storing, go_on = threading.Event(), threading.Event()
+    storing, may_finish = threading.Event(), threading.Event()
     written: list[Mapping[str, int]] = []
 
-    def slowly(store: Store, steps: Mapping[str, int]) -> None:
+    def save_slowly(store: Store, steps: Mapping[str, int]) -> None:
         written.append(steps)
         storing.set()
-        assert go_on.wait(30)
+        assert may_finish.wait(30)
 
     async def test(hosting: Hosting) -> None:
-        progress = SessionProgress(hosting.store, hosting.threads, save=slowly)
+        progress = SessionProgress(hosting.store, hosting.threads, save=save_slowly)
         progress.left("bt_1", 500)
         first = asyncio.create_task(progress.store())
         while not storing.is_set():
             await asyncio.sleep(0)
         progress.left("bt_1", 510)
         second = asyncio.create_task(progress.store())
-        go_on.set()
+        may_finish.set()
         await asyncio.gather(first, second)
         assert written == [{"bt_1": 500}, {"bt_1": 510}]
         assert progress.last_known("bt_1") is None
@@ -235,13 +236,13 @@ def test_progress_made_while_older_is_being_stored_is_stored_too(tmp_path: Path)
 def test_a_fork_whose_sessions_are_found_before_it_is_over_counts_them_once(
     tmp_path: Path,
 ) -> None:
-    stored, go_on = threading.Event(), threading.Event()
+    stored, may_finish = threading.Event(), threading.Event()
 
     class SlowRepository(SessionRepository):
         def fork(self, hosted: HostedSession, fork: ForkRecord) -> Forked:
             forked = super().fork(hosted, fork)
             stored.set()
-            assert go_on.wait(30)
+            assert may_finish.wait(30)
             return forked
 
     async def test(hosting: Hosting) -> None:
@@ -254,7 +255,7 @@ def test_a_fork_whose_sessions_are_found_before_it_is_over_counts_them_once(
         forks = [SessionRef(ref.account_id, name) for name in ids if name != ref.session_id]
         assert len(forks) == 2
         await stepping(host, forks[0])
-        go_on.set()
+        may_finish.set()
         await forking
         assert host.pool.open_count == 3
         assert [(await host.find(fork)).session.step_number for fork in forks] == [1, 0]
@@ -290,7 +291,7 @@ def test_who_finds_no_room_waits_for_those_in_use_but_not_for_ever(
         while not host.pool.is_loading:
             await asyncio.sleep(0)
         host.pool.release(hosted)
-        del hosted  # And with it the candles.
+        del hosted  # Its candles can be freed only once nothing refers to it.
         await waiting
         assert (await host.find(other)).session.step_number == 0
         assert len(host.pool.running) == 1
@@ -316,8 +317,8 @@ def test_a_recording_is_whole_while_the_session_steps_and_its_journal_is_compact
         async def read() -> int:
             count, last = 0, 0
             while not is_over:
-                data = await host.recording(ref)
-                steps = [line.record.at for line in records_of(data, needs_crc=True)]
+                lines = await host.recording(ref)
+                steps = [line.record.at for line in records_of(lines, needs_crc=True)]
                 assert last <= (steps[-1] or 0)
                 last, count = steps[-1] or 0, count + 1
             return count

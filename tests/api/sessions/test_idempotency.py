@@ -1,4 +1,4 @@
-"""Requests sent again: one with an Idempotency-Key is carried out once, whatever happens."""
+"""Repeated requests: a request with an Idempotency-Key is carried out once, whatever happens."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +28,7 @@ def api(server: RunningServer) -> Iterator[Api]:
 
 
 def send(api: Api, path: str, key: str, body: Any = None) -> httpx.Response:
+    """Post a body under an idempotency key."""
     return api.client.post(f"{BACKTEST}/{path}", json=body, headers={"Idempotency-Key": key})
 
 
@@ -40,7 +41,7 @@ def test_each_command_with_a_key_is_carried_out_once(api: Api) -> None:
     assert same(send(api, "create", "c1", DAY), created)
     session_id = created.json()["session_id"]
     assert api.get(f"{BACKTEST}/list", strategy_label="")["total"] >= 1
-    calls: list[tuple[str, Any]] = [
+    commands: list[tuple[str, Any]] = [
         ("start", None),
         ("step", None),
         ("step/batch", {"steps": 5}),
@@ -51,13 +52,13 @@ def test_each_command_with_a_key_is_carried_out_once(api: Api) -> None:
         ("trade/order", BUY | {"type": "limit", "price": "1000", "client_order_id": "a"}),
     ]
     firsts = [
-        send(api, f"{session_id}/{what}", f"k{number}", body)
-        for number, (what, body) in enumerate(calls)
+        send(api, f"{session_id}/{command}", f"k{number}", body)
+        for number, (command, body) in enumerate(commands)
     ]
     assert [first.status_code for first in firsts] == [200, 200, 200, 200, 201, 201, 201, 200]
     for _ in range(2):
-        for number, (what, body) in enumerate(calls):
-            assert same(send(api, f"{session_id}/{what}", f"k{number}", body), firsts[number])
+        for number, (command, body) in enumerate(commands):
+            assert same(send(api, f"{session_id}/{command}", f"k{number}", body), firsts[number])
     assert api.read(session_id, "status")["current_step"] == 13
     assert api.read(session_id, "trade/orders")["total"] == 2
     cancelled = send(api, f"{session_id}/cancel", "end")
@@ -67,14 +68,14 @@ def test_each_command_with_a_key_is_carried_out_once(api: Api) -> None:
 
 
 def test_a_key_is_good_across_a_restart(tmp_path: Path) -> None:
-    """Also that of the command which ended the session, and that of a refusal."""
+    """This includes the key of the command that ended the session, and that of a refusal."""
     home = sample_home(tmp_path)
     server = RunningServer(home)
     with server.client() as client:
         api = Api(client)
         created = send(api, "create", "c", DAY)
         session_id = created.json()["session_id"]
-        calls: list[tuple[str, Any]] = [
+        commands: list[tuple[str, Any]] = [
             ("start", None),
             ("trade/order", BUY),
             ("trade/order", BUY | {"quantity": 1000}),
@@ -83,31 +84,31 @@ def test_a_key_is_good_across_a_restart(tmp_path: Path) -> None:
             ("step/batch", {"steps": 10_000}),
         ]
         firsts = [
-            send(api, f"{session_id}/{what}", f"k{number}", body)
-            for number, (what, body) in enumerate(calls)
+            send(api, f"{session_id}/{command}", f"k{number}", body)
+            for number, (command, body) in enumerate(commands)
         ]
         assert [first.status_code for first in firsts] == [200, 201, 422, 200, 201, 200]
         server.kill()
     with running(home) as server, server.client() as client:
         api = Api(client)
         assert same(send(api, "create", "c", DAY), created)
-        for number, (what, body) in enumerate(calls):
-            again = send(api, f"{session_id}/{what}", f"k{number}", body)
+        for number, (command, body) in enumerate(commands):
+            again = send(api, f"{session_id}/{command}", f"k{number}", body)
             assert again.status_code == firsts[number].status_code
             if again.is_success:
                 assert again.content == firsts[number].content
             else:
-                words = [
-                    (e["code"], e["message"], e["details"])
-                    for e in map(check_error, (again, firsts[number]))
+                refusals = [
+                    (error["code"], error["message"], error["details"])
+                    for error in map(check_error, (again, firsts[number]))
                 ]
-                assert words[0] == words[1]
+                assert refusals[0] == refusals[1]
         assert api.get(f"{BACKTEST}/list", strategy_label="forked")["total"] == 1
         assert api.read(session_id, "trade/orders")["total"] == 1
 
 
 def test_a_refusal_stays_one(api: Api) -> None:
-    """What was refused for its key is not carried out when it has become possible."""
+    """A command that was refused under its key stays refused after it has become possible."""
     session_id = api.started()
     sell = BUY | {"side": "sell"}
     assert send(api, f"{session_id}/trade/order", "s", sell).status_code == 422
@@ -120,13 +121,13 @@ def test_a_key_is_for_one_request(api: Api) -> None:
     session_id = api.started()
     path = f"{session_id}/step/batch"
     send(api, path, "k", {"steps": 5})
-    for what, body in (
+    for command, body in (
         ("step/batch", {"steps": 6}),
         ("step", None),
         ("step/batch/fast", {"steps": 5}),
         ("cancel", None),
     ):
-        error = check_error(send(api, f"{session_id}/{what}", "k", body))
+        error = check_error(send(api, f"{session_id}/{command}", "k", body))
         assert (error["code"], error["details"]["field"]) == (
             "INVALID_PARAMETER",
             "Idempotency-Key",
@@ -134,10 +135,10 @@ def test_a_key_is_for_one_request(api: Api) -> None:
     assert api.read(session_id, "status")["current_step"] == 5
     assert send(api, f"{session_id}/step", "bare").json()["step"] == 6
     error = check_error(send(api, f"{session_id}/cancel", "bare"))
-    assert error["details"]["field"] == "Idempotency-Key", "though neither has a body"
+    assert error["details"]["field"] == "Idempotency-Key", "although neither has a body"
     assert api.read(session_id, "status")["status"] == "running"
     other = api.started()
-    assert send(api, f"{other}/step", "k").json()["step"] == 1, "a key is of its session"
+    assert send(api, f"{other}/step", "k").json()["step"] == 1, "a key belongs to one session"
     first = send(api, "create", "c2", DAY)
     error = check_error(send(api, "create", "c2", DAY | {"strategy_label": "x"}))
     assert error["details"]["field"] == "Idempotency-Key"
@@ -161,8 +162,10 @@ def test_many_at_once_are_one(api: Api) -> None:
     session_id = api.started()
     with ThreadPoolExecutor(8) as threads:
         created = list(threads.map(lambda _: send(api, "create", "once", DAY).content, range(16)))
-        steps = list(threads.map(lambda _: send(api, f"{session_id}/step", "k").content, range(32)))
-    assert len(set(created)) == len(set(steps)) == 1
+        stepped = list(
+            threads.map(lambda _: send(api, f"{session_id}/step", "k").content, range(32))
+        )
+    assert len(set(created)) == len(set(stepped)) == 1
     assert api.read(session_id, "status")["current_step"] == 1
 
 
@@ -178,15 +181,13 @@ def test_the_last_256_keys_are_kept(api: Api) -> None:
 def test_from_step_refuses_what_was_done_already(api: Api) -> None:
     session_id = api.started()
     path = f"{BACKTEST}/{session_id}"
-    for number, what in enumerate(("step", "step/batch", "step/batch/fast")):
-        body = {"from_step": number} | ({} if what == "step" else {"steps": 1})
-        assert api.post(f"{path}/{what}", body)["step"] == number + 1
-        error = api.post(f"{path}/{what}", body, expect=409)
+    for number, command in enumerate(("step", "step/batch", "step/batch/fast")):
+        body = {"from_step": number} | ({} if command == "step" else {"steps": 1})
+        assert api.post(f"{path}/{command}", body)["step"] == number + 1
+        error = api.post(f"{path}/{command}", body, expect=409)
         assert error["code"] == "INVALID_STATE"
         assert error["details"]["current_step"] == number + 1
     for wrong in (-1, "1", 1.5, 10**16):
-        assert (
-            api.post(f"{path}/step", {"from_step": wrong}, expect=422)["code"]
-            == "INVALID_PARAMETER"
-        )
+        error = api.post(f"{path}/step", {"from_step": wrong}, expect=422)
+        assert error["code"] == "INVALID_PARAMETER"
     assert api.read(session_id, "status")["current_step"] == 3

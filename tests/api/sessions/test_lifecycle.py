@@ -1,4 +1,4 @@
-"""The life of a session over HTTP, from its start to its end, and its bounds."""
+"""The lifecycle of a session over HTTP: start, end, and the limits on both."""
 
 from decimal import Decimal
 from pathlib import Path
@@ -28,19 +28,19 @@ def test_started_again_at_step_0_it_answers_the_same(client: httpx.Client, api: 
 
 def test_before_the_start_nothing_can_be_done(client: httpx.Client, api: Api) -> None:
     session_id = api.create("01-15", "01-16")
-    for method, what in (
+    for method, path in (
         ("POST", "step"), ("POST", "cancel"), ("GET", "market/prices"), ("GET", "trade/orders"),
         ("GET", "account/portfolio"), ("GET", "results"), ("DELETE", "trade/order/1"),
     ):  # fmt: skip
-        answer = client.request(method, f"{BACKTEST}/{session_id}/{what}")
+        answer = client.request(method, f"{BACKTEST}/{session_id}/{path}")
         assert refused(answer, 409, "INVALID_STATE") == {"status": "created"}
     assert api.read(session_id, "status")["status"] == "created"
 
 
 def test_results_are_there_at_the_end(client: httpx.Client, api: Api) -> None:
     session_id = api.started()
-    for what in ("results", "results/trades", "results/equity-curve"):
-        answer = client.get(f"{BACKTEST}/{session_id}/{what}")
+    for path in ("results", "results/trades", "results/equity-curve"):
+        answer = client.get(f"{BACKTEST}/{session_id}/{path}")
         assert refused(answer, 409, "INVALID_STATE") == {"status": "running"}
     other = api.started()
     api.step(other, 2000)
@@ -53,8 +53,8 @@ def test_steps_stop_at_the_end_and_not_beyond(api: Api, client: httpx.Client, st
     session_id = api.started()
     last = api.step(session_id, steps)
     assert (last["step"], last["is_complete"], last["remaining_steps"]) == (1440, True, 0)
-    for what, body in (("step", None), ("step/batch", {"steps": 1}), ("cancel", None)):
-        answer = client.post(f"{BACKTEST}/{session_id}/{what}", json=body)
+    for command, body in (("step", None), ("step/batch", {"steps": 1}), ("cancel", None)):
+        answer = client.post(f"{BACKTEST}/{session_id}/{command}", json=body)
         assert refused(answer, 409, "INVALID_STATE") == {"status": "completed"}
     assert api.order(session_id, expect=409)["code"] == "INVALID_STATE"
     assert api.read(session_id, "status")["status"] == "completed"
@@ -119,8 +119,8 @@ def test_words_of_any_script_come_back_as_they_were(api: Api) -> None:
     assert order["client_order_id"] == order["oco_group"] == label
     api.step(session_id, 10_000)
     assert api.read(session_id, "results")["config"]["strategy_label"] == label
-    found = api.get(f"{BACKTEST}/list", strategy_label=label)
-    assert [each["session_id"] for each in found["backtests"]] == [session_id]
+    sessions = api.get(f"{BACKTEST}/list", strategy_label=label)["backtests"]
+    assert [session["session_id"] for session in sessions] == [session_id]
     assert api.read(session_id, "trade/orders")["orders"][0]["client_order_id"] == label
 
 
@@ -176,9 +176,9 @@ def test_pending_orders_are_bounded(tmp_path: Path) -> None:
 
 def test_a_change_of_one_limit_leaves_the_others(client: httpx.Client, api: Api) -> None:
     limits = {"max_order_size_pct": "10.00", "daily_loss_limit_pct": "5.00"}
-    made = api.post("/api/v1/agents", {"name": "a", "risk_profile": limits}, expect=201)
-    path = f"/api/v1/agents/{made['agent_id']}"
+    agent = api.post("/api/v1/agents", {"name": "a", "risk_profile": limits}, expect=201)
+    path = f"/api/v1/agents/{agent['agent_id']}"
     changed = client.patch(path, json={"risk_profile": {"max_order_size_pct": 20}}).json()
-    assert changed["risk_profile"] == made["risk_profile"] | {"max_order_size_pct": "20.00"}
+    assert changed["risk_profile"] == agent["risk_profile"] | {"max_order_size_pct": "20.00"}
     lifted = client.patch(path, json={"risk_profile": {"daily_loss_limit_pct": None}}).json()
     assert lifted["risk_profile"] == changed["risk_profile"] | {"daily_loss_limit_pct": None}

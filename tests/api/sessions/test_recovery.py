@@ -1,4 +1,4 @@
-"""Nothing is lost: kills, restarts, full disks, damaged files, and sessions that left memory."""
+"""Sessions survive kills, restarts, full disks, damaged files and eviction from memory."""
 
 import json
 import resource
@@ -51,12 +51,14 @@ def test_after_a_restart_sessions_are_as_they_were(tmp_path: Path, end: str) -> 
         assert api.post(f"{BACKTEST}/{running_id}/step")["step"] == 1003
         assert api.step(running_id, 10_000)["is_complete"]
         api.post(f"{BACKTEST}/{created_id}/start")
-        same = [api.read(each, "results")["summary"] for each in (running_id, ended_id)]
-        assert same[0] == same[1], "the same commands, and one of them across two servers"
+        summaries = [
+            api.read(session_id, "results")["summary"] for session_id in (running_id, ended_id)
+        ]
+        assert summaries[0] == summaries[1], "the same commands, one session across two servers"
 
 
 def test_a_session_that_had_ended_unsaved_is_saved_by_itself(tmp_path: Path) -> None:
-    """Killed between the journal and the store: the store does not know of the end."""
+    """The server is killed after the journal has the end of the session and before the store has."""
     home = sample_home(tmp_path)
     server = RunningServer(home)
     with server.client() as client:
@@ -88,7 +90,7 @@ def test_a_full_disk_refuses_commands_and_loses_none(tmp_path: Path, durability:
         path = f"{BACKTEST}/{session_id}"
         server.limit_files(4096)
         while client.post(f"{path}/step").is_success:
-            pass  # There is some room in the file.
+            pass  # The file has room for a few more records.
         before = everything(api, session_id)
         step = json.loads(before["status"])["current_step"]
         for _ in range(2):
@@ -123,7 +125,7 @@ def test_housekeeping_goes_on_when_neither_store_nor_log_can_be_written(tmp_path
 
 
 def wait_for_empty_memory(client: httpx.Client) -> None:
-    """Until housekeeping has put all sessions aside, as idle."""
+    """Wait until housekeeping has evicted all sessions as idle."""
     wait_for(
         lambda: client.get("/metrics").text, lambda text: "candlestep_sessions_in_memory 0" in text
     )
@@ -134,31 +136,31 @@ def test_a_damaged_journal_fails_its_session_and_says_where(tmp_path: Path) -> N
     server = RunningServer(home)
     with server.client() as client:
         api = Api(client)
-        damaged, other, gone, ended = (traded(api) for _ in range(4))
+        damaged, other, missing, ended = (traded(api) for _ in range(4))
         api.step(ended, 10_000)
         before = everything(api, other)
         server.kill()
     for session_id in (damaged, ended):
         content = bytearray(journal(home, session_id).read_bytes())
-        place = content.index(b"\n") + 20
-        content[place] ^= 1
+        offset = content.index(b"\n") + 20
+        content[offset] ^= 1
         journal(home, session_id).write_bytes(content)
-    journal(home, gone).unlink()
+    journal(home, missing).unlink()
     with running(home) as server, server.client() as client:
         api = Api(client)
         error = api.post(f"{BACKTEST}/{damaged}/step", expect=409)
         assert f"{damaged}.jsonl is damaged at line 2 (byte" in error["message"]
         assert api.read(damaged, "status")["status"] == "failed"
         assert "line 2" in api.read(damaged, "status")["error"]
-        assert "missing" in api.post(f"{BACKTEST}/{gone}/step", expect=409)["message"]
+        assert "missing" in api.post(f"{BACKTEST}/{missing}/step", expect=409)["message"]
         assert everything(api, other) == before
         assert "line 2" in api.read(ended, "trade/orders", expect=409)["message"]
-        assert api.read(ended, "results")["status"] == "completed", "what is saved, stays"
+        assert api.read(ended, "results")["status"] == "completed", "saved results stay readable"
         failed = api.get(f"{BACKTEST}/list", status="failed")["backtests"]
-        assert {each["session_id"] for each in failed} == {damaged, gone}
+        assert {session["session_id"] for session in failed} == {damaged, missing}
 
 
-def test_a_line_that_was_never_finished_is_dropped(tmp_path: Path) -> None:
+def test_a_line_that_was_never_finished_is_discarded(tmp_path: Path) -> None:
     home = sample_home(tmp_path)
     server = RunningServer(home)
     with server.client() as client:
@@ -175,7 +177,7 @@ def test_a_line_that_was_never_finished_is_dropped(tmp_path: Path) -> None:
 
 
 def test_an_engine_that_answers_otherwise_fails_the_session_and_says_why(tmp_path: Path) -> None:
-    """As a newer version might: here, the record of a fill is of another price."""
+    """Another version of the engine might: here the digest of a journaled reply is changed."""
     home = sample_home(tmp_path)
     server = RunningServer(home)
     with server.client() as client:
@@ -206,18 +208,18 @@ def small(tmp_path: Path) -> Iterator[RunningServer]:
 
 
 def test_sessions_make_room_for_each_other(small: RunningServer) -> None:
-    """Each has other candles, and there is room for one: they take turns in memory."""
+    """Two symbols need the room for the candles of one, so sessions take turns in memory."""
     with small.client() as client:
         api = Api(client)
         ids = [api.started("02-10", "02-11", pairs=[pair]) for pair in ("BTCUSDT", "ETHUSDT") * 2]
         for number in range(1, 4):
-            assert [api.step(each)["step"] for each in ids] == [number] * 4
+            assert [api.step(session_id)["step"] for session_id in ids] == [number] * 4
         assert api.get("/health")["open_sessions"] == 4
         listed = api.get(f"{BACKTEST}/list")["backtests"]
-        assert {each["current_step"] for each in listed} == {3}
+        assert {session["current_step"] for session in listed} == {3}
         with ThreadPoolExecutor(4) as threads:
-            answers = list(threads.map(lambda each: api.step(each, 100)["step"], ids * 3))
-        assert sorted(answers) == [103] * 4 + [203] * 4 + [303] * 4
+            steps = list(threads.map(lambda session_id: api.step(session_id, 100)["step"], ids * 3))
+        assert sorted(steps) == [103] * 4 + [203] * 4 + [303] * 4
 
 
 def test_idle_sessions_leave_memory_and_come_back(tmp_path: Path) -> None:
@@ -228,13 +230,11 @@ def test_idle_sessions_leave_memory_and_come_back(tmp_path: Path) -> None:
         wait_for_empty_memory(client)
         assert api.get("/health")["open_sessions"] == 5
         for session_id in ids:
-            records = [
-                r.record
-                for r in records_of(journal(tmp_path, session_id).read_bytes(), needs_crc=True)
-            ]
-            assert len([r for r in records if isinstance(r, StepRecord)]) <= 3
+            lines = records_of(journal(tmp_path, session_id).read_bytes(), needs_crc=True)
+            assert sum(isinstance(line.record, StepRecord) for line in lines) <= 3
         assert [everything(api, session_id) for session_id in ids] == before
-        assert [api.post(f"{BACKTEST}/{each}/step")["step"] for each in ids] == [1003] * 5
+        steps = [api.post(f"{BACKTEST}/{session_id}/step")["step"] for session_id in ids]
+        assert steps == [1003] * 5
 
 
 def test_hundreds_of_quiet_steps_are_two_lines_of_a_recording(tmp_path: Path) -> None:
@@ -245,9 +245,9 @@ def test_hundreds_of_quiet_steps_are_two_lines_of_a_recording(tmp_path: Path) ->
             api.post(f"{BACKTEST}/{session_id}/step")
         lines = client.get(f"{BACKTEST}/{session_id}/recording").content.splitlines(keepends=True)
         assert len(lines) == 3
-        kept = [json.loads(line) for line in lines[1:]]
-        assert [(each["steps"], each.get("times", 1), each["at"]) for each in kept] == [
+        records = [json.loads(line) for line in lines[1:]]
+        assert [(record["steps"], record.get("times", 1), record["at"]) for record in records] == [
             (1, 499, 499),
             (1, 1, 500),
         ]
-        assert encoded(StepRecord(steps=1, at=500, digest=kept[1]["digest"])) == lines[2]
+        assert encoded(StepRecord(steps=1, at=500, digest=records[1]["digest"])) == lines[2]

@@ -1,4 +1,4 @@
-"""What is saved of sessions: progress, ends, and what a disk that is full does to them."""
+"""The progress and the results of sessions are saved, also after a full disk refused to."""
 
 import json
 import resource
@@ -29,7 +29,7 @@ READS = (
 
 
 def played(api: Api, **config: Any) -> str:
-    """A session with orders of every status, short of its end."""
+    """Return the id of a running session that has orders of every status."""
     session_id = api.started("01-15", "01-17", **config)
     price = Decimal(api.read(session_id, "market/price/BTCUSDT")["price"])
     api.order(session_id, quantity="0.03", client_order_id="first")
@@ -45,7 +45,8 @@ def played(api: Api, **config: Any) -> str:
 
 
 def everything(api: Api, session_id: str) -> dict[str, Any]:
-    return {what: api.read(session_id, what) for what in READS}
+    """Return all that can be read of a session, by path."""
+    return {path: api.read(session_id, path) for path in READS}
 
 
 def test_an_ended_session_answers_the_same_after_a_restart(tmp_path: Path) -> None:
@@ -77,12 +78,12 @@ def test_an_ended_session_answers_the_same_after_a_restart(tmp_path: Path) -> No
 def test_progress_is_stored_every_500_steps(
     server: RunningServer, api: Api, tmp_path: Path
 ) -> None:
-    """Whoever opens a copy of the store beside the server sees how far sessions are."""
+    """A copy of the store, exported while the server runs, shows how far each session is."""
     session_id = api.started()
     for _ in range(7):
         api.step(session_id, 100)
     for _ in range(5):
-        api.create("01-15", "01-16")  # They are written after it.
+        api.create("01-15", "01-16")  # Written after the progress, so its write has finished.
     copy = tmp_path / "copy.duckdb"
     assert candlestep("data", "export", copy, "--home", server.home).code == 0
     with duckdb.connect(str(copy), read_only=True) as store:
@@ -101,13 +102,13 @@ def test_an_end_that_cannot_be_saved_can_be_saved_again(tmp_path: Path, end: str
         body = {"steps": 10_000} if end == "step" else None
         server.limit_files(4096)
         while client.post(f"{BACKTEST}/{session_id}/step").is_success:
-            pass  # There is some room in its journal.
+            pass  # The journal has room for a few more records.
         for _ in range(3):
             answer = client.post(path, json=body)
             refused(answer, 503, "STORAGE_UNAVAILABLE")
             assert int(answer.headers["retry-after"]) > 0
-        for method, what in (("POST", "create"), ("GET", f"{session_id}/market/prices")):
-            answer = client.request(method, f"{BACKTEST}/{what}", json=DAY)
+        for method, target in (("POST", "create"), ("GET", f"{session_id}/market/prices")):
+            answer = client.request(method, f"{BACKTEST}/{target}", json=DAY)
             assert answer.status_code in (200, 503)
         refused_at = api.read(session_id, "status")["virtual_time"]
         server.limit_files(resource.RLIM_INFINITY)
@@ -127,9 +128,9 @@ def test_an_end_that_cannot_be_saved_can_be_saved_again(tmp_path: Path, end: str
         if end == "step":
             api.step(twin, 10)
             assert api.step(twin, 10_000)["is_complete"]
-            same = api.read(twin, "results")
-            assert same["summary"] == before["results"]["summary"]
-            assert same["metrics"] == before["results"]["metrics"]
+            expected = api.read(twin, "results")
+            assert before["results"]["summary"] == expected["summary"]
+            assert before["results"]["metrics"] == expected["metrics"]
     with running(home) as server, server.client() as client:
         assert everything(Api(client), session_id) == before
 
@@ -137,7 +138,10 @@ def test_an_end_that_cannot_be_saved_can_be_saved_again(tmp_path: Path, end: str
 def test_a_session_that_cannot_be_stored_fails_and_says_why(tmp_path: Path) -> None:
     start = 1_704_067_200_000
     prices = [1e-14] * 20 + [1e16] * 100
-    rows = [[start + i * 60_000, p, p, p, p, 1e9] for i, p in enumerate(prices)]
+    rows = [
+        [start + minute * 60_000, price, price, price, price, 1e9]
+        for minute, price in enumerate(prices)
+    ]
     file = tmp_path / "MOONUSDT-1m.json"
     file.write_text(json.dumps(rows))
     candlestep("data", "import", str(file), "--interval", "1m", "--home", str(tmp_path))
