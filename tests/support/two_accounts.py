@@ -1,4 +1,4 @@
-"""A server with two accounts, of which one owns sessions that the other must not see."""
+"""A server with two accounts: ann owns sessions, and bob must not see them."""
 
 import json
 from collections.abc import Iterator

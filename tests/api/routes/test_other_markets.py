@@ -53,7 +53,7 @@ def test_jobs_and_backtests_name_the_exchange(api: Api) -> None:
     without_exchange = {name: value for name, value in JOB.items() if name != "exchange"}
     error = api.post(JOBS, without_exchange, 422)
     assert error["code"] == "NO_DATA"
-    assert "no candles of SOLUSDT of binance" in error["message"]
+    assert "no candles of SOLUSDT on binance" in error["message"]
     assert api.post(JOBS, JOB | {"exchange": "?"}, 422)["details"]["field"] == "exchange"
 
     config = {"symbol": "SOLUSDT", "timeframe": "1h", "start_date": JOB["start"],
@@ -109,7 +109,7 @@ def test_a_run_is_of_the_time_that_there_are_candles_of(api: Api) -> None:
     after = config | {"start_date": "2024-06-01", "end_date": "2024-07-01"}
     failed = execute(api, create(api, strategy_id, after))
     assert failed["status"] == "failed"
-    assert "no candles of SOLUSDT in the time" in failed["metrics"]["error"]
+    assert "no candles of SOLUSDT in the period of the run" in failed["metrics"]["error"]
 
 
 def test_hours_without_candles_are_not_prepared(api: Api) -> None:

@@ -11,11 +11,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from tests.support.api_client import (
-    BACKTEST,
-    ORDER,
-    Api,
-)
+from tests.support.api_client import BACKTEST, ORDER, Api
 from tests.support.raw_http import request_bytes
 from tests.support.server_process import RunningServer
 

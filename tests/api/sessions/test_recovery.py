@@ -202,7 +202,7 @@ def test_an_engine_that_answers_otherwise_fails_the_session_and_says_why(tmp_pat
 
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[RunningServer]:
-    """A server with room for the candles of one symbol: two months are 9.7 MB."""
+    """Run a server with room for the candles of one symbol; two months of them are 9.7 MB."""
     with running(sample_home(tmp_path), "--memory-budget", "12MB") as server:
         yield server
 

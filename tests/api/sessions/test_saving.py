@@ -9,14 +9,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from tests.support.api_client import (
-    BACKTEST,
-    DAY,
-    ORDER,
-    Api,
-    refused,
-    sample_home,
-)
+from tests.support.api_client import BACKTEST, DAY, ORDER, Api, refused, sample_home
 from tests.support.command_line import candlestep
 from tests.support.server_process import RunningServer, running
 
@@ -28,7 +21,7 @@ READS = (
 )  # fmt: skip
 
 
-def played(api: Api, **config: Any) -> str:
+def traded(api: Api, **config: Any) -> str:
     """Return the id of a running session that has orders of every status."""
     session_id = api.started("01-15", "01-17", **config)
     price = Decimal(api.read(session_id, "market/price/BTCUSDT")["price"])
@@ -53,7 +46,7 @@ def test_an_ended_session_answers_the_same_after_a_restart(tmp_path: Path) -> No
     home = sample_home(tmp_path)
     with running(home) as server, server.client() as client:
         api = Api(client)
-        ids = [played(api), played(api, liquidate_at_end=True), played(api)]
+        ids = [traded(api), traded(api, liquidate_at_end=True), traded(api)]
         for session_id in ids[:2]:
             api.step(session_id, 10_000)
         api.post(f"{BACKTEST}/{ids[2]}/cancel")
@@ -97,7 +90,7 @@ def test_an_end_that_cannot_be_saved_can_be_saved_again(tmp_path: Path, end: str
     home = sample_home(tmp_path)
     with running(home) as server, server.client() as client:
         api = Api(client)
-        session_id, twin = played(api), played(api)
+        session_id, twin = traded(api), traded(api)
         path = f"{BACKTEST}/{session_id}/{'step/batch' if end == 'step' else 'cancel'}"
         body = {"steps": 10_000} if end == "step" else None
         server.limit_files(4096)

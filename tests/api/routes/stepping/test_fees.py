@@ -1,4 +1,4 @@
-"""Fee models over HTTP: what a session is created with is what it pays, and what its results say."""
+"""Fee models over HTTP: a session pays by the model it was created with, and its results name it."""
 
 import json
 from collections.abc import Iterator
@@ -30,13 +30,13 @@ def api(server: RunningServer) -> Iterator[Api]:
         yield Api(client)
 
 
-def share(order: dict[str, Any]) -> float:
-    """The fee as a fraction of the notional."""
+def fee_fraction(order: dict[str, Any]) -> float:
+    """Return the fee of an order as a fraction of its notional."""
     return float(order["fee"]) / float(order["executed_price"]) / float(order["executed_qty"])
 
 
 @pytest.mark.parametrize(
-    ("given", "taker", "config"),
+    ("fees", "taker", "config"),
     [
         ({}, 0.001, {"fee_rate": "0.001"}),
         ({"fee_rate": 2e-3}, 0.002, {"fee_rate": "0.002"}),
@@ -67,18 +67,18 @@ def share(order: dict[str, Any]) -> float:
     ],
 )
 def test_a_session_pays_by_its_model_and_says_so(
-    api: Api, given: dict[str, Any], taker: float, config: dict[str, Any]
+    api: Api, fees: dict[str, Any], taker: float, config: dict[str, Any]
 ) -> None:
-    session_id = api.started(**NO_SLIPPAGE, **given)
-    assert share(api.order(session_id)) == pytest.approx(taker, abs=1e-9)
+    session_id = api.started(**NO_SLIPPAGE, **fees)
+    assert fee_fraction(api.order(session_id)) == pytest.approx(taker, abs=1e-9)
     api.post(f"{BACKTEST}/{session_id}/cancel")
-    unsaid = dict.fromkeys(("fee_rate", "fee_model", "fee_bps", "fee_schedule"))
-    said = api.read(session_id, "results")["config"]
-    assert {name: said[name] for name in unsaid} == unsaid | config
+    absent = dict.fromkeys(("fee_rate", "fee_model", "fee_bps", "fee_schedule"))
+    reported = api.read(session_id, "results")["config"]
+    assert {name: reported[name] for name in absent} == absent | config
 
 
 @pytest.mark.parametrize(
-    ("given", "field"),
+    ("fees", "field"),
     [
         ({"fee_model": "magic"}, "fee_model"),
         ({"fee_model": "none", "fee_rate": "0.001"}, "fee_rate"),
@@ -89,8 +89,8 @@ def test_a_session_pays_by_its_model_and_says_so(
         ({"fee_schedule": []}, "fee_schedule"),
     ],
 )
-def test_fees_that_are_refused(api: Api, given: dict[str, Any], field: str) -> None:
-    error = api.post(f"{BACKTEST}/create", DAY | given, expect=422)
+def test_fees_that_are_refused(api: Api, fees: dict[str, Any], field: str) -> None:
+    error = api.post(f"{BACKTEST}/create", DAY | fees, expect=422)
     assert error["code"] == "INVALID_PARAMETER"
     assert field in json.dumps(error["details"])
     assert field in error["message"]
@@ -100,8 +100,8 @@ def test_a_venue_without_a_schedule_is_refused_with_those_that_there_are(
     server: RunningServer, api: Api, tmp_path: Path
 ) -> None:
     file = write(tmp_path / "BTCUSDT-1m.csv", csv_text(rows(10)))
-    done = candlestep("data", "import", file, "--exchange", "elsewhere", "--home", server.home)
-    assert done.code == 0, done.err
+    imported = candlestep("data", "import", file, "--exchange", "elsewhere", "--home", server.home)
+    assert imported.code == 0, imported.err
     times = {"start_time": format_time(START), "end_time": format_time(START + 10 * MINUTE)}
     body = times | {"exchange": "elsewhere", "fee_model": "match_exchange"}
     error = api.post(f"{BACKTEST}/create", body, expect=422)
@@ -116,17 +116,17 @@ def test_a_venue_without_a_schedule_is_refused_with_those_that_there_are(
 def test_a_session_keeps_the_schedule_that_it_was_created_with(
     server: RunningServer, api: Api
 ) -> None:
-    own = server.home / FILE_NAME
+    schedules = server.home / FILE_NAME
 
     def charge(maker: str, taker: str) -> None:
         entry = {"from": "2025-01-01", "maker": maker, "taker": taker, "source": "a test"}
-        own.write_text(json.dumps({"venues": {"binance": {"entries": [entry]}}}))
+        schedules.write_text(json.dumps({"venues": {"binance": {"entries": [entry]}}}))
 
     charge("0.01", "0.02")
     first = api.create("01-15", "01-16", fee_model="match_exchange", **NO_SLIPPAGE)
     charge("0.03", "0.04")
     second = api.create("01-15", "01-16", fee_model="match_exchange", **NO_SLIPPAGE)
-    own.unlink()
+    schedules.unlink()
     for session_id, fee in ((first, 0.02), (second, 0.04)):
         api.post(f"{BACKTEST}/{session_id}/start")
-        assert share(api.order(session_id)) == pytest.approx(fee, abs=1e-9)
+        assert fee_fraction(api.order(session_id)) == pytest.approx(fee, abs=1e-9)

@@ -1,7 +1,7 @@
-"""Weeks of minutes through the whole path: imported, stepped by the hour over HTTP, recomputed.
+"""Weeks of minutes through the whole product: imported, stepped by the hour over HTTP, recomputed.
 
-What the server answers is held against a reckoning of its own, made from the trades and the rows
-of the file alone: when each order filled, at what price, and what the account was worth since.
+The server's answers are held against a computation of their own, from the trades and the rows of
+the file alone: when each order filled, at what price, and what the account was worth afterwards.
 """
 
 import csv
@@ -29,7 +29,7 @@ LEAST_SLIPPAGE, MOST_SLIPPAGE = Decimal("0.0001"), Decimal("0.1")
 
 
 class Candle(NamedTuple):
-    """One row, its numbers as they are written."""
+    """One row of the file, with its numbers exact."""
 
     open: Decimal
     high: Decimal
@@ -39,11 +39,11 @@ class Candle(NamedTuple):
 
 
 Candles = dict[int, Candle]
-"""The candles of one symbol by open time in ms; their minutes follow each other."""
+"""The candles of one symbol by open time in ms, one for every minute."""
 
 
 class Run(NamedTuple):
-    """A session that has ended, as the server tells of it, and the candles that it ran on."""
+    """The server's answers about a session that has ended, and the candles that it ran on."""
 
     market: dict[str, Candles]
     start: int
@@ -59,19 +59,21 @@ def rounded(value: Decimal, places: int) -> Decimal:
     return value.quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP)
 
 
-def read(path: Path) -> Candles:
+def read_candles(path: Path) -> Candles:
+    """Read a file of one symbol's minutes."""
     with gzip.open(path, "rt") as file:
-        found = {
+        candles = {
             parse_time(row["timestamp"]): Candle(
                 *(Decimal(row[name]) for name in ("open", "high", "low", "close", "volume"))
             )
             for row in csv.DictReader(file)
         }
-    assert max(found) - min(found) == (len(found) - 1) * MINUTE, "a file without gaps"
-    return found
+    assert max(candles) - min(candles) == (len(candles) - 1) * MINUTE, "a file without gaps"
+    return candles
 
 
-def sample() -> dict[str, Candles]:
+def sample_candles() -> dict[str, Candles]:
+    """Return the sample market by symbol."""
     market = {}
     for symbol, columns in sample_market().items():
         numbers = zip(*(column.tolist() for column in columns.numbers()), strict=True)
@@ -83,8 +85,11 @@ def sample() -> dict[str, Candles]:
 
 
 def trade(api: Api, session_id: str, hour: int, step: dict[str, Any]) -> None:
-    """Every type of order, by the clock: in with a guard, rungs below, a target above, and out."""
-    held = {each["symbol"]: Decimal(each["quantity"]) for each in step["portfolio"]["positions"]}
+    """Place orders of every type by the hour: an entry with exits, limits below it, and the exit."""
+    held = {
+        position["symbol"]: Decimal(position["quantity"])
+        for position in step["portfolio"]["positions"]
+    }
     for number, symbol in enumerate(SYMBOLS):
         price = Decimal(step["prices"][symbol])
         phase = (hour + 3 * number) % 24
@@ -100,10 +105,10 @@ def trade(api: Api, session_id: str, hour: int, step: dict[str, Any]) -> None:
             symbol: str = symbol,
         ) -> None:
             name = "price" if type == "limit" else "trigger_price"
-            given: dict[str, Any] = {} if price is None else {name: f"{price:.2f}"}
-            given |= {} if group is None else {"oco_group": group}
+            options: dict[str, Any] = {} if price is None else {name: f"{price:.2f}"}
+            options |= {} if group is None else {"oco_group": group}
             api.order(
-                session_id, symbol=symbol, side=side, type=type, quantity=str(quantity), **given
+                session_id, symbol=symbol, side=side, type=type, quantity=str(quantity), **options
             )
 
         if phase == 0:
@@ -129,7 +134,7 @@ def trade(api: Api, session_id: str, hour: int, step: dict[str, Any]) -> None:
 
 
 def run_session(home: Path, market: dict[str, Candles], start: int, end: int) -> Run:
-    """A session stepped by the hour to its end."""
+    """Trade a session by the hour to its end, and read all that the server answers about it."""
     with running(home) as server, server.client() as client:
         api = Api(client)
         session_id = api.started(
@@ -165,14 +170,14 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     if request.param == "sample":
         sample_home(home)
         start, end = "2025-01-03T00:00:00Z", "2025-01-23T12:00:00Z"
-        yield run_session(home, sample(), parse_time(start), parse_time(end))
+        yield run_session(home, sample_candles(), parse_time(start), parse_time(end))
         return
     files = {symbol: real_file(f"{symbol}-1m-2024-10.csv.gz") for symbol in SYMBOLS}
     store = Store.open(home)
     for file in files.values():
         import_file(store, file)
     store.close()
-    market = {symbol: read(file) for symbol, file in files.items()}
+    market = {symbol: read_candles(file) for symbol, file in files.items()}
     start, end = "2024-10-01T05:00:00Z", "2024-11-04T20:00:00Z"
     yield run_session(home, market, parse_time(start), parse_time(end))
 
@@ -182,7 +187,7 @@ def decimals(value: dict[str, Any], *names: str) -> tuple[Decimal, ...]:
 
 
 def slippage(candles: Candles, quantity: Decimal, before: int) -> Decimal:
-    """``clamp(0.1 x quantity / average volume, 0.01%, 10%)``, over the 60 candles until then."""
+    """Return ``clamp(0.1 x quantity / average volume, 0.01%, 10%)`` over the last 60 candles."""
     volumes = [candles[time].volume for time in range(before - 60 * MINUTE, before, MINUTE)]
     share = rounded(Decimal("0.1") * quantity * 60 / sum(volumes), 16)
     return min(max(share, LEAST_SLIPPAGE), MOST_SLIPPAGE)
@@ -196,18 +201,18 @@ def waits_for_fall(order: dict[str, Any]) -> bool:
     )
 
 
-def trigger(order: dict[str, Any]) -> Decimal:
+def trigger_price(order: dict[str, Any]) -> Decimal:
     return Decimal(order["price"] if order["type"] == "limit" else order["trigger_price"])
 
 
 def is_touched(order: dict[str, Any], candle: Candle) -> bool:
     if waits_for_fall(order):
-        return candle.low <= trigger(order)
-    return candle.high >= trigger(order)
+        return candle.low <= trigger_price(order)
+    return candle.high >= trigger_price(order)
 
 
 def expected_price(order: dict[str, Any], fill: dict[str, Any], candles: Candles) -> Decimal:
-    """What the rules say an order costs that filled at the time it did."""
+    """Return the price that the rules give an order that filled when it did."""
     placed, filled = parse_time(order["created_at"]), parse_time(order["filled_at"])
     is_buy = order["side"] == "buy"
     quantity = Decimal(fill["quantity"])
@@ -217,13 +222,13 @@ def expected_price(order: dict[str, Any], fill: dict[str, Any], candles: Candles
         price = rounded(close * (1 + slip if is_buy else 1 - slip), 16)
         assert Decimal(fill["slippage_pct"]) == slip * 100 or order["type"] == "limit"
         if order["type"] == "limit":
-            limit = trigger(order)
+            limit = trigger_price(order)
             return min(price, limit) if is_buy else max(price, limit)
         return price
     candle = candles[filled - MINUTE]
-    reached = trigger(order)
-    beyond = candle.open < reached if waits_for_fall(order) else candle.open > reached
-    base = candle.open if beyond else reached
+    trigger = trigger_price(order)
+    is_beyond = candle.open < trigger if waits_for_fall(order) else candle.open > trigger
+    base = candle.open if is_beyond else trigger
     if order["type"] == "limit":
         assert Decimal(fill["slippage_pct"]) == 0
         return base
@@ -288,7 +293,7 @@ def test_each_fill_has_the_price_that_the_rules_give_it(run: Run) -> None:
 
 
 class Ledger:
-    """An account, kept from the trades alone."""
+    """An account, computed from the trades alone."""
 
     def __init__(self) -> None:
         self.cash = BALANCE
@@ -297,7 +302,7 @@ class Ledger:
         self.realized = Decimal(0)
 
     def book(self, trade: dict[str, Any]) -> Decimal | None:
-        """Book a trade; returns what a sale realizes."""
+        """Book a trade and return the profit that a sale realizes."""
         symbol = trade["symbol"]
         quantity, amount, fee = decimals(trade, "quantity", "quote_amount", "fee")
         if trade["side"] == "buy":
@@ -313,7 +318,7 @@ class Ledger:
         return amount - fee - cost
 
     def value(self, market: dict[str, Candles], time: int) -> Decimal:
-        """What is held, at the closes of the candles that complete at ``time``."""
+        """Return the value of the holdings at the closes of the candles that complete at ``time``."""
         values = (
             rounded(held * market[symbol][time - MINUTE].close, 8)
             for symbol, held in self.quantity.items()
@@ -359,13 +364,15 @@ def test_the_equity_curve_is_what_the_trades_and_closes_make(run: Run) -> None:
             trade = next(trades)
         value = ledger.value(run.market, time)
         unrealized = value - sum(ledger.cost.values())
-        equity, held, cash, locked, now, so_far = decimals(
-            snapshot, "total_equity", "position_value", "available_cash", "locked_cash",
-            "unrealized_pnl", "realized_pnl",
-        )  # fmt: skip
-        assert (equity, held) == (ledger.cash + value, value), snapshot
-        assert cash + locked == ledger.cash
-        assert (now, so_far) == (unrealized, ledger.realized)
+        equity, position_value, available, locked = decimals(
+            snapshot, "total_equity", "position_value", "available_cash", "locked_cash"
+        )
+        assert (equity, position_value) == (ledger.cash + value, value), snapshot
+        assert available + locked == ledger.cash
+        assert decimals(snapshot, "unrealized_pnl", "realized_pnl") == (
+            unrealized,
+            ledger.realized,
+        )
 
 
 def test_the_drawdown_is_the_deepest_of_all_minutes(run: Run) -> None:
@@ -378,8 +385,14 @@ def test_the_drawdown_is_the_deepest_of_all_minutes(run: Run) -> None:
         while trade is not None and parse_time(trade["simulated_at"]) <= time:
             ledger.book(trade)
             trade = next(trades)
-            held = [(run.market[each], float(q)) for each, q in ledger.quantity.items() if q]
-        equity = float(ledger.cash) + sum(q * float(c[time - MINUTE].close) for c, q in held)
+            held = [
+                (run.market[symbol], float(quantity))
+                for symbol, quantity in ledger.quantity.items()
+                if quantity
+            ]
+        equity = float(ledger.cash) + sum(
+            quantity * float(candles[time - MINUTE].close) for candles, quantity in held
+        )
         peak = max(peak, equity)
         deepest = max(deepest, 1 - equity / peak)
     assert run.results["metrics"]["max_drawdown_pct"] == pytest.approx(deepest * 100, abs=1e-9)
