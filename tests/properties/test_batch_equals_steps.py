@@ -1,4 +1,4 @@
-"""A step of many is many steps: however a span is split, the outcome is the same."""
+"""A step of n is n steps: a span has the same outcome, whatever its parts."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ from tests.support.session_cases import (
 
 @st.composite
 def split(draw: st.DrawFn, case: Case) -> Case:
-    """The same case, each of its steps taken in parts."""
-    found: list[Command] = []
+    """Return the same case with each of its steps split into parts."""
+    commands: list[Command] = []
     left = case.config.total_steps
     for command in case.commands:
         if isinstance(command, Step) and min(command.steps, left) > 0:
             steps = min(command.steps, left)
             cuts = draw(st.lists(st.integers(0, steps), max_size=5))
             edges = sorted({0, steps, *cuts})
-            found += [Step(b - a) for a, b in pairwise(edges)]
+            commands += [Step(b - a) for a, b in pairwise(edges)]
             left -= steps
         else:
-            found.append(command)
+            commands.append(command)
             left = 0 if isinstance(command, End) else left
-    return replace(case, commands=tuple(found))
+    return replace(case, commands=tuple(commands))
 
 
 def at_once(session: Session, command: Command) -> Iterator[Any]:
-    """The session's answer to a command."""
+    """Return the session's answer to a command."""
     yield apply(session, command)
 
 
 def from_change_to_change(session: Session, command: Command) -> Iterator[Any]:
-    """Its answers where a step is taken as ``step_to_change``, as often as it takes."""
+    """Return its answers if a step is taken as ``step_to_change``, repeatedly."""
     if not isinstance(command, Step):
         yield apply(session, command)
         return
@@ -68,7 +68,7 @@ def from_change_to_change(session: Session, command: Command) -> Iterator[Any]:
 
 
 def outcome(case: Case, answers: Any = at_once) -> dict[str, str]:
-    """What a session leaves behind, and what its steps reported, one after the other."""
+    """Return the outcome of a session, and the reports of its steps in sequence."""
     session = start_session(case)
     filled: list[object] = []
     closed: list[object] = []

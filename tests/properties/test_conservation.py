@@ -40,7 +40,7 @@ def assert_portfolio_adds_up(session: Session, starting_balance: Decimal) -> Non
 
 
 def assert_fills_explain_holdings(session: Session, starting_balance: Decimal) -> None:
-    """Cash, quantities, cost and realized PnL are what the fills say, and nothing else."""
+    """Assert that cash, quantities, cost and realized PnL follow from the fills alone."""
     cash = starting_balance
     realized = ZERO
     quantities: dict[str, Decimal] = {}
@@ -61,7 +61,7 @@ def assert_fills_explain_holdings(session: Session, starting_balance: Decimal) -
 
 
 def assert_locks_are_those_of_open_orders(session: Session) -> None:
-    """A lock that the limit sells of one oco group share counts once."""
+    """Assert that locks are those of open orders; a lock shared by an oco group counts once."""
     orders = session.open_orders()
     assert sum((o.locked_cash for o in orders), ZERO) == session.portfolio().locked_cash
     locks: dict[tuple[str, str | int], Decimal] = {}

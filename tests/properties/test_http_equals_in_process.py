@@ -96,8 +96,8 @@ def shown_portfolio(portfolio: Portfolio) -> dict[str, Any]:
         "realized_pnl", "starting_balance",
     )  # fmt: skip
     positions = [
-        msgspec.structs.asdict(each) | {"avg_entry_price": each.avg_entry_price}
-        for each in portfolio.positions
+        msgspec.structs.asdict(position) | {"avg_entry_price": position.avg_entry_price}
+        for position in portfolio.positions
     ]
     return {name: getattr(portfolio, name) for name in names} | {"positions": positions}
 
@@ -139,14 +139,14 @@ def shown_trades(session: Session) -> list[dict[str, Any]]:
 
 
 def shown_curve(session: Session) -> list[dict[str, Any]]:
-    found = [msgspec.structs.asdict(snapshot) for snapshot in session.snapshots()]
-    for snapshot in found:
+    snapshots = [msgspec.structs.asdict(snapshot) for snapshot in session.snapshots()]
+    for snapshot in snapshots:
         snapshot["simulated_at"] = format_time(snapshot.pop("time"))
-    return found
+    return snapshots
 
 
 def shown(answer: object) -> object:
-    """The answer to a command, or a ticker."""
+    """Return the expected form of an answer to a command, or of a ticker."""
     match answer:
         case Order():
             return shown_order(answer)
@@ -163,11 +163,11 @@ def _time(time: int | None) -> str | None:
 
 
 def numbers(value: Any) -> Any:
-    """A decoded answer with its amounts as decimals."""
+    """Return a decoded answer with its amounts as decimals."""
     if isinstance(value, dict):
-        return {name: numbers(each) for name, each in value.items()}
+        return {name: numbers(member) for name, member in value.items()}
     if isinstance(value, list):
-        return [numbers(each) for each in value]
+        return [numbers(member) for member in value]
     if isinstance(value, str) and _NUMBER.fullmatch(value):
         return Decimal(value)
     return value
@@ -181,7 +181,7 @@ class OverHttp:
         self._path = f"{BACKTEST}/{session_id}"
 
     def apply(self, command: Command) -> Any:
-        """The server's answer to a command, or its refusal."""
+        """Return the server's answer to a command, or its refusal."""
         match command:
             case Place():
                 fields = vars(command) | {"expires_at": _time(command.expires_at)}
@@ -197,14 +197,14 @@ class OverHttp:
                 return self.call("POST", "cancel")
 
     def call(self, method: str, what: str, body: object = None, **query: Any) -> Any:
-        """What is answered to a call, with amounts as decimals, or its refusal."""
+        """Return the answer to a call, with amounts as decimals, or its refusal."""
         answer = self._client.request(method, f"{self._path}/{what}", json=body, params=query)
         assert answer.status_code < 500, answer.text
         decoded = answer.json()
         return Refusal(decoded["code"]) if answer.is_error else numbers(decoded)
 
     def read(self, what: str, **query: Any) -> Any:
-        """What a read answers."""
+        """Return the answer to a read."""
         return self.call("GET", what, **query)
 
 
@@ -219,17 +219,17 @@ def import_market(server: RunningServer, directory: Path, case: Case, exchange: 
             for bar in series.bars
         ]
         path = write(directory / f"{series.symbol}-{interval}.csv", csv_text(candles))
-        done = candlestep(
+        imported = candlestep(
             "data", "import", path, "--symbol", series.symbol, "--interval", interval,
             "--exchange", exchange, "--home", server.home,
         )  # fmt: skip
-        assert done.code == 0, done.err
+        assert imported.code == 0, imported.err
 
 
 def begin(
     server: RunningServer, client: httpx.Client, case: Case, exchange: str
 ) -> OverHttp | None:
-    """The case's session at step 0; None if it is refused as having no data."""
+    """Create the case's session at step 0; None if it is refused for lack of data."""
     config = case.config
     fees = config.fees.settings
     if "fee_schedule" in fees:
@@ -263,17 +263,17 @@ def begin(
 
 
 def check_state(http: OverHttp, session: Session) -> None:
-    """All that can be read of an account and its market is the same."""
+    """Assert that everything readable of an account and its market is the same."""
     assert http.read("account/portfolio") == shown_portfolio(session.portfolio())
     assert http.read("market/prices")["prices"] == session.prices()
     balances = [
         {
-            "asset": each.asset,
-            "available": each.available,
-            "locked": each.locked,
-            "total": each.total,
+            "asset": balance.asset,
+            "available": balance.available,
+            "locked": balance.locked,
+            "total": balance.total,
         }
-        for each in session.balances()
+        for balance in session.balances()
     ]
     assert http.read("account/balance") == {"balances": balances}
     opened = [shown_order(order) for order in session.open_orders()]
@@ -282,16 +282,23 @@ def check_state(http: OverHttp, session: Session) -> None:
         ticker = answer_of(partial(session.ticker, symbol))
         assert http.read(f"market/ticker/{symbol}") == shown(ticker)
         candles = [
-            (format_time(each.open_time), each.open, each.high, each.low, each.close, each.volume)
-            for each in session.candles(symbol, limit=1000)
+            (
+                format_time(candle.open_time),
+                candle.open,
+                candle.high,
+                candle.low,
+                candle.close,
+                candle.volume,
+            )
+            for candle in session.candles(symbol, limit=1000)
         ]
-        found = http.read(f"market/candles/{symbol}", limit=1000)["candles"]
+        answered = http.read(f"market/candles/{symbol}", limit=1000)["candles"]
         names = ("open_time", "open", "high", "low", "close", "volume")
-        assert [tuple(candle[name] for name in names) for candle in found] == candles
+        assert [tuple(candle[name] for name in names) for candle in answered] == candles
 
 
 def check_end(http: OverHttp, session: Session) -> None:
-    """What an ended session leaves is the same."""
+    """Assert that the outcome of an ended session is the same."""
     results = http.read("results")
     expected = shown_results(session)
     assert {name: results[name] for name in expected} == expected

@@ -1,5 +1,4 @@
-"""It never shows the future: change every number after the virtual clock, and nothing that was
-answered before changes."""
+"""No look-ahead: changing every number after the virtual clock changes no earlier answer."""
 
 from __future__ import annotations
 
@@ -23,7 +22,7 @@ from tests.support.session_cases import (
 
 
 def readable(session: Session) -> object:
-    """Everything that can be read now."""
+    """Return everything that can be read now."""
     market = [
         (
             answer_of(partial(session.price, symbol)),
@@ -40,12 +39,12 @@ def readable(session: Session) -> object:
 
 
 def answers(case: Case, commands: tuple[Command, ...]) -> tuple[list[str], int]:
-    """All answers, at the start and after each command, and the time of the last."""
+    """Return the answers at the start and after each command, and the time of the last."""
     session = start_session(case)
-    found = [serialised(readable(session))]
+    seen = [serialised(readable(session))]
     for command in commands:
-        found.append(serialised((apply(session, command), readable(session))))
-    return [*found, serialised(session.results())], session.time
+        seen.append(serialised((apply(session, command), readable(session))))
+    return [*seen, serialised(session.results())], session.time
 
 
 @given(cases(), st.data())

@@ -1,4 +1,4 @@
-"""The engine answers as a plain loop over every candle does: to the last digit, every command."""
+"""The engine answers every command as a plain loop over every candle, to the last digit."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def _decimal(text: str | None) -> Decimal | None:
 
 
 def expected(session: Oracle, command: Command) -> object:
-    """What the oracle answers, in the form of `seen`."""
+    """Return the oracle's answers in the form of ``seen``."""
     try:
         match command:
             case Place():
@@ -192,7 +192,7 @@ def fields(value: Any, names: tuple[str, ...]) -> dict[str, object]:
 
 
 def fields_of_order(order: Any) -> dict[str, object]:
-    """An order as both sides show it; what it locks counts while it is pending."""
+    """Return an order as both sides show it; its lock counts while it is pending."""
     locks = LOCK_FIELDS if order.status == "pending" else ()
     fill = None if order.fill is None else fields(order.fill, FILL_FIELDS)
     return {**fields(order, ORDER_FIELDS + locks), "fill": fill}
@@ -228,7 +228,7 @@ def assert_same_positions(session: Session, plain: Oracle) -> None:
 
 
 def assert_same_balances(session: Session, plain: Oracle) -> None:
-    """The account's currency and what is held, with what is locked of it."""
+    """Assert equal balances of the currency and of every holding, with their locks."""
     balances = {b.asset: (b.available, b.locked, b.total) for b in session.balances()}
     expected = {CURRENCY: (plain.available_cash(), plain.locked_cash(), plain.cash)}
     for symbol, position in plain.positions.items():
@@ -252,7 +252,7 @@ def assert_same_snapshots(session: Session, plain: Oracle) -> None:
 
 
 def _from_units(units: int) -> Decimal:
-    """A snapshot's amount, which counts units of the eighth place."""
+    """Convert an amount of a snapshot from units of 1e-8."""
     return Decimal(int(units)).scaleb(-8, oracle.EXACT)
 
 
@@ -294,8 +294,11 @@ def assert_close(value: float | Decimal | None, true: Fraction | None, tolerance
 
 
 def losing(day_loss_limit: str, first_loss: int, *lows: float) -> Case:
-    """An account of 1000 whose positions of 500 are stopped out, one a minute around midnight;
-    each buy shows whether the day's loss was within the limit."""
+    """Return the case of an account of 1000 whose positions of 500 are stopped out.
+
+    One is stopped out a minute around midnight; each buy shows whether the day's loss was within
+    the limit.
+    """
     first = MIDNIGHT + (first_loss - 2) * MINUTE
     bars = tuple(
         Bar(first + index * MINUTE, 100.0, 100.0, low, 100.0, 0.0)

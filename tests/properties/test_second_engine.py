@@ -28,12 +28,12 @@ UNITS = 20
 
 
 def cash_for(candles: Candles) -> int:
-    """Enough for the plans, and not so much that what they gain or lose disappears in it."""
+    """Return enough cash for the plans, but not so much that their PnL disappears in it."""
     return round(200 * float(candles.close[0]))
 
 
 class Plan:
-    """What to order at a candle, given what is held: the same for both engines."""
+    """Return the order at a candle, given the holding: the same for both engines."""
 
     def orders(self, candle: int, close: float, held: int) -> list[dict[str, Any]]:
         raise NotImplementedError

@@ -9,7 +9,7 @@ from tests.support.session_cases import Case, Command, apply, serialised, start_
 
 
 def everything(session: Session) -> str:
-    """All that can be read of a session."""
+    """Return everything that can be read of a session."""
     return serialised(
         (
             session.status,
@@ -26,7 +26,7 @@ def everything(session: Session) -> str:
 
 
 def run(session: Session, commands: tuple[Command, ...]) -> list[str]:
-    """What the session answers to each command, and then everything."""
+    """Return the session's answer to each command, and then everything."""
     return [*(serialised(apply(session, command)) for command in commands), everything(session)]
 
 

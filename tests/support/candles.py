@@ -1,11 +1,11 @@
-"""Small candles, written down by hand."""
+"""Small series of candles, written by hand."""
 
 from candlestep.sandbox import Candles
 from candlestep.sandbox.clock import MINUTE
 
 
 def minutes(symbol: str, *closes: float, start: int = 0) -> Candles:
-    """Minutes from ``start`` on, each opening at the close before, without wicks."""
+    """Return minutes from ``start`` on, each opening at the close before, without wicks."""
     opens = [closes[0], *closes[:-1]]
     pairs = list(zip(opens, closes, strict=True))
     return Candles(
@@ -21,7 +21,7 @@ def minutes(symbol: str, *closes: float, start: int = 0) -> Candles:
 
 
 def flat(symbol: str, interval: str, **price_at: float) -> Candles:
-    """Flat candles: ``t60=5.0`` is one that opens at minute 60 with the price 5."""
+    """Return flat candles: ``t60=5.0`` is one that opens at minute 60 with the price 5."""
     times = [int(name[1:]) * MINUTE for name in price_at]
     prices = list(price_at.values())
     return Candles(

@@ -1,5 +1,8 @@
-"""An agent that follows a card by hand: it steps a session one step at a time, looks at the
-candles that the session shows, and works every condition out anew, number by number."""
+"""An agent that follows a card, as the tests' independent reading of it.
+
+It steps a session one step at a time, looks at the candles that the session shows, and evaluates
+every condition anew, number by number.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ Content = dict[str, Any]
 
 
 def follow(content: Content, config: SessionConfig, market: Market) -> Session:
-    """The session, run to its end; ``config`` has the steps that are to be taken."""
+    """Run a session of ``config``, whose steps the agent takes, to its end; return it."""
     session = Session(config, market)
     agents = [
         Agent(content, session, symbol, len(content.get("symbols", market.symbols)))
@@ -37,7 +40,7 @@ def follow(content: Content, config: SessionConfig, market: Market) -> Session:
 
 
 class Agent:
-    """One symbol's part of the work."""
+    """The part of the agent that trades one symbol."""
 
     def __init__(self, content: Content, session: Session, symbol: str, symbols: int) -> None:
         self.content = content
@@ -50,7 +53,7 @@ class Agent:
         self.candles = 0
 
     def look(self) -> None:
-        """Act, if a candle has been completed since the last look."""
+        """Act if a candle has completed since the last look."""
         try:
             history = self.session.candles(self.symbol, self.interval // 1000, 10_000)
         except InvalidParameter:
@@ -66,7 +69,7 @@ class Agent:
         self.act(indicators(self.content.get("indicators", {}), columns))
 
     def act(self, columns: dict[str, Any]) -> None:
-        position = {each.symbol: each.quantity for each in self.session.positions()}
+        position = {position.symbol: position.quantity for position in self.session.positions()}
         held = position.get(self.symbol, Decimal(0))
         if held and any(value(rule["when"], columns) for rule in self.content.get("exits", [])):
             self.try_to_order(side="sell", type="market", quantity=held)
@@ -123,19 +126,19 @@ def half_up(amount: Decimal) -> Decimal:
 
 
 def indicators(declared: Content, columns: dict[str, Any]) -> dict[str, Any]:
-    """The columns, and every indicator of the history so far."""
-    found = dict(columns)
+    """Compute the columns and every indicator over the history so far."""
+    known = dict(columns)
     waiting = dict(declared)
     while waiting:
-        for name, each in list(waiting.items()):
-            if each.get("source", "close") in found:
-                found.update(computed(name, waiting.pop(name), found))
-    return found
+        for name, declaration in list(waiting.items()):
+            if declaration.get("source", "close") in known:
+                known.update(computed(name, waiting.pop(name), known))
+    return known
 
 
-def computed(name: str, each: Content, columns: dict[str, Any]) -> dict[str, Any]:
-    source, period = columns[each.get("source", "close")], each.get("period", 0)
-    match each["kind"]:
+def computed(name: str, declaration: Content, columns: dict[str, Any]) -> dict[str, Any]:
+    source, period = columns[declaration.get("source", "close")], declaration.get("period", 0)
+    match declaration["kind"]:
         case "sma":
             return {name: talib.SMA(source, timeperiod=period)}
         case "ema":
@@ -151,11 +154,11 @@ def computed(name: str, each: Content, columns: dict[str, Any]) -> dict[str, Any
             return {f"{name}.upper": upper, f"{name}.lower": lower}
         case "obv":
             return {name: talib.OBV(columns["close"], columns["volume"])}
-    raise AssertionError(each)
+    raise AssertionError(declaration)
 
 
 def value(condition: Content, columns: dict[str, Any]) -> bool | None:
-    """Whether a condition holds at the latest candle; None while that is not known."""
+    """Return whether a condition holds at the latest candle; None while that is unknown."""
     if "all" in condition:
         parts = [value(part, columns) for part in condition["all"]]
         return False if False in parts else None if None in parts else True

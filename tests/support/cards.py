@@ -1,4 +1,4 @@
-"""Hypothesis strategies: cards whose conditions are now true and now not on the small markets."""
+"""Hypothesis strategies: cards whose conditions are sometimes true on the small markets."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def cards(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def crossing(period: int) -> dict[str, Any]:
-    """A card that buys where the close crosses above its average, and sells where below."""
+    """Return a card that buys where the close crosses above its average, and sells where below."""
 
     def crosses(op: str) -> dict[str, str]:
         return {"left": "close", "op": op, "right": "average"}

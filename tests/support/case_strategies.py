@@ -1,7 +1,7 @@
 """Hypothesis strategies of cases: small markets, session configurations and command sequences.
 
-Everything of a case lies on one small grid of prices and of quantities, so that candles touch
-triggers exactly, several orders trigger in one candle, and sales are exactly what is held.
+Prices and quantities of a case lie on one small grid, so that candles touch triggers exactly,
+several orders trigger in one candle, and sales are exactly what is held.
 """
 
 from __future__ import annotations
@@ -71,12 +71,14 @@ CODES = len(OPENS) * len(BODIES) * len(WICKS) * (GAP + 1)
 
 @st.composite
 def bars(draw: st.DrawFn, grid: Grid, interval: int, first: int, count: int) -> tuple[Bar, ...]:
-    """Candles of a few ticks around the middle. Every number of one is decoded from one draw, in
-    which zero is a flat candle at the middle price. Seldom the same ones follow again and again.
+    """Draw candles of a few ticks around the middle price.
+
+    Every candle is decoded from one number, and zero is a flat one at the middle. Sometimes the
+    same candles are repeated.
     """
     codes = draw(st.lists(st.integers(0, CODES - 1), min_size=count, max_size=count))
     codes *= draw(st.sampled_from([1, 1, 1, 1, 1, 1, 4]))
-    found: list[Bar] = []
+    drawn: list[Bar] = []
     for index, code in enumerate(codes):
         code, opened = divmod(code, len(OPENS))
         code, body = divmod(code, len(BODIES))
@@ -87,7 +89,7 @@ def bars(draw: st.DrawFn, grid: Grid, interval: int, first: int, count: int) -> 
         end = start + BODIES[body]
         down, up = WICKS[wicks]
         volume = VOLUMES[code % len(VOLUMES)] * float(grid.balance)
-        found.append(
+        drawn.append(
             Bar(
                 open_time=first + index * interval,
                 open=grid.price(start),
@@ -97,7 +99,7 @@ def bars(draw: st.DrawFn, grid: Grid, interval: int, first: int, count: int) -> 
                 volume=volume / grid.price(grid.middle) / 8,
             )
         )
-    return tuple(found)
+    return tuple(drawn)
 
 
 def _aligned(time: int, interval: int) -> int:
@@ -130,18 +132,18 @@ def symbol_series(
     is_late: bool,
     granularities: tuple[tuple[int, ...], ...],
 ) -> tuple[Series, ...]:
-    """One granularity, or finer ones inside the span of a coarser one."""
+    """Draw candles of one interval, or finer ones inside the span of coarser ones."""
     has_volume = draw(st.sampled_from([True, True, True, False]))
     coarse, *finer = draw(st.sampled_from(granularities))
     shortest = 31 if coarse == DAY else 10
     count = draw(st.integers(4, 10) if finer else st.integers(shortest, shortest + 30))
     start = _aligned(first, coarse) + (draw(st.integers(1, 9)) * coarse if is_late else 0)
-    found = [Series(symbol, coarse, draw(bars(grid, coarse, start, count)), has_volume)]
+    drawn = [Series(symbol, coarse, draw(bars(grid, coarse, start, count)), has_volume)]
     for fine in finer:
         offset = draw(st.integers(-1, count)) * coarse + draw(st.integers(0, 5)) * fine
         inside = draw(bars(grid, fine, start + offset, draw(st.integers(1, 20))))
-        found.append(Series(symbol, fine, inside, has_volume))
-    return tuple(found)
+        drawn.append(Series(symbol, fine, inside, has_volume))
+    return tuple(drawn)
 
 
 def _plain(value: float | Decimal) -> str:
@@ -177,10 +179,12 @@ def fees(draw: st.DrawFn, start: int, interval: int, steps: int, symbols: list[s
 def fee_periods(
     draw: st.DrawFn, times: list[int], symbols: tuple[str, ...] | None
 ) -> tuple[FeePeriod, ...]:
-    """Periods that begin at these times: those for all symbols one upon the other, those that
-    name some with holes between them, and the last one open or not."""
+    """Draw fee periods that begin at these times, the last one open or not.
+
+    Periods for all symbols follow one another; those that name some may have gaps between them.
+    """
     rate = st.sampled_from(FEE_RATES)
-    found = []
+    periods = []
     for begins, follows in zip(times, [*times[1:], None], strict=True):
         stop = draw(st.sampled_from([None, follows]))
         if symbols is not None:
@@ -189,13 +193,13 @@ def fee_periods(
                     [stop, begins + 1 if follows is None else (begins + follows + 1) // 2]
                 )
             )
-        found.append(FeePeriod(begins, stop, draw(rate), draw(rate), symbols))
-    return tuple(found)
+        periods.append(FeePeriod(begins, stop, draw(rate), draw(rate), symbols))
+    return tuple(periods)
 
 
 @st.composite
 def configs(draw: st.DrawFn, grid: Grid, market: tuple[Series, ...], first: int) -> Config:
-    """Starts on and off the candle grid, steps finer and coarser than the data."""
+    """Draw starts on and off the candle grid, and steps finer and coarser than the data."""
     ends = max(series.bars[-1].open_time + series.interval for series in market)
     finest = min(series.interval for series in market)
     interval = draw(
@@ -233,7 +237,7 @@ def configs(draw: st.DrawFn, grid: Grid, market: tuple[Series, ...], first: int)
 
 @dataclass(frozen=True)
 class Room:
-    """What the orders of one case are drawn from."""
+    """The values from which the orders of one case are drawn."""
 
     grid: Grid
     symbols: tuple[str, ...]
@@ -253,7 +257,7 @@ class Room:
         return rarely(st.sampled_from([too_large, *odd]), self.quantity())
 
     def level(self, low: int = -5, high: int = 6) -> st.SearchStrategy[str]:
-        """A price on the grid, exactly as a candle would have it, or just beside one."""
+        """Draw a price on the grid, exactly as in a candle, or just next to one."""
         middle, tick = self.grid.middle, self.grid.tick
         on_grid = [_plain(self.grid.price(middle + k)) for k in range(low, high + 1)]
         beside = [_plain((middle + 0.5) * tick), _plain(Decimal(repr(tick)) * (middle + 3))]
@@ -303,7 +307,7 @@ def orders(
 
 @st.composite
 def odd_orders(draw: st.DrawFn, room: Room) -> list[Command]:
-    """An order that is wrong in one way, or nearly."""
+    """Draw an order that is wrong in one way, or nearly so."""
     order = draw(orders(room))
     level = draw(room.level())
     return [
@@ -326,7 +330,7 @@ def odd_orders(draw: st.DrawFn, room: Room) -> list[Command]:
 
 @st.composite
 def brackets(draw: st.DrawFn, room: Room) -> list[Command]:
-    """A buy, and around it the sells that guard the position."""
+    """Draw a buy, and the sells that guard the position."""
     symbol = draw(room.symbol())
     quantity = draw(room.quantity())
     guarded = draw(st.sampled_from([quantity, quantity, draw(room.quantity())]))
@@ -345,37 +349,37 @@ def brackets(draw: st.DrawFn, room: Room) -> list[Command]:
 
 @st.composite
 def ladders(draw: st.DrawFn, room: Room) -> list[Command]:
-    """Several orders of one symbol that one candle may trigger."""
+    """Draw several orders of one symbol that one candle may trigger."""
     symbol = draw(room.symbol())
     side: Side = draw(st.sampled_from(("buy", "sell")))
     rungs = draw(st.lists(orders(room, (side,), WAITING), min_size=2, max_size=4))
-    found = [replace(order, symbol=symbol, client_order_id=None) for order in rungs]
+    ladder = [replace(order, symbol=symbol, client_order_id=None) for order in rungs]
     if draw(st.booleans()):
         group = draw(st.sampled_from(["g", None]))
-        found = [replace(order, oco_group=group) for order in found]
+        ladder = [replace(order, oco_group=group) for order in ladder]
     if side == "sell":
-        found.insert(0, Place(symbol, "buy", "market", draw(room.quantity())))
-    return list(found)
+        ladder.insert(0, Place(symbol, "buy", "market", draw(room.quantity())))
+    return list(ladder)
 
 
 @st.composite
 def everywhere(draw: st.DrawFn, room: Room) -> list[Command]:
-    """The same order in every symbol."""
+    """Draw the same order in every symbol."""
     order = replace(draw(orders(room)), client_order_id=None)
     return [replace(order, symbol=symbol) for symbol in room.symbols]
 
 
 @st.composite
 def round_trips(draw: st.DrawFn, room: Room) -> list[Command]:
-    """Buying and selling the same, with a day or a month between."""
+    """Draw buys and sells of the same quantity, with a day or a month between them."""
     symbol = draw(room.symbol())
-    found: list[Command] = []
+    trades: list[Command] = []
     for days in draw(st.lists(st.sampled_from([0, 1, 1, 2, 9, 28, 29]), min_size=1, max_size=5)):
         quantity = draw(room.quantity())
         for side in SIDES:
-            found.append(Place(symbol, side, "market", quantity))
-        found += [Step(days)] * bool(days)
-    return found
+            trades.append(Place(symbol, side, "market", quantity))
+        trades += [Step(days)] * bool(days)
+    return trades
 
 
 @st.composite
@@ -415,23 +419,23 @@ MOVES = (
 
 @st.composite
 def commands(draw: st.DrawFn, room: Room) -> tuple[Command, ...]:
-    """Commands until the session ends, and a few that come too late."""
+    """Draw commands until the session ends, and a few that come too late."""
     config = room.config
-    found: list[Command] = []
+    commands_so_far: list[Command] = []
     step = 0
     for _ in range(draw(st.integers(8, 25))):
         if step >= config.total_steps:
-            return (*found, Step(1), End())
+            return (*commands_so_far, Step(1), End())
         move = draw(moves(replace(room, now=config.start + step * config.interval)))
-        found += move
+        commands_so_far += move
         step += sum(command.steps for command in move if isinstance(command, Step))
     is_cancelled = draw(st.sampled_from([False] * 7 + [True]))
-    return (*found, End() if is_cancelled else Step(100_000), *draw(moves(room)), Step(1))
+    return (*commands_so_far, End() if is_cancelled else Step(100_000), *draw(moves(room)), Step(1))
 
 
 @st.composite
 def grids(draw: st.DrawFn, is_daily: bool) -> Grid:
-    """What a daily account trades in a month is about where the tiers of fees begin."""
+    """Draw a grid; a daily account trades in a month about as much as the fee tiers start at."""
     tick = draw(st.sampled_from([1.0] if is_daily else [1.0, 0.1, 0.5, 1e-10, 1e9]))
     middle = draw(st.sampled_from([100, 10]))
     ordinary = ["8", "1000", "0.0001", "7.123457"]
@@ -458,8 +462,10 @@ def cases(draw: st.DrawFn) -> Case:
 
 @st.composite
 def other_futures(draw: st.DrawFn, case: Case, now: int) -> tuple[Series, ...]:
-    """The same market with every number after ``now`` changed: of a candle not complete only
-    the open stays, and that only if it is running."""
+    """Return the same market with every number after ``now`` changed.
+
+    Of an incomplete candle only the open stays, and that only if it has opened.
+    """
     numbers = st.integers(1, 200)
 
     def changed(bar: Bar, interval: int) -> Bar:

@@ -1,4 +1,4 @@
-"""The simulated exchange, candle by candle: design sections 3 to 9 as plainly as they can be said.
+"""The oracle: the simulated exchange as a plain loop, after design sections 3 to 9.
 
 It looks at every candle of every symbol in time order, and at every pending order in each of
 them. It shares no code with ``sandbox``: where the two differ, one of them is wrong.
@@ -71,7 +71,7 @@ class Candle:
 
 
 class FeePeriod(NamedTuple):
-    """What a venue charges from ``start`` until ``stop``, for some symbols or (None) for all."""
+    """The rates of a venue from ``start`` until ``stop``, for some symbols or (None) for all."""
 
     start: int
     stop: int | None
@@ -198,19 +198,19 @@ class _Events:
 
 
 def rounded(value: Decimal | Fraction, places: int) -> Decimal:
-    """The one rounding: half up (away from zero on a tie), whatever the caller's context."""
+    """Round half up (away from zero on a tie), whatever the context of the caller."""
     scaled = abs(Fraction(value)) * 10**places
     digits = (2 * scaled.numerator + scaled.denominator) // (2 * scaled.denominator)
     return Decimal(-digits if value < 0 else digits).scaleb(-places, EXACT)
 
 
 def from_float(value: float) -> Decimal:
-    """A float becomes a decimal through its shortest representation (section 5)."""
+    """Convert a float to a decimal through its shortest representation (section 5)."""
     return Decimal(repr(float(value)))
 
 
-def time_line(candles: Iterable[Candle]) -> list[Candle]:
-    """Every finest candle, and a coarser one only if no finer candle opens inside it (3)."""
+def merged_candles(candles: Iterable[Candle]) -> list[Candle]:
+    """Return every finest candle, and a coarser one only if no finer one opens inside it (3)."""
     candles = list(candles)
     opens: dict[tuple[str, int], list[int]] = {}
     for candle in sorted(candles, key=lambda candle: candle.open_time):
@@ -228,7 +228,7 @@ def time_line(candles: Iterable[Candle]) -> list[Candle]:
 
 
 def path(candle: Candle, orders: Sequence[Order], trigger: str) -> list[tuple[Order, Decimal]]:
-    """The orders that one candle triggers, each with its base price, in sequence (4).
+    """Return the orders that one candle triggers, with their base prices, in sequence (4).
 
     The price travels open, nearer extreme (on a tie the low), farther extreme, close. An order
     placed while the candle was running is checked by the close alone.
@@ -277,16 +277,16 @@ class Oracle:
 
     @_exactly
     def __init__(self, rows: Iterable[Row], config: Config) -> None:
-        given = [
+        all_candles = [
             Candle(symbol, interval, open_time, *map(from_float, (o, h, l, c, v or 0.0)))
             for symbol, interval, open_time, o, h, l, c, v in rows
         ]
-        candles = time_line(given)
+        candles = merged_candles(all_candles)
         candles.sort(key=lambda candle: (candle.complete, candle.open_time, candle.symbol))
         self.config = config
         self.symbols = sorted({candle.symbol for candle in candles})
         self.first: dict[str, Candle] = {}
-        for candle in sorted(given, key=lambda candle: (candle.open_time, candle.interval)):
+        for candle in sorted(all_candles, key=lambda candle: (candle.open_time, candle.interval)):
             self.first.setdefault(candle.symbol, candle)
         self.history: dict[str, list[Candle]] = {symbol: [] for symbol in self.symbols}
         for candle in candles:
@@ -326,7 +326,7 @@ class Oracle:
         oco_group: str | None = None,
         expires_at: int | None = None,
     ) -> Order:
-        """Repetition, state, parameters, symbol, price, balance, risk: in this order."""
+        """Place an order; check repetition, state, parameters, symbol, price, balance, risk."""
         if client_order_id is not None:
             for order in self.orders:
                 if order.client_order_id == client_order_id:
@@ -391,7 +391,7 @@ class Oracle:
     # What can be read
 
     def price(self, symbol: str) -> Decimal | None:
-        """The close of the latest complete candle, before that the open of the first to open (3).
+        """Return the close of the latest complete candle, before that the first open (3).
 
         That one counts even if finer candles open inside it later: nobody knows of them yet.
         """
@@ -414,7 +414,7 @@ class Oracle:
 
     @_exactly
     def locked_quantity(self, symbol: str, without_group: str | None = None) -> Decimal:
-        """What pending limit sells lock; those of one group share the largest lock (4)."""
+        """Return the quantity locked by limit sells; a group shares its largest lock (4)."""
         total = ZERO
         groups: dict[str, Decimal] = {}
         for order in self.pending:
@@ -429,7 +429,7 @@ class Oracle:
 
     @_exactly
     def portfolio(self) -> Portfolio:
-        """Section 5: each position's value is rounded once."""
+        """Return the account; the value of each position is rounded once (5)."""
         value = cost = realized = ZERO
         for symbol in self.symbols:
             position = self.positions[symbol]
@@ -448,13 +448,15 @@ class Oracle:
 
     @_exactly
     def net_pnl(self, symbol: str) -> Decimal:
-        """A pair's realized plus unrealized PnL (section 9)."""
+        """Return a pair's realized plus unrealized PnL (section 9)."""
         position = self.positions[symbol]
         return position.realized_pnl + self._value(symbol) - position.cost_basis
 
     def drawdown(self) -> tuple[Fraction, int]:
-        """The deepest fall from a peak, as a fraction, and the longest time under water in
-        whole days, rounded up (9)."""
+        """Return the deepest fall from a peak and the longest time under water (9).
+
+        The fall is a fraction; the time is in whole days, rounded up.
+        """
         peak = self.config.balance
         deepest = Fraction(0)
         longest = 0
@@ -475,7 +477,7 @@ class Oracle:
         return deepest, -(-longest // DAY)
 
     def trade_metrics(self) -> TradeMetrics:
-        """Over the fills that realize PnL, after fees (section 9). Undefined is None."""
+        """Compute figures of the fills that realize PnL, after fees; undefined is None (9)."""
         realized = [fill.realized_pnl for fill in self.fills if fill.realized_pnl is not None]
         wins = [Fraction(pnl) for pnl in realized if pnl > 0]
         losses = [Fraction(pnl) for pnl in realized if pnl < 0]
@@ -509,15 +511,15 @@ class Oracle:
     def _checked_prices(
         self, type: str, price: Decimal | None, trigger_price: Decimal | None
     ) -> tuple[Decimal | None, Decimal | None]:
-        given = price if trigger_price is None else trigger_price
+        trigger = price if trigger_price is None else trigger_price
         if price is not None and trigger_price is not None:
             raise Refused("INVALID_PARAMETER")
-        if type == "market" and given is None:
+        if type == "market" and trigger is None:
             return None, None
         if type == "limit" and price is not None:
             return self._checked_positive(price, PRICE_PLACES), None
-        if type in {"stop_loss", "take_profit"} and given is not None:
-            return None, self._checked_positive(given, PRICE_PLACES)
+        if type in {"stop_loss", "take_profit"} and trigger is not None:
+            return None, self._checked_positive(trigger, PRICE_PLACES)
         raise Refused("INVALID_PARAMETER")
 
     def _checked_expiry(self, type: str, expires_at: int | None) -> int | None:
@@ -528,7 +530,7 @@ class Oracle:
     # Placement (sections 4 and 5)
 
     def _is_executable(self, order: Order, market_price: Decimal) -> bool:
-        """A market order, or a limit that is marketable already."""
+        """Return whether it is a market order, or a marketable limit."""
         if order.type == "limit":
             reached = market_price <= order.trigger
             return reached if order.side == "buy" else market_price >= order.trigger
@@ -556,8 +558,11 @@ class Oracle:
         self._fill(order, order.quantity, price, slippage, self.time, is_maker=False)
 
     def _place_pending(self, order: Order) -> None:
-        """A buy locks its cost at its trigger, a limit sell its quantity, a protective sell
-        nothing: it only may not exceed the quantity held."""
+        """Let an order wait, with its lock.
+
+        A buy locks its cost at its trigger, a limit sell its quantity; a protective sell locks
+        nothing, but may not exceed the quantity held.
+        """
         if rounded(order.quantity * order.trigger, AMOUNT_PLACES) == 0:
             raise Refused("INVALID_PARAMETER")
         if order.side == "buy":
@@ -586,12 +591,12 @@ class Oracle:
             raise Refused("INSUFFICIENT_BALANCE")
 
     def _free_quantity(self, order: Order) -> Decimal:
-        """What is held and not locked by limit sells of other groups."""
+        """Return the quantity held and not locked by limit sells of other groups."""
         locked = self.locked_quantity(order.symbol, without_group=order.oco_group)
         return self.positions[order.symbol].quantity - locked
 
     def _check_risk(self, order: Order, cost: Decimal) -> None:
-        """Section 6: a buy that breaks a limit is recorded as a rejected order."""
+        """Record a buy that breaks a limit as a rejected order (section 6)."""
         limit = self._broken_limit(order.symbol, cost)
         if limit is not None:
             self._record(order)
@@ -632,14 +637,14 @@ class Oracle:
         return notional, rounded(notional * rate, AMOUNT_PLACES)
 
     def _flat_fee_rate(self) -> Decimal | None:
-        """The rate of the models that have but one."""
+        """Return the rate of the models that have a single one."""
         config = self.config
         if config.fee_model is None:
             return config.fee_rate
         return {"none": ZERO, "fixed_bps": config.fee_bps / 10_000}.get(config.fee_model)
 
     def _fee_rate(self, symbol: str, *, is_maker: bool) -> Decimal:
-        """What a fill of now pays: only limits that rested in the book are makers."""
+        """Return the rate of a fill now; only limits that rested are makers."""
         flat = self._flat_fee_rate()
         if flat is not None:
             return flat
@@ -658,7 +663,7 @@ class Oracle:
         return maker if is_maker else taker
 
     def _highest_fee_rate(self, symbol: str) -> Decimal:
-        """The highest that the model may ask of a fill during the session."""
+        """Return the highest rate that a fill during the session may pay."""
         flat = self._flat_fee_rate()
         if flat is not None:
             return flat
@@ -694,7 +699,7 @@ class Oracle:
         return self._slippage(order.symbol, order.quantity, interval, self.time)
 
     def _slippage(self, symbol: str, quantity: Decimal, interval: int, now: int) -> Decimal:
-        """By the average volume of the last candles of that interval complete at ``now``."""
+        """Compute it from the average volume of the last candles complete at ``now``."""
         if self.config.slippage == "none":
             return ZERO
         if self.config.slippage == "fixed_bps":
@@ -792,7 +797,7 @@ class Oracle:
         self._events.closed.append(order)
 
     def _trigger(self, order: Order, base: Decimal, candle: Candle) -> None:
-        """A pending order has become executable: fill or reject it."""
+        """Fill or reject a pending order that has become executable."""
         quantity = order.quantity
         if order.is_protective:
             quantity = min(quantity, self._free_quantity(order))
@@ -827,8 +832,7 @@ class Oracle:
             self._end("completed")
 
     def _next_instant(self, until: int) -> int:
-        """The next time at which something happens: a candle completes, an order expires, a
-        day begins."""
+        """Return the next time at which a candle completes, an order expires or a day begins."""
         instant = min(until, (self.time // DAY + 1) * DAY)
         if self.next_candle < len(self.coming):
             instant = min(instant, self.coming[self.next_candle].complete)
@@ -838,7 +842,7 @@ class Oracle:
         return instant
 
     def _pass(self, instant: int) -> None:
-        """Everything of one instant, in the sequence of section 4."""
+        """Let everything of one instant happen, in the sequence of section 4."""
         self.time = instant
         completed: list[Candle] = []
         while self.next_candle < len(self.coming):
@@ -866,15 +870,14 @@ class Oracle:
                 self._trigger(order, base, candle)
 
     def _refresh(self) -> None:
-        """What is recorded for this instant is the state after everything of it (R14)."""
+        """Record for this instant the state after everything of it (R14)."""
         if self.time in self.snapshots:
             self.snapshots[self.time] = self.portfolio()
         if self.fills and self.fills[-1].time == self.time:
             self.equity_curve[self.time] = self.portfolio().total_equity
 
     def _end(self, status: str) -> None:
-        """Pending orders are cancelled, at the last step positions are sold if so wished, then
-        there is the last snapshot (8)."""
+        """Cancel pending orders, sell positions if configured, take the last snapshot (8)."""
         for order in list(self.pending):
             self._close(order, "cancelled", "session_end")
         if self.config.liquidate_at_end and status == "completed":
@@ -885,7 +888,7 @@ class Oracle:
         self.status = status
 
     def _liquidate(self, symbol: str) -> None:
-        """A market sell of the whole position."""
+        """Sell the whole position at the market."""
         quantity = self.positions[symbol].quantity
         market_price = self.price(symbol)
         if quantity == 0 or market_price is None:

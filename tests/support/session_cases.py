@@ -1,4 +1,4 @@
-"""A case: a small market, a session's configuration and commands; and how it is run."""
+"""Cases of a session: a small market, a configuration and commands, and functions to run them."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class FeePeriod:
 
 @dataclass(frozen=True)
 class Fees:
-    """What is said of fees: a rate, or a model with what it takes."""
+    """The fee options of a session: a rate, or a model with its parameters."""
 
     fee_rate: str | None = None
     fee_model: FeeModel | None = None
@@ -83,11 +83,11 @@ class Fees:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """As arguments of ``SessionConfig``: what is not said is left out."""
-        given = {name: value for name, value in vars(self).items() if value is not None}
+        """The arguments of ``SessionConfig``; options that are None are left out."""
+        settings = {name: value for name, value in vars(self).items() if value is not None}
         if self.fee_schedule is not None:
-            given["fee_schedule"] = [_fee_entry(period) for period in self.fee_schedule]
-        return given
+            settings["fee_schedule"] = [_fee_entry(period) for period in self.fee_schedule]
+        return settings
 
 
 def _fee_entry(period: FeePeriod) -> dict[str, Any]:
@@ -145,7 +145,7 @@ class Step:
 
 @dataclass(frozen=True)
 class End:
-    """The session is cancelled."""
+    """The command that cancels the session."""
 
 
 Command: TypeAlias = Place | Cancel | Step | End
@@ -174,7 +174,7 @@ class Refusal:
 
 
 def one_candle_at_a_time(case: Case) -> Case:
-    """The same commands, with the steps of the finest candles, one by one."""
+    """Return the case with single steps of the finest candles."""
     finest, config = case.finest, case.config
     steps = config.total_steps * config.interval // finest
     config = replace(config, interval=finest, end=config.start + steps * finest)
@@ -238,7 +238,7 @@ def start_session(case: Case) -> Session:
 
 
 def apply(session: Session, command: Command) -> object:
-    """The session's answer to a command, or its refusal."""
+    """Return the session's answer to a command, or its refusal."""
     match command:
         case Place():
             return answer_of(
@@ -263,7 +263,7 @@ def apply(session: Session, command: Command) -> object:
 
 
 def answer_of(read: Callable[[], object]) -> object:
-    """What a command or a read answers, or its refusal."""
+    """Return the answer to a command or a read, or its refusal."""
     try:
         return read()
     except SandboxError as error:
@@ -271,7 +271,7 @@ def answer_of(read: Callable[[], object]) -> object:
 
 
 def serialised(value: object) -> str:
-    """Every digit of an answer."""
+    """Return an answer as text, with every digit."""
     return msgspec.json.encode(value, enc_hook=_plain_array).decode()
 
 

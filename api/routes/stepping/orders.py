@@ -88,7 +88,9 @@ async def history(services: Services, request: Request) -> TradesResponse:
 def _order_id(request: Request) -> int:
     text = request.path["order_id"]
     if not (text.isascii() and text.isdigit() and len(text) <= 12):
-        raise OrderNotFound(f"there is no order {abbreviate(text)}", order_id=abbreviate(text))
+        raise OrderNotFound(
+            f"the session has no order {abbreviate(text)}", order_id=abbreviate(text)
+        )
     return int(text)
 
 

@@ -1,16 +1,16 @@
-"""One strategy through every engine: the same decisions, executed by others, come to the same.
+"""One strategy through every engine: the same decisions have the same outcome.
 
-What engines other than the sandbox do differently, and how far that goes, is said by these rules,
-and each is checked by computing it again:
+Engines other than the sandbox may differ by these rules, each of which is checked by computing it
+again:
 
 - They compute in binary floats. Prices agree to their last digit or two.
-- The sandbox takes its fee of the notional rounded to 8 places, they of what it was before
-  rounding; what they come to is rounded when it is booked. Fees differ by 1e-8 at most.
-- Whatever differs in what fills have cost and brought is the difference in equity, exactly and at
-  every candle, for all are booked in one ledger.
-- Cash that differs in the eighth place may buy so much more or less, in lots of 1e-8.
-- With so little cash left, whether that buys anything at all may depend on its eighth place.
-- vectorbt takes cash to be used up when less than 1e-9 of it is left.
+- The sandbox charges its fee on the notional rounded to 8 places, they on the notional before
+  rounding, and round the result when it is posted. Fees differ by 1e-8 at most.
+- The difference in equity is exactly the difference in the cost and proceeds of fills, at every
+  candle, because all fills are posted to the same ledger.
+- Cash that differs in the eighth place may buy more or less, in lots of 1e-8.
+- With little cash left, its eighth place may decide whether it buys anything at all.
+- vectorbt considers cash used up when less than 1e-9 of it is left.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def rounded(amount: Decimal) -> Decimal:
 
 
 def paid(fill: Fill) -> Decimal:
-    """What the fill took from the cash."""
+    """Return the cash that the fill took."""
     return fill.quote_amount + fill.fee if fill.side == "buy" else fill.fee - fill.quote_amount
 
 
@@ -133,7 +133,7 @@ def test_an_sma_cross_on_real_candles_is_the_same_but_for_what_rules_explain(
     theirs = through(other, content, session, october)
 
     assert len(ours.fills) == 15 + liquidate, "it trades; the last position is open at the end"
-    assert [each.symbol for each in ours.positions] == ([] if liquidate else ["BTCUSDT"])
+    assert [position.symbol for position in ours.positions] == ([] if liquidate else ["BTCUSDT"])
     assert decided(theirs) == decided(ours)
     assert occasions(theirs.fills) == occasions(ours.fills)
 
@@ -161,7 +161,7 @@ def test_an_sma_cross_on_real_candles_is_the_same_but_for_what_rules_explain(
 
 
 def test_the_sandbox_itself_does_what_the_rule_says_in_a_plain_loop(october: Market) -> None:
-    """So that the engines do not agree on something wrong: averages, crosses, sizes, by hand."""
+    """Averages, crosses and sizes by hand, so that the engines do not agree on something wrong."""
     ours = through("sandbox", {**SMA_CROSS, "symbols": ["BTCUSDT"]}, config(), october)
     candles = october.candles_of("BTCUSDT")
     by_hour = dict(zip((candles.open_time // HOUR).tolist(), candles.close.tolist(), strict=True))
@@ -187,14 +187,14 @@ def test_the_sandbox_itself_does_what_the_rule_says_in_a_plain_loop(october: Mar
             cash += held * price * 0.999
             expected.append((hour, held, price))
             held = 0.0
-    done = [
+    fills = [
         (hours_of_data.index(fill.time // HOUR - 1), fill.quantity, fill.price)
         for fill in ours.fills
     ]
-    assert [each[0] for each in done] == [each[0] for each in expected]
+    assert [row[0] for row in fills] == [row[0] for row in expected]
     for column in (1, 2):
-        assert [float(each[column]) for each in done] == pytest.approx(
-            [each[column] for each in expected], rel=1e-9
+        assert [float(row[column]) for row in fills] == pytest.approx(
+            [row[column] for row in expected], rel=1e-9
         )
     final = cash + held * closes[last]
     assert float(ours.results.final_equity) == pytest.approx(final, rel=1e-12)
@@ -204,7 +204,7 @@ def test_the_sandbox_itself_does_what_the_rule_says_in_a_plain_loop(october: Mar
 def test_every_template_of_rules_comes_to_the_same(
     other: str, october: Market, template: str
 ) -> None:
-    """Of two symbols at once, which share the cash: the first takes what the second lacks."""
+    """Two symbols share the cash: the first takes what the second lacks."""
     content = {"template": f"tpl_{template}", "timeframe": "1h"}
     ours = through("sandbox", content, config(), october)
     theirs = through(other, content, config(), october)
@@ -233,7 +233,7 @@ def test_steps_finer_than_the_timeframe_change_nothing(other: str, october: Mark
 
 
 def decided(run: EngineRun) -> list[tuple[Any, ...]]:
-    return [(each.time, each.symbol, each.action, each.refused) for each in run.signals]
+    return [(signal.time, signal.symbol, signal.action, signal.refused) for signal in run.signals]
 
 
 def occasions(fills: Any) -> list[tuple[Any, ...]]:
@@ -241,15 +241,16 @@ def occasions(fills: Any) -> list[tuple[Any, ...]]:
 
 
 def metrics(run: EngineRun) -> dict[str, Any]:
-    found = msgspec.structs.asdict(run.results.metrics)
-    found.pop("returns_grid")
+    figures = msgspec.structs.asdict(run.results.metrics)
+    figures.pop("returns_grid")
     return {
-        name: float(value) if isinstance(value, Decimal) else value for name, value in found.items()
+        name: float(value) if isinstance(value, Decimal) else value
+        for name, value in figures.items()
     }
 
 
 def assert_alike(theirs: EngineRun, ours: EngineRun) -> None:
-    """Decisions and times are equal, quantities to a lot, and money as that makes it."""
+    """Assert that decisions and times are equal, quantities to a lot, and money accordingly."""
     assert decided(theirs) == decided(ours)
     assert occasions(theirs.fills) == occasions(ours.fills)
     lots = 0.0
@@ -283,15 +284,15 @@ def test_any_card_of_rules_comes_to_the_same(
     for entry in content["entries"]:
         entry.pop("stop_loss", None)
         entry.pop("take_profit", None)
-    given = session_config(case.config)
+    case_config = session_config(case.config)
     session = SessionConfig(
-        start_time=given.start_time,
-        end_time=given.end_time,
-        starting_balance=given.starting_balance,
-        candle_interval=given.clock.interval // 1000,
+        start_time=case_config.start_time,
+        end_time=case_config.end_time,
+        starting_balance=case_config.starting_balance,
+        candle_interval=case_config.clock.interval // 1000,
         fee_rate=data.draw(st.sampled_from(["0", "0.001", "0.25"]), label="fee"),
         slippage={"model": "fixed_bps", "bps": data.draw(st.sampled_from([0, 5, 300]))},
-        liquidate_at_end=given.liquidate_at_end,
+        liquidate_at_end=case_config.liquidate_at_end,
     )
     market = market_of(case.market)
     try:
@@ -337,8 +338,8 @@ BY_HAND = {
 @pytest.mark.parametrize("name", ["sandbox", *OTHERS])
 def test_a_purchase_and_a_sale_by_hand(name: str) -> None:
     market = Market([hours([100, 105, 110, 90, 95])])
-    done = through(installed(name), UP_DOWN, config(**BY_HAND, end_time=5 * HOUR), market)
-    bought, sold = done.fills
+    outcome = through(installed(name), UP_DOWN, config(**BY_HAND, end_time=5 * HOUR), market)
+    bought, sold = outcome.fills
     # 10 at 101 for 1010 and 1.01; 10 at 108.9 for 1089 and 1.089.
     assert (bought.time, bought.price, bought.quote_amount, bought.fee) == (
         HOUR,
@@ -354,7 +355,7 @@ def test_a_purchase_and_a_sale_by_hand(name: str) -> None:
     )
     assert sold.realized_pnl == Decimal("76.901")
     # After the purchase 988.99 and 10 times the price; after the sale 2076.901.
-    equity = [each * EIGHT for each in done.equity.tolist()]
+    equity = [units * EIGHT for units in outcome.equity.tolist()]
     assert equity == [
         Decimal("1988.99"),
         Decimal("2038.99"),
@@ -363,16 +364,16 @@ def test_a_purchase_and_a_sale_by_hand(name: str) -> None:
         Decimal("2076.901"),
     ]
     # For 5000 there is not enough: the decision is there, and nothing comes of it.
-    assert decided(done) == [
+    assert decided(outcome) == [
         (HOUR, "AAAUSDT", "buy", None),
         (3 * HOUR, "AAAUSDT", "sell", None),
         (4 * HOUR, "AAAUSDT", "buy", "INSUFFICIENT_BALANCE"),
     ]
-    (trade,) = done.trades
+    (trade,) = outcome.trades
     assert (trade.entry_time, trade.exit_time, trade.pnl) == (HOUR, 3 * HOUR, sold.realized_pnl)
-    assert done.results.final_equity == Decimal("2076.901")
-    assert done.results.metrics.total_return == pytest.approx(0.0384505, rel=1e-12)
-    assert done.results.metrics.candles_in_market == 1, "of those after the start"
+    assert outcome.results.final_equity == Decimal("2076.901")
+    assert outcome.results.metrics.total_return == pytest.approx(0.0384505, rel=1e-12)
+    assert outcome.results.metrics.candles_in_market == 1, "of those after the start"
 
 
 def test_what_is_decided_is_known_before_anything_is_bought() -> None:
@@ -441,9 +442,9 @@ def test_what_an_engine_cannot_do_is_refused_by_name(
     other: str, feature: str, content: dict[str, Any], options: dict[str, Any]
 ) -> None:
     strategy = compile_strategy(content)
-    with pytest.raises(InvalidParameter, match=f"engine: {other} .*sandbox") as found:
+    with pytest.raises(InvalidParameter, match=f"engine: {other} .*sandbox") as refusal:
         run_engine(other, strategy, config(**options), Market([hours([1, 2])]))
-    assert found.value.details == {"field": "engine", "feature": feature}
+    assert refusal.value.details == {"field": "engine", "feature": feature}
     check_engine("sandbox", strategy, config(**options))
 
 
@@ -478,22 +479,22 @@ def test_a_run_tells_its_progress_and_stops_when_asked(name: str) -> None:
     market = Market([hours(closes, symbol) for symbol in ("AAAUSDT", "BBBUSDT")])
     strategy = compile_strategy(UP_DOWN)
     session = config(**BY_HAND, end_time=600 * HOUR)
-    told: list[float] = []
-    polls = 0
+    reported: list[float] = []
+    poll_count = 0
 
     def count() -> bool:
-        nonlocal polls
-        polls += 1
+        nonlocal poll_count
+        poll_count += 1
         return False
 
-    run_engine(installed(name), strategy, session, market, told.append, count)
-    assert told == sorted(told)
-    assert told[-1] == 1.0
-    assert 50 < len(told) <= 101
-    for stop in (1, 2, 3, 4, 5, polls):
-        asked = iter(range(1, stop + 1))
+    run_engine(installed(name), strategy, session, market, reported.append, count)
+    assert reported == sorted(reported)
+    assert reported[-1] == 1.0
+    assert 50 < len(reported) <= 101
+    for stop in (1, 2, 3, 4, 5, poll_count):
+        polls = iter(range(1, stop + 1))
         with pytest.raises(Cancelled):
-            run_engine(name, strategy, session, market, None, lambda: next(asked) == stop)  # noqa: B023
+            run_engine(name, strategy, session, market, None, lambda: next(polls) == stop)  # noqa: B023
 
 
 def test_a_run_of_a_job_names_its_engine(other: str, tmp_path: Path) -> None:
@@ -509,14 +510,14 @@ def test_a_run_of_a_job_names_its_engine(other: str, tmp_path: Path) -> None:
         engine=other,
     )
 
-    def done(spec: RunSpec) -> Any:
+    def execute(spec: RunSpec) -> Any:
         return execute_run(spec, candles, tmp_path, lambda _: None, lambda: False)
 
-    outcome = done(spec)
+    outcome = execute(spec)
     assert outcome.summary.final_equity == Decimal("2076.901")
     assert outcome.files == ["equity", "trades"]
-    refused = done(msgspec.structs.replace(spec, config={}))
+    refused = execute(msgspec.structs.replace(spec, config={}))
     assert refused.error.code == "INVALID_PARAMETER"
     assert f"engine: {other} supports a single slippage rate" in refused.error.message
-    unknown = done(msgspec.structs.replace(spec, engine="zipline"))
+    unknown = execute(msgspec.structs.replace(spec, engine="zipline"))
     assert unknown.error.code == "INVALID_PARAMETER"

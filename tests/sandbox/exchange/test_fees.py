@@ -1,4 +1,4 @@
-"""What a fill pays under each fee model, worked out by hand, and what a pending buy holds back."""
+"""The fee of a fill under each fee model, worked out by hand, and the lock of a pending buy."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def session(
     lows: dict[int, float] | None = None,
     **config: Any,
 ) -> Session:
-    """On candles of price 100, but for the lows of some: at step 0, one candle complete."""
+    """Open a session on candles of price 100, except for some lows, after the first candle."""
     low = [(lows or {}).get(index, 100.0) for index in range(MINUTES + 1)]
     flat = [100.0] * len(low)
     names = {length: name for name, length in INTERVALS.items()}
@@ -93,12 +93,12 @@ def test_none_is_free() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "fee"), [({}, "0.05"), ({"fee_bps": "12.5"}, "0.125"), ({"fee_bps": 0}, "0")]
+    ("options", "fee"), [({}, "0.05"), ({"fee_bps": "12.5"}, "0.125"), ({"fee_bps": 0}, "0")]
 )
 def test_basis_points_are_hundredths_of_a_percent_and_five_of_them_the_default(
-    given: dict[str, Any], fee: str
+    options: dict[str, Any], fee: str
 ) -> None:
-    assert fee_of(trade(session(fee_model="fixed_bps", **given), "buy", 1)) == Decimal(fee)
+    assert fee_of(trade(session(fee_model="fixed_bps", **options), "buy", 1)) == Decimal(fee)
 
 
 def test_a_tier_is_reached_by_what_was_traded_before() -> None:
@@ -126,7 +126,7 @@ def test_a_fill_counts_for_less_than_thirty_days(days: int, fee: str) -> None:
 
 
 def test_only_a_limit_that_rested_is_a_maker() -> None:
-    """A step's low of 90 triggers all that waits; tier 1 is 0.08 % and 0.10 %."""
+    """A low of 90 triggers every pending order; tier 1 is 0.08 % and 0.10 %."""
     tiered = session(fee_model="tiered_maker_taker", lows={1: 90.0}, liquidate_at_end=True)
     assert fee_of(trade(tiered, "buy", 1, "limit", price="100")) == Decimal("0.1")
     resting = trade(tiered, "buy", 1, "limit", price="95")
@@ -142,7 +142,7 @@ def test_only_a_limit_that_rested_is_a_maker() -> None:
 
 
 def entry(begins: int, maker: str, taker: str, **more: Any) -> dict[str, Any]:
-    """An entry of a schedule that begins at this step of a session of minutes."""
+    """Return an entry of a schedule that begins at this step of a session of minutes."""
     return {"from": format_time(MINUTE * (begins + 1)), "maker": maker, "taker": taker} | more
 
 
@@ -226,7 +226,7 @@ def fill_of(time: int, amount: Decimal) -> Fill:
     )
 )
 def test_the_volume_is_the_sum_of_thirty_days(steps: list[tuple[int, Decimal | None]]) -> None:
-    """Asked now and then, while time passes and fills come in."""
+    """The sum is read now and then, while time passes and fills come in."""
     volume, fills = TradedVolume(), list[Fill]()
     times = accumulate(passed for passed, _ in steps)
     for time, (_, amount) in zip(times, steps, strict=True):
@@ -244,7 +244,7 @@ EARLIER = entry(-9, "0.001", "0.001")
 
 
 @pytest.mark.parametrize(
-    ("given", "field"),
+    ("options", "field"),
     [
         ({"fee_model": "magic"}, "fee_model"),
         ({"fee_model": ["none"]}, "fee_model"),
@@ -259,9 +259,9 @@ EARLIER = entry(-9, "0.001", "0.001")
         ({"fee_model": "match_exchange"}, "fee_schedule"),
     ],
 )
-def test_fees_that_are_refused(given: dict[str, Any], field: str) -> None:
+def test_fees_that_are_refused(options: dict[str, Any], field: str) -> None:
     with pytest.raises(InvalidParameter) as refusal:
-        session(**given)
+        session(**options)
     assert refusal.value.details["field"] == field
     assert len(refusal.value.message) < 200
 
@@ -329,21 +329,21 @@ def test_a_schedule_that_just_covers_the_session() -> None:
 
 def parsed(settings: dict[str, Any]) -> Any:
     names = ("fee_rate", "fee_model", "fee_bps", "fee_schedule")
-    given = {name: settings.pop(name, None) for name in names}
+    options = {name: settings.pop(name, None) for name in names}
     assert not settings
-    return parse_fees(**given, start=DAY, end=2 * DAY)
+    return parse_fees(**options, start=DAY, end=2 * DAY)
 
 
 @given(fees(DAY, MINUTE, DAY // MINUTE, ["AUSDT", "BUSDT"]))
-def test_the_settings_of_fees_make_the_same_fees(given: Fees) -> None:
-    found = parsed(given.settings)
-    again = parsed(found.settings())
-    assert again == found
-    assert again.settings() == found.settings()
+def test_the_settings_of_fees_make_the_same_fees(given_fees: Fees) -> None:
+    first = parsed(given_fees.settings)
+    again = parsed(first.settings())
+    assert again == first
+    assert again.settings() == first.settings()
 
 
 @pytest.mark.parametrize(
-    ("given", "settings"),
+    ("options", "settings"),
     [
         ({}, {"fee_rate": "0.001"}),
         ({"fee_rate": 1e-4}, {"fee_rate": "0.0001"}),
@@ -360,5 +360,5 @@ def test_the_settings_of_fees_make_the_same_fees(given: Fees) -> None:
         ),
     ],
 )
-def test_settings_are_plain_data(given: dict[str, Any], settings: dict[str, Any]) -> None:
-    assert session(**given).config.costs.fees.settings() == settings
+def test_settings_are_plain_data(options: dict[str, Any], settings: dict[str, Any]) -> None:
+    assert session(**options).config.costs.fees.settings() == settings

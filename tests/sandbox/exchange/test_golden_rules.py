@@ -1,7 +1,7 @@
 """One line a rule: what a trader would expect, with the numbers worked out by hand.
 
 Each line gives the candles ``open high low close`` (one minute each; the first is complete when
-the session starts and sets the price), the orders placed at the start, what became of each, and
+the session starts and sets the price), the orders placed at the start, the outcome of each, and
 the account at the end. Starting balance 10,000, no costs unless the line says so.
 """
 
@@ -253,7 +253,7 @@ def start(case: Case) -> Session:
 
 
 def instruction(text: str, session: Session) -> dict[str, str]:
-    """``buy limit 1 at 95 oco g expires 2`` as the arguments of ``place_order``."""
+    """Parse ``buy limit 1 at 95 oco g expires 2`` to the arguments of ``place_order``."""
     side, kind, quantity, *rest = text.split()
     words = dict(zip(rest[::2], rest[1::2], strict=True))
     order = {"symbol": "BTCUSDT", "side": side, "type": kind, "quantity": quantity}

@@ -41,8 +41,8 @@ def values_of(rows: Bars, **indicator: Any) -> list[list[float]]:
     return [values[name].tolist() for name in value_names(parsed)[5:]]
 
 
-def same(found: list[float], expected: list[float]) -> bool:
-    return bool(np.allclose(found, expected, rtol=1e-12, atol=1e-12, equal_nan=True))
+def same(values: list[float], expected: list[float]) -> bool:
+    return bool(np.allclose(values, expected, rtol=1e-12, atol=1e-12, equal_nan=True))
 
 
 @pytest.mark.parametrize(
@@ -82,8 +82,8 @@ def same(found: list[float], expected: list[float]) -> bool:
     ],
 )
 def test_values_worked_out_by_hand(indicator: dict[str, Any], expected: list[list[float]]) -> None:
-    found = values_of(a_frame(CLOSES[:6]), **indicator)
-    for ours, theirs in zip(found, expected, strict=True):
+    outputs = values_of(a_frame(CLOSES[:6]), **indicator)
+    for ours, theirs in zip(outputs, expected, strict=True):
         checked = len(theirs) - (1 if indicator["kind"] == "rsi" else 0)
         assert same(ours[:checked], theirs[:checked])
 
@@ -91,8 +91,8 @@ def test_values_worked_out_by_hand(indicator: dict[str, Any], expected: list[lis
 def test_macd_is_the_difference_of_two_averages_and_its_own_average() -> None:
     closes = [float(10 + k * k % 7) for k in range(40)]
     (line, signal, histogram) = values_of(a_frame(closes), kind="macd", fast=3, slow=5, signal=2)
-    assert all(math.isnan(each) for each in line[:5])
-    assert not any(math.isnan(each) for each in line[5:])
+    assert all(math.isnan(value) for value in line[:5])
+    assert not any(math.isnan(value) for value in line[5:])
     assert same([a - b for a, b in zip(line, signal, strict=True)], histogram)
     # Both averages begin with the plain mean of their first candles up to the fifth.
     fast, slow = sum(closes[2:5]) / 3, sum(closes[:5]) / 5
@@ -109,8 +109,8 @@ def test_an_indicator_of_an_indicator_comes_after_it() -> None:
         }
     )
     assert list(parsed) == ["b", "a"]
-    found = Values(a_frame(CLOSES[:4]), parsed)["a"]
-    assert same(found.tolist(), [NAN, NAN, 13, 14])
+    values = Values(a_frame(CLOSES[:4]), parsed)["a"]
+    assert same(values.tolist(), [NAN, NAN, 13, 14])
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
@@ -118,7 +118,7 @@ def test_an_indicator_of_an_indicator_comes_after_it() -> None:
 def test_every_kind_has_values_of_every_length_at_its_bounds(kind: Any, rows: int) -> None:
     columns = a_frame([float(1 + k % 5) for k in range(rows)])
     for bound in ("least", "default", "most"):
-        parameters = {each.name: getattr(each, bound) for each in kind.parameters}
+        parameters = {parameter.name: getattr(parameter, bound) for parameter in kind.parameters}
         if "slow" in parameters:
             parameters["slow"] = max(parameters["slow"], parameters["fast"] + 1)
             parameters["fast"] = parameters["slow"] - 1
@@ -131,8 +131,8 @@ def test_every_kind_has_values_of_every_length_at_its_bounds(kind: Any, rows: in
 @FEWER
 @given(cases(), st.sampled_from(list(KINDS)), st.data())
 def test_a_value_is_the_same_whatever_follows(case: Any, kind: str, data: st.DataObject) -> None:
-    """To the last bit: of the first rows alone every kind is what it is of all of them."""
-    parameters = {each.name: each.default for each in KINDS[kind].parameters}
+    """Every kind has the same values, to the last bit, over the first rows as over all."""
+    parameters = {parameter.name: parameter.default for parameter in KINDS[kind].parameters}
     if "period" in parameters:
         parameters["period"] = data.draw(st.integers(3, 8))
     market = market_of(case.market)
@@ -141,7 +141,7 @@ def test_a_value_is_the_same_whatever_follows(case: Any, kind: str, data: st.Dat
         rows = aggregate_bars(line, line.intervals[0])
         stop = data.draw(st.integers(1, len(rows.complete_time)))
         part = Bars._make([symbol, *(column[:stop] for column in rows[1:])])
-        whole, first = (values_of(each, kind=kind, **parameters) for each in (rows, part))
+        whole, first = (values_of(bars, kind=kind, **parameters) for bars in (rows, part))
         for ours, theirs in zip(first, whole, strict=True):
             assert np.array_equal(ours, theirs[:stop], equal_nan=True)
 
@@ -226,7 +226,9 @@ def test_frames_are_the_candles_of_the_market(case: Any, minutes: int) -> None:
             continue
         rows = aggregate_bars(line, minutes * MINUTE)
         for name in ("complete_time", "open", "high", "low", "close", "volume"):
-            assert getattr(rows, name).tolist() == [float(getattr(each, name)) for each in shown]
+            assert getattr(rows, name).tolist() == [
+                float(getattr(candle, name)) for candle in shown
+            ]
 
 
 # On-balance volume counts from the first candle, the parabolic stop from its last turn.

@@ -1,4 +1,4 @@
-"""Candles: what is refused, how granularities form one time line, and what each look-up finds."""
+"""Candles: refusals, the merging of several intervals, and every look-up."""
 
 import math
 from decimal import Decimal
@@ -142,9 +142,9 @@ def test_fixed_point_is_the_shortest_decimal_exactly(values: list[float]) -> Non
 
 @given(st.lists(st.integers(1, 10**14), min_size=1, max_size=20), st.integers(0, 8))
 def test_usual_prices_are_kept_as_machine_integers(units: list[int], digits: int) -> None:
-    found = fixed_point(np.array([float(f"{unit}e-{digits}") for unit in units]))
-    assert found.units.dtype == np.int64
-    assert found.digits <= digits
+    converted = fixed_point(np.array([float(f"{unit}e-{digits}") for unit in units]))
+    assert converted.units.dtype == np.int64
+    assert converted.digits <= digits
 
 
 @given(
@@ -161,8 +161,8 @@ def test_first_touch_is_that_of_a_plain_scan(
     start = data.draw(st.integers(0, len(ranges)))
     stop = data.draw(st.integers(start, len(ranges)))
     reached = [i for i in range(start, stop) if low[i] <= below or high[i] >= above]
-    found = PriceIndex(low, high).first_touch(below, above, start, stop)
-    assert found == (reached[0] if reached else stop)
+    first = PriceIndex(low, high).first_touch(below, above, start, stop)
+    assert first == (reached[0] if reached else stop)
 
 
 def test_first_touch_in_a_long_series() -> None:

@@ -1,4 +1,4 @@
-"""The market as of a time: prices, candles of any interval, tickers, and nothing later."""
+"""The market as of a time: prices, candles of any interval, tickers, and never anything later."""
 
 from decimal import Decimal
 
@@ -86,8 +86,8 @@ def test_finer_candles_that_begin_later_change_nothing_before() -> None:
     for minute in (0, 1, 29):
         assert later.prices(minute * MINUTE) == alone.prices(minute * MINUTE) == {"A": 10}
     later = Market([hours, flat("A", "1m", t170=30.0)])
-    for asked in (None, "1h", "4h"):
-        assert later.candles("A", 2 * HOUR, asked) == alone.candles("A", 2 * HOUR, asked)
+    for interval in (None, "1h", "4h"):
+        assert later.candles("A", 2 * HOUR, interval) == alone.candles("A", 2 * HOUR, interval)
     for market in (alone, later):
         assert len(market.candles("A", 2 * HOUR)) == 2
         with pytest.raises(InvalidParameter, match="finer than the data"):

@@ -1,4 +1,4 @@
-"""Closed trades: each fill that reduces a position, and what it closes."""
+"""Closed trades: every fill that reduces a position, with the entry that it closes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ UNIT = Decimal("1e-8")
 
 
 def traded(prices: list[float], orders: dict[int, tuple[str, str]], fee: str) -> Session:
-    """A session with a market order at some steps, filled at the price of that step."""
+    """Return a session with a market order at some steps, filled at the price of that step."""
     bars = tuple(Bar(k * MINUTE, price, price, price, price, 1.0) for k, price in enumerate(prices))
     config = SessionConfig(
         start_time=MINUTE,
@@ -58,8 +58,10 @@ def test_a_position_opened_again_is_another_trade() -> None:
 
 
 def figures(trade: ClosedTrade) -> tuple[Any, ...]:
-    """The trade with its times in minutes and its amounts without trailing zeros."""
-    amounts = [f"{each.normalize():f}" for each in (trade.pnl, trade.fee, trade.return_pct or UNIT)]
+    """Return the trade with its times in minutes and its amounts without trailing zeros."""
+    amounts = [
+        f"{amount.normalize():f}" for amount in (trade.pnl, trade.fee, trade.return_pct or UNIT)
+    ]
     return (
         trade.symbol,
         trade.side,
@@ -94,18 +96,18 @@ def test_trades_add_up_to_the_account(case: Case) -> None:
             (fill.time for fill in opening_fills(session, trade.symbol) if fill.id < trade.fill_id),
         )
         assert trade.entry_time == opening
-    if all(each.quantity == 0 for each in session.account.holdings.values()):
+    if all(holding.quantity == 0 for holding in session.account.holdings.values()):
         assert sum((t.fee for t in trades), Decimal(0)) == session.results().total_fees
 
 
 def opening_fills(session: Session, symbol: str) -> list[Any]:
-    """The buys of ``symbol`` when nothing of it was held."""
+    """Return the buys of ``symbol`` at which nothing of it was held."""
     held = Decimal(0)
-    found = []
+    buys = []
     for fill in session.fills:
         if fill.symbol != symbol:
             continue
         if not held:
-            found.append(fill)
+            buys.append(fill)
         held += fill.quantity if fill.side == "buy" else -fill.quantity
-    return found
+    return buys

@@ -1,4 +1,4 @@
-"""The equity curve at the steps of a session, or at every so many of them."""
+"""The equity curve at the steps of a session, or at every n-th of them."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def test_it_is_what_the_portfolio_was_at_each_step(case: Case, every: int) -> No
     expected = times[::every]
     if expected[-1] != times[-1]:
         expected.append(times[-1])
-    found = list(session.equity_curve(every))
-    assert [each.time for each in found] == expected
-    for each in found:
+    snapshots = list(session.equity_curve(every))
+    assert [snapshot.time for snapshot in snapshots] == expected
+    for snapshot in snapshots:
         for name in ("total_equity", "available_cash", "position_value", "realized_pnl"):
-            assert getattr(each, name) == getattr(seen[each.time], name)
+            assert getattr(snapshot, name) == getattr(seen[snapshot.time], name)
 
 
 @FEWER

@@ -1,4 +1,4 @@
-"""Every figure against an independent library, on real data, and against sums done by hand."""
+"""Every figure against an independent library, on real data, and against sums by hand."""
 
 import math
 from decimal import Decimal
@@ -47,7 +47,7 @@ def trade_to_and_fro(candles: Candles, interval: str, hold: int) -> Session:
 
 
 def equity_of(session: Session, candles: Candles) -> pd.Series:
-    """Equity at every candle and fill, recomputed in floats from the fills alone."""
+    """Return equity at every candle and fill, recomputed in floats from the fills alone."""
     start = session.config.start_time
     close = pd.Series(candles.close, index=candles.complete_time)
     times = close.index[close.index >= start].union([fill.time for fill in session.fills])
@@ -157,7 +157,7 @@ def test_the_largest_fall_in_currency_need_not_be_the_deepest() -> None:
     )
 )
 def test_drawdown_is_that_of_a_loop_over_every_instant(lasting: list[tuple[int, int]]) -> None:
-    """However much of it lies below an earlier peak."""
+    """Any share of the series may lie below an earlier peak."""
     equity = [amount for amount, instants in lasting for _ in range(instants)]
     peak, depth, amount, duration = 100, 0.0, 0, 0
     since = None
@@ -168,8 +168,8 @@ def test_drawdown_is_that_of_a_loop_over_every_instant(lasting: list[tuple[int, 
         elif since is None:
             since = time
         depth, amount = max(depth, (peak - worth) / peak), max(amount, peak - worth)
-    found = max_drawdown(series(*enumerate(map(float, equity))), 100.0)
-    assert found == (depth, duration, amount)
+    drawdown = max_drawdown(series(*enumerate(map(float, equity))), 100.0)
+    assert drawdown == (depth, duration, amount)
 
 
 def test_drawdown_that_never_recovers_lasts_to_the_end_in_days_rounded_up() -> None:

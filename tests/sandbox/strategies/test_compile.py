@@ -1,4 +1,4 @@
-"""What a strategy may say: the same content has the same id, and what is refused is named."""
+"""Compiling strategies: the same content has the same id, and refusals name the place."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ CARD: dict[str, Any] = {
 
 
 def reordered(value: Any, data: st.DataObject) -> Any:
-    """The same JSON, its keys in another order, and whole numbers now with, now without .0."""
+    """Return the same JSON with its keys reordered, and some whole numbers with .0."""
     match value:
         case dict():
             keys = data.draw(st.permutations(list(value)))
             return {key: reordered(value[key], data) for key in keys}
         case list():
-            return [reordered(each, data) for each in value]
+            return [reordered(member, data) for member in value]
         case int() if not isinstance(value, bool) and data.draw(st.booleans()):
             return float(value)
     return value
@@ -113,15 +113,15 @@ def test_a_template_is_known_by_all_its_parameters() -> None:
 
 
 def test_ids_do_not_change_from_version_to_version() -> None:
-    """They are stored: whoever changes one makes old strategies new ones."""
+    """Ids are stored: changing one would make old strategies new ones."""
     assert compile_strategy({"template": "tpl_dca"}).id == "91e73405978d00385fa348239f7faac4"
     assert compile_strategy(CARD).id == "23d72db10cc0268e764d71a0de072cd5"
 
 
 def refused(content: object) -> dict[str, Any]:
-    with pytest.raises(InvalidParameter) as found:
+    with pytest.raises(InvalidParameter) as refusal:
         compile_strategy(content)
-    return found.value.details
+    return refusal.value.details
 
 
 def with_entry(**changes: Any) -> dict[str, Any]:
@@ -267,9 +267,9 @@ def test_hostile_content_is_refused_quickly() -> None:
     assert refused({"entries": [ENTRY], "symbols": {"AAA"}})["field"] == "symbols"
     assert refused({"entries": [ENTRY], "symbols": [b"AAA"]})["field"] == "symbols[0]"
     for content in (compared("x" * 50_000), compared("\ud800")):
-        with pytest.raises(InvalidParameter) as found:
+        with pytest.raises(InvalidParameter) as refusal:
             compile_strategy(content)
-        assert len(found.value.message) < 500
+        assert len(refusal.value.message) < 500
 
 
 def test_every_template_has_a_schema_that_says_what_it_takes() -> None:
@@ -278,15 +278,15 @@ def test_every_template_has_a_schema_that_says_what_it_takes() -> None:
         assert schema["additionalProperties"] is False
         assert template.name
         assert template.description
-        for each in schema["properties"].values():
-            assert each["description"]
-            assert each["minimum"] < each["maximum"]
+        for parameter in schema["properties"].values():
+            assert parameter["description"]
+            assert parameter["minimum"] < parameter["maximum"]
         for bound in ("minimum", "maximum"):
-            for name, each in schema["properties"].items():
-                given = {"lower_price": 1, "upper_price": 2} | {name: each[bound]}
-                given = {k: v for k, v in given.items() if k in schema["properties"]}
+            for name, parameter in schema["properties"].items():
+                parameters = {"lower_price": 1, "upper_price": 2} | {name: parameter[bound]}
+                parameters = {k: v for k, v in parameters.items() if k in schema["properties"]}
                 try:
-                    compile_strategy({"template": template.id, "parameters": given})
+                    compile_strategy({"template": template.id, "parameters": parameters})
                 except InvalidParameter as error:
                     assert "less than" in error.message  # noqa: PT017
     assert list(TEMPLATES) == [
@@ -304,7 +304,7 @@ def test_every_template_has_a_schema_that_says_what_it_takes() -> None:
 
 
 def test_a_strategy_wants_as_much_history_as_its_indicators() -> None:
-    """Of its own timeframe, or else of the session's candles."""
+    """Candles are of its own timeframe, or else of the session's interval."""
     cross = {"template": "tpl_sma_cross", "parameters": {"fast": 20, "slow": 400}}
     assert compile_strategy(cross).history(MINUTE) == 400 * MINUTE
     assert compile_strategy(cross | {"timeframe": "1d"}).history(MINUTE) == 400 * DAY

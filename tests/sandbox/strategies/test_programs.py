@@ -81,7 +81,7 @@ def test_a_program_and_a_card_and_an_agent_by_hand_order_the_same(case: Case) ->
 
 
 def finest_of_all(case: Case) -> str:
-    """The finest timeframe that every symbol has."""
+    """Return the finest timeframe that every symbol has."""
     by_symbol = {
         symbol: min(series.interval for series in case.market if series.symbol == symbol)
         for symbol in case.symbols
@@ -90,7 +90,7 @@ def finest_of_all(case: Case) -> str:
 
 
 def make_by_hand(session: Session, symbol: str) -> None:
-    """What ``MAKER`` does, by an agent that looks at every step."""
+    """Do what ``MAKER`` does, as an agent that looks at every step."""
     age, seen, bought = 0, 0, 0
     last = session.time - 1
     while session.status == "running":
@@ -104,7 +104,9 @@ def make_by_hand(session: Session, symbol: str) -> None:
             last = candle.complete_time
             cash = float(session.account.available_cash)
             fills, seen = session.fills[seen:], len(session.fills)
-            held = {each.symbol: each.quantity for each in session.positions()}.get(symbol, 0)
+            held = {position.symbol: position.quantity for position in session.positions()}.get(
+                symbol, 0
+            )
             for fill in fills:
                 if fill.side == "buy":
                     place(
@@ -167,8 +169,8 @@ def test_a_fill_between_is_seen_at_its_candle(case: Case) -> None:
         with pytest.raises(ProgramFailed):
             run(compile_strategy({"source": MAKER}), config, market)
         return
-    done = run(compile_strategy({"source": MAKER}), config, market)
-    assert outcome(done.session) == outcome(by_hand)
+    finished = run(compile_strategy({"source": MAKER}), config, market)
+    assert outcome(finished.session) == outcome(by_hand)
 
 
 @FEWER
@@ -181,8 +183,8 @@ def test_no_order_of_a_program_depends_on_what_comes_later(
     strategy = compile_strategy({"source": source, "timeframe": finest_of_all(case)})
     now = data.draw(st.integers(case.config.start, case.config.end), label="now")
     other = data.draw(other_futures(case, now), label="other")
-    done = run_until_it_fails(strategy, config, market_of(case.market), now)
-    assert done == run_until_it_fails(strategy, config, market_of(other), now)
+    finished = run_until_it_fails(strategy, config, market_of(case.market), now)
+    assert finished == run_until_it_fails(strategy, config, market_of(other), now)
 
 
 def run_until_it_fails(strategy: Any, config: SessionConfig, market: Market, now: int) -> object:
@@ -195,7 +197,7 @@ def run_until_it_fails(strategy: Any, config: SessionConfig, market: Market, now
 
 
 def noted(body: str, closes: list[float], steps: int, start: int = MINUTE, **options: Any) -> str:
-    """What a program says of each candle: it buys, and fails at the last with what it has kept."""
+    """Return the notes of a program that buys, and fails at the last candle with its notes."""
     source = f"def on_candle(ctx):\n{body}\n    if ctx.time == {start + (steps - 1) * MINUTE}:\n        fail(ctx.state)\n"
     with pytest.raises(ProgramFailed) as failed:
         run(
@@ -394,8 +396,8 @@ def test_a_refused_order_is_none_and_the_program_goes_on() -> None:
         "def on_candle(ctx):\n"
         "    if ctx.buy(quote=5000) == None and ctx.sell() == None: ctx.buy(quote=10)\n"
     )
-    done = run(compile_strategy({"source": source}), config(3), market_of(minutes([1.0] * 8)))
-    assert [(s.action, s.refused) for s in done.signals] == [
+    finished = run(compile_strategy({"source": source}), config(3), market_of(minutes([1.0] * 8)))
+    assert [(s.action, s.refused) for s in finished.signals] == [
         ("buy", "INSUFFICIENT_BALANCE"),
         ("sell", "INSUFFICIENT_BALANCE"),
         ("buy", None),
@@ -413,8 +415,8 @@ def test_every_term_of_an_order_is_passed_on() -> None:
         "    ctx.buy(equity_share=0.1, stop_loss=9, take_profit={'percent': 20})\n"
         "    ctx.sell(1.5, type='limit', price='11.25')\n"
     )
-    done = run(compile_strategy({"source": source}), config(5), market_of(minutes([10.0] * 8)))
-    found = [
+    finished = run(compile_strategy({"source": source}), config(5), market_of(minutes([10.0] * 8)))
+    orders = [
         (
             o.side,
             o.type,
@@ -424,9 +426,9 @@ def test_every_term_of_an_order_is_passed_on() -> None:
             o.status,
             o.reason,
         )
-        for o in done.session.orders
+        for o in finished.session.orders
     ]
-    assert found == [
+    assert orders == [
         ("buy", "limit", "12.5", 8, "g", "expired", None),
         ("buy", "stop_loss", "2", Decimal("12.5"), "g", "cancelled", "session_end"),
         ("buy", "market", "10", None, None, "filled", None),
@@ -444,18 +446,18 @@ def test_each_symbol_has_its_own_state_and_candles() -> None:
         "    ctx.buy(equity_share=0.5)\n"
     )
     market = market_of(minutes([10.0] * 8) + minutes([20.0] * 8, "BBBUSDT"))
-    done = run(compile_strategy({"source": source}), config(2), market)
-    assert ordered(done) == [(2, "buy", "25", "10"), (2, "buy", "12.5", "20")]
+    finished = run(compile_strategy({"source": source}), config(2), market)
+    assert ordered(finished) == [(2, "buy", "25", "10"), (2, "buy", "12.5", "20")]
 
 
 def test_a_program_that_never_comes_to_an_end_is_stopped_when_it_is_cancelled() -> None:
     endless = "def on_candle(ctx):\n    for _ in range(1 << 30): pass\n"
-    asked = 0
+    polls = 0
 
     def cancelled() -> bool:
-        nonlocal asked
-        asked += 1
-        return asked > 5
+        nonlocal polls
+        polls += 1
+        return polls > 5
 
     with pytest.raises(Cancelled):
         run(
@@ -485,7 +487,7 @@ def test_a_program_that_never_comes_to_an_end_is_stopped_when_it_is_cancelled() 
     ],
 )
 def test_hostile_source_is_refused_and_harms_nothing(source: str) -> None:
-    """Within the bound on length; what parses is refused for it has no on_candle."""
+    """Within the length limit; a program that parses is refused, as it has no on_candle."""
     with pytest.raises(InvalidParameter, match="source"):
         compile_strategy({"source": source})
 
@@ -498,8 +500,8 @@ def test_a_source_that_is_too_long_is_refused() -> None:
 
 
 def test_nothing_of_a_run_is_kept_when_it_is_over() -> None:
-    done = run(compile_strategy({"source": MAKER}), config(6), market_of(minutes([1.0] * 8)))
-    session = weakref.ref(done.session)
-    del done
+    finished = run(compile_strategy({"source": MAKER}), config(6), market_of(minutes([1.0] * 8)))
+    session = weakref.ref(finished.session)
+    del finished
     gc.collect()
     assert session() is None

@@ -1,5 +1,4 @@
-"""Running a strategy is no more than stepping a session: the same orders, the same fills, the
-same results, and nothing of the future."""
+"""Running a strategy equals stepping a session: the same orders, fills and results."""
 
 from __future__ import annotations
 
@@ -22,15 +21,15 @@ from tests.support.session_cases import Bar, Case, Series, market_of, session_co
 
 
 def in_steps_of(config: SessionConfig, timeframe: str | None) -> SessionConfig:
-    """The configuration whose steps an agent by hand takes."""
-    found = copy(config)
+    """Return the configuration whose steps the agent of the tests takes."""
+    in_steps = copy(config)
     if timeframe is not None and INTERVALS[timeframe] < config.clock.interval:
-        found.clock = Clock.between(config.start_time, config.end_time, INTERVALS[timeframe])
-    return found
+        in_steps.clock = Clock.between(config.start_time, config.end_time, INTERVALS[timeframe])
+    return in_steps
 
 
 def run_or_skip(content: dict[str, Any], config: SessionConfig, market: Market) -> Run:
-    """The run, unless the market has no candles so fine."""
+    """Run a strategy; skip the case if the market has no candles of its timeframe."""
     try:
         return run(compile_strategy(content), config, market)
     except InvalidParameter as refusal:
@@ -43,9 +42,9 @@ def run_or_skip(content: dict[str, Any], config: SessionConfig, market: Market) 
 @given(cases(), cards())
 def test_a_card_does_what_an_agent_does_by_hand(case: Case, content: dict[str, Any]) -> None:
     market, config = market_of(case.market), session_config(case.config)
-    done = run_or_skip(content, config, market)
+    finished = run_or_skip(content, config, market)
     by_hand = follow(content, in_steps_of(config, content.get("timeframe")), market)
-    assert outcome(done.session) == outcome(by_hand)
+    assert outcome(finished.session) == outcome(by_hand)
 
 
 @FEWER
@@ -53,25 +52,25 @@ def test_a_card_does_what_an_agent_does_by_hand(case: Case, content: dict[str, A
 def test_no_order_depends_on_what_comes_later(
     case: Case, content: dict[str, Any], data: st.DataObject
 ) -> None:
-    """Change every candle after some time, or cut them off: nothing until then is different."""
+    """Changing or removing every candle after some time changes nothing before it."""
     config = session_config(case.config)
     now = data.draw(st.integers(case.config.start, case.config.end), label="now")
     other = data.draw(other_futures(case, now), label="other")
     if data.draw(st.booleans(), label="cut"):
         other = cut(other, now)
     assume({series.symbol for series in other} == set(case.symbols))
-    done = run_or_skip(content, config, market_of(case.market))
+    finished = run_or_skip(content, config, market_of(case.market))
     changed = run_or_skip(content, config, market_of(other))
-    assert until(done, now) == until(changed, now)
+    assert until(finished, now) == until(changed, now)
 
 
 def cut(market: tuple[Series, ...], now: int) -> tuple[Series, ...]:
-    """The candles that have opened by ``now``: of a running one the open is known."""
-    found = (
+    """Return the candles that have opened by ``now``; the open of a running one is known."""
+    series_so_far = (
         replace(series, bars=tuple(bar for bar in series.bars if bar.open_time <= now))
         for series in market
     )
-    return tuple(series for series in found if series.bars)
+    return tuple(series for series in series_so_far if series.bars)
 
 
 RISE = {"left": "close", "op": ">", "right": "open"}
@@ -84,16 +83,16 @@ ON_RISES = {
 
 def test_a_signal_is_acted_on_when_its_candle_is_complete_at_its_close() -> None:
     market = market_of(minutes([10, 12, 16, 20, 19, 19, 20, 25]))
-    done = run(compile_strategy(ON_RISES), config(6), market)
+    finished = run(compile_strategy(ON_RISES), config(6), market)
     # 1000 buys 83.33333333 at 12; sold at 19: 1583.33333327 and 0.00000004 of change.
-    assert ordered(done) == [
+    assert ordered(finished) == [
         (2, "buy", "83.33333333", "12"),
         (5, "sell", "83.33333333", "19"),
     ]
     # The candle that completes at the session's last step is not acted on.
-    assert done.session.time == 7 * MINUTE
-    assert done.candles == 6
-    assert [(s.time // MINUTE, s.action, s.order_id) for s in done.signals] == [
+    assert finished.session.time == 7 * MINUTE
+    assert finished.candles == 6
+    assert [(s.time // MINUTE, s.action, s.order_id) for s in finished.signals] == [
         (2, "buy", 1),
         (5, "sell", 2),
     ]
@@ -113,15 +112,15 @@ def test_stop_and_target_are_orders_that_trigger_inside_candles_and_cancel_each_
         ],
     }
     market = market_of(minutes([100.0] * 5 + closes))
-    done = run(compile_strategy(card), config(8, start=5 * MINUTE), market)
+    finished = run(compile_strategy(card), config(8, start=5 * MINUTE), market)
     # Bought at minute 5 for 100: stop at 98, target at 101.5. Minute 8 falls to 98.
-    assert ordered(done) == [
+    assert ordered(finished) == [
         (5, "buy", "1", "100"),
         (8, "sell", "1", "98"),
         (10, "buy", "1", "103"),
         (12, "sell", "1", "104.545"),
     ]
-    kinds = [(o.type, o.status, o.reason) for o in done.session.orders]
+    kinds = [(o.type, o.status, o.reason) for o in finished.session.orders]
     assert kinds[:3] == [
         ("market", "filled", None),
         ("stop_loss", "filled", None),
@@ -132,16 +131,16 @@ def test_stop_and_target_are_orders_that_trigger_inside_candles_and_cancel_each_
 def test_an_equity_share_is_divided_evenly_among_the_symbols() -> None:
     card = {"entries": [{"every": 1, "size": {"equity_share": 0.8}}]}
     market = market_of(minutes([10.0] * 5) + minutes([40.0] * 5, "BBBUSDT"))
-    done = run(compile_strategy(card), config(3), market)
-    assert ordered(done) == [(1, "buy", "40", "10"), (1, "buy", "10", "40")]
+    finished = run(compile_strategy(card), config(3), market)
+    assert ordered(finished) == [(1, "buy", "40", "10"), (1, "buy", "10", "40")]
     alone = run(compile_strategy({**card, "symbols": ["BBBUSDT"]}), config(3), market)
     assert ordered(alone) == [(1, "buy", "20", "40")]
 
 
 def test_what_the_exchange_refuses_is_a_signal_without_an_order() -> None:
     card = {"entries": [{"every": 1, "add": True, "size": {"quote": 600}}]}
-    done = run(compile_strategy(card), config(3), market_of(minutes([10.0] * 5)))
-    assert [(s.time // MINUTE, s.order_id, s.refused) for s in done.signals] == [
+    finished = run(compile_strategy(card), config(3), market_of(minutes([10.0] * 5)))
+    assert [(s.time // MINUTE, s.order_id, s.refused) for s in finished.signals] == [
         (1, 1, None),
         (2, None, "INSUFFICIENT_BALANCE"),
         (3, None, "INSUFFICIENT_BALANCE"),
@@ -170,16 +169,16 @@ def test_a_market_without_the_symbol_or_the_timeframe_is_refused() -> None:
 
 def test_progress_goes_from_0_to_1_and_is_told_sparingly() -> None:
     closes = [10.0 + k % 2 for k in range(2_000)]
-    told: list[float] = []
+    reported: list[float] = []
     market = market_of(minutes(closes))
-    run(compile_strategy(ON_RISES), config(1_990), market, told.append)
-    assert told == sorted(set(told))
-    assert (told[0], told[-1]) == (0, 1)
-    assert 50 < len(told) <= 101
+    run(compile_strategy(ON_RISES), config(1_990), market, reported.append)
+    assert reported == sorted(set(reported))
+    assert (reported[0], reported[-1]) == (0, 1)
+    assert 50 < len(reported) <= 101
     program = compile_strategy({"source": "def on_candle(ctx): pass"})
-    told.clear()
-    run(program, config(1_990), market, told.append)
-    assert (told[0], told[-1]) == (0, 1)
+    reported.clear()
+    run(program, config(1_990), market, reported.append)
+    assert (reported[0], reported[-1]) == (0, 1)
 
 
 @pytest.mark.parametrize(
@@ -188,15 +187,15 @@ def test_progress_goes_from_0_to_1_and_is_told_sparingly() -> None:
 )
 def test_a_run_ends_when_it_is_cancelled(content: dict[str, Any]) -> None:
     market = market_of(minutes([10.0 + k % 2 for k in range(2_000)]))
-    asked = 0
+    polls = 0
 
     def cancelled() -> bool:
-        nonlocal asked
-        asked += 1
-        return asked > 3
+        nonlocal polls
+        polls += 1
+        return polls > 3
 
     with pytest.raises(Cancelled):
         run(compile_strategy(content), config(1_990), market, cancelled=cancelled)
-    assert asked == 4
+    assert polls == 4
     with pytest.raises(Cancelled):
         run(compile_strategy(content), config(1_990), market, cancelled=lambda: True)

@@ -24,7 +24,7 @@ from tests.support.session_cases import Bar, Case, Series, market_of, session_co
 
 Closes = list[float]
 Rule = Callable[[Closes, Closes, Closes], bool]
-"""Whether to act, given the highs, lows and closes so far."""
+"""Decides whether to act, given the highs, lows and closes so far."""
 
 
 def mean(values: Closes) -> float:
@@ -32,22 +32,22 @@ def mean(values: Closes) -> float:
 
 
 def ema(values: Closes, period: int) -> list[float]:
-    """From the first value there is: the plain mean of the first ``period``."""
-    found = [mean(values[:period])]
+    """Compute the average from its first value on, the plain mean of the first ``period``."""
+    averages = [mean(values[:period])]
     for value in values[period:]:
-        found.append(found[-1] + (value - found[-1]) * 2 / (period + 1))
-    return found
+        averages.append(averages[-1] + (value - averages[-1]) * 2 / (period + 1))
+    return averages
 
 
 def rsi(values: Closes, period: int) -> list[float]:
     changes = [b - a for a, b in itertools.pairwise(values)]
     gains, losses = [max(c, 0.0) for c in changes], [max(-c, 0.0) for c in changes]
     gain, loss = mean(gains[:period]), mean(losses[:period])
-    found = [100 * gain / (gain + loss)]
+    indices = [100 * gain / (gain + loss)]
     for up, down in zip(gains[period:], losses[period:], strict=True):
         gain, loss = (gain * (period - 1) + up) / period, (loss * (period - 1) + down) / period
-        found.append(100 * gain / (gain + loss))
-    return found
+        indices.append(100 * gain / (gain + loss))
+    return indices
 
 
 def crossed_above(one: list[float], other: list[float]) -> bool:
@@ -160,7 +160,7 @@ def test_signals_are_those_of_the_description(
     template: str, parameters: dict[str, Any], rules: tuple[Rule, Rule], seed: int
 ) -> None:
     series = random_walk(seed)
-    done = run(
+    finished = run(
         compile_strategy({"template": template, "parameters": parameters}),
         config(200, start=30 * MINUTE),
         market_of(series),
@@ -171,10 +171,10 @@ def test_signals_are_those_of_the_description(
         so_far = tuple([getattr(b, name) for b in history] for name in ("high", "low", "close"))
         if rules[len(expected) % 2](*so_far):
             expected.append((30 + step, "sell" if len(expected) % 2 else "buy"))
-    assert [(s.time // MINUTE, s.action) for s in done.signals] == expected
+    assert [(s.time // MINUTE, s.action) for s in finished.signals] == expected
     assert len(expected) > 4
-    for signal in done.signals:
-        fill = done.session.order(signal.order_id or 0).fill
+    for signal in finished.signals:
+        fill = finished.session.order(signal.order_id or 0).fill
         assert fill is not None
         assert fill.price == Decimal(repr(series[0].bars[signal.time // MINUTE - 1].close))
 
@@ -185,31 +185,39 @@ def run_template(template: str, closes: Sequence[float], steps: int, **parameter
 
 
 def test_buy_and_hold_buys_once() -> None:
-    done = run_template("tpl_buy_and_hold", [10, 20, 30, 40, 50], 3, equity_share=1)
-    assert ordered(done) == [(1, "buy", "100", "10")]
+    finished = run_template("tpl_buy_and_hold", [10, 20, 30, 40, 50], 3, equity_share=1)
+    assert ordered(finished) == [(1, "buy", "100", "10")]
 
 
 def test_dca_buys_for_the_same_amount_every_so_many_candles() -> None:
-    done = run_template("tpl_dca", [10, 20, 25, 40, 50, 80], 5, quote_amount=100, every=2)
-    assert ordered(done) == [(1, "buy", "10", "10"), (3, "buy", "4", "25"), (5, "buy", "2", "50")]
+    finished = run_template("tpl_dca", [10, 20, 25, 40, 50, 80], 5, quote_amount=100, every=2)
+    assert ordered(finished) == [
+        (1, "buy", "10", "10"),
+        (3, "buy", "4", "25"),
+        (5, "buy", "2", "50"),
+    ]
 
 
 def test_guards_of_a_template_are_orders() -> None:
     closes = [10, 9, 8, 7, 8, 10, 12, 12, 12, 12.0]
     options = {"fast": 1, "slow": 3, "take_profit_pct": 10, "stop_loss_pct": 5}
-    done = run_template("tpl_sma_cross", closes, 9, equity_share=0.5, **options)
+    finished = run_template("tpl_sma_cross", closes, 9, equity_share=0.5, **options)
     # 8 is above the mean of 8, 7 and 8 at minute 5; 10 % above it is reached on the way to 10.
-    assert ordered(done) == [(5, "buy", "62.5", "8"), (6, "sell", "62.5", "8.8")]
-    assert [order.type for order in done.session.orders] == ["market", "stop_loss", "take_profit"]
+    assert ordered(finished) == [(5, "buy", "62.5", "8"), (6, "sell", "62.5", "8.8")]
+    assert [order.type for order in finished.session.orders] == [
+        "market",
+        "stop_loss",
+        "take_profit",
+    ]
 
 
 def test_a_grid_buys_each_level_and_sells_it_one_level_up() -> None:
-    """Levels 80, 90, 100 and 110; three buys for 300 each, of which that at 100 fills at once."""
+    """Levels 80, 90, 100 and 110; three buys for 300 each; the one at 100 fills at once."""
     closes = [100, 90, 80, 85, 95, 105, 100, 89, 90]
-    done = run_template(
+    finished = run_template(
         "tpl_grid", closes, 8, grid_levels=4, lower_price=80, upper_price=110, equity_share=0.9
     )
-    assert ordered(done) == [
+    assert ordered(finished) == [
         (1, "buy", "3", "100"),
         (2, "buy", "3.33333333", "90"),
         (3, "buy", "3.75", "80"),
@@ -219,7 +227,7 @@ def test_a_grid_buys_each_level_and_sells_it_one_level_up() -> None:
     ]
     pending = [
         (order.side, f"{order.trigger.normalize():f}")
-        for order in done.session.orders
+        for order in finished.session.orders
         if order.reason == "session_end"
     ]
     assert sorted(pending) == [("buy", "80"), ("sell", "100"), ("sell", "110")]
@@ -252,10 +260,10 @@ def test_a_grid_does_what_an_agent_does_that_looks_at_every_candle(
             "size": {"quote": float(options.starting_balance) * 0.9},
         }
     }
-    done = run(compile_strategy(content), options, market)
+    finished = run(compile_strategy(content), options, market)
     by_hand = Session(options, market)
     grid_by_hand(by_hand, one[0], content["grid"])
-    assert outcome(done.session) == outcome(by_hand)
+    assert outcome(finished.session) == outcome(by_hand)
 
 
 def grid_by_hand(session: Session, series: Series, grid: dict[str, Any]) -> None:
