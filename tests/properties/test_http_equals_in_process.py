@@ -145,7 +145,7 @@ def shown_curve(session: Session) -> list[dict[str, Any]]:
     return snapshots
 
 
-def shown(answer: object) -> object:
+def as_answered(answer: object) -> object:
     """Return the expected form of an answer to a command, or of a ticker."""
     match answer:
         case Order():
@@ -280,7 +280,7 @@ def check_state(http: OverHttp, session: Session) -> None:
     assert http.read("trade/orders/open", limit=1000)["orders"] == opened
     for symbol in session.market.symbols:
         ticker = answer_of(partial(session.ticker, symbol))
-        assert http.read(f"market/ticker/{symbol}") == shown(ticker)
+        assert http.read(f"market/ticker/{symbol}") == as_answered(ticker)
         candles = [
             (
                 format_time(candle.open_time),
@@ -333,7 +333,7 @@ def test_http_equals_in_process(
     for number, command in enumerate(case.commands):
         if command == Step(0) and session.status != "running":
             continue  # Both refuse it, but not for the same of two reasons.
-        answer, expected = http.apply(command), shown(apply(session, command))
+        answer, expected = http.apply(command), as_answered(apply(session, command))
         if isinstance(expected, dict) and isinstance(command, Cancel):
             expected = {"order_id": command.order_id, "status": "cancelled", "cancelled": True}
         if isinstance(expected, dict) and isinstance(command, End):

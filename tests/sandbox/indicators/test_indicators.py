@@ -28,7 +28,7 @@ ROWS = 12
 CLOSES = [10.0, 11, 13, 12, 15, 14, 14, 16, 20, 19, 18, 22]
 
 
-def a_frame(closes: list[float], highs: list[float] | None = None) -> Bars:
+def some_bars(closes: list[float], highs: list[float] | None = None) -> Bars:
     close = np.array(closes, dtype=float)
     high = close + 1 if highs is None else np.array(highs, dtype=float)
     times = (np.arange(len(close)) + 1) * MINUTE
@@ -82,7 +82,7 @@ def same(values: list[float], expected: list[float]) -> bool:
     ],
 )
 def test_values_worked_out_by_hand(indicator: dict[str, Any], expected: list[list[float]]) -> None:
-    outputs = values_of(a_frame(CLOSES[:6]), **indicator)
+    outputs = values_of(some_bars(CLOSES[:6]), **indicator)
     for ours, theirs in zip(outputs, expected, strict=True):
         checked = len(theirs) - (1 if indicator["kind"] == "rsi" else 0)
         assert same(ours[:checked], theirs[:checked])
@@ -90,7 +90,7 @@ def test_values_worked_out_by_hand(indicator: dict[str, Any], expected: list[lis
 
 def test_macd_is_the_difference_of_two_averages_and_its_own_average() -> None:
     closes = [float(10 + k * k % 7) for k in range(40)]
-    (line, signal, histogram) = values_of(a_frame(closes), kind="macd", fast=3, slow=5, signal=2)
+    (line, signal, histogram) = values_of(some_bars(closes), kind="macd", fast=3, slow=5, signal=2)
     assert all(math.isnan(value) for value in line[:5])
     assert not any(math.isnan(value) for value in line[5:])
     assert same([a - b for a, b in zip(line, signal, strict=True)], histogram)
@@ -109,14 +109,14 @@ def test_an_indicator_of_an_indicator_comes_after_it() -> None:
         }
     )
     assert list(parsed) == ["b", "a"]
-    values = Values(a_frame(CLOSES[:4]), parsed)["a"]
+    values = Values(some_bars(CLOSES[:4]), parsed)["a"]
     assert same(values.tolist(), [NAN, NAN, 13, 14])
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 @pytest.mark.parametrize("rows", [1, 2, 30])
 def test_every_kind_has_values_of_every_length_at_its_bounds(kind: Any, rows: int) -> None:
-    columns = a_frame([float(1 + k % 5) for k in range(rows)])
+    columns = some_bars([float(1 + k % 5) for k in range(rows)])
     for bound in ("least", "default", "most"):
         parameters = {parameter.name: getattr(parameter, bound) for parameter in kind.parameters}
         if "slow" in parameters:
@@ -221,13 +221,13 @@ def test_frames_are_the_candles_of_the_market(case: Any, minutes: int) -> None:
                 aggregate_bars(line, minutes * MINUTE)
             continue
         later = int(line.complete_time[-1]) + 24 * 60 * MINUTE
-        shown = market.candles(symbol, later, minutes * 60, 10_000)
-        if not shown:
+        candles = market.candles(symbol, later, minutes * 60, 10_000)
+        if not candles:
             continue
         rows = aggregate_bars(line, minutes * MINUTE)
         for name in ("complete_time", "open", "high", "low", "close", "volume"):
             assert getattr(rows, name).tolist() == [
-                float(getattr(candle, name)) for candle in shown
+                float(getattr(candle, name)) for candle in candles
             ]
 
 

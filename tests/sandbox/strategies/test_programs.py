@@ -330,7 +330,7 @@ def test_nothing_is_evaluated_when_a_program_is_compiled() -> None:
         ),
         ("def on_candle(ctx):\n    ctx.buy(1, pirce=3)\n", 2, "buy.pirce: buy takes"),
         ("def on_candle(ctx):\n    ctx.buy(1, type='limt')\n", 2, "type: must be one of"),
-        ("def on_candle(ctx):\n    ctx.cancel(7)\n", 2, "there is no order 7"),
+        ("def on_candle(ctx):\n    ctx.cancel(7)\n", 2, "the session has no order 7"),
         ("def on_candle(ctx):\n    ctx.history('clse', 7)\n", 2, "'clse' is not one of"),
         (
             "def on_candle(ctx):\n    ctx.history('close', 10**9)\n".replace("10**9", "1 << 40"),
