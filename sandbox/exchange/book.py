@@ -115,8 +115,8 @@ class PendingOrders:
         copied._buy_values = self._buy_values.copy()
         return copied
 
-    def add(self, order: Order) -> None:
-        """Add an order that waits for its trigger."""
+    def add(self, order: Order, value: Decimal) -> None:
+        """Add an order that waits for its trigger; ``value`` is its quantity at the trigger."""
         symbol = order.symbol
         book = self.books.get(symbol)
         if book is None:
@@ -125,8 +125,7 @@ class PendingOrders:
         if order.oco_group is not None:
             self._oco_groups.setdefault(order.oco_group, {})[order.id] = None
         if order.side == "buy":
-            value = rounded_product(order.quantity, order.trigger)
-            self._buy_values[symbol] = add(self.buy_value(symbol), value)
+            self._buy_values[symbol] = add(self._buy_values.get(symbol, ZERO), value)
 
     def remove(self, order: Order) -> None:
         """Remove an order; it must be pending."""

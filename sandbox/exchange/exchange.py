@@ -125,7 +125,9 @@ class Exchange:
         for order, base_price in walk(book, candle, close_only=self._watch.close_only):
             if order.id in book:  # One that triggered before it may have cancelled it.
                 self._trigger(order, base_price, candles, index)
-        self._schedule(self._watch.move_on(symbol, book, candles, index + 1))
+        completion = self._watch.move_on(symbol, book, candles, index + 1)
+        if completion is not None:
+            self._events.add(completion)
 
     def _expire(self, order_id: int) -> None:
         if self._is_pending(order_id):
@@ -133,10 +135,6 @@ class Exchange:
 
     def _is_pending(self, order_id: int) -> bool:
         return self.orders[order_id - 1].status == "pending"
-
-    def _schedule(self, event: Event | None) -> None:
-        if event is not None:
-            self._events.add(event)
 
     def place(self, ticket: OrderTicket) -> Order:
         """Fill an order at once, or let it rest until its trigger.
@@ -240,7 +238,8 @@ class Exchange:
     def _rest(self, ticket: OrderTicket, candles: Candles) -> Order:
         """Accept an order that waits for its trigger, and lock what it needs."""
         order = self._draft(ticket)
-        _require_amount(rounded_product(order.quantity, order.trigger))
+        value = rounded_product(order.quantity, order.trigger)
+        _require_amount(value)
         if order.side == "buy":
             order = msgspec.structs.replace(order, locked_cash=self._cash_to_lock(order, candles))
             self.account.require_cash(order.locked_cash)
@@ -255,10 +254,12 @@ class Exchange:
         self._accept(order)
         self.account.lock(order)
         self.history.record(self.now, self.account)
-        self._pending.add(order)
+        self._pending.add(order, value)
         if order.expires_at is not None:
             self._events.add(Event(order.expires_at, EXPIRY, subject=order.id))
-        self._schedule(self._watch.add_order(order, candles, self.now))
+        completion = self._watch.add_order(order, candles, self.now)
+        if completion is not None:
+            self._events.add(completion)
         return order
 
     def _draft(self, ticket: OrderTicket) -> Order:
