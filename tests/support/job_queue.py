@@ -106,7 +106,7 @@ class Jobs:
         self.unavailable: Callable[..., Any] | None = None
         """Work that the store refuses to do for now."""
         self.refusals = 0
-        """How often it has refused."""
+        """The number of its refusals."""
         self._threads = ThreadPoolExecutor(4)
         self.candles = MappedCandles(cache(self.store, 1 << 30), home, 1 << 30)
         self.stored = stored(self.store, home, clock)

@@ -1,4 +1,4 @@
-"""Runs of strategies on small markets: what tests make of them, and compare."""
+"""Runs of strategies on small markets, and the parts of them that tests compare."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from candlestep.sandbox.strategies import Run
 from tests.support.session_cases import Bar, Series, serialised
 
 FEWER = settings(max_examples=max(1, settings().max_examples // 10))
-"""Of the examples that a property of sessions is tried with, a tenth."""
+"""A tenth of the examples that a property of sessions is tried with."""
 MINUTE = 60_000
 
 
 def minutes(closes: list[float], symbol: str = "AAAUSDT") -> tuple[Series, ...]:
-    """Minutes from time 0 on, each opening at the close before, without wicks."""
+    """Return candles of a minute from time 0 on, each opening at the close before it, without wicks."""
     opens = [closes[0], *closes]
     bars = tuple(
         Bar(k * MINUTE, o, max(o, c), min(o, c), c, 1.0)
@@ -35,7 +35,7 @@ def config(steps: int, start: int = MINUTE, **options: Any) -> SessionConfig:
 
 
 def ordered(done: Run) -> list[tuple[int, str, str, str]]:
-    """Minute, side, quantity and price of every fill."""
+    """Return minute, side, quantity and price of every fill."""
     return [
         (
             fill.time // MINUTE,
@@ -57,11 +57,11 @@ def outcome(session: Session) -> dict[str, str]:
 
 
 def until(done: Run, now: int) -> object:
-    """Orders, fills and signals up to the last step that is not after ``now``."""
+    """Return orders, fills and signals up to the last step that is not after ``now``."""
     clock = done.session.config.clock
     last = clock.start + (now - clock.start) // clock.interval * clock.interval
     if last == clock.end:
-        last -= 1  # What is pending at the end is cancelled there.
+        last -= 1  # Pending orders are cancelled at the end.
     placed = [replace_end(order) for order in done.session.orders if order.created_at <= last]
     fills = [fill for fill in done.session.fills if fill.time <= last]
     signals = [signal for signal in done.signals if signal.time <= last]
@@ -69,7 +69,7 @@ def until(done: Run, now: int) -> object:
 
 
 def replace_end(order: Any) -> Any:
-    """What was ordered, without what became of it."""
+    """Return an order as it was placed, without its later state."""
     return (
         order.id,
         order.symbol,

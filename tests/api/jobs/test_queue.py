@@ -244,7 +244,7 @@ def test_jobs_are_listed_by_the_status_of_now(home: Path) -> None:
         await begun(jobs, running)
         for status, job in (("running", running), ("queued", queued)):
             listed = await jobs.queue.list(jobs.ann, status=status)
-            assert [(each.job_id, each.status) for each in listed] == [(job.job_id, status)]
+            assert [(record.job_id, record.status) for record in listed] == [(job.job_id, status)]
         await jobs.queue.cancel(jobs.ann, running.job_id)
 
     with_jobs(home, check, workers=1)

@@ -1,15 +1,13 @@
 """Sweeps over HTTP: many configurations of a strategy as one job, and its leaderboard."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.support.api_client import Api, sample_home
+from tests.support.api_client import Api
 from tests.support.backtests import (
     BACKTESTS,
     CONFIG,
-    CROSS,
     ENDLESS,
     FAILING,
     HIGHER,
@@ -20,30 +18,12 @@ from tests.support.backtests import (
     keep,
     task_ended,
 )
-from tests.support.server_process import RunningServer, running
 
 SWEEP = f"{BACKTESTS}/sweep"
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with running(sample_home(tmp_path_factory.mktemp("sweeps") / "home")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def api(server: RunningServer) -> Iterator[Api]:
-    with server.client() as client:
-        yield Api(client)
-
-
-@pytest.fixture(scope="module")
-def cross(api: Api) -> str:
-    return keep(api, CROSS)
-
-
 def sweep(api: Api, strategy_id: str, grid: list[Any], **body: Any) -> Any:
-    """The task of a sweep, ended."""
+    """Run a sweep and return its task when it has ended."""
     sent = {"strategy_id": strategy_id, "base_config": CONFIG, "param_grid": grid} | body
     started = api.post(SWEEP, sent)
     assert started == {
@@ -60,7 +40,7 @@ def board(api: Api, strategy_id: str, grid: list[Any], **body: Any) -> list[Any]
     assert set(task["result"]) == {"leaderboard", "total_runs"}
     assert task["result"]["total_runs"] == len(grid)
     ranked: list[Any] = task["result"]["leaderboard"]
-    assert [each["rank"] for each in ranked] == list(range(1, len(grid) + 1))
+    assert [entry["rank"] for entry in ranked] == list(range(1, len(grid) + 1))
     return ranked
 
 
@@ -86,25 +66,25 @@ def test_each_run_is_the_backtest_of_its_configuration(api: Api, cross: str) -> 
         ),
     ]
     ranked = board(api, cross, grid)
-    scores = [each["score"] for each in ranked]
+    scores = [entry["score"] for entry in ranked]
     assert scores == sorted(scores, reverse=True)
     assert len(set(scores)) == len(grid)
-    for each in ranked:
-        one = execute(api, alone[grid.index(each["overrides"])])
-        found = api.get(f"{BACKTESTS}/{each['backtest_id']}")
-        assert set(each) == {
+    for entry in ranked:
+        single = execute(api, alone[grid.index(entry["overrides"])])
+        stored = api.get(f"{BACKTESTS}/{entry['backtest_id']}")
+        assert set(entry) == {
             "rank", "backtest_id", "overrides", "status", "score", "rank_metric",
             "metrics_summary", "error",
         }  # fmt: skip
-        assert (each["status"], each["error"]) == ("completed", None)
-        assert each["rank_metric"] == "perf_sharpe_ratio"
-        assert each["score"] == one["metrics"]["perf_sharpe_ratio"]
-        assert each["metrics_summary"].items() <= found["metrics"].items()
+        assert (entry["status"], entry["error"]) == ("completed", None)
+        assert entry["rank_metric"] == "perf_sharpe_ratio"
+        assert entry["score"] == single["metrics"]["perf_sharpe_ratio"]
+        assert entry["metrics_summary"].items() <= stored["metrics"].items()
         for name in ("config", "metrics", "initial_capital", "commission", "slippage", "status"):
-            assert found[name] == one[name], name
+            assert stored[name] == single[name], name
         for part in ("equity-curve", "trades"):
-            mine = api.get(f"{BACKTESTS}/{each['backtest_id']}/{part}")
-            assert mine == api.get(f"{BACKTESTS}/{one['id']}/{part}")
+            mine = api.get(f"{BACKTESTS}/{entry['backtest_id']}/{part}")
+            assert mine == api.get(f"{BACKTESTS}/{single['id']}/{part}")
 
 
 @pytest.mark.parametrize("metric", ["total_return", "risk_max_drawdown", "trade_win_rate"])
@@ -112,15 +92,15 @@ def test_the_best_is_first_in_the_direction_of_the_metric(
     api: Api, cross: str, metric: str
 ) -> None:
     ranked = board(api, cross, [{"fast": fast} for fast in (3, 5, 9)], rank_metric=metric)
-    scores = [each["score"] for each in ranked]
+    scores = [entry["score"] for entry in ranked]
     assert len(set(scores)) > 1, scores
     assert metric in HIGHER | LOWER
     assert scores == sorted(scores, reverse=metric in HIGHER)
-    assert all(each["metrics_summary"][metric] == each["score"] for each in ranked)
+    assert all(entry["metrics_summary"][metric] == entry["score"] for entry in ranked)
 
 
 def test_what_has_no_score_is_behind_and_what_failed_is_last(api: Api, cross: str) -> None:
-    """Of no closed trade, there is no win rate."""
+    """Without closed trades the win rate is undefined."""
     grid = [
         {"symbol": "DOGEUSDT"},
         {"signal_plugin_key": "tpl_buy_and_hold"},
@@ -128,8 +108,8 @@ def test_what_has_no_score_is_behind_and_what_failed_is_last(api: Api, cross: st
         {"symbol": "XRPUSDT"},
     ]
     ranked = board(api, cross, grid, rank_metric="trade_win_rate")
-    assert [each["overrides"] for each in ranked] == [grid[2], grid[1], grid[0], grid[3]]
-    assert [each["status"] for each in ranked] == ["completed", "completed", "failed", "failed"]
+    assert [entry["overrides"] for entry in ranked] == [grid[2], grid[1], grid[0], grid[3]]
+    assert [entry["status"] for entry in ranked] == ["completed", "completed", "failed", "failed"]
     assert ranked[1]["score"] is ranked[2]["score"] is None
     assert ranked[1]["error"] is None
     assert ranked[2]["metrics_summary"] == {}
@@ -167,7 +147,7 @@ def test_the_largest_sweep_is_one_job(api: Api, cross: str) -> None:
     grid = [{"fast": 2 + place % 10, "slow": 20 + place} for place in range(50)]
     assert len(board(api, cross, grid, base_config=short)) == 50
     assert api.post(f"{BACKTESTS}/compare", {"backtest_ids": [
-        each["backtest_id"] for each in board(api, cross, grid[:3], base_config=short)
+        entry["backtest_id"] for entry in board(api, cross, grid[:3], base_config=short)
     ]})["metric_diff"]["total_return"]["best_id"]  # fmt: skip
 
 
@@ -178,11 +158,11 @@ def test_a_sweep_counts_once_and_ends_as_a_whole(api: Api, cross: str) -> None:
         "base_config": CONFIG | {"timeframe": "1m"},
         "param_grid": [{}, {"commission": 0}, {"slippage": 0}],
     }
-    before = {each["id"] for each in api.get(BACKTESTS, limit=1000)}
+    before = {entry["id"] for entry in api.get(BACKTESTS, limit=1000)}
     task_id = api.post(SWEEP, body)["task_id"]
-    runs = [each["id"] for each in api.get(BACKTESTS, limit=1000) if each["id"] not in before]
+    runs = [entry["id"] for entry in api.get(BACKTESTS, limit=1000) if entry["id"] not in before]
     assert len(runs) == 3
-    assert {api.get(f"{BACKTESTS}/{each}")["status"] for each in runs} == {"running"}
+    assert {api.get(f"{BACKTESTS}/{run_id}")["status"] for run_id in runs} == {"running"}
     assert api.post(f"{BACKTESTS}/{runs[0]}/execute", expect=409)["code"] == "INVALID_STATE"
     error = api.call("PATCH", f"{BACKTESTS}/{runs[0]}", {"status": "pending"}, 409)
     assert "sweep" in error["message"]
@@ -190,14 +170,14 @@ def test_a_sweep_counts_once_and_ends_as_a_whole(api: Api, cross: str) -> None:
     assert api.get(f"{TASKS}/{task_id}")["status"] != "FAILURE"
 
     alone = [create(api, endless, {"timeframe": "1m"}) for _ in range(5)]
-    for each in alone[:4]:
-        api.post(f"{BACKTESTS}/{each}/execute/async")
+    for backtest_id in alone[:4]:
+        api.post(f"{BACKTESTS}/{backtest_id}/execute/async")
     refused = api.post(f"{BACKTESTS}/{alone[4]}/execute", expect=429)
     assert refused["code"] == "RATE_LIMITED"
     assert api.get(f"{BACKTESTS}/{alone[4]}")["status"] == "pending"
     assert api.post(SWEEP, body, 429)["code"] == "RATE_LIMITED"
-    for each in alone[:4]:
-        api.call("PATCH", f"{BACKTESTS}/{each}", {"status": "failed"})
+    for backtest_id in alone[:4]:
+        api.call("PATCH", f"{BACKTESTS}/{backtest_id}", {"status": "failed"})
     assert len(api.get(BACKTESTS, limit=1000)) == len(before) + 2 + 5, (
         "a refused sweep leaves no backtests"
     )

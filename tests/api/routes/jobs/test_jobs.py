@@ -39,7 +39,7 @@ JOB: dict[str, Any] = {
 }
 CARD = crossing(5)
 MONTH = (parse_time("2025-01-10"), parse_time("2025-02-10T01:00:00Z"))
-"""Of JOB: the candle that opens at its end is part of it, and completes an hour later."""
+"""The period of JOB; the candle that opens at its end belongs to it, and is complete an hour later."""
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def market(home: Path) -> Market:
 def strategy_id(home: Path) -> str:
     """A strategy that the account keeps: the template with a timeframe and a universe."""
     store = Store.open(home)
-    kept = create_strategy(
+    stored = create_strategy(
         store,
         ensure_account(store, "default").account_id,
         name="kept",
@@ -65,7 +65,7 @@ def strategy_id(home: Path) -> str:
         content={"template": "tpl_breakout", "parameters": {"lookback": 7, "exit_lookback": 3}},
     )
     store.close()
-    return kept.strategy_id
+    return stored.strategy_id
 
 
 @pytest.fixture(scope="module")
@@ -103,10 +103,10 @@ def test_a_job_is_what_the_same_strategy_makes_in_process(api: Api, market: Mark
     content = {"template": "tpl_breakout", "parameters": {"lookback": 20}, "timeframe": "1h"}
     session = run(compile_strategy(content), config, market).session
     trades = closed_trades(session.fills)
-    metrics, found = session.results().metrics, job["result"]["metrics"]
+    metrics, figures = session.results().metrics, job["result"]["metrics"]
 
     assert len(trades) > 3
-    assert found["total_trades"] == len(trades)
+    assert figures["total_trades"] == len(trades)
     for name, value in {
         "sharpe": metrics.sharpe_ratio,
         "sortino": metrics.sortino_ratio,
@@ -116,15 +116,15 @@ def test_a_job_is_what_the_same_strategy_makes_in_process(api: Api, market: Mark
         "max_drawdown": -metrics.max_drawdown_pct / 100,
         "win_rate": (metrics.win_rate or 0) / 100,
     }.items():
-        assert float(found[name]) == pytest.approx(value, abs=1e-6), name
-    assert Decimal(found["expected_value"]) == metrics.expectancy
+        assert float(figures[name]) == pytest.approx(value, abs=1e-6), name
+    assert Decimal(figures["expected_value"]) == metrics.expectancy
     mean = sum(trade.exit_time - trade.entry_time for trade in trades) / len(trades) / 1000
-    assert found["avg_trade_duration_seconds"] == round(mean)
-    curve = [(format_time(each.time), each.total_equity) for each in session.equity_curve()]
+    assert figures["avg_trade_duration_seconds"] == round(mean)
+    curve = [(format_time(point.time), point.total_equity) for point in session.equity_curve()]
     assert [(at, Decimal(text)) for at, text in job["result"]["equity_curve"]] == curve
     assert [
-        (each["id"], each["side"], each["symbol"], each["entry_time"], each["exit_time"])
-        for each in job["result"]["trades"]
+        (trade["id"], trade["side"], trade["symbol"], trade["entry_time"], trade["exit_time"])
+        for trade in job["result"]["trades"]
     ] == [
         (number, "buy", "BTCUSDT", format_time(trade.entry_time), format_time(trade.exit_time))
         for number, trade in enumerate(trades, 1)
@@ -136,7 +136,7 @@ def test_a_job_is_what_the_same_strategy_makes_in_process(api: Api, market: Mark
         "pnl": "pnl",
         "fee": "fee",
     }.items():
-        amounts = [Decimal(each[name]) for each in job["result"]["trades"]]
+        amounts = [Decimal(trade[name]) for trade in job["result"]["trades"]]
         assert amounts == [getattr(trade, field) for trade in trades], name
 
 
@@ -205,16 +205,16 @@ def test_a_strategy_is_a_template_a_card_or_one_that_is_kept(api: Api, strategy_
     template = done(api)
     card = done(api, template_id=None, params=None, card=CARD)
     nothing = {"template_id": None, "params": None, "symbols": None, "timeframe": None}
-    kept = done(api, **nothing, strategy_id=strategy_id)
+    stored = done(api, **nothing, strategy_id=strategy_id)
     changed = done(api, **nothing | {"params": {"lookback": 9}}, strategy_id=strategy_id)
     other = done(api, strategy_id=strategy_id)
 
     assert card["config"]["template_id"] is None
     assert card["config"]["card"]["entries"][0]["when"]["op"] == "crosses_above"
     assert card["result"]["trades"]
-    assert kept["config"]["strategy_id"] == strategy_id
-    assert (kept["config"]["timeframe"], kept["config"]["symbols"]) == ("4h", ["BTCUSDT"])
-    assert (kept["config"]["params"]["lookback"], kept["config"]["params"]["exit_lookback"]) == (
+    assert stored["config"]["strategy_id"] == strategy_id
+    assert (stored["config"]["timeframe"], stored["config"]["symbols"]) == ("4h", ["BTCUSDT"])
+    assert (stored["config"]["params"]["lookback"], stored["config"]["params"]["exit_lookback"]) == (
         7, 3,
     )  # fmt: skip
     lookbacks = (
@@ -224,7 +224,7 @@ def test_a_strategy_is_a_template_a_card_or_one_that_is_kept(api: Api, strategy_
     assert lookbacks == (9, 3)
     assert other["config"]["timeframe"] == "1h"
     assert other["config"]["params"]["lookback"] == 20
-    assert template["result"]["trades"] != kept["result"]["trades"]
+    assert template["result"]["trades"] != stored["result"]["trades"]
 
 
 def test_a_card_may_have_numbers_with_decimals(api: Api) -> None:
@@ -330,15 +330,15 @@ def test_jobs_are_listed_by_page_and_filter(api: Api) -> None:
     before = format_time(int(time.time()) * 1000)
     ids = [done(api, template_id="tpl_dca", params={})["id"] for _ in range(3)]
     listed = api.get(JOBS, limit=2, template_id="tpl_dca")
-    assert [each["id"] for each in listed["data"]] == [ids[2], ids[1]]
+    assert [item["id"] for item in listed["data"]] == [ids[2], ids[1]]
     assert set(listed["data"][0]["result"]) == {"metrics"}
     rest = api.get(JOBS, limit=2, template_id="tpl_dca", cursor=listed["next_cursor"])
-    assert [each["id"] for each in rest["data"]] == [ids[0]]
+    assert [item["id"] for item in rest["data"]] == [ids[0]]
     assert rest["next_cursor"] is None
     assert api.get(JOBS, status="failed", template_id="tpl_dca")["data"] == []
     filters: dict[str, Any] = {"from": before, "status": "done"}
     since = api.get(JOBS, **filters)["data"]
-    assert [each["id"] for each in since][:3] == ids[::-1]
+    assert [item["id"] for item in since][:3] == ids[::-1]
     assert api.get(JOBS, to="2025-01-01")["data"] == []
 
 
@@ -353,7 +353,7 @@ def test_a_job_that_has_ended_cannot_be_cancelled_and_an_unknown_one_is_not_foun
 
 
 def test_templates_say_what_they_take(api: Api) -> None:
-    listed = {each["id"]: each for each in api.get("/api/v1/strategy-templates")["data"]}
+    listed = {item["id"]: item for item in api.get("/api/v1/strategy-templates")["data"]}
     grid = listed["tpl_grid"]
     assert grid["params"]["required"] == ["lower_price", "upper_price"]
     assert {"grid_levels", "upper_price", "lower_price"} <= set(grid["params"]["properties"])
@@ -378,7 +378,7 @@ def test_a_killed_server_takes_its_jobs_up_again(tmp_path: Path) -> None:
     assert workers
     with running(home, "--workers", "1") as server, server.client() as client:
         api = Api(client)
-        assert [each["id"] for each in api.get(JOBS)["data"]] == [queued, running_job]
+        assert [item["id"] for item in api.get(JOBS)["data"]] == [queued, running_job]
         wait_for(lambda: api.get(f"{JOBS}/{running_job}")["progress"], bool)
         assert api.get(f"{JOBS}/{queued}")["status"] == "queued"
         began = time.perf_counter()
@@ -388,7 +388,9 @@ def test_a_killed_server_takes_its_jobs_up_again(tmp_path: Path) -> None:
         assert cancelled["error"] == {"code": "CANCELLED", "message": "too slow"}
         assert finished(api, queued)["status"] == "done"
         # They end as soon as they find that nobody listens.
-        wait_for(lambda: [each for each in workers if is_alive(each)], lambda alive: not alive)
+        wait_for(
+            lambda: [worker for worker in workers if is_alive(worker)], lambda alive: not alive
+        )
 
 
 def test_workers_are_replaced_after_results_have_been_read(server: RunningServer, api: Api) -> None:
@@ -415,7 +417,7 @@ def test_the_sixth_job_has_to_wait(api: Api) -> None:
 
 
 def is_alive(process: int) -> bool:
-    """Whether there is such a process that has not ended."""
+    """Return whether a process exists and has not ended."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:

@@ -44,11 +44,11 @@ def test_exchanges_are_those_with_candles(api: Api) -> None:
 
 
 def test_instruments_are_as_the_document_prints_them(api: Api) -> None:
-    found = api.get(f"{BINANCE}/instruments")
-    for each, (symbol, candles) in zip(found, sample_market().items(), strict=True):
+    instruments = api.get(f"{BINANCE}/instruments")
+    for instrument, (symbol, candles) in zip(instruments, sample_market().items(), strict=True):
         last_day = slice(-DAY, None)
         volume = float(np.dot(candles.volume[last_day], candles.close[last_day]))
-        assert each == {
+        assert instrument == {
             "id": f"{symbol[:3]}/USDT",
             "base": symbol[:3],
             "quote": "USDT",
@@ -85,10 +85,10 @@ def test_a_segment_lists_the_same_with_links_that_lead_somewhere(api: Api) -> No
     }
     assert answer["meta"]["updatedAt"] > "2025"
     assert api.get(answer["_links"]["self"]["href"]) == answer
-    for each, listed in zip(plain, answer["data"], strict=True):
+    for instrument, listed in zip(plain, answer["data"], strict=True):
         assert api.get(listed["_links"]["self"]["href"]) == listed
         del listed["_links"]
-        assert listed == each | {"symbol": each["id"]}
+        assert listed == instrument | {"symbol": instrument["id"]}
     futures = api.get(f"{BINANCE}/futures/instruments")
     assert (futures["data"], futures["meta"]["segment"]) == ([], "futures")
 

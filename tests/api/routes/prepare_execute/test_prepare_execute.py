@@ -101,7 +101,7 @@ def ended(api: Api, job_id: str) -> Any:
     """The execution at its end: usually what the first answer says, which waits for it."""
     return wait_for(
         lambda: api.get(f"{BINANCE}/execute/{job_id}"),
-        lambda found: found["state"]["status"] not in ("New", "Started"),
+        lambda answer: answer["state"]["status"] not in ("New", "Started"),
     )
 
 
@@ -110,22 +110,22 @@ def test_the_path_of_the_document(api: Api, home: Path, market: Market) -> None:
     assert set(strategy_id) == {"strategyId"}
     plain = {name: text for name, text in SPAN.items() if name != "cadence"}
     assert api.post(f"{BINANCE}/prepare", plain, 202)["cadence"] == "1m"
-    asked = api.post(f"{BINANCE}/prepare", SPAN, 202)
-    assert (set(asked), asked["cadence"]) == ({"jobId", "cadence"}, "15m")
-    state = api.get(f"{BINANCE}/prepare/{asked['jobId']}")
+    prepared = api.post(f"{BINANCE}/prepare", SPAN, 202)
+    assert (set(prepared), prepared["cadence"]) == ({"jobId", "cadence"}, "15m")
+    state = api.get(f"{BINANCE}/prepare/{prepared['jobId']}")
     assert set(state) == STATE
     assert (state["status"], state["statusDetail"]) == ("Completed", None)
     assert (state["size"], state["completed"]) == (0, 240)
     assert state["contextId"].startswith("jctx:ticker:")
-    assert f":binance:{asked['jobId']}:btc/usdt:" in state["contextId"]
+    assert f":binance:{prepared['jobId']}:btc/usdt:" in state["contextId"]
     assert state["startTime"] <= state["endTime"]
 
-    body = {"prepareJobId": asked["jobId"], "storeSignals": True} | strategy_id
+    body = {"prepareJobId": prepared["jobId"], "storeSignals": True} | strategy_id
     job = api.post(f"{BINANCE}/execute", body, 202)
     assert set(job) == {"jobId"}
-    found = ended(api, job["jobId"])
-    assert set(found) == {"state", "results"}
-    state, results = found["state"], found["results"]
+    answer = ended(api, job["jobId"])
+    assert set(answer) == {"state", "results"}
+    state, results = answer["state"], answer["results"]
     assert set(state) == STATE
     assert (state["status"], state["statusDetail"], state["size"]) == ("Completed", None, 0)
     assert f":binance:{job['jobId']}:btc/usdt:" in state["contextId"]
@@ -228,10 +228,10 @@ def test_other_candles_make_another_job_and_the_old_one_keeps_its_own(tmp_path: 
         api = Api(client)
         assert api.post(f"{BINANCE}/prepare", SPAN, 400)["code"] == "NO_DATA"
         again = api.post(f"{BINANCE}/execute", body | {"storeSignals": True}, 202)["jobId"]
-        found = ended(api, again)["results"]
+        answer = ended(api, again)["results"]
         for name in RESULTS - {"iops", "hostName"}:
-            assert found[name] == before["results"][name], name
-        assert found["signalsUpload"] == "Done"
+            assert answer[name] == before["results"][name], name
+        assert answer["signalsUpload"] == "Done"
 
 
 def test_what_there_are_candles_of_is_prepared(api: Api) -> None:
@@ -269,9 +269,9 @@ def test_an_execution_can_be_cancelled_and_run_again(api: Api) -> None:
     job_id = api.post(f"{BINANCE}/execute", body, 202)["jobId"]
     path = f"{BINANCE}/execute/{job_id}"
     assert api.call("DELETE", path) == {"status": "cancelling", "jobId": job_id}
-    found = api.get(path)
-    assert found["state"]["status"] == "Aborted"
-    assert set(found["results"]) == {"strategyId", "instrument"}
+    answer = api.get(path)
+    assert answer["state"]["status"] == "Aborted"
+    assert set(answer["results"]) == {"strategyId", "instrument"}
     error = api.call("DELETE", path, expect=409)
     assert (error["code"], error["details"]) == ("INVALID_STATE", {"status": "cancelled"})
 
@@ -388,8 +388,8 @@ def test_sessions_and_exchanges_do_not_get_into_each_others_way(api: Api) -> Non
         assert api.post(f"{path}/prepare", SPAN, 404)["code"] == "EXCHANGE_NOT_FOUND"
         assert api.get(f"{path}/execute/x", 404)["code"] == "NOT_FOUND"
     for what in ("status", "market/prices", "trade/orders", "results/trades"):
-        found = api.get(f"{BACKTEST}/binance/{what}", 404)
-        assert found["code"] == "SESSION_NOT_FOUND"
+        answer = api.get(f"{BACKTEST}/binance/{what}", 404)
+        assert answer["code"] == "SESSION_NOT_FOUND"
     assert api.post(f"{BACKTEST}/binance/step", expect=404)["code"] == "SESSION_NOT_FOUND"
     order = api.order(session_id)
     assert api.get(f"{BACKTEST}/{session_id}/trade/order/{order['order_id']}")["status"] == "filled"

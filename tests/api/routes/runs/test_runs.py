@@ -65,9 +65,9 @@ def ended(api: Api, run_id: str) -> Any:
 
 
 def done(api: Api, **changes: Any) -> Any:
-    found = ended(api, api.post(RUNS, RUN | changes, 202)["data"]["run_id"])
-    assert found["status"] == "done", found
-    return found
+    result = ended(api, api.post(RUNS, RUN | changes, 202)["data"]["run_id"])
+    assert result["status"] == "done", result
+    return result
 
 
 def in_process(market: Market, fees: float = 5, strategy: Any = CARD) -> Any:
@@ -89,19 +89,19 @@ def test_a_run_is_accepted_and_has_the_fields_of_the_document(api: Api, market: 
     assert (answer["success"], set(answer["data"])) == (True, {"run_id", "status"})
     assert answer["data"]["status"] == "queued"
     assert re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", answer["data"]["run_id"])
-    found = ended(api, answer["data"]["run_id"])
-    assert api.get(f"{RUNS}/{found['run_id']}") == {"success": True, "data": found}
-    assert set(found) == {
+    result = ended(api, answer["data"]["run_id"])
+    assert api.get(f"{RUNS}/{result['run_id']}") == {"success": True, "data": result}
+    assert set(result) == {
         "run_id", "status", "dataset_id", "strategy", "assumptions", "progress", "submitted_at",
         "started_at", "finished_at", "metrics", "error",
     }  # fmt: skip
-    assert (found["status"], found["progress"], found["error"]) == ("done", 1, None)
-    assert found["dataset_id"] == "btcusdt-1h-2025"
-    assert found["submitted_at"] <= found["started_at"] <= found["finished_at"]
-    (note,) = found["assumptions"].pop("notes")
+    assert (result["status"], result["progress"], result["error"]) == ("done", 1, None)
+    assert result["dataset_id"] == "btcusdt-1h-2025"
+    assert result["submitted_at"] <= result["started_at"] <= result["finished_at"]
+    (note,) = result["assumptions"].pop("notes")
     assert "spot" in note
     assert "changes nothing" in note
-    assert found["assumptions"] == {
+    assert result["assumptions"] == {
         "fees_bps": 5,
         "slippage_bps": 3,
         "funding": True,
@@ -113,7 +113,7 @@ def test_a_run_is_accepted_and_has_the_fields_of_the_document(api: Api, market: 
     results, metrics = session.results(), session.results().metrics
     trades = closed_trades(session.fills)
     assert len(trades) > 10
-    numbers = found["metrics"]
+    numbers = result["metrics"]
     assert numbers["final_equity"] == float(results.final_equity)
     assert numbers["total_fees"] == float(results.total_fees) > 0
     assert numbers["total_trades"] == len(trades)
@@ -145,14 +145,14 @@ def test_trials_are_the_finished_runs_of_the_strategy_on_the_dataset(
     done(api, strategy=strategy(20), dataset_id="ethusdt-1h-2025")
     done(api, strategy=strategy(20), dataset_id="btcusdt-4h-2025")
     done(api, strategy={"template": "tpl_rsi"})
-    assert [each["metrics"]["trials"] for each in runs] == [1, 2, 3]
+    assert [item["metrics"]["trials"] for item in runs] == [1, 2, 3]
 
     sessions = [in_process(market, strategy=strategy(slow)) for slow in slows]
     metrics = [session.results().metrics for session in sessions]
-    ratios = [each.sharpe_ratio / math.sqrt(365) for each in metrics]
+    ratios = [item.sharpe_ratio / math.sqrt(365) for item in metrics]
     assert len(set(ratios)) == 3
-    for each, own, ratio in zip(runs, metrics, ratios, strict=True):
-        now = api.get(f"{RUNS}/{each['run_id']}")["data"]["metrics"]
+    for item, own, ratio in zip(runs, metrics, ratios, strict=True):
+        now = api.get(f"{RUNS}/{item['run_id']}")["data"]["metrics"]
         assert now["trials"] == 3
         expected = deflated_sharpe_ratio(
             ratio,
@@ -163,7 +163,7 @@ def test_trials_are_the_finished_runs_of_the_strategy_on_the_dataset(
             kurtosis=own.returns_kurtosis,
         )
         assert now["deflated_sharpe_ratio"] == pytest.approx(expected, rel=1e-12)
-        assert now["sharpe_ratio"] == each["metrics"]["sharpe_ratio"]
+        assert now["sharpe_ratio"] == item["metrics"]["sharpe_ratio"]
 
 
 def test_a_card_in_which_only_numbers_differ_is_the_same_strategy(api: Api) -> None:
@@ -200,9 +200,9 @@ def test_datasets_can_be_named_as_they_are_listed(api: Api) -> None:
         "candles": 86_400,
     }
     hold = {"template": "tpl_buy_and_hold"}
-    for each in listed["data"][1:3]:
-        found = done(api, strategy=hold, dataset_id=each["dataset_id"].upper().replace("M-", "m-"))
-        assert found["dataset_id"] == each["dataset_id"]
+    for item in listed["data"][1:3]:
+        result = done(api, strategy=hold, dataset_id=item["dataset_id"].upper().replace("M-", "m-"))
+        assert result["dataset_id"] == item["dataset_id"]
     part = done(api, strategy=hold, dataset_id="btcusdt-1m-20250110-20250112")
     assert part["metrics"]["returns_grid"] == "1h"
     assert part["metrics"]["returns_count"] == 72
@@ -233,10 +233,12 @@ def test_a_coarser_timeframe_and_funding_left_off(api: Api) -> None:
 
 
 def test_a_program_that_fails_says_why(api: Api) -> None:
-    made = api.post(RUNS, RUN | {"strategy": {"source": "def on_candle(ctx):\n    ctx.no\n"}}, 202)
-    found = ended(api, made["data"]["run_id"])
-    assert (found["status"], found["metrics"]) == ("failed", None)
-    assert "line 2" in found["error"]["message"]
+    submitted = api.post(
+        RUNS, RUN | {"strategy": {"source": "def on_candle(ctx):\n    ctx.no\n"}}, 202
+    )
+    result = ended(api, submitted["data"]["run_id"])
+    assert (result["status"], result["metrics"]) == ("failed", None)
+    assert "line 2" in result["error"]["message"]
 
 
 @pytest.mark.parametrize(
