@@ -1,11 +1,11 @@
-"""The wall clock, and the durations of what the system does."""
+"""The wall clock, and the measurement of durations."""
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 NoteSeconds = Callable[[float], object]
-"""Notes how long something took."""
+"""Called with the seconds that an operation took."""
 
 
 def now() -> int:
@@ -14,12 +14,12 @@ def now() -> int:
 
 
 def ignore_seconds(seconds: float) -> None:
-    """Note nothing."""
+    """Ignore a duration."""
 
 
 @contextmanager
 def timed(note: NoteSeconds) -> Iterator[None]:
-    """Call ``note`` with the seconds that the block took, whether or not it succeeded."""
+    """Call ``note`` with the seconds that the block takes, even if it raises."""
     start = time.perf_counter()
     try:
         yield

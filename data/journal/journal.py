@@ -47,8 +47,8 @@ class Journals:
         """Open the journals of ``home``; blocks.
 
         With ``synced``, a file and its name are on disk when the call that writes them returns.
-        ``on_write`` gets the seconds that each write to a file takes, in any thread; lines that
-        fit into what is mapped to memory are not timed.
+        ``on_write`` is called with the seconds that each write to a file took, in any thread.
+        Lines that fit the mapped part of a file are not timed.
         """
         self._directory = home / DIRECTORY
         self._synced = synced
