@@ -94,7 +94,7 @@ PENDING = {
 }
 """Imports that are still to be untied."""
 MOST_MODULES = 16
-MOST_LINES = 543
+MOST_LINES = 500
 
 
 class Module:

@@ -53,7 +53,7 @@ class EngineRun(msgspec.Struct, frozen=True, kw_only=True):
     """The outcome of a run by an engine; amounts in quote currency."""
 
     results: Results
-    """With metrics from ``compute_metrics``, whatever the engine."""
+    """Results, with metrics from ``compute_metrics`` for every engine."""
     equity_time: NDArray[np.int64]
     """The start, the end of each candle of the timeframe, and the end of the run; in ms."""
     equity: NDArray[Any]
@@ -64,7 +64,7 @@ class EngineRun(msgspec.Struct, frozen=True, kw_only=True):
     candles: int
     """Number of candles of the timeframe that the strategy saw, of all symbols."""
     positions: Sequence[Position]
-    """Those open at the end."""
+    """Positions open at the end."""
 
     @property
     def open_value(self) -> Decimal:

@@ -27,7 +27,7 @@ class Holding(msgspec.Struct, frozen=True, gc=False):
     quantity: Decimal = ZERO
     cost_basis: Decimal = ZERO
     realized_pnl: Decimal = ZERO
-    """Since the session's start; kept when the position is closed."""
+    """PnL realized since the session's start; kept when the position is closed."""
 
 
 class Position(msgspec.Struct, frozen=True):

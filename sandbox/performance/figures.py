@@ -1,6 +1,6 @@
-"""The figures of runs and sessions: one table says in what unit each is, and which way is better.
+"""The table of figures of runs and sessions, with their units and better directions.
 
-Every API answers a part of them, under names of its own; see ``api/schemas/figures.py``.
+Every API answers with a part of them, under names of its own; see ``api/schemas/figures.py``.
 """
 
 from collections.abc import Mapping
@@ -56,4 +56,4 @@ FIGURES: Mapping[str, Figure] = {
     "returns_skewness": Figure("ratio"),
     "returns_kurtosis": Figure("ratio"),
 }
-"""By name."""
+"""Every figure by name."""

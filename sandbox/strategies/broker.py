@@ -36,7 +36,7 @@ class Signal(msgspec.Struct, frozen=True):
     """A decision of a strategy to buy, to sell, or to cancel an order."""
 
     time: int
-    """In milliseconds."""
+    """Time of the decision, in milliseconds."""
     symbol: str
     action: Action
     order_id: int | None

@@ -83,7 +83,7 @@ class Size(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     quote: Number | None = None
     """An amount of quote currency."""
     quantity: Number | None = None
-    """In base currency."""
+    """A quantity in base currency."""
 
     def __post_init__(self) -> None:
         if [self.equity_share, self.quote, self.quantity].count(None) != 2:
@@ -165,7 +165,7 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     symbols: tuple[str, ...] | None = None
     """Symbols it trades, each by itself; every symbol of the market if left out."""
     indicators: dict[str, Any] = {}
-    """By name: ``{"kind": "sma", "period": 20, "source": "close"}``."""
+    """Indicators by name, such as ``{"kind": "sma", "period": 20, "source": "close"}``."""
     entries: tuple[Entry, ...] = ()
     """While no position is held, the first entry that is true buys."""
     exits: tuple[Exit, ...] = ()
@@ -182,7 +182,7 @@ class ParsedCard(msgspec.Struct, frozen=True):
     symbols: tuple[str, ...] | None
     """Sorted."""
     indicators: dict[str, Indicator]
-    """Each after the indicator that is its source."""
+    """Indicators by name, each after its source."""
 
     def content(self) -> dict[str, Any]:
         """Return the card as JSON."""

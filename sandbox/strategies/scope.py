@@ -15,9 +15,9 @@ class StrategyScope(NamedTuple):
     """The timeframe of a strategy, and the session in whose steps it decides."""
 
     timeframe: int
-    """In milliseconds."""
+    """Interval of the bars, in milliseconds."""
     config: SessionConfig
-    """In steps of the timeframe, or finer ones."""
+    """The session, in steps of the timeframe or finer."""
 
     @classmethod
     def of(cls, strategy: Strategy, config: SessionConfig) -> "StrategyScope":

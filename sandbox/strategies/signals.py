@@ -25,11 +25,11 @@ class CardSignals(NamedTuple):
     steps: Integers
     """Step at which the candle is acted on."""
     buys: Integers
-    """If nothing is held: index of the entry that buys, or -1."""
+    """Index of the entry that buys while nothing is held, or -1."""
     sells: Booleans
-    """If a position is held: True where it is sold, which precedes adding to it."""
+    """True where a position that is held is sold, which precedes adding to it."""
     adds: Integers
-    """If a position is held: index of the entry that adds to it, or -1."""
+    """Index of the entry that adds to a position that is held, or -1."""
 
 
 class SignalPlan(msgspec.Struct, frozen=True):
@@ -38,7 +38,7 @@ class SignalPlan(msgspec.Struct, frozen=True):
     config: SessionConfig
     """The session, in steps of the timeframe or finer."""
     timeframe: int
-    """In milliseconds."""
+    """Interval of the bars, in milliseconds."""
     entries: tuple[Entry, ...]
     by_symbol: tuple[CardSignals, ...]
     """Sorted; of the decisions at one step, the first symbol's is executed first."""

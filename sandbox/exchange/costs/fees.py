@@ -42,7 +42,7 @@ class Tier(NamedTuple):
     """The fractions of the notional that makers and takers pay from a 30-day volume on."""
 
     volume: Decimal
-    """In the account's currency."""
+    """Least volume of the tier, in the account's currency."""
     maker: Decimal
     taker: Decimal
 
