@@ -122,7 +122,6 @@ def drop_sample(home: str | None) -> int:
         print("There is no sample market here.")
         return 0
     print(f"The sample market of {', '.join(symbols)} is gone; sessions that ran on it keep it.")
-    suggest(f"{command_on(home, 'data import FILE…')} imports candles of a real market")
     return 0
 
 
