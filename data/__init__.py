@@ -1,7 +1,7 @@
 """Candles in, results out: everything that Candlestep stores, under one home directory.
 
 - ``imports`` reads candle files and downloads, checks them and stores them as numbered imports;
-- ``market`` tells which candles there are, and loads them into memory that sessions share;
+- ``market`` lists the candles that are stored, and loads them into memory that sessions share;
 - ``records`` stores accounts, sessions and their results, jobs, backtests and strategies;
 - ``journal`` writes every command of a session to a file before it is acknowledged, and reads
   the recordings from which sessions are recovered and replayed;

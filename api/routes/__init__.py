@@ -1,6 +1,6 @@
-"""Every endpoint of the server: one sub-package or module a public API.
+"""Every endpoint of the server: one sub-package or module per public API.
 
-Each has an ``API``: its routes, and the conventions that these share. ``APIS`` lists them all.
+Each has an ``API``: its routes and the conventions that they share. ``APIS`` lists them all.
 """
 
 from candlestep.api.http.api import Api
@@ -31,7 +31,7 @@ _DESCRIBED = (
 )
 
 APIS: tuple[Api, ...] = (documentation(_DESCRIBED), *_DESCRIBED)
-"""Every API of the server. Where two paths match, that of the first API is answered."""
+"""Every API of the server. Where the paths of two APIs match a request, the first one answers."""
 
 ROUTES: tuple[Route, ...] = tuple(endpoint.route for api in APIS for endpoint in api.endpoints())
 """Every route of the server."""

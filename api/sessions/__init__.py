@@ -1,6 +1,7 @@
-"""Hosting: sessions in memory, journaled, recovered, forked and evicted, without any HTTP.
+"""Hosting: sessions in memory, journaled, recovered, forked and evicted. Independent of HTTP.
 
-Doors change a session by a command, through ``SessionHost.apply``; the change is in the session's
-journal before the reply is returned. Bounds of the server (span, pairs, pending orders) are
-checked here, for every door.
+Whoever changes a session passes a command to ``SessionHost.apply``; the change is in the session's
+journal before the reply is returned. The server's bounds are checked here, so that they hold for
+every caller: span and pairs in ``creation``, pending orders in ``hosted_session``. ``recovery``
+rebuilds a session from its journal.
 """

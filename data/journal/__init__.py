@@ -1,5 +1,5 @@
 """Journals of sessions, and recordings, which have the same format.
 
-``Journals`` creates, opens and reads the journals of a home; ``records`` has the structs of their
-lines, ``recording`` reads and writes them, and ``compaction`` makes them shorter.
+``Journals`` creates, opens and reads the journals of a home. ``records`` defines the file format:
+a struct for each kind of line. ``recording`` reads and writes lines, ``compaction`` shortens files.
 """

@@ -1,5 +1,5 @@
-"""Files of runs, as Parquet under the home directory.
+"""Files of runs: equity, trades and signals as Parquet, under the home directory.
 
-``run_files`` writes, reads and deletes equity, trades and signals; ``exports`` converts equity and
-trades for the Backtests API.
+``run_files`` writes, reads and deletes them; ``exports`` converts equity and trades for the
+backtests API.
 """

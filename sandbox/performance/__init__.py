@@ -1,4 +1,5 @@
 """Performance: equity, metrics, closed trades and results, derived from a session after the fact.
 
-Every figure is computed here, exactly once, for sessions, jobs, engines and reports alike.
+Every figure is computed here, in one place, for sessions, jobs, engines and reports alike: a new
+one goes into ``metrics`` and, with its unit, into the table in ``figures``.
 """

@@ -1,4 +1,4 @@
-"""The backtests API: strategies are stored, run as backtests and sweeps, and compared."""
+"""The backtests API: store strategies, run them as backtests and sweeps, compare the results."""
 
 from candlestep.api.http.api import Api
 from candlestep.api.routes.backtests import backtests, results, strategies, sweeps, tasks

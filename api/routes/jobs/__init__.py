@@ -1,4 +1,4 @@
-"""The jobs API: a strategy is submitted, run in the background and looked at."""
+"""The jobs API: submit a strategy, let it run in the background, and fetch the result."""
 
 from candlestep.api.http.api import Api
 from candlestep.api.routes.jobs import jobs, templates

@@ -1,4 +1,4 @@
-"""The prepare-and-execute API: candles are prepared, then a program is executed on them."""
+"""The prepare-and-execute API: prepare candles, then execute a program on them."""
 
 from candlestep.api.http.api import Api, PathParameter
 from candlestep.api.routes.prepare_execute import exchanges, executions, preparations, programs

@@ -1,4 +1,4 @@
-"""The runs API: a strategy is run on a dataset, and its result judged by the number of trials."""
+"""The runs API: run a strategy on a dataset, and allow for the number of trials in the result."""
 
 from candlestep.api.http.api import Api
 from candlestep.api.routes.runs import datasets, runs

@@ -1,4 +1,5 @@
 """The costs of trading: fee models, dated fee schedules, slippage, and the terms of a trade.
 
-A session has one ``Costs``; ``terms`` turns it, a price and an order into what a trade comes to.
+A session has one ``Costs``, made of a fee model (``fees``) and a slippage model (``costs``).
+``terms`` applies it to an order: the price after slippage, the amount and the fee.
 """
