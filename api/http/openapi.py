@@ -60,8 +60,10 @@ References = Mapping[Any, dict[str, Any]]
 
 
 def openapi(apis: Sequence[Api], description: str) -> dict[str, Any]:
-    """Return an OpenAPI 3.1 document of every route of ``apis``."""
-    endpoints = [endpoint for api in apis for endpoint in api.endpoints()]
+    """Return an OpenAPI 3.1 document of the documented routes of ``apis``."""
+    endpoints = [
+        endpoint for api in apis for endpoint in api.endpoints() if endpoint.route.is_documented
+    ]
     references, components = _schemas([endpoint.route for endpoint in endpoints])
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in endpoints:

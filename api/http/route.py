@@ -88,6 +88,8 @@ class Route(msgspec.Struct, frozen=True):
     """The media type of a ``File``."""
     answer_description: str | None = None
     """The description of an answer that is a ``File`` or ``JsonLines``."""
+    is_documented: bool = True
+    """Whether it is in the OpenAPI document."""
     refused_status: int | None = None
     """Instead of that of the API: the status of requests that are understood and refused."""
 
