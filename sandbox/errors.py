@@ -38,7 +38,7 @@ class InvalidCandles(InvalidParameter):
 def abbreviate(value: object) -> str:
     """Return ``value`` as text for a message: at most 40 characters of it."""
     if isinstance(value, int) and value.bit_length() > _LONG_BITS:
-        return "a number of hundreds of digits"
+        return "a number with hundreds of digits"
     if isinstance(value, list | dict):
         return f"a {type(value).__name__}"  # It may be nested too deeply to be written.
     text = str(value)

@@ -232,9 +232,9 @@ class Session:
     ) -> Decimal:
         """Return the quantity that a buy now gets for at most ``cash``, costs included; may be 0.
 
-        The buy is at the market, or an order with the price that its type needs. All of the cash
-        is used except for a rounding; where slippage grows with the quantity, a little more is
-        left. Raises the errors of ``place_order`` except ``InsufficientBalance``.
+        ``type`` and the price that it needs describe the buy. It uses all of the cash except for a
+        rounding remainder, which is larger where slippage grows with the quantity. Raises the
+        errors of ``place_order`` except ``InsufficientBalance``.
         """
         request = parse_request(
             now=self._exchange.now,
@@ -265,9 +265,9 @@ class Session:
         return self._report(reported_fills, after - before)
 
     def step_to_change(self, steps: int) -> Step:
-        """Advance to the end of the step in which an order fills or closes, at most ``steps``.
+        """Advance like ``step``, but stop after the first step in which an order fills or closes.
 
-        Otherwise like ``step``, for an agent that waits until something happens to its orders.
+        For an agent that waits until something happens to its orders.
         """
         last = self._step_after(steps)
         exchange = self._exchange
@@ -388,7 +388,7 @@ class Session:
     def _require_running(self, action: str) -> None:
         if self.status != "running":
             raise InvalidState(
-                f"the session has been {self.status} since {format_time(self.time)}; to {action},"
+                f"cannot {action}: the session was {self.status} at {format_time(self.time)};"
                 " create a new one",
                 status=self.status,
             )

@@ -1,7 +1,7 @@
-"""Posting the fills of an engine to the exact ledger that every session has.
+"""Posting the fills of an engine to an exact ledger, the one that sessions use too.
 
-From here on nothing depends on the engine: equity, realized PnL and metrics follow from its fills
-by the functions that serve the sandbox.
+From here on nothing depends on the engine: equity, realized PnL and metrics are computed from its
+fills by the same functions as those of the sandbox.
 """
 
 from collections.abc import Sequence

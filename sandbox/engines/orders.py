@@ -121,7 +121,7 @@ class EngineOrders:
     def _buy_quantity(
         self, size: Size, row: int, column: int, cash: float, held: Floats
     ) -> tuple[float, str | None]:
-        """Return the quantity that ``size`` stands for, and the code of a refusal, if any."""
+        """Return the quantity that ``size`` amounts to, and the code of a refusal, if any."""
         price = self.unit_price(row, column, 1)
         if size.quantity is not None:
             quantity = float(size.quantity)

@@ -106,8 +106,8 @@ def run_engine(
 ) -> EngineRun:
     """Run ``strategy`` over a session of ``config`` on ``market`` with the engine ``name``.
 
-    As with ``sandbox.strategies.run``, the same candles are seen, and acted on at the same times
-    and prices. Raises the errors of ``run`` and of ``check_engine``, and ``EngineFailed``.
+    Every engine sees the candles that ``sandbox.strategies.run`` sees, and acts at the same times and
+    prices. Raises the errors of ``run`` and of ``check_engine``, and ``EngineFailed``.
     """
     check_engine(name, strategy, config, is_installed)
     if name == _SANDBOX:
@@ -148,8 +148,8 @@ def check_engine(
     """Raise ``InvalidParameter`` unless the engine is installed and supports the run.
 
     Engines other than the sandbox buy and sell at the market, at complete candles, by rules that
-    are known beforehand, for one rate of fees and one of slippage. The error's ``details`` name
-    the ``feature`` that the engine lacks.
+    are fixed before the run, with a single fee rate and a single slippage rate. The error's
+    ``details`` name the ``feature`` that the engine lacks.
     """
     _require_installed(name, engines(is_installed))
     if name == _SANDBOX:

@@ -41,7 +41,7 @@ _NO_LIMITS = RiskProfile()
 class Exchange:
     """One account on one market: its orders, its fills, and its clock.
 
-    Time passes in ``advance`` and ``advance_to_change`` alone. Orders and fills are lists in the
+    Time passes only in ``advance`` and ``advance_to_change``. Orders and fills are lists in the
     sequence of their ids, which count from 1.
     """
 
@@ -98,7 +98,7 @@ class Exchange:
         self.now = until
 
     def advance_to_change(self, until: int) -> None:
-        """Let time pass until an order fills or closes, and to ``until`` at most."""
+        """Let time pass until an order fills or closes, but not beyond ``until``."""
         events = self._events.heap
         fills, closed = len(self.fills), len(self.closed)
         while events and events[0].time <= until:
@@ -108,7 +108,7 @@ class Exchange:
         self.now = until
 
     def _finish_instant(self, time: int) -> None:
-        """Let everything happen that happens at ``time``."""
+        """Process every event at ``time``, including those that these events cause."""
         self.now = time
         events = self._events.heap
         while events and events[0].time == time:
@@ -183,7 +183,7 @@ class Exchange:
     def affordable(self, ticket: OrderTicket, cash: Decimal) -> Decimal:
         """Return the quantity at which the buy ``ticket`` would take at most ``cash``; may be 0.
 
-        Where slippage grows with the quantity, that of the slightly larger order is used which
+        Where slippage grows with the quantity, it is computed for the slightly larger order that
         ``cash`` would buy without costs, so a little cash may be left over.
         """
         symbol = ticket.symbol
@@ -283,7 +283,7 @@ class Exchange:
         return order
 
     def _cash_to_lock(self, order: Order, candles: Candles) -> Decimal:
-        """Return the cost of a buy at its trigger, at the slippage of now and the highest fee."""
+        """Return the cost of a buy at its trigger, with the present slippage and the highest fee."""
         price = price_to_lock(self._costs, order, candles, self.now)
         return cost_at(order.quantity, price, self._costs.fees.highest(order.symbol)).to_buy
 
@@ -342,7 +342,10 @@ class Exchange:
     # Executing and closing
 
     def _trigger(self, order: Order, base_price: Decimal, candles: Candles, index: int) -> None:
-        """Execute a pending order that the candle at ``index`` triggers, or reject it."""
+        """Execute a pending order that the candle at ``index`` triggers, or reject it.
+
+        A protective sell is reduce-only: it sells no more than is still held and not locked.
+        """
         account = self.account
         quantity = order.quantity
         if order.is_protective:
@@ -361,7 +364,7 @@ class Exchange:
         self._fill(order, terms)
 
     def _fill(self, order: Order, terms: Terms) -> Order:
-        """Book an execution, and cancel its siblings and what guards a closed position."""
+        """Book an execution; cancel the rest of its OCO group, and the guards of a closed position."""
         account, symbol = self.account, order.symbol
         self._today.begin(self.now, account.realized_pnl)
         realized = None

@@ -32,7 +32,7 @@ class Locks:
         return self._quantities.get(symbol, ZERO)
 
     def quantity_of_others(self, symbol: str, oco_group: str | None) -> Decimal:
-        """Return the same without the lock of ``oco_group``, which a fill in the group releases."""
+        """Return ``quantity`` less the lock of ``oco_group``, which a fill in the group releases."""
         if oco_group is None:
             return self.quantity(symbol)
         return subtract(self.quantity(symbol), self._largest(symbol, oco_group))

@@ -25,12 +25,12 @@ class Execution(NamedTuple):
 class CandleWatch:
     """The next candle of each symbol that may trigger one of its pending orders.
 
-    A candle that becomes the next one of its symbol is returned as an event; the event of a
-    candle that was the next one before is then no longer current.
+    ``add_order`` and ``move_on`` return the event of a candle that has become its symbol's next
+    one. Events of earlier choices stay in the queue, and ``is_current`` tells them apart.
     """
 
     def __init__(self, *, close_only: bool) -> None:
-        """Watch nothing yet; with ``close_only`` candles trigger by their close alone."""
+        """Start with nothing to watch; with ``close_only`` candles trigger by their close alone."""
         self.close_only = close_only
         self._next: dict[str, int] = {}
 
@@ -62,7 +62,10 @@ class CandleWatch:
     def _find(
         self, symbol: str, candles: Candles, start: int, below: float, above: float
     ) -> Event | None:
-        """Return the first candle from ``start`` on that reaches a price, if before the next."""
+        """Return the first candle from ``start`` on that reaches a price, and watch it.
+
+        Return None if the candle that is watched already comes no later.
+        """
         stop = self._next.get(symbol, len(candles))
         index = candles.first_touch(below, above, start, stop, close_only=self.close_only)
         if index >= stop:
@@ -73,7 +76,7 @@ class CandleWatch:
 
 
 def walk(book: Book, candle: Candle, *, close_only: bool) -> list[Execution]:
-    """Return the orders of ``book`` that ``candle`` triggers, in the sequence in which it does.
+    """Return the orders of ``book`` that ``candle`` triggers, in the sequence of their triggers.
 
     The price is taken to travel open → nearer extreme → farther extreme → close. Orders whose
     trigger the open has reached or passed come first, oldest first, at the open; then those on

@@ -57,8 +57,8 @@ class Order(msgspec.Struct, frozen=True):
     """An instruction and its state: an immutable value, replaced when the state changes.
 
     Times are in milliseconds, quantities in base currency, prices and cash in quote currency.
-    ``closed_at`` is the time at which the order stopped being pending, for whatever cause;
-    ``reason`` says why it was cancelled or rejected, or that the session itself placed it.
+    ``closed_at`` is the time at which the order stopped being pending, for any reason; ``reason``
+    says why it was cancelled or rejected, or that the session itself placed it.
     """
 
     id: int
@@ -121,7 +121,10 @@ def waits_for_fall(side: Side, type: OrderType) -> bool:
 
 
 def is_protective(side: Side, type: OrderType) -> bool:
-    """Return whether an order guards a position: a sell stop_loss or take_profit."""
+    """Return whether an order guards a position: a sell stop_loss or take_profit.
+
+    Such an order is reduce-only: when it triggers, ``Exchange`` sells at most what is still held.
+    """
     return side == "sell" and type in ("stop_loss", "take_profit")
 
 

@@ -1,7 +1,7 @@
 """Indicators by name: their parameters, their bounds, and their values from TA-Lib.
 
-A value is NaN until there is enough history for it. Each value is computed from the rows up to its
-own in order, so that it does not depend on those that follow.
+A value is NaN until there is enough history for it. Each value is computed from its own row and
+earlier ones, so that it never depends on later ones. A new indicator is an entry in ``KINDS``.
 """
 
 import re
@@ -22,7 +22,8 @@ MOST_INDICATORS = 50
 
 _SMOOTHED = 5
 _WILDER = 10
-"""Periods after which e ** -10 of a value is left in smoothing by 2 / (period + 1) and 1 / period."""
+"""Multiples of the period after which smoothing by 2 / (period + 1), or by 1 / period (Wilder), has
+forgotten all but e ** -10 of a value."""
 _SIMPLE: Any = 0  # A simple moving average, where TA-Lib offers several kinds.
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}", re.ASCII)
 
@@ -96,7 +97,7 @@ def parse_indicators(raw: object, field: str = "indicators") -> dict[str, Indica
 
 
 def history_of(indicators: Mapping[str, Indicator]) -> int:
-    """Return how many candles of history affect the values noticeably, of all indicators."""
+    """Return the number of candles of history that noticeably affect any of the indicators."""
     candles: dict[str, int] = {}
     for name, indicator in indicators.items():
         kind = KINDS[indicator.kind]

@@ -1,6 +1,7 @@
 """The table of figures of runs and sessions, with their units and better directions.
 
-Every API answers with a part of them, under names of its own; see ``api/schemas/figures.py``.
+A figure that is added here is not reported by itself: every API has a list of ``FigureField``, or a
+struct, of those that it reports, under its own names. See ``api/schemas/figures.py``.
 """
 
 from collections.abc import Mapping

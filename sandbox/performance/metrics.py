@@ -1,4 +1,4 @@
-"""Performance figures, each defined once for every part of the product that reports it.
+"""Performance figures, each defined once for everything that reports it.
 
 Formulas are the textbook's, as in Bacon, *Practical Portfolio Performance Measurement and
 Attribution*, 2nd ed. (2008), and as the empyrical library computes them. A ratio that is
@@ -171,8 +171,8 @@ def with_risk_free_rate(
     """Return ``metrics`` with ratios that compare the returns of ``series`` with a risk-free rate.
 
     ``rate`` is a yearly fraction above -1; each return is compared with the yield over the same
-    time, ``(1 + rate) ** (grid / 365 days) - 1``. The series must have the equity at the instants
-    of the grid, which the metrics name.
+    time, ``(1 + rate) ** (grid / 365 days) - 1``. The series must have the equity at every instant
+    of ``metrics.returns_grid``.
     """
     grid = parse_interval(metrics.returns_grid)
     target = math.pow(1 + rate, grid / YEAR) - 1
@@ -314,7 +314,7 @@ def _turnover(series: EquitySeries, fills: Sequence[Fill], span: int) -> float |
 
 
 def _standardised_moment(returns: NDArray[np.float64], order: int) -> float | None:
-    """Return the central moment over that power of the population's standard deviation."""
+    """Return the central moment of ``order`` over that power of the population's deviation."""
     if len(returns) < 2 or _is_constant(returns):
         return None
     around = returns - returns.mean()

@@ -65,7 +65,7 @@ class Broker:
         return ZERO if holding is None else holding.quantity
 
     def budget(self, size: Size) -> Decimal | None:
-        """Return the cash that ``size`` stands for now, costs included; None if it is a quantity."""
+        """Return the cash that ``size`` amounts to now, costs included; None if it is a quantity."""
         if size.quote is not None:
             return Decimal(size.quote)
         if size.equity_share is None:
@@ -75,7 +75,7 @@ class Broker:
         return min(share, self.session.account.available_cash)
 
     def buy(self, symbol: str, size: Size, **order: Any) -> Order | None:
-        """Buy the amount of ``size``; return None if that is nothing, or refused."""
+        """Buy the amount of ``size``; return None if that buys nothing, or is refused."""
         cash = self.budget(size)
         if cash is not None:
             return self.spend(symbol, cash, **order)
@@ -105,7 +105,7 @@ class Broker:
         )
 
     def refuse(self, symbol: str, action: Action, code: str) -> None:
-        """Record a decision that comes to nothing."""
+        """Record a decision that could not be carried out."""
         self._record(symbol, action, None, code)
 
     def cancel(self, order_id: Any) -> Order | None:
@@ -116,10 +116,10 @@ class Broker:
     def guard(
         self, bought: Order, stop_loss: Guard | Decimal | None, take_profit: Guard | Decimal | None
     ) -> None:
-        """Guard the quantity of a market buy by two orders, one of which cancels the other.
+        """Guard the quantity of a market buy by up to two orders; if one fills, the other is cancelled.
 
-        Each is at a price, or at a percentage from the fill. They are part of the decision to
-        buy: only their refusal is a signal.
+        Each is at a price, or at a percentage from the fill price. They are part of the decision to
+        buy, so only a refusal of theirs is a signal of its own.
         """
         group = f"guard-{bought.id}" if stop_loss and take_profit else None
         for type, guard in (("stop_loss", stop_loss), ("take_profit", take_profit)):

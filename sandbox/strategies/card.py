@@ -116,9 +116,9 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     add: bool = False
     """Buy also while a position is held."""
     stop_loss: Guard | None = None
-    """Sell what the entry bought when the price falls so far, by an order of its own."""
+    """Sell what the entry bought when the price falls this far below the fill, by a separate order."""
     take_profit: Guard | None = None
-    """Sell it when the price rises so far; the first of the two orders cancels the other."""
+    """Sell it when the price rises this far above; the first of the two to fill cancels the other."""
 
     def __post_init__(self) -> None:
         if (self.when is None) == (self.every is None):
@@ -139,8 +139,8 @@ class Grid(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Limit orders at ``levels`` prices, evenly spaced from ``lower`` to ``upper``.
 
     A buy rests at every level except the highest. When it has filled, a sell of the same quantity
-    is placed one level above; when that has filled, the buy again. Buys at or above the price
-    fill at once, at the price.
+    is placed one level above; when that has filled, the buy is placed again. Buys at or above the
+    current price fill at once, at that price.
     """
 
     lower: Number

@@ -49,7 +49,7 @@ class GridRules:
         return self._steps[row] if row < len(self._steps) else None
 
     def decide(self, now: int) -> None:
-        """Place the buys, or follow up the fills. A level whose order is refused is given up."""
+        """Place the buys, or follow up on fills. A level whose order is refused is abandoned."""
         if not self._is_placed:
             self._is_placed = True
             self._place()

@@ -17,7 +17,7 @@ class EntryExitRules:
 
     While nothing is held, the rows that matter are those at which an entry is true; while
     something is held, those at which an exit is true, or an entry that may add to a position.
-    Between them nothing is decided, whatever the price does.
+    Between them there is nothing to decide, however the price moves.
     """
 
     def __init__(self, parsed: ParsedCard, bars: Bars, rows: SessionRows, broker: Broker) -> None:
@@ -39,7 +39,7 @@ class EntryExitRules:
         return self._steps[rows[place]] if place < len(rows) else None
 
     def decide(self, now: int) -> None:
-        """Carry out the decision at the row that is complete at step ``now``."""
+        """Act on the row that is complete at step ``now``."""
         row = bisect_left(self._steps, now)
         self._next = row + 1
         broker, signals = self._broker, self._signals

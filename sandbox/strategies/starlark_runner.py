@@ -1,4 +1,4 @@
-"""Running a program: its candles go to Starlark in columns, its orders come back one by one."""
+"""Running a program: candles are passed to Starlark in columns, orders come back one by one."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -33,7 +33,7 @@ from candlestep.sandbox.strategies.progress import RunProgress
 from candlestep.sandbox.strategies.rows import Chunk, ProgramRows
 
 CHUNK = 1024
-"""Number of candles that go to Starlark at once; between chunks it collects its garbage."""
+"""Number of candles passed to Starlark at once; between chunks it collects garbage."""
 _DEEPEST_CALL = 200
 _TIME = 2
 """The column of a chunk that holds the time."""
@@ -172,7 +172,7 @@ class _Evaluation:
 
     def run(self) -> None:
         """Call ``on_candle`` for every candle."""
-        # A local: a module that is kept by what it calls is never freed.
+        # A local variable, because a module that is referenced by what it calls is never freed.
         module = self._driver()
         call = starlark.parse("driver", "run_chunk()", starlark.Dialect.extended())
         for start in range(0, len(self._rows), CHUNK):
@@ -185,7 +185,7 @@ class _Evaluation:
     ) -> tuple[starlark.FrozenModule, dict[str, Indicator]]:
         """Evaluate the top level of ``program``; return its functions and its indicators."""
         module = starlark.Module()
-        # Set before, so that a program without indicators has none.
+        # Set first, so that a program that declares no indicators has an empty dictionary.
         module["indicators"] = {}
         self._evaluate(module, parse(program.source))
         try:
@@ -197,7 +197,7 @@ class _Evaluation:
                     )
                 if name in _KEYWORDS:
                     raise InvalidParameter(
-                        f"indicators.{name}", "is a word of the language; choose another name"
+                        f"indicators.{name}", "is a reserved word; choose another name"
                     )
         except (InvalidParameter, starlark.StarlarkError) as error:
             raise _failed(Failure(str(error), None, None), None, None) from None
@@ -288,7 +288,9 @@ class _Evaluation:
         guards = [_guard(name, terms.pop(name, None)) for name in _GUARDS]
         if guards != [None, None] and terms.get("type", "market") != "market":
             raise InvalidParameter(
-                "stop_loss", "guards a buy at the market; place one when ctx.fills has the buy"
+                "stop_loss",
+                "guards a buy at the market; for other buys, sell by a stop_loss order once"
+                " ctx.fills has the buy",
             )
         order = self._broker.buy(symbol, size, **terms)
         if order is not None:

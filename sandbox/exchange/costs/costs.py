@@ -26,8 +26,10 @@ from candlestep.sandbox.money import (
 SlippageModel = Literal["volume", "fixed_bps", "none"]
 
 _MODELS: tuple[str, ...] = get_args(SlippageModel)
-_LEAST = Decimal("0.0001")
-_MOST = Decimal("0.1")
+_LEAST_SLIPPAGE = Decimal("0.0001")
+_MOST_SLIPPAGE = Decimal("0.1")
+_VOLUME_COEFFICIENT = Decimal("0.1")
+"""The slippage, as a fraction, of trading as much as one candle's average volume."""
 _HIGHEST_BPS = 5000
 
 
@@ -88,7 +90,7 @@ class Costs(msgspec.Struct, frozen=True):
         if self.model != "volume":
             return self.fixed
         recent = candles.recent_volume(stop, candles.interval(reference))
-        return _LEAST if recent is None else _volume_slippage(quantity, recent)
+        return _LEAST_SLIPPAGE if recent is None else _volume_slippage(quantity, recent)
 
 
 def cost_at(quantity: Decimal, price: Decimal, fee_rate: Decimal) -> Cost:
@@ -105,7 +107,8 @@ def slipped(price: Decimal, side: Side, slippage: Decimal) -> Decimal:
 
 def _volume_slippage(quantity: Decimal, recent: RecentVolume) -> Decimal:
     if not recent.total:
-        return _MOST
-    tenths = multiply(quantity, Decimal(recent.candles))
-    share = rounded_ratio(multiply(tenths, _MOST), recent.total, PRICE_PLACES)
-    return min(max(share, _LEAST), _MOST)
+        return _MOST_SLIPPAGE
+    # Multiplied by the candles, because the average is the total divided by them.
+    scaled = multiply(multiply(quantity, Decimal(recent.candles)), _VOLUME_COEFFICIENT)
+    share = rounded_ratio(scaled, recent.total, PRICE_PLACES)
+    return min(max(share, _LEAST_SLIPPAGE), _MOST_SLIPPAGE)

@@ -140,7 +140,11 @@ class DatedFees(msgspec.Struct, frozen=True):
 
 
 Fees = FlatFees | TieredFees | DatedFees
-"""A fee model with its parameters; immutable, so that a session shares it with its forks."""
+"""A fee model with its parameters; immutable, so that a session shares it with its forks.
+
+A new model is another struct with the same members, a name in ``FeeModel``, and a case in
+``parse_fees``.
+"""
 
 
 class TradedVolume:
@@ -177,9 +181,9 @@ def parse_fees(
     start: int,
     end: int,
 ) -> Fees:
-    """Parse the fees of a session from ``start`` to ``end``; a value of None is not given.
+    """Parse the fees of a session from ``start`` to ``end``; None means that a value is not given.
 
-    Raises ``InvalidParameter`` naming the field, also for one that does not belong to the model.
+    Raises ``InvalidParameter`` naming the field, which may be one that the model does not take.
     """
     if fee_model is None:
         rate = _DEFAULT_RATE if fee_rate is None else fee_rate

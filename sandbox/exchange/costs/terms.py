@@ -1,4 +1,4 @@
-"""The terms an order trades on: its price after slippage, and what it comes to with the fee."""
+"""The terms an order trades on: its price after slippage, its amount and its fee."""
 
 from decimal import Decimal
 from typing import NamedTuple
@@ -20,7 +20,7 @@ from candlestep.sandbox.money import (
 
 
 class Terms(NamedTuple):
-    """Terms of an execution: the price after slippage, and what it comes to."""
+    """Terms of an execution: the price after slippage, and the amount and fee."""
 
     quantity: Decimal
     price: Decimal
@@ -29,7 +29,7 @@ class Terms(NamedTuple):
 
 
 def fills_at_once(ticket: OrderTicket, price: Decimal) -> bool:
-    """Return whether it is a market order, or a limit that ``price`` has reached already."""
+    """Return whether an order is a market order, or a limit that ``price`` has reached already."""
     if ticket.type == "market":
         return True
     if ticket.type != "limit" or ticket.price is None:
@@ -68,7 +68,7 @@ def terms_at_trigger(
 ) -> Terms:
     """Return the terms of a pending order that the candle at ``index`` triggers.
 
-    A limit order gets ``base_price``; slippage makes the price of the others worse.
+    A limit order gets ``base_price``; the other types get a price made worse by slippage.
     """
     slippage = ZERO
     if order.type != "limit":
@@ -80,7 +80,7 @@ def terms_at_trigger(
 
 
 def price_to_lock(costs: Costs, order: Order, candles: Candles, now: int) -> Decimal:
-    """Return the trigger of a buy that waits, with the slippage of ``now``."""
+    """Return the price at which to lock cash for a pending buy: its trigger, slipped as of ``now``."""
     if order.type == "limit":
         return order.trigger
     slippage = slippage_now(costs, order.quantity, candles, now)
@@ -88,7 +88,7 @@ def price_to_lock(costs: Costs, order: Order, candles: Candles, now: int) -> Dec
 
 
 def slippage_now(costs: Costs, quantity: Decimal, candles: Candles, now: int) -> Decimal:
-    """Return the slippage of an order that trades between candles."""
+    """Return the slippage of an order that trades at ``now``, between candles."""
     last = candles.last_complete(now)
     return costs.slippage(quantity, candles, last + 1, max(last, 0))
 
@@ -98,7 +98,7 @@ def affordable_quantity(
 ) -> Decimal:
     """Return the part of ``quantity`` that costs at most ``cash`` at ``unit_price``; may be 0.
 
-    ``base_price``, the price before slippage, is what an excess of cash is converted at.
+    ``base_price``, the price before slippage, converts cash spent in excess into a quantity.
     """
     cost = cost_at(quantity, unit_price, fee_rate).to_buy
     if cost > cash:
