@@ -1,4 +1,7 @@
-"""Errors as HTTP tells them: one shape, and one status for each code."""
+"""Errors of the server and its APIs: the HTTP status of every code, and errors of requests.
+
+The body in which an error is sent is in ``http/error_body.py``.
+"""
 
 from collections.abc import Mapping
 
@@ -59,13 +62,13 @@ class Unauthorized(SandboxError):
 
 
 class InvalidApiKey(SandboxError):
-    """No key, or not a valid one, where a token was to be made of it."""
+    """No key, or not a valid one, in a request for a token."""
 
     code = "invalid_apikey"
 
 
 class Forbidden(SandboxError):
-    """A request that a web page of another origin may have caused."""
+    """A request that a web page from another origin may have caused."""
 
     code = "FORBIDDEN"
 
@@ -83,7 +86,7 @@ class MethodNotAllowed(SandboxError):
 
 
 class PayloadTooLarge(SandboxError):
-    """A body beyond the bound."""
+    """A body that is longer than the server accepts."""
 
     code = "PAYLOAD_TOO_LARGE"
 
@@ -95,7 +98,7 @@ class UnsupportedMediaType(SandboxError):
 
 
 class RateLimited(SandboxError):
-    """More than is allowed at a time; it may be tried again later."""
+    """More at a time than is allowed; the request may be sent again later."""
 
     code = "RATE_LIMITED"
 
@@ -107,7 +110,7 @@ class InternalError(SandboxError):
 
 
 class RefusedByServer(SandboxError):
-    """A refusal by a server that this process is a client of, in the server's words."""
+    """A refusal by a server that this process has called, in the server's words."""
 
     code = "REFUSED"
 
@@ -117,16 +120,17 @@ class RefusedByServer(SandboxError):
         try:
             message = msgspec.json.decode(body)["message"]
         except (msgspec.DecodeError, KeyError, TypeError):
-            message = "is it a server of Candlestep?"
+            message = "is it a Candlestep server?"
         return cls(f"the server at {server} answers {status}: {message}")
 
 
 def with_field_names(
     refusal: InvalidParameter, names: Mapping[str, str], within: str = ""
 ) -> InvalidParameter:
-    """The refusal, of the field as the request names it: by ``names``, and ``within`` another.
+    """Return the refusal with its field renamed to what the request calls it.
 
-    A name may be that of the field as a whole, or of its first part.
+    ``names`` maps whole fields, or their first parts, to the names in the request; ``within`` is
+    the path in front of these.
     """
     field = str(refusal.details["field"])
     first, dot, rest = field.partition(".")
@@ -135,7 +139,7 @@ def with_field_names(
 
 
 def with_field(refusal: InvalidParameter, field: str) -> InvalidParameter:
-    """The refusal, of another field."""
+    """Return the refusal with another field."""
     message = refusal.message.removeprefix(f"{refusal.details['field']}: ")
     others = {key: value for key, value in refusal.details.items() if key != "field"}
     return InvalidParameter(field, message, **others)

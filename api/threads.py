@@ -1,4 +1,4 @@
-"""Threads for work that blocks, so that the event loop does not: one pool for each kind."""
+"""Threads for blocking work, so that the event loop never blocks: a pool for each kind of work."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -49,7 +49,7 @@ class Threads:
         return await _run_in(self._candles, lambda: work(*args, **kwargs))
 
     async def run_syncing(self, work: Callable[[], Result]) -> Result:
-        """Wait for the disk, for many journals at a time."""
+        """Wait for the disk to sync; many journals can do so at a time."""
         return await _run_in(self._sync, work)
 
     def close(self) -> None:
@@ -92,7 +92,7 @@ class ProgressWriter(Generic[Value]):
         return self._values.get(key)
 
     def forget(self, key: str) -> None:
-        """Drop the value of a key, which need not be written any more."""
+        """Drop the value of a key, which need no longer be written."""
         self._values.pop(key, None)
 
     async def flush(self) -> None:

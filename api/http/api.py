@@ -33,7 +33,7 @@ class Api(msgspec.Struct, frozen=True, kw_only=True):
     refused_status: int = REFUSED
     """The status of requests that are understood and refused."""
     path_parameters: Mapping[str, PathParameter] = {}
-    """The parameters in its paths that are not arbitrary text."""
+    """Path parameters that are restricted; any other parameter is arbitrary text."""
     hot_prefix: str | None = None
     """The start of the paths that are called most, such as ``/sessions/{session_id}/``.
 

@@ -1,4 +1,4 @@
-"""Who may call: keys and the accounts they open, or, without any key, this machine alone."""
+"""Who may call the server: holders of keys or tokens, or, while there is no key, this machine."""
 
 import hmac
 import ipaddress
@@ -24,13 +24,13 @@ from candlestep.data.store.database import Store
 
 TOKEN_HEADER = b"x-candlestep-token"
 HEADERS = frozenset((b"x-api-key", b"authorization", b"host", b"origin", TOKEN_HEADER))
-"""The headers that decide; in lower case."""
+"""The headers that authentication reads, in lower case."""
 
 _TOKENS_KEPT = 1024
 
 
 class Caller(NamedTuple):
-    """Whom a request acts for."""
+    """The account and the agent for which a request acts."""
 
     account_id: str
     agent_id: str
@@ -39,10 +39,10 @@ class Caller(NamedTuple):
 
 
 class Authenticator:
-    """Decides whose a request is. Reads the keys once, and again when told that they changed."""
+    """Decides for whom a request acts. Keeps the keys in memory; ``reload`` reads them again."""
 
     def __init__(self, store: Store) -> None:
-        """The gate of the store's accounts, with a new token for the command line."""
+        """Read the keys of ``store``, and make a new token for the command line."""
         self.command_token = secrets.token_urlsafe(32)
         self._store = store
         account = ensure_account(store, DEFAULT_ACCOUNT)
@@ -68,11 +68,11 @@ class Authenticator:
         self._by_id = {caller.api_key_id: caller for caller in self._keys.values()}
 
     def token(self, account_id: str, api_key_id: str | None) -> str:
-        """A token that opens what the key does, for a short time and as long as the key does."""
+        """Return a token that gives the access of the key, briefly and while the key is valid."""
         return new_token(self._signing_key, account_id, api_key_id, int(time.time()))
 
     def caller(self, access: AccessLevel, headers: Mapping[bytes, bytes]) -> Caller:
-        """The account and the agent that a request acts for; raises if it may not be made.
+        """Return the account and the agent for which a request acts; raises if it is not allowed.
 
         ``headers`` has those of ``HEADERS`` that were sent. Raises ``Unauthorized``,
         ``InvalidApiKey`` and ``Forbidden``.
@@ -126,7 +126,7 @@ class Authenticator:
 
 
 def _sent_key(headers: Mapping[bytes, bytes]) -> str | None:
-    """The key in X-API-Key, or else in a Bearer authorization; empty ones count as absent."""
+    """Return the key in X-API-Key, or else in a Bearer authorization; empty ones count as absent."""
     key = headers.get(b"x-api-key", b"").strip()
     if not key:
         scheme, _, token = headers.get(b"authorization", b"").strip().partition(b" ")
@@ -135,7 +135,7 @@ def _sent_key(headers: Mapping[bytes, bytes]) -> str | None:
 
 
 def _require_local(headers: Mapping[bytes, bytes]) -> None:
-    """Without keys, refuse what a web page could have a browser send."""
+    """Refuse, while there is no key, what a web page could make a browser send."""
     refusal = _refusal(headers.get(b"host", b""), headers.get(b"origin"))
     if refusal is not None:
         raise Forbidden(refusal)
@@ -143,20 +143,20 @@ def _require_local(headers: Mapping[bytes, bytes]) -> None:
 
 @lru_cache(maxsize=1024)
 def _refusal(host_header: bytes, origin: bytes | None) -> str | None:
-    """Why a request with these headers is refused without keys, if it is."""
+    """Return why a request with these headers is refused while there is no key; None if it is not."""
     host = host_header.decode("latin-1")
     if not _is_loopback(_name(host)):
         return (
-            "without API keys the server answers only under localhost; make a key with"
+            "without API keys the server answers only requests to localhost; make a key with"
             " `candlestep keys create`, or use http://localhost"
         )
     if origin is not None and origin.decode("latin-1") not in (f"http://{host}", f"https://{host}"):
-        return "without API keys the server refuses requests of other web pages"
+        return "without API keys the server refuses requests from other web pages"
     return None
 
 
 def _name(host: str) -> str | None:
-    """The name or address in a Host header, without its port; None if there is none."""
+    """Return the name or address in a Host header, without its port; None if there is none."""
     if not (host.isascii() and all(c.isalnum() or c in ".-:[]" for c in host)):
         return None
     try:

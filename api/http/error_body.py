@@ -1,4 +1,4 @@
-"""The body that every error is answered with."""
+"""The body of every error response."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any

@@ -71,14 +71,14 @@ class Route(msgspec.Struct, frozen=True):
     handler: Handler
     summary: str
     answer: Any
-    """The type of the answer; a tuple where it is one of several."""
+    """The type of the answer, or a tuple of the types that it may have."""
     body: type[msgspec.Struct] | None = None
     query: type[msgspec.Struct] | None = None
     status: int = 200
     also: tuple[int, ...] = ()
     """Further 2xx statuses of the answer."""
     errors: tuple[str, ...] = ()
-    """The codes of the errors that it may answer, except those that every route may."""
+    """The codes of errors that are specific to the route; those that all routes share are implied."""
     access: AccessLevel = "account"
     takes_key: bool = False
     """Whether an Idempotency-Key makes it safe to repeat the request."""

@@ -29,7 +29,7 @@ class EmptyBody(RequestBody):
 
 
 class PlainText(msgspec.Struct, frozen=True):
-    """A body that is text as it stands, of whatever content type."""
+    """A body that is taken as text, whatever its content type."""
 
     text: str
 

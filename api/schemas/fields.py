@@ -34,7 +34,7 @@ _TIME_PATTERN = (
 
 
 def number_schema(example: Any, **bounds: Any) -> Meta:
-    """How a number that is received is described; what it may be is checked by who uses it."""
+    """Return the description of a number in a request; the code that uses it checks its bounds."""
     schema = {"type": ["string", "number"], "pattern": NUMBER_PATTERN, "examples": [example]}
     return Meta(
         description="A decimal number, as a JSON number or a string.",
@@ -89,12 +89,12 @@ Name = Annotated[str, Meta(max_length=200)]
 
 
 def match_choice(choices: Iterable[Choice], given: str) -> Choice | None:
-    """The one of ``choices`` that is ``given``; None if it is none of them."""
+    """Return the member of ``choices`` that equals ``given``, or None."""
     return next((each for each in choices if each == given), None)
 
 
 def money(amount: Decimal) -> str:
-    """An amount as text: all its digits, at least two decimals, no exponent.
+    """Return an amount as text: all its digits, at least two decimals, no exponent.
 
     >>> money(Decimal("67500.30000000")), money(Decimal("1E+2"))
     ('67500.30', '100.00')

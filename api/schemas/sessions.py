@@ -137,7 +137,7 @@ class StartResponse(msgspec.Struct, frozen=True):
 
 
 class StartedResponse(msgspec.Struct, frozen=True):
-    """A ``StartResponse`` but for the session's id: the same in every replay."""
+    """A ``StartResponse`` without the session's id, so that it is the same in every replay."""
 
     status: Literal["running"]
     virtual_time: Time
@@ -213,7 +213,7 @@ class CancelResponse(msgspec.Struct, frozen=True):
 
 
 class EndResponse(msgspec.Struct, frozen=True):
-    """A ``CancelResponse`` but for the session's id: the same in every replay."""
+    """A ``CancelResponse`` without the session's id, so that it is the same in every replay."""
 
     status: Literal["cancelled", "completed"]
     total_trades: int

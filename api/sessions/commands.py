@@ -8,7 +8,7 @@ from candlestep.api.schemas.orders import OrderRequest
 
 
 class SessionRef(NamedTuple):
-    """The name of a session: accounts do not see each other's."""
+    """The identity of a session; its account is part of it, so that others do not find it."""
 
     account_id: str
     session_id: str

@@ -53,7 +53,7 @@ class SessionCreator:
     ) -> SessionRecord:
         """Create a session, or return the one that the same key created before.
 
-        ``agent_id`` is the agent's unless the request names one.
+        It belongs to the agent ``agent_id`` unless the request names another.
         """
         with ExitStack() as stack:
             if key is not None:
@@ -89,7 +89,7 @@ class SessionCreator:
 def plan_session(
     bounds: Settings, series: Sequence[Series], agent: Agent, request: CreateRequest
 ) -> SessionPlan:
-    """Check a request for a session against the ``series`` that there are.
+    """Check a request for a session against the ``series`` of the store.
 
     Raises ``InvalidParameter`` naming the field, and ``NoPrice`` if no pair has candles.
     """
@@ -130,7 +130,7 @@ def plan_session(
 
 
 def _fees(bounds: Settings, request: CreateRequest, exchange: str) -> dict[str, Any]:
-    """Return what the request says of fees, with the venue's schedule where it asks for that."""
+    """Return the fees that the request sets, with the venue's schedule if it asks for that."""
     terms = {
         "fee_rate": request.fee_rate,
         "fee_model": request.fee_model,
@@ -164,7 +164,7 @@ def _requested_pairs(
     requested: Sequence[str], available: Sequence[Series], max_pairs: int
 ) -> tuple[tuple[str, ...], str]:
     if not requested:
-        raise InvalidParameter("pairs", "is empty; leave it out to have all pairs")
+        raise InvalidParameter("pairs", "is empty; leave it out for all pairs")
     if len(requested) > max_pairs:
         raise InvalidParameter("pairs", f"may name at most {max_pairs} pairs")
     pairs = tuple(dict.fromkeys(normalise_symbol(pair) for pair in requested))

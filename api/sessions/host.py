@@ -1,8 +1,8 @@
 """The host of sessions: creates them, changes them, forks, records and saves them.
 
-A command changes a session wholly or not at all, and is in the session's journal before its
-reply is returned. Every door (HTTP, and any later one) changes sessions through
-``SessionHost.apply``.
+A command changes a session entirely or not at all, and is in the session's journal before its
+reply is returned. Every caller changes sessions through ``SessionHost.apply``; ``try_step`` is a
+shortcut for the plainest of commands.
 """
 
 from collections.abc import Callable
@@ -91,13 +91,13 @@ class SessionHost:
     ) -> SessionRecord:
         """Create a session, or return the one that the same key created before.
 
-        ``agent_id`` is the agent's unless the request names one. Raises what a request that is
-        not possible is refused for.
+        It belongs to the agent ``agent_id`` unless the request names another. Raises the errors of
+        ``plan_session``, ``AgentNotFound``, and ``InvalidParameter`` for a key used otherwise.
         """
         return await self._threads.run(self._creator.create, account_id, agent_id, request, key)
 
     async def record(self, ref: SessionRef) -> SessionRecord:
-        """Return the record of a session in whatever state; raise ``SessionNotFound``."""
+        """Return the record of a session in any state; raises ``SessionNotFound``."""
         hosted = self.pool.get(ref)
         if hosted is not None:
             return self.up_to_date(hosted.record)
@@ -135,7 +135,7 @@ class SessionHost:
     def try_step(self, ref: SessionRef) -> Reply | None:
         """Make one step if that needs no waiting; return None if ``apply`` has to make it.
 
-        The short way of the most frequent command, for requests without a key.
+        A shortcut for the most frequent command, sent without a key.
         """
         hosted = self.pool.get(ref)
         if hosted is None or self._is_synced or hosted.lock.locked():
@@ -175,20 +175,20 @@ class SessionHost:
                 return await self._play(ref, command, key)
 
     async def recover(self) -> None:
-        """Find the sessions that an earlier process left, save those that have ended, and start
-        the housekeeping.
+        """Find the sessions that an earlier process left behind, save those that have ended, and
+        start the housekeeping. The others are rebuilt from their journals on first use.
         """
         interrupted = await self._threads.run(self._repository.interrupted_sessions)
         self.pool.open_count = interrupted.running
         await self._housekeeping.start(interrupted.to_save)
 
     async def close(self) -> None:
-        """Evict all sessions, to be found again by the next process."""
+        """Evict all sessions; the next process finds them again."""
         await self._housekeeping.stop()
         await self._progress.close()
 
     async def _start(self, ref: SessionRef, key: IdempotencyKey | None) -> Reply:
-        """Load the market and let the session run; repeated at step 0, change nothing."""
+        """Load the market and let the session run; if it runs already, at step 0, change nothing."""
         async with self.pool.loading_lock(ref.session_id):
             record = await self.record(ref)
             if record.status == "created":
@@ -278,7 +278,7 @@ class SessionHost:
     async def _change(
         self, hosted: HostedSession, change: Callable[[], Result], key: IdempotencyKey | None
     ) -> Result:
-        """Change an acquired session: wholly and as durably as is set, or not at all."""
+        """Change an acquired session: entirely, and as durably as the settings say, or not at all."""
         size = 0 if hosted.journal is None else hosted.journal.size
         before = hosted.session.step_number
         try:
@@ -297,7 +297,7 @@ class SessionHost:
         except SandboxError:
             raise
         except Exception:
-            # Whatever has failed, the session may be half changed; its journal is right.
+            # The session may be half changed; its journal is intact, and the next use rebuilds it.
             self.pool.discard(hosted, before)
             raise
         self.steps_made += hosted.session.step_number - before
@@ -305,7 +305,7 @@ class SessionHost:
         return result
 
     async def _sync(self, hosted: HostedSession, size: int) -> None:
-        """Sync to disk what the journal has beyond ``size`` bytes, or else cut it off."""
+        """Sync what the journal has beyond ``size`` bytes to disk; cut it off if that fails."""
         journal = hosted.journal
         if not self._is_synced or journal is None or journal.size == size:
             return

@@ -1,4 +1,4 @@
-"""One session in memory: its state, its journal, and the lock that commands take in turn."""
+"""One session in memory: its state, its journal, and the lock that one command at a time holds."""
 
 import asyncio
 from typing import NamedTuple
@@ -56,8 +56,8 @@ class HostedSession:
     """A started session in memory, with its journal. Callers that change it hold its lock.
 
     Every change is in the journal before the reply is returned. A change that cannot be written
-    raises ``StorageUnavailable``; the session is then ahead of its journal, and has to be
-    discarded and rebuilt.
+    raises ``StorageUnavailable``; the session is then ahead of its journal, and its owner must
+    discard it, to be rebuilt from the journal.
     """
 
     __slots__ = (
@@ -111,9 +111,10 @@ class HostedSession:
         return _SESSION_BYTES + _ORDER_BYTES * self.session.order_count + self.replies.size
 
     def apply(self, command: PlayedCommand, key: IdempotencyKey | None, most_pending: int) -> Reply:
-        """Change the session and return the reply, which is in the journal by then.
+        """Write a change of the session to the journal, and return the reply.
 
-        Raises ``SandboxError`` for a command that is refused, with nothing changed.
+        At most ``most_pending`` orders may be pending. Raises ``SandboxError`` for a command that is
+        refused, with nothing changed.
         """
         match command:
             case StepCommand():
@@ -226,7 +227,7 @@ class HostedSession:
         return reply
 
     def _cancel(self, key: IdempotencyKey | None) -> Reply:
-        """End the session; of a session that has ended unsaved, say how it ended."""
+        """End the session; if it has ended but is not saved, report how it ended."""
         if self.final is None or key is not None:
             self._writable()
             reply = self.player.cancel()
@@ -246,9 +247,9 @@ class HostedSession:
         return Reply(body)
 
     def _sent_before(self, order: OrderRequest, most_pending: int) -> Order | None:
-        """Return the order with the same ``client_order_id``, where none can be placed.
+        """Return the earlier order with the same ``client_order_id``, if no order can be placed now.
 
-        While one can be placed, the session finds it faster.
+        While orders can be placed, ``Session.place_order`` finds it, and faster.
         """
         client_id, session = order.client_order_id, self.session
         if client_id is None or (
@@ -300,7 +301,7 @@ class HostedSession:
         body: bytes,
         fork: ForkRecord | None = None,
     ) -> None:
-        """Have the key, if there is one, answered with this reply from now on."""
+        """Answer the key, if there is one, with this reply from now on."""
         if key is not None:
             self.replies.keep(key.key, StoredReply(key.digest, status, body, fork))
 

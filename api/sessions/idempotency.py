@@ -1,4 +1,4 @@
-"""Idempotency: a command sent again with the same key is answered as before, and not repeated."""
+"""Idempotency: a command sent again with the same key gets the same answer, and is not repeated."""
 
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -53,7 +53,7 @@ class StoredReply(NamedTuple):
     status: int
     body: bytes
     fork: ForkRecord | None = None
-    """The sessions that a fork created; its body is made anew."""
+    """The sessions that a fork created, from which its body is built again."""
 
 
 class RepeatedRefusal(SandboxError):

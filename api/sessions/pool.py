@@ -1,7 +1,7 @@
 """The sessions in memory: loaded on first use, locked while in use, evicted when idle.
 
-A session is changed by one command at a time, which holds the session's lock. What takes long
-(loading, rebuilding, saving) happens in threads.
+A session is changed by one command at a time, which holds the session's lock. Slow work (loading,
+rebuilding, saving) happens in threads.
 """
 
 import asyncio
@@ -60,7 +60,7 @@ class SessionPool:
         self.open_count = 0
         """The number of running sessions, in memory or on disk."""
         self.ticks = 0
-        """The time by which sessions idle."""
+        """A clock that counts housekeeping rounds, for the idle times of sessions."""
         self._repository = repository
         self._cache = cache
         self._threads = threads
@@ -87,7 +87,7 @@ class SessionPool:
         return self._loads > 0
 
     def get(self, ref: SessionRef) -> HostedSession | None:
-        """Return the account's session if it is in memory: the short way to a running one."""
+        """Return the account's session if it is in memory, without waiting."""
         account_id, session_id = ref
         hosted = self._running.get(session_id) or self._ended.get(session_id)
         if hosted is None or hosted.account_id != account_id:
@@ -142,7 +142,7 @@ class SessionPool:
         return in_memory
 
     async def acquire(self, hosted: HostedSession) -> None:
-        """Take a session's lock, after those that wait for it already."""
+        """Take a session's lock, after the callers that are already waiting for it."""
         hosted.users += 1
         try:
             await hosted.lock.acquire()
@@ -165,7 +165,7 @@ class SessionPool:
 
     @asynccontextmanager
     async def at_rest(self, session_id: str) -> AsyncIterator[HostedSession | None]:
-        """Keep everybody from loading a session, or writing its journal, within the context.
+        """Within the context, let nobody else load a session or write its journal.
 
         The context is the session, acquired, if it is in memory.
         """
@@ -185,7 +185,7 @@ class SessionPool:
     ) -> Result:
         """Load something that has candles, evicting sessions if memory has no room for them.
 
-        Raises ``BudgetInUse`` if the sessions that are in use free no room within seconds.
+        Raises ``BudgetInUse`` if no room becomes free within ``room_seconds``.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._room_seconds
@@ -215,7 +215,7 @@ class SessionPool:
             del self._running[hosted.record.session_id]
 
     def end(self, hosted: HostedSession) -> None:
-        """Move a session that has ended, and is saved, to the ended ones."""
+        """Move a session that has ended, and is saved, from the running ones to the ended ones."""
         hosted.final = None
         hosted.journal = None
         self._running.pop(hosted.record.session_id, None)
@@ -233,7 +233,7 @@ class SessionPool:
     async def evict(self, sessions: Sequence[HostedSession]) -> int:
         """Evict sessions, except those in use or ended unsaved; return how many were evicted.
 
-        Their steps are noted, and have to be stored.
+        Notes their steps, which the caller has to have stored.
         """
         return sum(
             [

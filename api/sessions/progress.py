@@ -1,4 +1,4 @@
-"""The steps of running sessions: stored now and then, and known here where the store is behind."""
+"""The steps of running sessions: stored from time to time, and known here in between."""
 
 from collections.abc import Callable, Mapping
 
@@ -42,7 +42,7 @@ class SessionProgress:
         self._writer.forget(session_id)
 
     async def store(self) -> None:
-        """Store the noted steps; those that cannot be stored are tried again later."""
+        """Store the noted steps; those that cannot be stored now are kept for the next attempt."""
         await self._writer.flush()
 
     async def close(self) -> None:

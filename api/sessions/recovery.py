@@ -103,10 +103,10 @@ def _play_all(
 
 
 def _require_fork_point(player: CommandPlayer, start: Start, origin: Origin) -> None:
-    """Raise ``Diverged`` unless the past that a fork shares is what it was at the fork."""
+    """Raise ``Diverged`` unless the past that a fork shares is the same as when it was forked."""
     if (player.digest.decode(), player.session.step_number) != (origin.digest, start.at):
         raise Diverged(
-            f"the past that it shares with session {origin.session_id} is not what it was",
+            f"the past that it shares with session {origin.session_id} has changed",
             step=player.session.step_number,
         )
 
@@ -142,9 +142,9 @@ def _play(player: CommandPlayer, record: Record, start: Start, replies: ReplyCac
 def _skip_quiet_steps(
     records: Iterable[Record],
 ) -> Iterator[tuple[tuple[int, str] | None, Record]]:
-    """Yield each record, but of a run of quiet steps only the last.
+    """Yield each record, but only the last of each run of quiet steps.
 
-    With it come the steps that are skipped before it and the digest after them, or None.
+    Each comes with the number of steps skipped before it and the digest after them, or with None.
     """
     skipped = 0
     digest = ""
@@ -173,6 +173,6 @@ def _diverged(player: CommandPlayer, start: Start, reason: str = "") -> Diverged
     step = player.session.step_number
     return Diverged(
         f"version {__version__} replies differently at step {step} than version {start.engine},"
-        f" which recorded the session{reason}; the session's recording has the replies of then",
+        f" which recorded the session{reason}; the session's recording has the original replies",
         step=step,
     )

@@ -71,7 +71,7 @@ class SessionRepository:
     def start(self, record: SessionRecord, key: IdempotencyKey | None) -> HostedSession:
         """Load the market as it is now, and begin the journal.
 
-        Raises ``NoPrice`` if no pair has candles, and what the memory budget refuses.
+        Raises ``NoPrice`` if no pair has candles, and the errors of ``CandleCache.candles``.
         """
         number = latest_import(self._store)
         market = self._market(record, number)
@@ -88,8 +88,8 @@ class SessionRepository:
     def load(self, record: SessionRecord) -> HostedSession:
         """Restore a session, running or ended, from its journal.
 
-        Raises ``JournalDamaged``, ``CandlesDiffer`` or ``Diverged`` if the session cannot be
-        what it was, ``StorageUnavailable``, and what the memory budget refuses.
+        Raises ``JournalDamaged``, ``CandlesDiffer`` or ``Diverged`` if the session cannot be restored
+        as it was, ``StorageUnavailable``, and the errors of ``CandleCache.candles``.
         """
         try:
             recording = self._journals.read(record.session_id)
@@ -132,9 +132,9 @@ class SessionRepository:
         return get_session(self._store, *names)
 
     def fork(self, hosted: HostedSession, fork: ForkRecord) -> list[tuple[SessionRecord, Journal]]:
-        """Create the sessions of a fork, which the journal of ``hosted`` has already.
+        """Create the sessions of a fork, which is already in the journal of ``hosted``.
 
-        Sessions that exist are left as they are. Nothing is left of a fork that fails.
+        Sessions that exist are left as they are. A fork that fails leaves nothing behind.
         """
         missing = missing_sessions(self._store, fork.sessions)
         start = start_record(hosted.record, hosted.session, LOOK_BACK, None)
@@ -162,7 +162,7 @@ class SessionRepository:
         return whole_recording(self._journals.read(session_id, size))
 
     def interrupted_sessions(self) -> InterruptedSessions:
-        """Find out from their journals how far the sessions are that were left running."""
+        """Read from their journals how far the sessions that were left running have come."""
         running = running_sessions(self._store)
         steps: dict[str, int] = {}
         to_save = []
@@ -218,7 +218,7 @@ def forked_start(start: Start, fork: ForkRecord, session_id: str) -> Start:
 
 
 def whole_recording(recording: Recording) -> bytes:
-    """Return a recording as it is downloaded: its past its own, without forks and keys."""
+    """Return a recording as it is downloaded: with the shared past, without forks and keys."""
     start = msgspec.structs.replace(recording.start, forked_from=None, at=0, key=None, body=None)
     commands = compacted(without_keys(recording.records), ())
     return encoded(start) + b"".join(map(encoded, commands))

@@ -62,7 +62,7 @@ TIERS = tuple(
 """The tiers of ``tiered_maker_taker``, modelled on those of spot venues.
 
 They start at the default fee, and trading a starting balance of 10,000 once reaches the second
-tier. They belong to no venue, so that they stay as they are when a venue changes its fees.
+tier. They are not those of any one venue, so they need not change when a venue's fees do.
 """
 
 _TIER_VOLUMES = [tier.volume for tier in TIERS]
