@@ -71,14 +71,14 @@ class Services:
             partial(self.sessions.pool.with_room, self.threads.run_loading),
         )
         self.executing: set[str] = set()
-        """The ids of backtests whose execution is being queued right now."""
+        """The ids of backtests whose execution is just being queued."""
 
     async def in_thread(self, work: Callable[..., Result], *args: Any, **kwargs: Any) -> Result:
         """Run work that blocks for milliseconds off the event loop."""
         return await self.threads.run(work, *args, **kwargs)
 
     async def recover(self) -> None:
-        """Recover the sessions and jobs that an earlier process left."""
+        """Recover the sessions and jobs that an earlier process left behind."""
         await self.sessions.recover()
         await self.jobs.recover()
 
@@ -89,21 +89,21 @@ class Services:
         self.threads.close()
 
     def _readings(self) -> Iterator[Reading]:
-        """Yield what is read when the metrics are asked for. Blocks; for any thread."""
+        """Yield the values that are read whenever the metrics are requested. Blocks; any thread."""
         pool, cache = self.sessions.pool, self.cache
         steps = self.sessions.steps_made
         yield Reading("candlestep_steps_total", "Steps of all sessions.", steps, kind="counter")
         yield Reading("candlestep_open_sessions", "Sessions that have not ended.", pool.open_count)
         yield Reading("candlestep_sessions_in_memory", "Sessions in memory.", len(pool.running))
-        yield Reading("candlestep_candle_bytes", "Memory of candles.", cache.bytes_in_memory())
+        yield Reading("candlestep_candle_bytes", "Memory used by candles.", cache.bytes_in_memory())
         load = self.jobs.load()
         jobs = {"queued": load.queued_jobs, "running": load.running_jobs}
-        # Where storage fails, the other metrics matter all the more.
+        # While storage fails, the other metrics matter all the more.
         with suppress(StorageUnavailable):
             jobs |= count_ended_jobs(self.store)
         yield Reading("candlestep_jobs", "Jobs, by status.", jobs, "status")
         yield Reading("candlestep_queue_length", "Runs that wait for a worker.", load.waiting_runs)
-        yield Reading("candlestep_workers", "Runs that are done at a time.", load.slots)
+        yield Reading("candlestep_workers", "Runs that can be under way at a time.", load.slots)
         yield Reading("candlestep_workers_busy", "Runs under way.", load.running_runs)
         with suppress(OSError):
             store_bytes, journal_bytes = self.store.file_bytes(), self._journals.file_bytes()

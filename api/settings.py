@@ -1,4 +1,7 @@
-"""The settings of a server: each from a flag, an environment variable, or its default."""
+"""The settings of a server: each from a flag, an environment variable, or its default.
+
+A new setting is a field of ``Settings``: its flag, its variable and its help follow from that.
+"""
 
 import ipaddress
 import os
@@ -32,7 +35,7 @@ def _directory(text: str) -> Path:
     try:
         return Path(text).expanduser().resolve()
     except (RuntimeError, OSError):
-        raise ValueError("is not a directory; write it as a path from /") from None
+        raise ValueError("is not a directory; give an absolute path") from None
 
 
 def _host(text: str) -> str:
@@ -108,8 +111,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Durability,
         Setting(
             _choice("process", "power"),
-            "failure that acknowledged commands survive: the end of the process, or a loss of"
-            " power (process or power; default process)",
+            "failure that acknowledged commands survive: the end of the process, or power loss"
+            " (process or power; default process)",
         ),
     ] = "process"
     memory_budget: Annotated[
@@ -141,7 +144,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = ""
     workers: Annotated[
-        int, Setting(_count, "runs of jobs at a time (default: the number of cores)")
+        int, Setting(_count, "number of runs at a time (default: the number of cores)")
     ] = 0
     run_seconds: Annotated[
         int, Setting(_count, "longest run of a job, in seconds (default 600)")

@@ -1,4 +1,4 @@
-"""Operations: what an operator's command asks of a store, as plain data and a function.
+"""Operations: maintenance of a store, each as plain data and a function.
 
 A server answers an operation with lines of JSON: any number of progress lines, then one with the
 result or the error.

@@ -16,7 +16,7 @@ SERVER_FILE = "server.json"
 """The file in a home that says where its server runs, readable by the user only."""
 
 _TIMEOUT = httpx.Timeout(5.0, read=None)
-"""Without a limit on reading: a long operation may be silent for as long as it takes."""
+"""Without a limit on reading, because a long operation may send nothing for minutes."""
 
 
 class RunningServer(msgspec.Struct, frozen=True):
@@ -39,7 +39,7 @@ def run_operation(
         try:
             return _run_on_server(server, operation, request, report)
         except httpx.ConnectError:
-            pass  # The server has ended or is about to: the store tells whether it is free.
+            pass  # The server has ended or is about to: opening the store shows whether it has.
         except httpx.HTTPError as error:
             raise StorageUnavailable(
                 f"the connection to the server at {server.url} broke ({error});"
@@ -69,7 +69,7 @@ def running_server(home: Path) -> RunningServer | None:
 def _run_on_server(
     server: RunningServer, operation: Operation[Input, Result], request: Input, report: Report
 ) -> Result:
-    # The server is on this machine: a proxy of the environment is of no use.
+    # The server is on this machine, so the environment's proxies must not be used.
     with (
         httpx.Client(base_url=server.url, timeout=_TIMEOUT, trust_env=False) as client,
         client.stream(

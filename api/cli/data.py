@@ -21,7 +21,7 @@ from candlestep.data.symbols import DEFAULT_EXCHANGE, parse_symbol
 from candlestep.sandbox import INTERVALS, InvalidParameter, format_time, interval_name
 
 DOWNLOADS = "downloads"
-"""Directory of the home that keeps downloaded files."""
+"""Directory in the home for downloaded files."""
 
 _GAPS_SHOWN = 10
 

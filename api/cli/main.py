@@ -1,7 +1,8 @@
-"""The entry point of ``candlestep``: its commands, the errors of all of them, and exit codes.
+"""The entry point of ``candlestep``: its commands, and how their errors become exit codes.
 
 Commands are imported when they are called, so that ``candlestep --version``, ``--help`` and tab
-completion answer at once.
+completion answer at once. A new command is a module with a ``command``, and a line in
+``_SUMMARIES``.
 """
 
 import os
@@ -81,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader has seen enough; what Python flushes at its end must not fail on the pipe.
+        # The reader has closed the pipe; Python's flush at exit must not fail on it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return REFUSED
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Exit codes, errors in one style, and advice on what to do next."""
+"""What all commands share: exit codes, the style of errors, and advice on what to do next."""
 
 import sys
 

@@ -46,12 +46,12 @@ class CandleHolder:
     """Acquires the candles of runs. Its methods are called on the event loop."""
 
     def __init__(self, candles: MappedCandles, load: InThread) -> None:
-        """``load`` does the loading, which takes seconds and room in memory."""
+        """Load candles by ``load``, which waits until there is room for them in memory."""
         self._candles = candles
         self._load = load
 
     async def prepare(self, spec: RunSpec) -> None:
-        """Load the candles of a run ahead of it; raise what loading them raises."""
+        """Load the candles of a run in advance; raises the errors of loading them."""
         self._candles.release(await self._acquire(_Request.of(spec)))
 
     async def acquire(

@@ -10,7 +10,7 @@ import msgspec
 from candlestep.data.records.jobs import RunOutcome, RunSpec
 
 SECONDS_TO_STOP = 0.5
-"""The time that a run which is asked to stop gets before its process is killed."""
+"""The time that a run has to stop when asked, before its process is killed."""
 
 
 class WorkerDied(Exception):
@@ -30,7 +30,7 @@ class Executor(Protocol):
 
     @property
     def slots(self) -> int:
-        """Return the number of runs it does at a time."""
+        """Return the number of runs that it executes at a time."""
 
     async def start(self) -> None:
         """Start the workers; calling it again changes nothing."""
@@ -38,7 +38,7 @@ class Executor(Protocol):
     async def run(
         self, task: RunTask, on_progress: Callable[[float], object], stop: asyncio.Event
     ) -> RunOutcome:
-        """Do a run and return its outcome.
+        """Execute a run and return its outcome.
 
         When ``stop`` is set, the run ends within a second with the error ``CANCELLED``. Raises
         ``WorkerDied`` if another attempt may succeed.

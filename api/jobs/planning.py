@@ -1,4 +1,4 @@
-"""Planning a run: what a request asks for is checked against the candles there are.
+"""Planning a run: a request is checked against the candles in the store.
 
 Every API that runs strategies plans its runs here: it compiles the strategy (``compile_for``), reads
 the period (``Period``), looks up the candles (``MarketScope``), states the costs (``CostTerms``) and
@@ -108,7 +108,7 @@ def is_too_long(start: int, end: int) -> bool:
 
 
 class MarketScope(NamedTuple):
-    """The symbols of a run on one exchange, and the candles that there are of each."""
+    """The symbols of a run on one exchange, and the series of candles of each."""
 
     exchange: str
     series: Mapping[str, Sequence[Series]]
@@ -118,7 +118,7 @@ class MarketScope(NamedTuple):
     def resolve(
         cls, catalogue: Catalogue, exchange: str, symbols: Iterable[str], names: FieldNames
     ) -> "MarketScope":
-        """Look up the candles of symbols; raise ``InvalidParameter`` for what cannot be a name."""
+        """Look up the candles of symbols; raises ``InvalidParameter`` for a malformed name."""
         exchange = normalise_exchange(exchange, names.exchange)
         groups = by_symbol(catalogue.series())
         normalised = [normalise_symbol(symbol, names.symbols) for symbol in symbols]
@@ -157,8 +157,8 @@ class MarketScope(NamedTuple):
     ) -> None:
         """Raise ``NoPrice`` for a symbol without candles in the period, naming the nearest.
 
-        ``catalogue`` is the request that lists what there is. Raises ``InvalidParameter`` if the
-        candles of a symbol are coarser than ``interval``.
+        ``catalogue`` is the request that lists the available candles, for the message. Raises
+        ``InvalidParameter`` if the candles of a symbol are coarser than ``interval``.
         """
         for symbol, series in self.series.items():
             alone = self._replace(series={symbol: series})
@@ -203,7 +203,7 @@ def candles_within(series: Iterable[Series], interval: int, start: int, end: int
 
 
 class CostTerms(NamedTuple):
-    """The fees and slippage of a run, unchecked; None is the default of ``SessionConfig``."""
+    """The fees and slippage of a run, unchecked; None means the default of ``SessionConfig``."""
 
     fee_rate: Any = None
     """A fraction of the notional."""
@@ -304,12 +304,12 @@ def require_no_leverage(leverage: Any, names: FieldNames) -> None:
 
 
 def _nearest(series: Sequence[Series], interval: int, period: Period, catalogue: str) -> str:
-    """Name the nearest candles before and after a period that has none."""
+    """Return the end of a message: the nearest candles before and after a period without any."""
     spans = covered_periods(series, interval)
     before = [span for span in spans if span[1] <= period.first][-1:]
     after = [span for span in spans if span[0] >= period.last][:1]
     if not before + after:
-        return f"; {catalogue} lists what there is"
+        return f"; {catalogue} lists the candles that are available"
     return ", but " + " and ".join(
         f"from {format_time(start)} to {format_time(end)}" for start, end in before + after
     )

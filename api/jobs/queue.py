@@ -80,7 +80,7 @@ class JobQueue:
         self._progress = ProgressWriter(self._save_progress, pause_seconds)
 
     async def recover(self) -> None:
-        """Resume the jobs of an earlier process; runs that have ended are not repeated."""
+        """Resume the jobs that an earlier process left; runs that have ended are not repeated."""
         for record in await self._in_thread(self._stored.unfinished):
             self._add(record)
         self._start(self._enforce_retention())
@@ -326,14 +326,14 @@ class JobQueue:
             self._start(self._end(job))
 
     async def _end(self, job: ActiveJob) -> None:
-        """Store how a job ended, and only then let it be seen."""
+        """Store the end of a job, and only then make it visible."""
         record = job.as_ended(self._clock())
         self._progress.forget(record.job_id)
         try:
             while not await self._is_saved(record):
                 await asyncio.sleep(self._pause_seconds)
         except Exception:
-            # Let nobody wait for ever: the next process runs it again.
+            # Nobody should wait for ever; the next process runs the job again.
             log.exception("job_not_stored", job_id=record.job_id)
         job.record = record
         self._remove(job)
@@ -350,7 +350,7 @@ class JobQueue:
         return True
 
     def _note(self, job: ActiveJob) -> None:
-        """Have the job's progress stored soon."""
+        """Schedule the job's progress to be stored soon."""
         self._progress.note(job.record.job_id, job.as_of_now())
 
     async def _save_progress(self, records: Mapping[str, JobRecord]) -> None:
@@ -362,7 +362,7 @@ class JobQueue:
             job.stored.update(outcomes)
 
     async def _enforce_retention(self) -> None:
-        """Delete the files of old runs, again and again."""
+        """Delete the files of old runs, at regular intervals."""
         while True:
             try:
                 job_ids = await self._in_thread(self._stored.delete_old_files, self._result_days)

@@ -1,4 +1,4 @@
-"""The errors of runs that neither the strategy nor the candles cause."""
+"""The errors of runs that are caused by neither the strategy nor the candles."""
 
 from candlestep.data.records.jobs import RunError, RunOutcome
 
@@ -30,5 +30,5 @@ def worker_failed(how: str, attempts: int) -> RunError:
 
 
 def wears_out(outcome: RunOutcome) -> bool:
-    """Return whether a run with this outcome leaves its worker in a state to be replaced."""
+    """Return whether the worker should be replaced after a run with this outcome."""
     return outcome.error is not None and outcome.error.code in (OUT_OF_MEMORY.code, FAULT.code)

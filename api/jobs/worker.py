@@ -1,8 +1,7 @@
-"""The program of a worker process, which does one run after the other for its server.
+"""The program of a worker process, which executes one run after another for its server.
 
-``python -m candlestep.api.jobs.worker FD BYTES``: messages are exchanged over the inherited socket
-``FD``; the process may allocate at most ``BYTES`` beyond what it has at its start. It ends with
-its server.
+``python -m candlestep.api.jobs.worker FD BYTES`` exchanges messages over the inherited socket
+``FD``, and may allocate at most ``BYTES`` beyond what it has at its start. It ends with its server.
 """
 
 import ctypes
@@ -43,7 +42,7 @@ class Worker:
         self._open = lru_cache(_OPEN_FILES)(open_mapped)
 
     def work(self) -> None:
-        """Do the runs that the server asks for; raise ``EOFError`` or ``OSError`` at its end."""
+        """Execute the server's runs; raises ``EOFError`` or ``OSError`` when the server ends."""
         self._send(Ready())
         while True:
             message = self._receive()
@@ -82,7 +81,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _end_with_parent()
     handle, run_memory = map(int, sys.argv[1:])
-    # A program nested as deeply as its source can be long takes that much to be evaluated.
+    # Evaluating a program that is nested as deeply as its length allows takes this much.
     threading.stack_size(_STACK_BYTES)
     working = threading.Thread(target=_work, args=(handle, run_memory))
     working.start()
@@ -96,7 +95,7 @@ def _work(handle: int, run_memory: int) -> None:
 
 
 def _end_with_parent() -> None:
-    """Have the system kill this process when its server ends, whatever it is doing."""
+    """Have the system kill this process when its server ends, even in the middle of a run."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
 

@@ -59,9 +59,8 @@ class LocalTarget:
 def load_market(store: Store, start: Start) -> Market:
     """Load the market for a recording: the latest candles, or else those that it was recorded on.
 
-    The candles as of the recorded import are taken if they have the recorded fingerprints and the
-    latest have not. Blocks. Raises ``NoPrice`` where there are no candles, and
-    ``InvalidParameter``.
+    The candles as of the recorded import are used if they match the recorded fingerprints and the
+    latest do not. Blocks. Raises ``NoPrice`` if there are no candles, and ``InvalidParameter``.
     """
     config = recorded_config(start.config, start.risk_profile)
     exchange = normalise_exchange(start.exchange)

@@ -1,4 +1,4 @@
-"""Target of a replay: a session on a server, through the API as any client uses it."""
+"""Target of a replay: a session on a server, played through the public API."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress

@@ -21,7 +21,7 @@ from candlestep.sandbox import InvalidParameter
 _COMMANDS_BETWEEN_REPORTS = 100
 
 ReportCommands = Callable[[int, int], None]
-"""Receives the number of commands played, and the number of all."""
+"""Receives the number of commands played so far, and their total number."""
 
 
 class ReplayTarget(Protocol):
@@ -114,7 +114,7 @@ def replay(recording: Recording, target: ReplayTarget, report: ReportCommands) -
 
 
 def re_record(recording: Recording, target: ReplayTarget, report: ReportCommands) -> bytes:
-    """Play a recording to its end and return it as a file, with the replies of today."""
+    """Play a recording to its end, and return it as the content of a file with today's replies."""
     digest = target.start_digest()
     start = msgspec.structs.replace(
         recording.start,
@@ -161,7 +161,7 @@ def _is_as_recorded(command: CommandRecord, reply: Reply, digest: bytes) -> bool
         return True
     expected, actual = msgspec.json.decode(command.answer), msgspec.json.decode(reply.body)
     if reply.status >= 400 and isinstance(expected, dict):
-        # The message of a refusal is for people, and may be reworded.
+        # The message of a refusal is for people, and may have been reworded since.
         expected["message"] = actual["message"]
     return bool(expected == actual)
 

@@ -1,4 +1,4 @@
-"""Running the server: the home is its own while it runs, and what runs is saved when it ends."""
+"""Running the server: it has the home to itself, and saves what is running when it ends."""
 
 import asyncio
 import contextlib
@@ -29,21 +29,21 @@ from candlestep.sandbox import InvalidState, SandboxError
 
 _MOST_FILES = 65_536
 _SECONDS_TO_FINISH = 5
-"""What a request that is being made or answered gets when the server is told to stop."""
+"""The time that unfinished requests get when the server is asked to stop."""
 _SECONDS_TO_WARM_UP = 1
-"""After which workers are started if there was no job before: the server's own start is not held up."""
+"""The time after which workers are started even without a job, so as not to delay the server's start."""
 
 _log = structlog.get_logger()
 
 
 class AddressRefused(SandboxError):
-    """The server cannot listen where it was told to."""
+    """The server cannot listen on the address that it was given."""
 
     code = "INVALID_PARAMETER"
 
 
 def serve(settings: Settings) -> None:
-    """Serve until told to stop; prints its URL when it is ready.
+    """Serve until a signal to stop; prints the server's URL when it is ready.
 
     Raises ``StoreLocked`` if another server runs on the home, ``InvalidState`` on an address that
     others can reach while there is no key, and ``AddressRefused``.
@@ -60,12 +60,12 @@ def serve(settings: Settings) -> None:
             with _listening(settings) as listener:
                 uvloop.run(_run(settings, store, gate, listener))
     finally:
-        # What the loggers hold outlives DuckDB's module, which would complain of it at the exit.
+        # Loggers outlive DuckDB's module, which would complain at exit of what they keep alive.
         logging.getLogger("uvicorn").handlers.clear()
 
 
 def configure_logs() -> None:
-    """One line an event on standard error: JSON unless a person is watching."""
+    """Log one line per event to standard error, as JSON unless that is a terminal."""
     renderer = (
         structlog.dev.ConsoleRenderer()
         if sys.stderr.isatty()
@@ -84,7 +84,7 @@ def configure_logs() -> None:
 
 
 class _UnfailingStderr:
-    """A log that cannot be written, for a disk that is full say, must not stop what is logged."""
+    """Standard error, except that a failed write (to a full disk, say) does not fail its caller."""
 
     def write(self, text: str) -> None:
         with contextlib.suppress(OSError, ValueError):
@@ -96,14 +96,14 @@ class _UnfailingStderr:
 
 
 class _Forward(logging.Handler):
-    """What uvicorn has to say, as lines of our log."""
+    """Forwards uvicorn's messages to the server's log."""
 
     def emit(self, record: logging.LogRecord) -> None:
         _log.log(record.levelno, "uvicorn", says=record.getMessage(), exc_info=record.exc_info)
 
 
 class _Uvicorn(uvicorn.Server):
-    """Leaves signals to us: uvicorn would raise them again before all is saved."""
+    """Leaves signals to ``_run``: uvicorn would raise them again before everything is saved."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -145,7 +145,7 @@ async def _run(
 
 
 def _most_files() -> int:
-    """How many files this process may have open, which is made as many as it may be."""
+    """Raise this process's limit of open files as far as allowed, and return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -166,7 +166,7 @@ def _greet(url: str, gate: Authenticator) -> None:
 
 @contextlib.contextmanager
 def _announced(home: Path, url: str, token: str) -> Iterator[None]:
-    """Tell the command line, through a file in the home that only this user can read."""
+    """Tell the command line where the server is, in a file that only this user can read."""
     path = home / SERVER_FILE
     temporary = path.with_suffix(".new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -181,7 +181,7 @@ def _announced(home: Path, url: str, token: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _listening(settings: Settings) -> Iterator[socket.socket]:
-    """A listening socket on the host and port of ``settings``."""
+    """Yield a listening socket on the host and port of ``settings``."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

@@ -1,4 +1,4 @@
-"""Routing: the endpoints of each path, and the short way to those that are called most."""
+"""Routing: the endpoints of each path, and a shortcut to those that are called most."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple

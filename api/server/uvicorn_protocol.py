@@ -15,7 +15,10 @@ _MOST_HEAD_BYTES = 64 * 1024
 
 
 class StrictProtocol(HttpToolsProtocol):
-    """uvicorn keeps as many headers as are sent, and answers what is no HTTP with plain text."""
+    """A protocol that bounds headers and answers malformed HTTP with a JSON error.
+
+    uvicorn keeps any number of headers, and answers malformed HTTP with plain text.
+    """
 
     _head_bytes = 0
 
@@ -40,8 +43,10 @@ class StrictProtocol(HttpToolsProtocol):
 
 
 class OneWriteProtocol(StrictProtocol):
-    """uvicorn writes the head and the body of an answer one by one, and each costs as much as the
-    rest of a step. Here what is written in one turn of the event loop leaves together.
+    """A protocol that sends everything written in one turn of the event loop together.
+
+    uvicorn writes the head and the body of an answer separately, and each write costs as much as
+    the rest of a step.
     """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -53,13 +58,13 @@ class _JoinedWrites:
     """A transport that waits for the end of the event loop's turn before it writes."""
 
     _unwritten: ClassVar["list[_JoinedWrites]"] = []
-    """Of all connections of the process: one call at the end of the turn writes for all."""
+    """Those of all connections with something to write; one call at the end of the turn does it."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
         self._call_soon = loop.call_soon
         self._parts: list[bytes] = []
-        # Asked for at every request: not by way of __getattr__.
+        # Called for every request, so it does not go through __getattr__.
         self.is_closing = transport.is_closing
 
     def write(self, data: bytes) -> None:

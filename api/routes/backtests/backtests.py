@@ -71,7 +71,7 @@ class BacktestChange(RequestBody):
     status: Annotated[
         BacktestStatus | UnsetType,
         Meta(
-            description="Set by hand. It cancels a run that is under way, unless it is `running`."
+            description="Set by hand. Any status except `running` cancels a run that is under way."
         ),
     ] = UNSET
     metrics: Annotated[

@@ -68,7 +68,7 @@ _NAMES = FieldNames(
 
 
 class BacktestConfig(RequestBody):
-    """The market and the period that a strategy is run on, and the terms of its results."""
+    """The market and the period on which a strategy is run, and how its results are computed."""
 
     symbol: Symbol
     start_date: Annotated[
@@ -83,8 +83,8 @@ class BacktestConfig(RequestBody):
         Any,
         number_schema(252, exclusiveMinimum=0, maximum=_MOST_BARS),
         Meta(
-            description="Kept with the backtest. Metrics are annualised by the calendar, of 365"
-            " days, whatever it says."
+            description="Stored with the backtest and otherwise ignored: metrics are annualised"
+            " by a calendar of 365 days."
         ),
     ] = 252
     risk_free_rate: Annotated[
@@ -95,20 +95,20 @@ class BacktestConfig(RequestBody):
     size_type: Annotated[
         SizeType | None,
         Meta(
-            description="In what the strategy's entries are sized: `percent`, shares of equity;"
-            " `shares`, quantities; `signal_weight`, as each entry says. The strategy says how"
-            " much; what does not fit it is refused. Left out: what fits it."
+            description="The unit in which the strategy sizes its entries: `percent` of equity;"
+            " `shares`, which are quantities; or `signal_weight`, as each entry says. The strategy"
+            " sets the amounts, and a unit that does not fit it is refused. The default fits it."
         ),
     ] = None
     signal_plugin_key: Annotated[
         str | None,
         Meta(
-            description="A template that is run in place of what the strategy has; see"
+            description="A template to run instead of the strategy's own; see"
             " `GET /api/v1/strategy-templates`."
         ),
     ] = None
     signal_plugin_params: Annotated[
-        JsonObject, Meta(description="Parameters of the template, over those that it has.")
+        JsonObject, Meta(description="Parameters that override those of the template.")
     ] = msgspec.field(default_factory=empty_object)
     feature_ids: Annotated[
         list[str] | None, Meta(description="Empty.", extra_json_schema={"maxItems": 0})

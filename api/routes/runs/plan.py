@@ -54,7 +54,7 @@ def plan_run(services: Services, body: RunRequest) -> tuple[StoredRequest, RunSp
     if is_too_long(dataset.start, dataset.end):
         raise InvalidParameter(
             "dataset_id",
-            f"is more than {MOST_YEARS} years; name a part of it, such as"
+            f"covers more than {MOST_YEARS} years; name a part of it, such as"
             f" {dataset.symbol.lower()}-{interval_name(dataset.interval)}-20200101-20241231",
         )
     strategy = _compile(body, dataset)

@@ -39,9 +39,9 @@ _WITHOUT_FUNDING = "funding: none is applied"
 
 
 async def submit(services: Services, request: Request) -> SubmitResponse:
-    """Queue a run of a strategy on a dataset, from 10,000 of its quote currency.
+    """Queue a run of a strategy on a dataset, starting with 10,000 of its quote currency.
 
-    At most 5 jobs of an account are queued or running at a time.
+    An account can have at most 5 jobs queued or running at a time.
     """
     stored, spec = await services.in_thread(plan_run, services, request.body)
     record = await services.jobs.submit(
@@ -57,7 +57,7 @@ async def run(services: Services, request: Request) -> RunResponse:
 
 
 async def cancel(services: Services, request: Request) -> RunResponse:
-    """End a run within a second, even in its middle."""
+    """End a run within a second, even while it is under way."""
     record = await services.jobs.cancel(request.account_id, request.path["run_id"], origin=_ORIGIN)
     return await _to_response(services, record)
 

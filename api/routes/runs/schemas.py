@@ -48,7 +48,7 @@ class SubmitResponse(msgspec.Struct, frozen=True):
 class Assumptions(msgspec.Struct, frozen=True):
     fees_bps: float
     slippage_bps: float
-    funding: Annotated[bool, Meta(description="As it was asked for.")]
+    funding: Annotated[bool, Meta(description="As requested.")]
     funding_applied: Annotated[bool, Meta(description="False: datasets are of spot markets.")]
     starting_balance: Annotated[float, Meta(description="In quote currency.")]
     notes: list[str]
@@ -66,15 +66,15 @@ class RunMetrics(msgspec.Struct, frozen=True):
     deflated_sharpe_ratio: Annotated[
         float | None,
         Meta(
-            description="The probability that the true Sharpe ratio is above that of the best of"
-            " `trials` by luck (Bailey and López de Prado, 2014). Further trials change it."
+            description="The probability that the true Sharpe ratio is above the one that the best"
+            " of `trials` has by luck (Bailey and López de Prado, 2014). Further trials change it."
         ),
     ]
     trials: Annotated[
         int,
         Meta(
-            description="Your finished runs of the strategy on the dataset, whatever its numbers,"
-            " this one included."
+            description="Number of your finished runs of this strategy on this dataset, with any"
+            " parameters, this one included."
         ),
     ]
     sortino_ratio: float | None
@@ -95,7 +95,7 @@ class RunMetrics(msgspec.Struct, frozen=True):
     avg_loss: float | None
     best_trade: float | None
     worst_trade: float | None
-    turnover: Annotated[float | None, Meta(description="A year.")]
+    turnover: Annotated[float | None, Meta(description="Per year.")]
     returns_grid: Annotated[str, Meta(description="Interval of the returns behind the ratios.")]
     returns_count: int | None
     returns_skewness: float | None
@@ -112,8 +112,10 @@ class RunState(msgspec.Struct, frozen=True):
     submitted_at: Time
     started_at: Time | None
     finished_at: Time | None
-    metrics: Annotated[RunMetrics | None, Meta(description="Of a run that is done.")]
-    error: Annotated[RunError | None, Meta(description="Of a run that failed.")]
+    metrics: Annotated[RunMetrics | None, Meta(description="Null unless the run is done.")]
+    error: Annotated[
+        RunError | None, Meta(description="Null unless the run failed or was cancelled.")
+    ]
 
 
 class RunResponse(msgspec.Struct, frozen=True):

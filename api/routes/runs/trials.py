@@ -1,6 +1,6 @@
-"""Trials: an account's runs of the same strategy on the same dataset, with whatever numbers.
+"""Trials: an account's runs of the same strategy on the same dataset, with any parameters.
 
-The deflated Sharpe ratio of a run depends on how many of them there were.
+The deflated Sharpe ratio of a run depends on their number.
 """
 
 import hashlib
@@ -15,10 +15,10 @@ _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?", re.ASCII)
 
 
 def strategy_family(strategy: Strategy) -> str:
-    """Return 32 digits that are the same for strategies that differ in their numbers alone.
+    """Return 32 hexadecimal digits, the same for strategies that differ only in their numbers.
 
-    They stand for the name of a template, for a card without its numbers, and for the whole of a
-    program, because it is not known what that does with a number.
+    They are a digest of a template's name, of a card without its numbers, or of a whole program,
+    because numbers in a program may mean anything.
     """
     content: Any = strategy.content
     if strategy.kind == "template":

@@ -45,7 +45,7 @@ class ListQuery(RequestBody):
 
 
 async def create(services: Services, request: Request) -> CreateResponse:
-    """Check the configuration against the data that there is, and store the session."""
+    """Check the configuration against the available data, and store the session."""
     key = idempotency_key(request, "create", request.body)
     record = await services.sessions.create(request.account_id, request.agent_id, request.body, key)
     return CreateResponse(record.session_id, "created", record.total_steps, len(record.pairs))
@@ -108,7 +108,7 @@ async def sessions(services: Services, request: Request) -> SessionsResponse:
 
 
 def _steps(request: Request) -> int:
-    """Return the number of steps that the body asks for, in whatever form it is written."""
+    """Return the number of steps that the body asks for, as a number or a string."""
     steps = request.body.steps
     if type(steps) is int:
         return steps
@@ -169,7 +169,7 @@ ROUTES = [
         "POST",
         f"{_BASE}/{{session_id}}/step/batch/fast",
         step_batch_fast,
-        "Advance by many candles, and tell how many",
+        "Advance by many candles, and return how many",
         FastResponse,
         body=FastRequest,
         errors=FIND_ERRORS,
@@ -189,7 +189,7 @@ ROUTES = [
         "GET",
         f"{_BASE}/{{session_id}}/status",
         status,
-        "How far a session is",
+        "The progress of a session",
         SessionResponse,
         errors=("SESSION_NOT_FOUND",),
     ),
