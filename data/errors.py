@@ -24,7 +24,7 @@ class NotAStore(StorageUnavailable):
 
 
 class UnreadableFile(SandboxError):
-    """A file does not have candles, or too little is known of them; ``details["file"]`` names it."""
+    """A file has no candles, or not enough is known about them; ``details["file"]`` names it."""
 
     code = "INVALID_PARAMETER"
 
@@ -95,48 +95,48 @@ class DownloadFailed(SandboxError):
 
 
 class AccountNotFound(SandboxError):
-    """There is no account of this id."""
+    """There is no account with this id."""
 
     code = "ACCOUNT_NOT_FOUND"
 
 
 class AgentNotFound(SandboxError):
-    """The account has no agent of this id."""
+    """The account has no agent with this id."""
 
     code = "AGENT_NOT_FOUND"
 
 
 class ExchangeNotFound(SandboxError):
-    """There are no candles of an exchange of this name."""
+    """There are no candles of an exchange with this name."""
 
     code = "EXCHANGE_NOT_FOUND"
 
 
 class KeyNotFound(SandboxError):
-    """There is no API key of this id."""
+    """There is no API key with this id."""
 
     code = "KEY_NOT_FOUND"
 
 
 class SessionNotFound(SandboxError):
-    """The account has no session of this id."""
+    """The account has no session with this id."""
 
     code = "SESSION_NOT_FOUND"
 
 
 class JobNotFound(SandboxError):
-    """The account has no job of this id."""
+    """The account has no job with this id."""
 
     code = "NOT_FOUND"
 
 
 class StrategyNotFound(SandboxError):
-    """The account has no stored strategy of this id."""
+    """The account has no stored strategy with this id."""
 
     code = "STRATEGY_NOT_FOUND"
 
 
 class BacktestNotFound(SandboxError):
-    """The account has no backtest of this id."""
+    """The account has no backtest with this id."""
 
     code = "BACKTEST_NOT_FOUND"

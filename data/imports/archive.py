@@ -56,10 +56,10 @@ def fetch_month(
 ) -> Path | None:
     """Download the zip file of a month's klines and return its path.
 
-    None if the archive does not have the month. A file in ``directory`` with the right checksum is
-    not downloaded again, and an interrupted download is resumed. ``retry_waits`` are the seconds
-    to wait before each retry, by default ``RETRY_WAITS``. Raises ``DownloadFailed`` if the archive cannot be reached, or if
-    its file does not match its checksum.
+    Returns None if the archive does not have the month. A file in ``directory`` with the right
+    checksum is not downloaded again, and an interrupted download is resumed. ``retry_waits`` are
+    the seconds to wait before each retry, by default ``RETRY_WAITS``. Raises ``DownloadFailed`` if
+    the archive cannot be reached, or if its file does not match its checksum.
     """
     symbol = normalise_symbol(symbol)
     name = f"{symbol}-{interval}-{month}.zip"
@@ -74,7 +74,7 @@ def fetch_month(
             return None
         if target.exists() and _sha256(target) == checksum:
             return target
-        # A partial file may be of an older version of the month; then download it from the start.
+        # A partial file may be from an older version of the month: then start again from nothing.
         for _ in range(2):
             if not _fetch(client, url, partial, progress, waits):
                 return None
@@ -139,7 +139,7 @@ def _fetch(
 
 
 def _retry(url: str, get: Callable[[], Answer], waits: Sequence[float]) -> Answer:
-    """Return what ``get`` returns; retry if the connection breaks or the server has a fault."""
+    """Return the result of ``get``; retry if the connection breaks or the server has a fault."""
     reason = ""
     for wait in (*waits, None):
         try:

@@ -2,7 +2,7 @@
 
 A candle row has the number of the import that added it and of the one that superseded it. The
 market as of import *n* is the rows with ``import_number <= n`` that no import up to *n* has
-superseded, so it never changes, whatever is imported later.
+superseded, so no later import changes it.
 """
 
 import hashlib
@@ -137,7 +137,7 @@ def import_candles(
 def latest_import(store: Store) -> int:
     """Return the number of the latest import; 0 if there is none.
 
-    Pin it to keep the market as it is now.
+    The market as of this number stays as it is now.
     """
     number: int = store.rows("SELECT coalesce(max(import_number), 0) FROM imports")[0][0]
     return number
@@ -151,7 +151,7 @@ def find_gaps(open_times: Integers, interval: int) -> list[tuple[int, int]]:
 
 
 def withdraw(store: Store, instrument_id: int, source: str) -> None:
-    """Withdraw the synthetic candles of an instrument; the market as of earlier keeps them."""
+    """Withdraw the synthetic candles of an instrument; the market as of earlier imports keeps them."""
     with store.transaction():
         current = store.rows(
             "SELECT DISTINCT interval_seconds FROM candles"
@@ -236,8 +236,8 @@ def _refuse_mixture(store: Store, instrument_id: int, symbol: str, synthetic: bo
         return
     if synthetic:
         raise MixedMarket(
-            f"{symbol} has real candles; the synthetic sample market is not mixed with them."
-            " Use another home for it",
+            f"{symbol} has real candles, with which the synthetic sample market must not be mixed;"
+            " use another home for it",
             symbol=symbol,
         )
     raise MixedMarket(

@@ -12,7 +12,7 @@ from candlestep.sandbox.clock import INTERVALS, interval_name, parse_interval
 _INTERVAL_LIKE = re.compile(r"\d{1,2}[smhdwM]")
 _SYMBOL_LIKE = re.compile(r"[A-Za-z0-9]*[A-Za-z][A-Za-z0-9]*")
 _ENOUGH = 10
-"""The number of rows from which on a spacing shared by all is the interval, not a coincidence."""
+"""The number of rows at which a spacing shared by all counts as the interval, not a coincidence."""
 
 
 def symbol_from_name(file_name: str) -> str | None:
@@ -36,8 +36,8 @@ def interval_from_name(file_name: str) -> int | None:
         if _INTERVAL_LIKE.fullmatch(word):
             raise UnreadableFile(
                 file_name,
-                f"its name says that its candles are of {word}; only {', '.join(INTERVALS)}"
-                " can be imported (if the name is wrong, give --interval)",
+                f"its name says that the interval of its candles is {word}; only"
+                f" {', '.join(INTERVALS)} can be imported (if the name is wrong, give --interval)",
             )
     return None
 

@@ -1,4 +1,4 @@
-"""Readers of candle files of every format, which is recognised by the content."""
+"""Readers of candle files in every format; the content decides which reader is used."""
 
 import glob
 import gzip

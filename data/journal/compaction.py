@@ -19,7 +19,9 @@ _QUIET_RUN = re.compile(_QUIET % b"([0-9]+)" + rb"(?:" + _QUIET % rb"\1" + rb"){
 
 
 def collapsed(lines: bytes) -> bytes:
-    """Return the lines with each longer run of equal quiet steps as one line and its last step.
+    """Return the lines with each run of three or more equal quiet steps merged into two.
+
+    The first of the two stands for all steps except the last.
 
     Reads only the last two lines of a run, so it is much faster than ``compacted``, which needs
     records. Raises ``InvalidRecording``, with the place in ``lines``, if one of these is damaged.
@@ -37,7 +39,7 @@ def _as_one(run: re.Match[bytes]) -> bytes:
 
 
 def compacted(records: Iterable[Record], keys: Iterable[str]) -> Iterator[Record]:
-    """Yield the records with each run of equal quiet steps as one record and its last step.
+    """Yield the records with each run of equal quiet steps as two: all but the last, and the last.
 
     ``keys`` are the idempotency keys that may be sent again; other keys are removed.
     """

@@ -101,8 +101,8 @@ class Journals:
     def read(self, session_id: str, size: int | None = None) -> Recording:
         """Return a session's recording, with the past that it shares.
 
-        With ``size``, reads only the first ``size`` bytes of its own journal. Blocks; linear. Raises ``JournalDamaged``, ``FileNotFoundError`` and
-        ``StorageUnavailable``.
+        With ``size``, reads only the first ``size`` bytes of its own journal. Blocks; linear. Raises
+        ``JournalDamaged``, ``FileNotFoundError`` and ``StorageUnavailable``.
         """
         own = self._read(session_id, size)
         past: list[Record] = []
@@ -150,16 +150,18 @@ class Journals:
             data = path.read_bytes()
             data = whole_lines(data) if size is None else data[:size]
             if size is not None and len(data) < size:
-                raise InvalidRecording("it ends before", line=data.count(b"\n") + 1, byte=len(data))
+                raise InvalidRecording(
+                    "the file ends too early", line=data.count(b"\n") + 1, byte=len(data)
+                )
             return recording_of(records_of(data, needs_crc=True))
 
 
 class Journal:
     """The journal of one session in memory. Its file is opened by the first write.
 
-    Lines are written into memory that is mapped to the file: the operating system has them at
-    once, at a tenth of the cost of a system call. The mapped part is filled with zeros first, so
-    that a full disk is noticed then.
+    Lines are written into memory that is mapped to the file, so the operating system has them at
+    once, at a tenth of the cost of a system call. The mapped part is filled with zeros beforehand,
+    so a full disk shows up then and not in the middle of a line.
     """
 
     __slots__ = (
@@ -187,7 +189,7 @@ class Journal:
         self._window: mmap | None = None
         self._window_start = 0
         self._window_end = 0
-        """The part of the file that is mapped; none if it ends at 0."""
+        """Where the mapped part of the file, from ``_window_start`` on, ends; 0 if none is mapped."""
 
     @property
     def is_worth_compacting(self) -> bool:
@@ -197,7 +199,8 @@ class Journal:
     def append(self, line: bytes) -> None:
         """Append a line; the operating system has it when this returns.
 
-        So it survives the end of the process. Raises ``StorageUnavailable`` with the file unchanged.
+        It therefore survives the end of the process. Raises ``StorageUnavailable``, with the file
+        unchanged.
         """
         end = self.size + len(line)
         window = self._window
@@ -210,7 +213,7 @@ class Journal:
         self.size = end
 
     def _write(self, line: bytes) -> None:
-        """Write a line that does not fit the mapped part, then zeros, and map these."""
+        """Write a line that does not fit the mapped part, then zeros, and map the zeros."""
         self._unmap()
         try:
             file = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
@@ -228,7 +231,7 @@ class Journal:
     def _map(self, file: int, start: int, end: int) -> None:
         """Map the file from ``start``, where the next line goes, to its end at ``end``."""
         start = start // ALLOCATIONGRANULARITY * ALLOCATIONGRANULARITY
-        # Where the file system cannot map files, every line is written like the first one.
+        # If the file system cannot map files, every line is written like the first one.
         with suppress(OSError, ValueError):
             self._window = mmap(file, end - start, offset=start)
             self._window_start, self._window_end = start, end
@@ -250,7 +253,7 @@ class Journal:
         self.size = size
 
     def sync(self) -> None:
-        """Flush everything appended to the disk. Blocks; other journals may sync meanwhile."""
+        """Flush all appended lines to disk. Blocks; other journals may sync at the same time."""
         with _unavailable("the journal cannot be synced"), timed(self._on_write):
             file = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
             try:
@@ -261,8 +264,8 @@ class Journal:
     def compact(self, keys: Iterable[str]) -> None:
         """Merge each run of quiet steps into one record.
 
-        ``keys`` are the idempotency keys that may be sent again. The part that forks share stays
-        as it is. Blocks; linear.
+        ``keys`` are the idempotency keys that may be sent again. The part that forks share is left
+        unchanged. Blocks; linear.
         """
         data = self.path.read_bytes()[: self.size]
         shared = data[: self.shared_size] or data[: data.index(b"\n") + 1]
@@ -275,7 +278,7 @@ class Journal:
         self.compacted_size = self.size
 
     def replace(self, data: bytes) -> None:
-        """Replace the content of the file at once: no reader sees it half-written."""
+        """Replace the content of the file atomically: no reader sees it half-written."""
         temporary = self.path.with_suffix(".new")
         self.close()
         with _unavailable("the journal cannot be written"), timed(self._on_write):

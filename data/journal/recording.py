@@ -1,10 +1,10 @@
 """Recordings: the start of a session and every command that changed it, one line of JSON each.
 
 The journal of a session is a recording, and ``candlestep replay`` runs one. The first line starts
-the session, every other line is a command: ``{"do":"step","steps":60}``. The server adds its
-answer and two short texts to a command. ``digest`` covers this answer and all before it, so that
-equal digests mean equal answers from the start. ``crc``, always the last field, is the CRC-32 of
-the line up to it. A line written by hand may omit all three.
+the session, every other line is a command: ``{"do":"step","steps":60}``. The server adds three
+fields to a command: its ``answer``; a ``digest`` of this answer and all earlier ones, so that equal
+digests mean equal answers from the start; and, always last, ``crc``, the CRC-32 of the line up to
+there. A line written by hand may omit all three. ``records.py`` defines the fields.
 """
 
 import re
@@ -58,7 +58,7 @@ class Recording(msgspec.Struct, frozen=True):
 
 
 def chained(digest: bytes, answer: bytes) -> bytes:
-    """Return the digest after an answer: 16 digits of the SHA-256 of the digest before and it."""
+    """Return the digest after an answer: 16 digits of the SHA-256 of the previous digest and it."""
     return sha256(digest + answer).hexdigest()[:DIGEST_LENGTH].encode()
 
 
@@ -80,8 +80,7 @@ def checked(text: bytes) -> bytes:
 def records_of(data: bytes, *, needs_crc: bool, line: int = 1, byte: int = 0) -> Iterator[Read]:
     """Yield the records of whole lines; ``line`` and ``byte`` are the place of the first one.
 
-    A line with a wrong checksum is damaged, and with ``needs_crc`` also a line without one. Raises
-    ``InvalidRecording``.
+    Raises ``InvalidRecording`` for a line with a wrong checksum, or, with ``needs_crc``, without one.
     """
     for number, text in enumerate(data.splitlines(keepends=True), line):
         yield _read(text, number, byte, needs_crc)
@@ -180,7 +179,7 @@ def _read(text: bytes, line: int, byte: int, needs_crc: bool) -> Read:
 
 
 def _check_answer(record: Line) -> None:
-    """Raise what decoding raises if an answer written by hand is not valid JSON."""
+    """Raise a decoding error if an answer, perhaps written by hand, is not valid JSON."""
     answer = getattr(record, "answer", UNSET)
     if answer is not UNSET:
         msgspec.json.decode(answer)

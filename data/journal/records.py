@@ -50,7 +50,7 @@ class Start(_Record, frozen=True, tag="start"):
     """The version of Candlestep that wrote it."""
     session_id: str | None = None
     import_number: int | None = None
-    """The market is as of this import in the store on which the session ran."""
+    """The import, in the store on which the session ran, as of which the session sees the market."""
     look_back: Annotated[int, Meta(ge=0, le=_LONGEST_LOOK_BACK)] | None = None
     """The length of the history before the start, in milliseconds."""
     candles: dict[str, dict[str, str]] | None = None
@@ -63,15 +63,15 @@ class Start(_Record, frozen=True, tag="start"):
 
 
 class StepRecord(_Record, frozen=True, tag="step"):
-    """Steps made at once. The answer is kept if it has fills or closed orders.
+    """A command to step. Its answer is kept if it has fills or closed orders.
 
-    A run of ``times`` equal commands in which nothing happened is one record with the last digest.
+    ``times`` equal commands in a row in which nothing happened are one record, with the last digest.
     """
 
     steps: int
     times: Annotated[int, Meta(ge=1, le=10**9)] = 1
     fast: bool = False
-    """True if the request was ``step/batch/fast``; noted where its answer may be repeated."""
+    """True if the request was ``step/batch/fast``; set only if its answer may have to be repeated."""
     at: int | None = None
     key: str | None = None
     body: str | None = None
@@ -132,7 +132,7 @@ class ForkRecord(_Record, frozen=True, tag="fork"):
 
 
 class AnswerRecord(_Record, frozen=True, tag="answer"):
-    """The answer to a command with a key that changed nothing; its key gets the answer again."""
+    """The answer to a command with a key that changed nothing, to be repeated for that key."""
 
     key: str
     body: str

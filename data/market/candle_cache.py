@@ -30,7 +30,7 @@ _AS_OF = (
 
 
 class CandleArraysKey(NamedTuple):
-    """The identity of a symbol's candles: as of an import that changed them, of whole months."""
+    """The identity of a symbol's candles of whole months, as of an import that changed them."""
 
     exchange: str
     symbol: str
@@ -42,7 +42,7 @@ class CandleArraysKey(NamedTuple):
 class CandleCache:
     """A cache of the candles of symbols, read from the store by the first request.
 
-    Cached candles and those in use stay within the budget together; the least recently requested
+    Cached candles and those in use together stay within the budget; the least recently requested
     are evicted first. Any thread may use the cache.
 
     The candles cover whole UTC months, from that of ``start - look_back`` to that of ``end``. So
@@ -107,9 +107,9 @@ class CandleCache:
         end: int,
         look_back: int = LOOK_BACK,
     ) -> list[CandleArraysKey]:
-        """Return the keys of what ``candles`` would return; candles of equal keys are equal.
+        """Return the keys of what ``candles`` would return; candles with equal keys are equal.
 
-        A symbol whose candles all lie outside the times has a key too. Raises ``MarketPruned``.
+        A symbol whose candles all lie outside the period has a key too. Raises ``MarketPruned``.
         """
         first, last = month_start(start - look_back), next_month_start(end - 1)
         distinct = list(dict.fromkeys(symbols))

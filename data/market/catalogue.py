@@ -124,7 +124,7 @@ def effective_imports(
 ) -> dict[str, int]:
     """Return, for each symbol, the latest import up to ``as_of`` that changed it.
 
-    The symbol's candles are the same as of both. A symbol that no import changed is left out.
+    Its candles are the same as of both numbers. A symbol without imports up to then is left out.
     Raises ``MarketPruned`` if candles of one have been dropped.
     """
     rows = store.rows(

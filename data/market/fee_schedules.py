@@ -40,7 +40,7 @@ def fee_schedule(exchange: str, home: Path) -> Entries:
     """Return the fees that ``exchange`` charged for spot trades, and when.
 
     A venue in the file of ``home`` replaces the one that comes with the product. Both files are
-    small and are read by each call, so that a change takes effect at once. Raises
+    small and read by each call, so a change takes effect at once. Raises
     ``InvalidParameter`` for an unknown venue, naming the known ones, and for a file of ``home``
     that cannot be read.
     """

@@ -68,8 +68,8 @@ def open_mapped(path: Path) -> Candles:
 class MappedCandles:
     """The files of candles that runs use; the least recently used are deleted first.
 
-    Any thread may use it. Files of an earlier process are deleted at the start, because they may
-    be of another store.
+    Any thread may use it. Files that an earlier process left are deleted at the start, because they
+    may be from another store.
     """
 
     def __init__(self, cache: CandleCache, home: Path, most_bytes: int) -> None:
@@ -105,7 +105,7 @@ class MappedCandles:
     ) -> list[Path]:
         """Return the files of the symbols that have candles; they stay until they are released.
 
-        Blocks while they are written. Raises what ``CandleCache.candles`` raises, and
+        Blocks while they are written. Raises the errors of ``CandleCache.candles``, and
         ``StorageUnavailable``.
         """
         keys = self._cache.keys(exchange, symbols, as_of, start, end, look_back)

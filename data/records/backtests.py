@@ -1,4 +1,4 @@
-"""Stored backtests: a stored strategy, the terms on which it is run, and its last run.
+"""Stored backtests: each a stored strategy, the terms on which it is run, and its last run.
 
 The outcome of the run is stored with its job. A backtest reports it, unless a field was set by
 hand.

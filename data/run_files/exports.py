@@ -1,7 +1,7 @@
-"""Exports of a run's equity and closed trades for the Backtests API: JSON numbers, or Parquet.
+"""Exports of a run's equity and closed trades for the backtests API: JSON numbers, or Parquet.
 
-The database makes both from the files of the run. Returns are fractions, while those of the run
-are in percent. Times are written as in ``run_files.py``.
+DuckDB makes both from the files of the run. ``return_pct`` is a fraction here, and in percent in
+those files. Times are written as in ``run_files.py``.
 """
 
 import tempfile

@@ -1,7 +1,7 @@
 """The files of runs: equity, closed trades and signals, as Parquet under the home directory.
 
 ``HOME/results/{job_id}/{run number}/equity.parquet``, and so on. A file appears whole or not at
-all. Summaries of jobs are kept for ever, their files for some days.
+all. Summaries of jobs are kept for ever, files only for the setting ``result_days``.
 """
 
 import shutil
@@ -70,7 +70,7 @@ def write_equity(directory: Path, times: NDArray[Any], units: NDArray[Any]) -> N
     column, exact = amount_column(units)
     exact = exact.format("equity")
     if units.dtype != object and np.abs(units).max() < _FITS_18_DIGITS:
-        # The same number at half the width, which takes half the time.
+        # The same value in half the width, which takes half the time.
         exact = "equity::DECIMAL(18, 0) * 0.00000001::DECIMAL(8, 8)"
     _write(
         run_file(directory, "equity"),
@@ -181,7 +181,7 @@ def delete_job_files(home: Path, job_id: str) -> None:
 def delete_old_run_files(store: Store, home: Path, *, time: int, days: int) -> list[str]:
     """Delete the files of jobs that ended more than ``days`` before ``time`` (ms).
 
-    Returns the ids of those jobs. Jobs that a failure left out are tried again by the next call.
+    Returns the ids of those jobs. Files that could not be deleted are left to the next call.
     """
     old = jobs_with_old_run_files(store, time - days * DAY)
     for job_id in old:

@@ -31,7 +31,7 @@ _BROKEN = (
     duckdb.TransactionException,
     duckdb.ConnectionException,
 )
-"""Errors of DuckDB that mean that the storage, and not the statement, is at fault."""
+"""Errors of DuckDB that blame the storage rather than the statement."""
 
 Fetched = TypeVar("Fetched")
 
@@ -98,7 +98,7 @@ class Store:
         return sum(file.stat().st_size for file in files if file.exists())
 
     def rows(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
-        """Return the rows of a query. In a transaction of this thread, it sees its writes."""
+        """Return the rows of a query. Inside a transaction, a query sees the transaction's writes."""
         return self._read(lambda cursor: cursor.execute(sql, parameters).fetchall())
 
     def arrays(self, sql: str, *parameters: Any) -> dict[str, NDArray[Any]]:

@@ -70,8 +70,8 @@ def exact_text(value: Decimal | None, places: int) -> str | None:
 def amount_column(units: NDArray[Any]) -> tuple[NDArray[Any], str]:
     """Return a column for ``Store.insert`` and the SQL of its exact values.
 
-    ``units`` are amounts in hundred-millionths. ``{0}`` stands for the name of the column in the
-    SQL.
+    ``units`` are amounts in hundred-millionths. In the SQL, ``{0}`` is a placeholder for the name
+    of the column.
     """
     if units.dtype != object:
         return units, "{0}::DECIMAL(30, 0) * 0.00000001::DECIMAL(8, 8)"
