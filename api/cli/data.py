@@ -203,7 +203,7 @@ def export(home: str | None, path: str) -> int:
     """Write a copy of the store for the DuckDB shell."""
     exported = run(candles.EXPORT, home, candles.ExportTo(absolute_path(path)))
     print(f"{exported.path} is a copy of the store, of {exported.size / 1e6:,.1f} MB.")
-    suggest(f"duckdb {exported.path} opens it, SHOW TABLES; lists what it holds")
+    suggest(f"duckdb {exported.path} opens it, SHOW TABLES; lists its tables")
     return 0
 
 
@@ -225,7 +225,7 @@ def _print_report(home: str | None, report: ImportReport) -> int:
         if not any(imported.summary.import_number for imported in report.imports):
             print("\nNothing has changed: these candles were there already.")
         serve, show = command_on(home, "serve"), command_on(home, "data list")
-        suggest(f"{serve} starts a server on them if none runs, {show} lists all candles")
+        suggest(f"{serve} starts a server if none is running, {show} lists all candles")
     return REFUSED if report.refusals else 0
 
 

@@ -17,7 +17,7 @@ def file_name(text: str) -> str:
 
 
 def absolute_path(name: str) -> str:
-    """Return the absolute path of a file name: a running server has another working directory."""
+    """Return an absolute path, because a running server has a working directory of its own."""
     return os.path.abspath(Path(name).expanduser())
 
 

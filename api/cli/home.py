@@ -1,4 +1,4 @@
-"""Commands on a home: the option that names it, and operations run on its store."""
+"""What commands on a home share: the option that names it, and operations on its store."""
 
 import click
 

@@ -34,7 +34,7 @@ def command() -> None:
     "--account",
     default=DEFAULT_ACCOUNT,
     metavar="NAME",
-    help=f"Account that the key opens, created if it is new (default {DEFAULT_ACCOUNT}).",
+    help=f"Account that the key belongs to, created if it is new (default {DEFAULT_ACCOUNT}).",
 )
 @click.option(
     "--agent",
@@ -67,7 +67,7 @@ def list_keys(home: str | None, as_json: bool) -> int:
     elif keys:
         _print_keys(keys)
     else:
-        print("There are no keys: a server that only this machine can reach is open to it.")
+        print("There are no keys: a server answers this machine only, without asking for one.")
         suggest(f"{command_on(home, 'keys create NAME')} creates one")
     return 0
 
@@ -76,9 +76,9 @@ def list_keys(home: str | None, as_json: bool) -> int:
 @home_option
 @click.argument("key_id", metavar="ID")
 def revoke(home: str | None, key_id: str) -> int:
-    """Revoke a key, so that it opens nothing any more."""
+    """Revoke a key, so that requests with it are refused."""
     key = run(REVOKE_KEY, home, RevokeKey(key_id))
-    print(f"The key {key.name} ({key.key_id}) opens nothing any more.")
+    print(f"The key {key.name} ({key.key_id}) is revoked.")
     return 0
 
 

@@ -60,13 +60,13 @@ def _print_divergence(file: str, divergence: Divergence) -> None:
 def _print_answers(divergence: Divergence) -> None:
     """Print the fields in which the recorded and the actual answer differ."""
     if divergence.actual is None:
-        print("The session starts with other prices than were recorded.")
+        print("The prices at the start of the session differ from those recorded.")
         return
     actual = dict(_leaves("", divergence.actual))
     if divergence.expected is None:
         print(
-            "Of this answer only a digest was recorded: nothing was filled or closed then. It is"
-            " now:\n"
+            "Only a digest of this answer was recorded, because nothing was filled or closed then."
+            " The answer is now:\n"
         )
         print_table(("field", "actual"), _abridge(list(actual.items())))
         return
@@ -81,7 +81,7 @@ def _print_answers(divergence: Divergence) -> None:
     if rows:
         print_table(("field", "expected", "actual"), _abridge(rows))
     else:
-        print("This answer is the same; one since the last that was recorded in full is not.")
+        print("This answer is the same; an earlier one, which was not recorded in full, is not.")
 
 
 def _abridge(rows: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:

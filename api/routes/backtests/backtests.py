@@ -83,11 +83,11 @@ class BacktestChange(RequestBody):
     ] = UNSET
     trades_uri: Annotated[
         str | UnsetType | None,
-        Meta(description="Null hides the file; what this server made shows it again."),
+        Meta(description="Null hides the file; the path that the server gave shows it again."),
     ] = UNSET
     equity_curve_uri: Annotated[
         str | UnsetType | None,
-        Meta(description="Null hides the file; what this server made shows it again."),
+        Meta(description="Null hides the file; the path that the server gave shows it again."),
     ] = UNSET
 
 
@@ -108,7 +108,7 @@ class EnginesResponse(msgspec.Struct, frozen=True):
 
 
 async def create(services: Services, request: Request) -> BacktestResponse:
-    """Create a backtest of a stored strategy; it is not run before it is executed."""
+    """Create a backtest of a stored strategy, without running it yet."""
     return to_response(
         await services.in_thread(_create, services, request.account_id, request.body)
     )
@@ -188,7 +188,7 @@ async def execute(
 
 
 async def execute_async(services: Services, request: Request) -> TaskStartedResponse:
-    """Start to run a backtest and return its task at once."""
+    """Start running a backtest, and return its task at once."""
     return TaskStartedResponse((await _execute(services, request)).job_id, "PENDING")
 
 
@@ -248,7 +248,7 @@ async def _get_owned_backtest(services: Services, request: Request) -> BacktestR
 async def _on(
     services: Services, work: Callable[..., Result], request: Request, **changes: Any
 ) -> Result:
-    """Do work of the store on the backtest that the path names."""
+    """Run ``work``, which is a function of the store, on the backtest that the path names."""
     backtest_id = request.path["backtest_id"]
     return await services.in_thread(
         work, services.store, request.account_id, backtest_id, **changes
@@ -267,7 +267,7 @@ async def _stop(services: Services, account_id: str, run: BacktestRun) -> None:
     """Cancel a run that is under way; raises ``InvalidState`` for one of a sweep."""
     if sweep_of(await services.jobs.get(account_id, run.job_id)) is not None:
         raise InvalidState(
-            "the backtest runs as part of a sweep, which only ends as a whole; wait for it, or"
+            "the backtest is part of a running sweep, which ends only as a whole; wait for it, or"
             " delete all of its backtests",
             status="running",
         )

@@ -49,7 +49,7 @@ class ClosedTradeResponse(msgspec.Struct, frozen=True):
     size: float
     pnl: Annotated[float, Meta(description="After all fees.")]
     return_pct: Annotated[
-        float | None, Meta(description="Of what it cost, as a fraction: 0.25 is 25 %.")
+        float | None, Meta(description="PnL as a fraction of the cost: 0.25 is 25 %.")
     ]
 
 
@@ -66,10 +66,10 @@ class MetricDiff(msgspec.Struct, frozen=True):
     values: Annotated[dict[str, float | int | None], Meta(description="By backtest id.")]
     best_id: Annotated[
         str | None,
-        Meta(description="Of equals the one that was created first; null if none is better."),
+        Meta(description="Among equals, the one created first; null if neither is better."),
     ]
     higher_is_better: Annotated[
-        bool | None, Meta(description="Null: neither more nor less of it is better.")
+        bool | None, Meta(description="Null if neither direction is better.")
     ]
 
 
@@ -84,7 +84,7 @@ async def equity_curve(services: Services, request: Request) -> JsonBytes:
 
 
 async def trades(services: Services, request: Request) -> JsonBytes:
-    """Return the closed trades in their order."""
+    """Return the closed trades, oldest first."""
     return JsonBytes(await _result(services, request, "trades", read_json), 200)
 
 

@@ -40,8 +40,8 @@ class SweepRequest(RequestBody):
     base_config: Annotated[
         JsonObject,
         Meta(
-            description="What entries leave out: the fields of a backtest's `config`,"
-            " `initial_capital`, `commission`, `slippage`, and parameters of the template."
+            description="Values for the keys that entries leave out: the fields of a backtest's"
+            " `config`, `initial_capital`, `commission`, `slippage`, and template parameters."
         ),
     ]
     param_grid: Annotated[
@@ -63,13 +63,13 @@ class SweepRequest(RequestBody):
 
 
 class SweepResponse(TaskStartedResponse, frozen=True):
-    n_configs: Annotated[int, Meta(ge=1, description="How many entries the grid has.")]
+    n_configs: Annotated[int, Meta(ge=1, description="The number of entries in the grid.")]
 
 
 async def sweep(services: Services, request: Request) -> SweepResponse:
     """Run a strategy with every entry of a grid as one job; its task has the leaderboard.
 
-    Each run is a backtest, which stays. One that fails does not fail the others.
+    Each run is a backtest, which is kept. A run that fails does not affect the others.
     """
     body: SweepRequest = request.body
     if body.rank_metric not in RANKABLE:

@@ -31,7 +31,7 @@ _STATUSES: dict[JobStatus, TaskStatus] = {
 }
 
 CompletedShare = Annotated[float, Meta(ge=0, le=1)]
-TaskError = Annotated[str, Meta(description="Of a task of status `FAILURE`: why, in words.")]
+TaskError = Annotated[str, Meta(description="Why the task failed or was cancelled, in words.")]
 
 
 class RankedRun(msgspec.Struct, frozen=True):

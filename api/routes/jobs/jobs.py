@@ -184,7 +184,7 @@ async def _to_response(services: Services, record: JobRecord) -> JobResponse:
         directory = run_directory(services.settings.home, record.job_id, 0)
         equity = await services.in_thread(read_equity_json, directory)
         trades = await services.in_thread(read_trades_json, directory)
-        # They are JSON already, which for years of minutes is megabytes.
+        # Equity and trades are JSON already: for years of minutes, megabytes not to be parsed.
         result = JobResult(item.result.metrics, equity, trades)  # type: ignore[arg-type]
     fields = msgspec.structs.asdict(item) | {"result": result}
     return JobResponse(**fields)

@@ -31,7 +31,7 @@ from candlestep.data.run_files.run_files import run_directory, run_file
 from candlestep.sandbox import InvalidParameter
 
 _HELD_SECONDS = 4.0
-"""The time that an answer waits for the end of its execution; clients give up after five."""
+"""How long an answer waits for its execution to end; clients give up after five seconds."""
 
 _STATES: dict[JobStatus, StateName] = {
     "queued": "New",
@@ -87,7 +87,7 @@ class ExecutionResults(msgspec.Struct, frozen=True):
     maxDrawdownPercent: float | UnsetType = UNSET
     signalCount: int | UnsetType = UNSET
     signalsId: Annotated[
-        str | UnsetType, Meta(description="The file of signals, from the home directory on.")
+        str | UnsetType, Meta(description="The file of signals, relative to the home directory.")
     ] = UNSET
     signalsUpload: Annotated[
         Literal["Done", "Failed", "Skipped"] | UnsetType,
@@ -118,10 +118,10 @@ class _Execution(msgspec.Struct, frozen=True):
 
 
 async def execute(services: Services, request: Request) -> ExecuteResponse:
-    """Run a program on prepared candles, from 10,000 of quote currency, with default costs.
+    """Run a program on prepared candles, starting with 10,000 in quote currency, at default costs.
 
-    The same request has the same job, which runs again if it failed or was aborted. At most 5
-    jobs of an account are queued or running at a time.
+    The same request has the same job, which runs again if it failed or was aborted. An account can
+    have at most 5 jobs queued or running at a time.
     """
     body: ExecutionRequest = request.body
     prepared, program = await services.in_thread(_parts, services, request)

@@ -76,8 +76,8 @@ class PrepareRequest(RequestBody, rename={"start": "from", "end": "to"}):
     cadence: Annotated[
         str | int | None,
         Meta(
-            description="Interval of the candles that a program sees; `1s` and left out: the data's"
-            " own.",
+            description="Interval of the candles that a program sees. If it is `1s` or left out, it"
+            " is the interval of the data.",
             extra_json_schema={"enum": [_OWN_CADENCE, *INTERVAL_TEXTS, *INTERVAL_SECONDS, None]},
         ),
     ] = None
@@ -92,7 +92,7 @@ class JobStateResponse(msgspec.Struct, frozen=True):
     contextId: str
     status: StateName
     statusDetail: str | None
-    size: Annotated[int, Meta(description="Always 0: it is not counted beforehand.")]
+    size: Annotated[int, Meta(description="Always 0, because it is not known in advance.")]
     completed: Annotated[
         int,
         Meta(description="Whole hours with candles; of an execution, candles that were seen."),
@@ -102,7 +102,7 @@ class JobStateResponse(msgspec.Struct, frozen=True):
 
 
 async def prepare(services: Services, request: Request) -> PrepareResponse:
-    """Prepare the candles of an instrument and a period for programs to be executed on.
+    """Prepare the candles of an instrument and a period, on which programs can then be executed.
 
     They are ready when this answers. Only the part of the period that has candles is prepared.
     """
@@ -171,7 +171,7 @@ def run_spec(prepared: Preparation, source: str = "", *, store_signals: bool = F
 
 
 def context_id(prepared: Preparation, job_id: str) -> str:
-    """Return the long id of a preparation or of a job on it, which names everything it is about."""
+    """Return the long id of a preparation or of a job on it, made of everything that defines it."""
     parts = (
         prepared.source_type,
         prepared.account_id,
@@ -184,7 +184,7 @@ def context_id(prepared: Preparation, job_id: str) -> str:
 
 
 def _plan_preparation(services: Services, request: Request) -> Preparation:
-    """Return the preparation of a request, checked against the candles there are."""
+    """Return the preparation of a request, checked against the candles in the store."""
     body: PrepareRequest = request.body
     started_at = now()
     source_type = _type(request)

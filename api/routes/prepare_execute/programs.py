@@ -16,14 +16,15 @@ from candlestep.sandbox.strategies import compile_strategy
 
 class CompileHeaders(msgspec.Struct, rename={"compile_async": "X-Compile-Async"}):
     compile_async: Annotated[
-        bool, Meta(description="Answer with a job, whose state has the outcome.")
+        bool, Meta(description="Answer with the id of a job, whose state has the outcome.")
     ] = False
 
 
 class CompileResponse(msgspec.Struct, frozen=True):
     strategyId: str | UnsetType = UNSET
     jobId: Annotated[
-        str | UnsetType, Meta(description="Instead, with `X-Compile-Async: true`.")
+        str | UnsetType,
+        Meta(description="In place of `strategyId`, with `X-Compile-Async: true`."),
     ] = UNSET
 
 
