@@ -1,4 +1,4 @@
-"""Operations as a running server offers them: each answers lines of JSON while it runs.
+"""Maintenance operations on a running server: each answers with lines of JSON while it runs.
 
 Only callers that can read the token in the server's home may use them.
 """
@@ -37,7 +37,7 @@ async def _lines(
     lines: asyncio.Queue[Line] = asyncio.Queue()
 
     def send(line: Line) -> None:
-        # The loop may be closed: nobody reads the lines then.
+        # The loop may be closed already; then nobody reads the lines.
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(lines.put_nowait, line)
 

@@ -47,7 +47,7 @@ class AgentChange(RequestBody):
     name: Annotated[str, Meta(min_length=1, max_length=200)] | UnsetType = UNSET
     risk_profile: Annotated[
         RiskChange | UnsetType,
-        Meta(description="The limits to change; null lifts one, those left out stay."),
+        Meta(description="The limits to change. Null removes one; those left out stay."),
     ] = UNSET
 
 
@@ -64,7 +64,7 @@ class AgentsResponse(msgspec.Struct, frozen=True):
 
 
 async def create(services: Services, request: Request) -> AgentResponse:
-    """Make an agent with a risk profile; sessions of the agent take a copy of it."""
+    """Create an agent with a risk profile; each session of the agent gets a copy of it."""
     body: AgentRequest = request.body
     profile = _profile(body.risk_profile)
     made = await services.in_thread(
@@ -74,13 +74,13 @@ async def create(services: Services, request: Request) -> AgentResponse:
 
 
 async def agents(services: Services, request: Request) -> AgentsResponse:
-    """The account's agents, the default one first."""
+    """List the account's agents, the default one first."""
     found = await services.in_thread(list_agents, services.store, request.account_id)
     return AgentsResponse([_answer(agent) for agent in found], len(found))
 
 
 async def agent(services: Services, request: Request) -> AgentResponse:
-    """One agent."""
+    """Return one agent."""
     agent_id = request.path["agent_id"]
     return _answer(
         await services.in_thread(get_agent, services.store, request.account_id, agent_id)
@@ -88,7 +88,7 @@ async def agent(services: Services, request: Request) -> AgentResponse:
 
 
 async def change(services: Services, request: Request) -> AgentResponse:
-    """Change the name or some limits (null lifts one); sessions that exist keep theirs."""
+    """Change the name or some limits (null removes one); existing sessions keep theirs."""
     body: AgentChange = request.body
     changed = await services.in_thread(
         update_agent,
@@ -102,7 +102,7 @@ async def change(services: Services, request: Request) -> AgentResponse:
 
 
 async def delete(services: Services, request: Request) -> AgentResponse:
-    """Delete an agent, and answer with what it was; its sessions stay."""
+    """Delete an agent, and return it as it was; its sessions stay."""
     agent_id = request.path["agent_id"]
     deleted = await services.in_thread(get_agent, services.store, request.account_id, agent_id)
     await services.in_thread(delete_agent, services.store, request.account_id, agent_id)
@@ -110,12 +110,12 @@ async def delete(services: Services, request: Request) -> AgentResponse:
 
 
 def _profile(body: RiskRequest | None) -> Mapping[str, Any]:
-    """All limits as they are stored: text, or None; raises ``InvalidParameter``."""
+    """Return all limits as they are stored: text, or None; raises ``InvalidParameter``."""
     return _stored({name: getattr(body, name, None) for name in _LIMITS})
 
 
 def _changes(body: RiskChange) -> Mapping[str, Any]:
-    """The limits that are named, as they are stored."""
+    """Return the limits that the body names, as they are stored."""
     given = {name: getattr(body, name) for name in _LIMITS}
     return _stored({name: limit for name, limit in given.items() if limit is not UNSET})
 
@@ -134,7 +134,7 @@ def _answer(agent: Agent) -> AgentResponse:
 _UNKNOWN = ("AGENT_NOT_FOUND",)
 
 _ROUTES = [
-    Route("POST", _BASE, create, "Make an agent", AgentResponse, body=AgentRequest, status=201),
+    Route("POST", _BASE, create, "Create an agent", AgentResponse, body=AgentRequest, status=201),
     Route("GET", _BASE, agents, "List agents", AgentsResponse),
     Route("GET", f"{_BASE}/{{agent_id}}", agent, "One agent", AgentResponse, errors=_UNKNOWN),
     Route(

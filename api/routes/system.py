@@ -1,4 +1,4 @@
-"""What the server is and has: health, counters, the range of the data, its own description."""
+"""The server itself: its health, its metrics, and the range of its data."""
 
 from typing import Annotated, Literal
 
@@ -30,7 +30,7 @@ class DataRangeResponse(msgspec.Struct, frozen=True):
     data_gaps: list[GapResponse]
     pairs: list[str]
     synthetic: Annotated[
-        bool, Meta(description="Whether the data, or some of it, is the synthetic sample market.")
+        bool, Meta(description="Whether any of the data is the synthetic sample market.")
     ]
 
 
@@ -41,17 +41,17 @@ class HealthResponse(msgspec.Struct, frozen=True):
 
 
 async def health(services: Services, request: Request) -> HealthResponse:
-    """Whether the server answers."""
+    """Return that the server answers, its version, and the number of open sessions."""
     return HealthResponse("ok", __version__, services.sessions.pool.open_count)
 
 
 async def metrics(services: Services, request: Request) -> File:
-    """Metrics for Prometheus: requests, writes, sessions, jobs, workers and sizes."""
+    """Return metrics for Prometheus: requests, writes, sessions, jobs, workers and sizes."""
     return File(_PROMETHEUS, await services.in_thread(services.metrics.text))
 
 
 async def data_range(services: Services, request: Request) -> DataRangeResponse:
-    """The times, pairs and intervals that sessions can be run on."""
+    """Return the times, pairs and intervals on which sessions can be run."""
     found = await services.in_thread(services.catalogue.data_range)
     series = await services.in_thread(services.catalogue.series)
     return DataRangeResponse(
@@ -71,6 +71,6 @@ async def data_range(services: Services, request: Request) -> DataRangeResponse:
 _ROUTES = [
     Route("GET", "/health", health, "Health", HealthResponse, access="public"),
     Route("GET", "/metrics", metrics, "Prometheus metrics", File, access="public"),
-    Route("GET", "/api/v1/market/data-range", data_range, "What data there is", DataRangeResponse),
+    Route("GET", "/api/v1/market/data-range", data_range, "Available data", DataRangeResponse),
 ]
 API = Api(routes={"server": _ROUTES})

@@ -20,9 +20,9 @@ class TokenResponse(msgspec.Struct, frozen=True):
 
 
 async def exchange(services: Services, request: Request) -> TokenResponse:
-    """A token, which is accepted wherever the API key is, until it expires or the key is revoked.
+    """Return a token, which replaces the API key until it expires or the key is revoked.
 
-    Without keys no token is needed, and the one that is made opens nothing once there are keys.
+    While the server has no keys, no token is needed, and one made then is refused once it has keys.
     """
     token = services.authenticator.token(request.account_id, request.api_key_id)
     return TokenResponse(token, "Bearer", TOKEN_SECONDS, "free")

@@ -18,8 +18,8 @@ from candlestep.sandbox.errors import abbreviate
 ABOUT = """A simulated exchange that an agent steps through candle by candle.
 
 Every error has one shape, `ErrorBody`. Unknown fields and query parameters are refused by name.
-A header `X-Request-Id` of up to 64 letters, digits and `_.:-` is answered as it was sent; without
-it the answer has one of the server's."""
+A header `X-Request-Id` of up to 64 letters, digits and `_.:-` is returned as it was sent; without
+it, the server chooses one."""
 """The description of the document."""
 
 _OWN_FILES = resources.files("candlestep.api.routes.documentation")
@@ -47,7 +47,7 @@ def documentation(apis: Sequence[Api]) -> Api:
         return msgspec.json.encode(openapi((api, *apis), ABOUT))
 
     async def document(services: Services, request: Request) -> JsonBytes:
-        """The OpenAPI document."""
+        """Return the OpenAPI document."""
         return JsonBytes(encoded_document(), 200)
 
     api = Api(routes={"server": _routes(document)})
@@ -55,13 +55,16 @@ def documentation(apis: Sequence[Api]) -> Api:
 
 
 async def browse(services: Services, request: Request) -> File:
-    """A page that shows the OpenAPI document and sends requests; it loads nothing from elsewhere."""
+    """Return a page that shows the OpenAPI document and sends requests.
+
+    It loads nothing from other servers.
+    """
     page = await services.in_thread(_read, _OWN_FILES / "index.html")
     return File("text/html; charset=utf-8", page, headers=_PAGE_HEADERS)
 
 
 async def page_file(services: Services, request: Request) -> File:
-    """A file that the page loads."""
+    """Return a file that the page loads."""
     name = request.path["file"]
     content_type = _CONTENT_TYPES.get(name)
     if content_type is None:

@@ -1,4 +1,4 @@
-"""Shared by the endpoints of a session: its name, its commands and their keys."""
+"""What the endpoints of a session share: naming it, finding it, and changing it with a key."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from candlestep.api.sessions.hosted_session import HostedSession
 from candlestep.api.sessions.idempotency import IdempotencyKey
 
 FIND_ERRORS = ("SESSION_NOT_FOUND", "INVALID_STATE", "NO_DATA", "RATE_LIMITED")
-"""The codes with which a session is not found; the last two if its candles cannot be loaded."""
+"""The codes of errors of finding a session; the last two mean that its candles cannot be loaded."""
 
 
 def session_ref(request: Request) -> SessionRef:
@@ -30,7 +30,7 @@ async def find_session(services: Services, request: Request) -> HostedSession:
 async def apply(services: Services, request: Request, action: str, command: Command) -> JsonBytes:
     """Change the session that the path of a request names, and return the reply as an answer.
 
-    ``action`` names the request among others with the same Idempotency-Key.
+    ``action`` is part of the request's digest, so that another request cannot reuse its key.
     """
     key = idempotency_key(request, action, request.body)
     reply = await services.sessions.apply(session_ref(request), command, key)
