@@ -1,4 +1,4 @@
-"""Tokens: what an API key is exchanged for. A token is a JWT that is signed, and not kept."""
+"""Tokens, for which API keys are exchanged. A token is a signed JWT; the server stores none."""
 
 from typing import Any
 
@@ -13,16 +13,16 @@ _ISSUER = "candlestep"
 
 
 class Claims(msgspec.Struct, frozen=True):
-    """What a token says of itself."""
+    """The contents of a token."""
 
     api_key_id: str | None = msgspec.field(name="key")
-    """The key that it was made with."""
+    """The key that was exchanged for it."""
     expires_at: int = msgspec.field(name="exp")
     """Seconds since the epoch."""
 
 
 def new_token(signing_key: bytes, account_id: str, api_key_id: str | None, time: int) -> str:
-    """A token, valid from ``time`` on (seconds since the epoch)."""
+    """Return a token that is valid from ``time`` on (seconds since the epoch)."""
     claims = {
         "iss": _ISSUER,
         "sub": account_id,
@@ -34,7 +34,7 @@ def new_token(signing_key: bytes, account_id: str, api_key_id: str | None, time:
 
 
 def read_token(signing_key: bytes, token: str) -> Claims | None:
-    """What a token says; None for what is none of ours. Who asks compares the time."""
+    """Return the contents of a token, expired or not; None if this server did not sign it."""
     try:
         claims: dict[str, Any] = jwt.decode(
             token,

@@ -36,7 +36,7 @@ class ActiveJob:
         self.reason: str | None = None
         """Why it was cancelled, in the user's words."""
         self.is_ending = False
-        """True once its end is being stored; it cannot be cancelled any more then."""
+        """True from when its end is being stored; from then on it cannot be cancelled."""
         self.stop = asyncio.Event()
         self.ended = asyncio.Event()
 

@@ -27,7 +27,7 @@ def execute_run(
     on_progress: Callable[[float], object],
     is_stopped: Callable[[], bool],
 ) -> RunOutcome:
-    """Run ``spec`` on the candles of its pairs, write its files to ``directory``, return how it went.
+    """Run ``spec`` on the candles of its pairs, write its files to ``directory``, return the outcome.
 
     Errors are returned in the outcome, not raised. ``is_stopped`` is called every few
     milliseconds; a run that it stops has the error ``CANCELLED``.

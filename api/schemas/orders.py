@@ -1,4 +1,4 @@
-"""Orders as they are sent; orders and trades as they are answered."""
+"""Orders in requests; orders and trades in answers."""
 
 from decimal import Decimal
 from typing import Annotated, Literal
@@ -27,10 +27,13 @@ class OrderRequest(RequestBody):
     quantity: PositiveNumber
     price: Annotated[
         PositiveNumber | None,
-        Meta(description="A limit order's; else `trigger_price`, where that is not."),
+        Meta(
+            description="The price of a limit order. A stop_loss or take_profit without"
+            " `trigger_price` takes it as its trigger."
+        ),
     ] = None
     trigger_price: Annotated[
-        PositiveNumber | None, Meta(description="Of a stop_loss or take_profit.")
+        PositiveNumber | None, Meta(description="The trigger of a stop_loss or take_profit.")
     ] = None
     client_order_id: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
     oco_group: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
@@ -139,5 +142,5 @@ class TradesResponse(msgspec.Struct, frozen=True):
 
 
 def percent(fraction: Decimal) -> str:
-    """A fraction as text in percent: 0.0001 is ``0.01``."""
+    """Return a fraction as text in percent: 0.0001 is ``0.01``."""
     return money(fraction.scaleb(2))

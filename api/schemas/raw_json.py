@@ -1,7 +1,7 @@
-"""Fields that are JSON of any shape, taken as they were sent.
+"""Fields that may hold any JSON, kept as it was sent.
 
-The other fields of a body keep a number with a point as its text, so that no digit is lost; of
-these a reader gets back what was written, ``0.5`` as ``0.5``.
+In the other fields of a body, a number with a point becomes text, so that no digit is lost. In
+these it stays a number, so that a client that reads the field gets back what it wrote.
 """
 
 from collections.abc import Mapping
@@ -16,12 +16,12 @@ JsonObject = Annotated[msgspec.Raw, Meta(extra_json_schema={"type": "object"})]
 
 
 def empty_object() -> msgspec.Raw:
-    """What a field that is left out holds."""
+    """Return the value of a field that is left out."""
     return msgspec.Raw(b"{}")
 
 
 def json_object(raw: msgspec.Raw, field: str) -> dict[str, Any]:
-    """The object that a field holds; raises ``InvalidParameter``."""
+    """Return the object that a field holds; raises ``InvalidParameter``."""
     try:
         found = msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

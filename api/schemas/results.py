@@ -1,4 +1,4 @@
-"""How sessions came out, as it is answered: configuration, metrics, equity, comparisons."""
+"""The results of sessions in answers: configuration, metrics, equity, comparisons."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -19,7 +19,9 @@ class SlippageResponse(msgspec.Struct, frozen=True, omit_defaults=True):
 class FeePeriodResponse(msgspec.Struct, frozen=True):
     start: Time = msgspec.field(name="from")
     until: Time | None
-    symbols: Annotated[list[str] | None, Meta(description="Null: all that no other names.")]
+    symbols: Annotated[
+        list[str] | None, Meta(description="Null for all symbols that no other period names.")
+    ]
     maker: Decimals
     taker: Decimals
 
@@ -53,12 +55,14 @@ class ResultsConfig(msgspec.Struct, frozen=True):
     agent_id: str
     pairs: list[str]
     exchange: str
-    import_number: Annotated[int | None, Meta(description="The data version it ran on.")]
+    import_number: Annotated[
+        int | None, Meta(description="The import as of which the session saw the market.")
+    ]
     fee_rate: Annotated[Decimals | None, Meta(description="Null with a `fee_model`.")]
     fee_model: FeeModel | None
-    fee_bps: Annotated[Decimals | None, Meta(description="Of the model `fixed_bps`.")]
+    fee_bps: Annotated[Decimals | None, Meta(description="Null unless the model is `fixed_bps`.")]
     fee_schedule: Annotated[
-        list[FeePeriodResponse] | None, Meta(description="What `match_exchange` was run with.")
+        list[FeePeriodResponse] | None, Meta(description="The rates that `match_exchange` used.")
     ]
     slippage: SlippageResponse
     trigger: Literal["path", "close"]

@@ -1,4 +1,4 @@
-"""Requests about sessions, and sessions as they are answered: created, started, run and ended."""
+"""Sessions in requests and answers: created, started, run and ended."""
 
 from typing import Annotated, Any, Literal
 
@@ -55,25 +55,25 @@ class CreateRequest(RequestBody):
     candle_interval: Annotated[IntervalInput, Meta(description="A name, or seconds.")] = "1m"
     strategy_label: Name = ""
     agent_id: (
-        Annotated[str, Meta(max_length=100, description="Left out: the key's agent.")] | None
+        Annotated[str, Meta(max_length=100, description="By default the key's agent.")] | None
     ) = None
     pairs: Annotated[
-        list[Symbol] | None, Meta(description="Left out: all that have data in the time.")
+        list[Symbol] | None, Meta(description="By default all that have data in the period.")
     ] = None
     exchange: ExchangeGiven = DEFAULT_EXCHANGE
     fee_rate: Annotated[
         Fraction | None,
-        Meta(description="0.001 where neither this nor `fee_model` is given; not with it."),
+        Meta(description="Excludes `fee_model`. The default is 0.001 if neither is given."),
     ] = None
     fee_model: Annotated[
         FeeModel | None,
         Meta(
-            description="`none`; `fixed_bps`, which is `fee_bps`; `tiered_maker_taker`, by the"
+            description="`none`; `fixed_bps`, at the rate `fee_bps`; `tiered_maker_taker`, by the"
             " volume of the last 30 days; `match_exchange`, by the dated schedule of `exchange`."
         ),
     ] = None
     fee_bps: Annotated[
-        BasisPoints | None, Meta(description="Of `fixed_bps` only; left out: 5.")
+        BasisPoints | None, Meta(description="Only with `fixed_bps`; by default 5.")
     ] = None
     slippage: Slippage | None = None
     trigger: Literal["path", "close"] = "path"
@@ -97,7 +97,7 @@ class BatchRequest(RequestBody, kw_only=True):
     steps: Annotated[
         Any,
         Meta(
-            description="A whole number; it stops at the session's end.",
+            description="A whole number; stepping stops at the session's end.",
             extra_json_schema={
                 "type": ["integer", "string"],
                 "minimum": 1,
@@ -111,14 +111,14 @@ class BatchRequest(RequestBody, kw_only=True):
 
 class FastRequest(BatchRequest, kw_only=True):
     include_intermediate_trades: Annotated[
-        bool, Meta(description="Accepted; fills are always included.")
+        bool, Meta(description="Accepted and ignored: fills are always included.")
     ] = True
 
 
 class ForkRequest(RequestBody):
     count: Annotated[int, Meta(ge=1, le=MOST_FORKS)] = 1
     strategy_label: Annotated[
-        Name | None, Meta(description="Left out: that of the session that is forked.")
+        Name | None, Meta(description="By default that of the session that is forked.")
     ] = None
 
 

@@ -1,4 +1,4 @@
-"""Steps as they are answered, thousands a second: what has not changed is not written again."""
+"""The answers to steps, thousands per second: values that have not changed are not written again."""
 
 from decimal import Decimal
 
@@ -29,7 +29,7 @@ class FastResponse(StepResponse, frozen=True):
 
 
 class StepTexts:
-    """Writes the steps of one session; what is as it was at the last step is not written again."""
+    """Writes the steps of one session, and reuses the text of values that have not changed."""
 
     def __init__(self) -> None:
         self._cash: tuple[Decimal | None, ...] = (None, None, None, None)
@@ -37,7 +37,7 @@ class StepTexts:
         self._holdings: dict[str, tuple[Holding, tuple[str, str, str, str]]] = {}
 
     def answer(self, step: Step) -> StepResponse:
-        """The answer that tells of ``step``."""
+        """Return the answer to a step."""
         prices = {symbol: money(price) for symbol, price in step.prices.items()}
         return StepResponse(
             format_time(step.time),

@@ -31,15 +31,15 @@ class Event(NamedTuple):
 
 
 class EventQueue:
-    """The events ahead, in a heap.
+    """The future events, in a heap.
 
-    An event stays in the heap when what it announces can no longer happen; the exchange
-    recognises it when its time comes.
+    An event stays in the heap even if what it announces can no longer happen; the exchange
+    recognises that when its time comes.
     """
 
     def __init__(self) -> None:
         self.heap: list[Event] = []
-        """The earliest event comes first. To be changed by the methods only."""
+        """The earliest event comes first. Change it only through the methods."""
         self._stale_expiries = 0
 
     def copy(self) -> "EventQueue":

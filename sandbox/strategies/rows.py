@@ -28,11 +28,10 @@ class Chunk(NamedTuple):
 
 
 class ProgramRows:
-    """Candles by time, those of one time by symbol.
+    """Candles by time, and at one time by symbol.
 
-    These are the candles at which, and before which, every value is known, and the one before each
-    run of them. A candle takes about 20 bytes in memory, next to the bars and values, which are
-    shared.
+    These are the candles for which the program is called, and the one before each run of them. A
+    candle takes about 20 bytes of memory, besides the bars and values, which are shared.
     """
 
     def __init__(

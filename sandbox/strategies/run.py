@@ -1,4 +1,4 @@
-"""Running a strategy: a session driven through its public face, from its first step to its last."""
+"""Running a strategy: it drives a session through its public methods, from start to end."""
 
 from collections.abc import Callable
 from typing import Protocol
