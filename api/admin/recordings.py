@@ -1,4 +1,4 @@
-"""Operations on recordings of sessions: run one again, or record its answers anew."""
+"""Operations on recordings of sessions: run one again and compare, or record its present answers."""
 
 from pathlib import Path
 from typing import Any

@@ -186,8 +186,8 @@ class SessionRepository:
         )
         if not candles:
             raise NoPrice(
-                "none of the session's pairs has candles in its time any more;"
-                " GET /api/v1/market/data-range lists the candles that there are",
+                "none of the session's pairs has candles in its period any more;"
+                " GET /api/v1/market/data-range lists the candles that are available",
                 pairs=record.pairs,
             )
         return Market(candles.values())

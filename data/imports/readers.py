@@ -30,7 +30,7 @@ from candlestep.data.imports.csv_reader import read_csv
 from candlestep.data.store.sql import quote_name
 
 ReportRows = Callable[[int, int], None]
-"""Receives the number of rows read, and the total as far as it is known."""
+"""Receives the number of rows read, and an estimate of their total."""
 
 _ROW = ("time", *NUMBERS)
 _BUFFER = 1 << 20
