@@ -47,15 +47,8 @@ def aggregate_bars(candles: Candles, interval: int) -> Bars:
     Every number depends only on the finer candles inside its row. Linear.
     """
     if candles.intervals == (interval,):
-        return Bars(
-            candles.symbol,
-            candles.complete_time,
-            candles.open,
-            candles.high,
-            candles.low,
-            candles.close,
-            candles.volume,
-        )
+        columns = (getattr(candles, name) for name in PRICES)
+        return Bars(candles.symbol, candles.complete_time, *columns)
     rows = np.flatnonzero(candles.complete_time - candles.open_time <= interval)
     if not len(rows):
         raise InvalidParameter(

@@ -6,10 +6,10 @@ earlier ones, so that it never depends on later ones. A new indicator is an entr
 
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
-import numpy as np
 import talib
 
 from candlestep.sandbox.errors import InvalidParameter, abbreviate
@@ -101,13 +101,10 @@ def history_of(indicators: Mapping[str, Indicator]) -> int:
     candles: dict[str, int] = {}
     for name, indicator in indicators.items():
         kind = KINDS[indicator.kind]
-        periods = [
-            indicator.parameters[parameter.name]
-            for parameter in kind.parameters
-            if parameter.is_whole
-        ]
-        source = "" if indicator.source is None else indicator.source.partition(".")[0]
-        candles[name] = candles.get(source, 0) + kind.settles * int(sum(periods))
+        counts = [parameter.name for parameter in kind.parameters if parameter.is_whole]
+        periods = sum(int(indicator.parameters[count]) for count in counts)
+        source = (indicator.source or "").partition(".")[0]
+        candles[name] = candles.get(source, 0) + kind.settles * periods
     return max(candles.values(), default=0)
 
 
@@ -145,10 +142,9 @@ def _names_of(name: str, indicator: Indicator) -> list[str]:
 
 
 def _parse_indicator(raw: object, field: str) -> Indicator:
-    if not isinstance(raw, dict) or not isinstance(raw.get("kind"), str):
-        raise InvalidParameter(f"{field}.kind", f"must be one of {', '.join(KINDS)}")
-    kind = KINDS.get(raw["kind"])
-    if kind is None:
+    declared_kind = raw.get("kind") if isinstance(raw, dict) else None
+    kind = KINDS.get(declared_kind) if isinstance(declared_kind, str) else None
+    if not isinstance(raw, dict) or kind is None:
         raise InvalidParameter(f"{field}.kind", f"must be one of {', '.join(KINDS)}")
     known = [parameter.name for parameter in kind.parameters]
     if not kind.columns:
@@ -216,53 +212,29 @@ def _period(default: int, least: int = 2, name: str = "period") -> Parameter:
     return Parameter(name, default, least, LONGEST_PERIOD)
 
 
-def _of_source(
+def _of_period(
     name: str,
     description: str,
     function: Callable[..., Floats],
     default: int,
     least: int = 2,
     settles: int = 1,
+    columns: tuple[str, ...] = (),
 ) -> Kind:
-    """Return a kind that takes a source and a period."""
+    """Return a kind that takes a period, and a source unless it has ``columns`` of its own."""
     return Kind(
         name,
         description,
-        lambda source, period: function(source, timeperiod=period),
+        lambda *series, period: function(*series, timeperiod=period),
         (_period(default, least),),
-        settles=settles,
-    )
-
-
-def _of_range(
-    name: str,
-    description: str,
-    function: Callable[..., Floats],
-    default: int,
-    least: int = 2,
-    settles: int = 1,
-) -> Kind:
-    """Return a kind that takes a period, and high, low and close."""
-    return Kind(
-        name,
-        description,
-        lambda high, low, close, period: function(high, low, close, timeperiod=period),
-        (_period(default, least),),
-        columns=("high", "low", "close"),
+        columns=columns,
         settles=settles,
     )
 
 
 def _bollinger(source: Floats, period: int, deviations: float) -> tuple[Floats, ...]:
-    return tuple(
-        talib.BBANDS(
-            source,
-            timeperiod=period,
-            nbdevup=deviations,
-            nbdevdn=deviations,
-            matype=_SIMPLE,
-        )
-    )
+    widths = {"nbdevup": deviations, "nbdevdn": deviations}
+    return tuple(talib.BBANDS(source, timeperiod=period, **widths, matype=_SIMPLE))
 
 
 def _donchian(high: Floats, low: Floats, period: int) -> tuple[Floats, ...]:
@@ -291,42 +263,31 @@ def _stochastic(
     )
 
 
-def _deviation(source: Floats, period: int) -> Floats:
-    return np.asarray(talib.STDDEV(source, timeperiod=period, nbdev=1.0))
-
-
 def _aroon(high: Floats, low: Floats, period: int) -> tuple[Floats, ...]:
     down, up = talib.AROON(high, low, timeperiod=period)
     return up, down
 
 
-def _money_flow(high: Floats, low: Floats, close: Floats, volume: Floats, period: int) -> Floats:
-    return np.asarray(talib.MFI(high, low, close, volume, timeperiod=period))
-
-
-def _parabolic(high: Floats, low: Floats, acceleration: float, maximum: float) -> Floats:
-    return np.asarray(talib.SAR(high, low, acceleration=acceleration, maximum=maximum))
-
-
 _RANGE = ("high", "low", "close")
+_of_range = partial(_of_period, columns=_RANGE)
 
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
-        _of_source("sma", "simple moving average", talib.SMA, 20, 1),
-        _of_source("ema", "exponential moving average", talib.EMA, 20, 1, _SMOOTHED),
-        _of_source("wma", "linearly weighted moving average", talib.WMA, 20, 1),
-        _of_source("dema", "double exponential moving average", talib.DEMA, 20, 2, 2 * _SMOOTHED),
-        _of_source("tema", "triple exponential moving average", talib.TEMA, 20, 2, 3 * _SMOOTHED),
-        _of_source("kama", "Kaufman's adaptive moving average", talib.KAMA, 20, 2, _WILDER),
-        _of_source("highest", "highest of the last candles, this one included", talib.MAX, 20),
-        _of_source("lowest", "lowest of the last candles, this one included", talib.MIN, 20),
-        Kind("deviation", "standard deviation of the population", _deviation, (_period(20),)),
-        _of_source("rsi", "relative strength index (Wilder), 0 to 100", talib.RSI, 14, 2, _WILDER),
-        _of_source("momentum", "difference from the value a period before", talib.MOM, 10, 1),
-        _of_source("roc", "change from the value a period before, in percent", talib.ROC, 10, 1),
-        _of_source("slope", "slope of the regression line, per candle", talib.LINEARREG_SLOPE, 14),
-        _of_source(
+        _of_period("sma", "simple moving average", talib.SMA, 20, 1),
+        _of_period("ema", "exponential moving average", talib.EMA, 20, 1, _SMOOTHED),
+        _of_period("wma", "linearly weighted moving average", talib.WMA, 20, 1),
+        _of_period("dema", "double exponential moving average", talib.DEMA, 20, 2, 2 * _SMOOTHED),
+        _of_period("tema", "triple exponential moving average", talib.TEMA, 20, 2, 3 * _SMOOTHED),
+        _of_period("kama", "Kaufman's adaptive moving average", talib.KAMA, 20, 2, _WILDER),
+        _of_period("highest", "highest of the last candles, this one included", talib.MAX, 20),
+        _of_period("lowest", "lowest of the last candles, this one included", talib.MIN, 20),
+        _of_period("deviation", "standard deviation of the population", talib.STDDEV, 20),
+        _of_period("rsi", "relative strength index (Wilder), 0 to 100", talib.RSI, 14, 2, _WILDER),
+        _of_period("momentum", "difference from the value a period before", talib.MOM, 10, 1),
+        _of_period("roc", "change from the value a period before, in percent", talib.ROC, 10, 1),
+        _of_period("slope", "slope of the regression line, per candle", talib.LINEARREG_SLOPE, 14),
+        _of_period(
             "trix", "1-candle change of a triple EMA, in percent", talib.TRIX, 15, 1, 3 * _SMOOTHED
         ),
         Kind(
@@ -371,11 +332,8 @@ KINDS: dict[str, Kind] = {
         Kind(
             "sar",
             "parabolic stop and reverse, followed from the first candle",
-            _parabolic,
-            (
-                Parameter("acceleration", 0.02, 0.0001, 1),
-                Parameter("maximum", 0.2, 0.0001, 1),
-            ),
+            talib.SAR,
+            (Parameter("acceleration", 0.02, 0.0001, 1), Parameter("maximum", 0.2, 0.0001, 1)),
             columns=("high", "low"),
         ),
         _of_range("atr", "average true range (Wilder)", talib.ATR, 14, 1, _WILDER),
@@ -385,13 +343,7 @@ KINDS: dict[str, Kind] = {
         _of_range("minus_di", "negative directional indicator", talib.MINUS_DI, 14, 1, _WILDER),
         _of_range("cci", "commodity channel index", talib.CCI, 14),
         _of_range("williams_r", "Williams' %R, -100 to 0", talib.WILLR, 14),
-        Kind(
-            "mfi",
-            "money flow index, 0 to 100",
-            _money_flow,
-            (_period(14),),
-            columns=(*_RANGE, "volume"),
-        ),
+        _of_period("mfi", "money flow index, 0 to 100", talib.MFI, 14, columns=(*_RANGE, "volume")),
         Kind(
             "obv",
             "on-balance volume, counted from the first candle",

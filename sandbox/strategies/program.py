@@ -64,8 +64,8 @@ class Failure(msgspec.Struct, frozen=True):
     """An error in a program: its message, and line and column from 1, None where unknown."""
 
     message: str
-    line: int | None
-    column: int | None
+    line: int | None = None
+    column: int | None = None
 
 
 def parse_program(source: str) -> Program:
@@ -78,21 +78,16 @@ def parse_program(source: str) -> Program:
     try:
         parse(source)
     except starlark.StarlarkError as error:
-        failure = failure_of(error)
-        raise InvalidParameter(
-            "source",
-            f"line {failure.line}, column {failure.column}: {failure.message}",
-            line=failure.line,
-            column=failure.column,
-        ) from None
+        raise _located(failure_of(error)) from None
     if not _ON_CANDLE.search(source):
-        raise InvalidParameter(
-            "source",
-            f"line 1, column 1: {NO_ON_CANDLE}",
-            line=1,
-            column=1,
-        )
+        raise _located(Failure(NO_ON_CANDLE, 1, 1))
     return Program(source)
+
+
+def _located(failure: Failure) -> InvalidParameter:
+    line, column = failure.line, failure.column
+    message = f"line {line}, column {column}: {failure.message}"
+    return InvalidParameter("source", message, line=line, column=column)
 
 
 def parse(source: str) -> starlark.AstModule:
@@ -115,4 +110,4 @@ def failure_of(error: starlark.StarlarkError) -> Failure:
     if position is not None:
         return Failure(text, int(position[1]), int(position[2]))
     lines = _CALLED_FROM.findall(report)
-    return Failure(text, int(lines[-1]) if lines else None, None)
+    return Failure(text, int(lines[-1]) if lines else None)

@@ -15,7 +15,7 @@ from candlestep.sandbox.strategies.grid import GridRules
 from candlestep.sandbox.strategies.progress import RunProgress
 from candlestep.sandbox.strategies.rules import EntryExitRules
 from candlestep.sandbox.strategies.scope import StrategyScope
-from candlestep.sandbox.strategies.starlark_runner import run_program
+from candlestep.sandbox.strategies.starlark_runner import ProgramRun
 from candlestep.sandbox.strategies.strategy import Strategy
 
 
@@ -71,7 +71,7 @@ def run(
             by_symbol.append(_symbol_rules(body, bars, rows, broker))
         _run_card(session, by_symbol, progress)
     else:
-        run_program(body, all_bars, all_rows, broker, progress)
+        ProgramRun(body, all_bars, all_rows, broker, progress).run()
     progress.at(session.step_number)
     candles = sum(rows.stop - rows.first for rows in all_rows)
     return Run(session, tuple(broker.signals), candles)

@@ -4,7 +4,8 @@ import math
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from importlib.resources import files
-from typing import Any, Literal
+from keyword import kwlist
+from typing import Any
 
 import msgspec
 import starlark
@@ -16,7 +17,7 @@ from candlestep.sandbox.errors import (
     SandboxError,
     abbreviate,
 )
-from candlestep.sandbox.exchange.orders import Fill, Order
+from candlestep.sandbox.exchange.orders import Fill, Order, Side
 from candlestep.sandbox.indicators.bars import PRICES, Bars, SessionRows
 from candlestep.sandbox.indicators.indicators import (
     Indicator,
@@ -42,76 +43,13 @@ _SIZES = Size.__struct_fields__
 _GUARDS = ("stop_loss", "take_profit")
 _ORDER_TERMS = ("type", "price", "trigger_price", "oco_group", "expires_at")
 _TERMS = {"buy": (*_SIZES, *_ORDER_TERMS, *_GUARDS), "sell": ("quantity", *_ORDER_TERMS)}
-_ORDER_FIELDS = ["id", "side", "type", "quantity", "price", "trigger_price", "oco_group"]
-_FILL_FIELDS = [
-    "id",
-    "order_id",
-    "side",
-    "type",
-    "quantity",
-    "price",
-    "fee",
-    "realized_pnl",
-    "time",
-]
-_OWN_FIELDS = frozenset(
-    [
-        "symbol",
-        "time",
-        "previous",
-        "position",
-        "entry_price",
-        "cash",
-        "fills",
-        "state",
-        "buy",
-        "sell",
-        "cancel",
-        "orders",
-        "equity",
-        "history",
-    ]
-)
-_KEYWORDS = frozenset(
-    [
-        "and",
-        "as",
-        "assert",
-        "async",
-        "await",
-        "break",
-        "class",
-        "continue",
-        "def",
-        "del",
-        "elif",
-        "else",
-        "except",
-        "finally",
-        "for",
-        "from",
-        "global",
-        "if",
-        "import",
-        "in",
-        "is",
-        "lambda",
-        "load",
-        "nonlocal",
-        "not",
-        "or",
-        "pass",
-        "raise",
-        "return",
-        "try",
-        "while",
-        "with",
-        "yield",
-        "None",
-        "True",
-        "False",
-    ]
-)
+_TRADE_FIELDS = ["side", "type", "quantity", "price"]
+_ORDER_FIELDS = ["id", *_TRADE_FIELDS, "trigger_price", "oco_group"]
+_FILL_FIELDS = ["id", "order_id", *_TRADE_FIELDS, "fee", "realized_pnl", "time"]
+_STATE = {"symbol", "time", "previous", "position", "entry_price", "cash", "fills", "state"}
+_FUNCTIONS = {"buy", "sell", "cancel", "orders", "equity", "history"}
+_KEYWORDS = {*kwlist, "load"}
+"""The reserved words of Starlark: those of Python, and ``load``."""
 _DRIVER = files("candlestep.sandbox.strategies").joinpath("starlark_driver.star").read_text("utf-8")
 
 
@@ -121,26 +59,11 @@ class ProgramFailed(SandboxError):
     code = "PROGRAM_FAILED"
 
 
-def run_program(
-    program: Program,
-    all_bars: Sequence[Bars],
-    all_rows: Sequence[SessionRows],
-    broker: Broker,
-    progress: RunProgress,
-) -> None:
-    """Evaluate ``program`` over the session's rows of its symbols, and step the session to its end.
+class ProgramRun:
+    """A program that is being run, and the functions that it may call.
 
-    Raises ``ProgramFailed`` and ``Cancelled``. The program's time and memory are not bounded
-    here: run it in a process that bounds its own.
+    The program's time and memory are not bounded here: run it in a process that bounds its own.
     """
-    _Evaluation(program, all_bars, all_rows, broker, progress).run()
-    session = broker.session
-    while session.status == "running":
-        session.step(session.total_steps - session.step_number)
-
-
-class _Evaluation:
-    """A program that is being run, and the functions that it may call."""
 
     def __init__(
         self,
@@ -150,6 +73,10 @@ class _Evaluation:
         broker: Broker,
         progress: RunProgress,
     ) -> None:
+        """Evaluate the top level of ``program``, and its indicators over all bars.
+
+        Raises ``ProgramFailed`` and ``Cancelled``.
+        """
         self._broker = broker
         self._session = broker.session
         self._progress = progress
@@ -161,17 +88,19 @@ class _Evaluation:
         self._chunk: Chunk | None = None
         self._fills_reported = 0
         self._symbols = [bars.symbol for bars in all_bars]
-        strategy, indicators = self._evaluate_declarations(program)
+        self._strategy, indicators = self._evaluate_declarations(program)
         self._values = []
         for bars in all_bars:
             progress.poll_now()
             self._values.append(Values(bars, indicators))
         self._names = value_names(indicators)
         self._rows = ProgramRows(all_bars, all_rows, self._values, self._names)
-        self._strategy = strategy
 
     def run(self) -> None:
-        """Call ``on_candle`` for every candle."""
+        """Call ``on_candle`` for every candle of the session, and step the session to its end.
+
+        Raises ``ProgramFailed`` and ``Cancelled``.
+        """
         # A local variable, because a module that is referenced by what it calls is never freed.
         module = self._driver()
         call = starlark.parse("driver", "run_chunk()", starlark.Dialect.extended())
@@ -179,6 +108,9 @@ class _Evaluation:
             self._chunk = self._rows.chunk(start, start + CHUNK)
             self._progress.at(self._chunk.step[0])
             self._evaluate(module, call)
+        session = self._session
+        while session.status == "running":
+            session.step(session.total_steps - session.step_number)
 
     def _evaluate_declarations(
         self, program: Program
@@ -191,18 +123,11 @@ class _Evaluation:
         try:
             indicators = parse_indicators(normalise_json(module["indicators"], "indicators"))
             for name in indicators:
-                if name in _OWN_FIELDS:
-                    raise InvalidParameter(
-                        f"indicators.{name}", "ctx already has a field of that name"
-                    )
-                if name in _KEYWORDS:
-                    raise InvalidParameter(
-                        f"indicators.{name}", "is a reserved word; choose another name"
-                    )
+                _check_name(name)
         except (InvalidParameter, starlark.StarlarkError) as error:
-            raise _failed(Failure(str(error), None, None), None, None) from None
+            raise _failed(Failure(str(error))) from None
         if not _defines_on_candle(module):
-            raise _failed(Failure(NO_ON_CANDLE, None, None), None, None)
+            raise _failed(Failure(NO_ON_CANDLE))
         return module.freeze(), indicators
 
     def _driver(self) -> starlark.Module:
@@ -265,9 +190,7 @@ class _Evaluation:
         step = session.step(steps)
         return 1 if step.orders_filled or step.orders_closed else 0
 
-    def _order(
-        self, row: int, side: Literal["buy", "sell"], quantity: list[Any], terms: Any
-    ) -> Any:
+    def _order(self, row: int, side: Side, quantity: list[Any], terms: Any) -> Any:
         self._advance(row)
         symbol = self._symbol(row)
         terms = normalise_json(terms, side)
@@ -336,9 +259,7 @@ class _Evaluation:
     def _account(self) -> list[Any]:
         """Return whether orders are pending, the cash, the positions, and the new fills."""
         session = self._session
-        prices = {
-            position.symbol: float(position.avg_entry_price) for position in session.positions()
-        }
+        prices = {held.symbol: float(held.avg_entry_price) for held in session.positions()}
         held = [(float(self._broker.held(symbol)), prices.get(symbol)) for symbol in self._symbols]
         fills = session.fills[self._fills_reported :]
         self._fills_reported += len(fills)
@@ -350,6 +271,14 @@ class _Evaluation:
 
     def _symbol(self, row: int) -> str:
         return self._symbols[self._current.place[row]]
+
+
+def _check_name(indicator: str) -> None:
+    field = f"indicators.{indicator}"
+    if indicator in _STATE | _FUNCTIONS:
+        raise InvalidParameter(field, "ctx already has a field of that name")
+    if indicator in _KEYWORDS:
+        raise InvalidParameter(field, "is a reserved word; choose another name")
 
 
 def _defines_on_candle(module: starlark.Module) -> bool:
@@ -379,11 +308,8 @@ def _driver_source(names: Sequence[str]) -> str:
 
 def _to_record(value: Order | Fill, names: Sequence[str]) -> dict[str, Any]:
     """Return the fields of an order or a fill for Starlark, amounts as floats."""
-    fields = {name: getattr(value, name) for name in names}
-    return {
-        name: float(field) if isinstance(field, Decimal) else field
-        for name, field in fields.items()
-    }
+    fields = ((name, getattr(value, name)) for name in names)
+    return {name: float(field) if isinstance(field, Decimal) else field for name, field in fields}
 
 
 def _guard(name: str, value: object) -> Guard | Decimal | None:
@@ -393,7 +319,9 @@ def _guard(name: str, value: object) -> Guard | Decimal | None:
     return None if value is None else parse_positive(name, value, PRICE_PLACES)
 
 
-def _failed(failure: Failure, original: Exception | None, time: int | None) -> ProgramFailed:
+def _failed(
+    failure: Failure, original: Exception | None = None, time: int | None = None
+) -> ProgramFailed:
     """Return the error of a program, with the message of the call that refused it, if any."""
     message = failure.message if original is None else str(original)
     where = "" if failure.line is None else f"line {failure.line}"
