@@ -7,6 +7,7 @@ only the functions named for it round, half up.
 
 import math
 import re
+from collections.abc import Iterable
 from decimal import (
     ROUND_05UP,
     ROUND_HALF_UP,
@@ -17,6 +18,7 @@ from decimal import (
     InvalidOperation,
     Overflow,
 )
+from functools import reduce
 
 from candlestep.sandbox.errors import InvalidParameter, abbreviate
 
@@ -38,6 +40,7 @@ _DIVISION = Context(prec=100, rounding=ROUND_05UP, traps=_ERRORS)
 
 ZERO = Decimal(0)
 ONE = Decimal(1)
+HUNDRED = Decimal(100)
 MAXIMUM = Decimal(10**16)
 """Largest price, quantity or starting balance."""
 
@@ -59,6 +62,11 @@ _NUMBER = re.compile(
 )
 
 
+def total(amounts: Iterable[Decimal]) -> Decimal:
+    """Return the exact sum of ``amounts`` of the ledger."""
+    return reduce(add, amounts, ZERO)
+
+
 def rounded(value: Decimal, places: int) -> Decimal:
     """Round ``value`` to ``places`` (2, 8 or 16) decimal places, half up."""
     return _ROUNDING.quantize(value, _UNIT[places])
@@ -78,6 +86,11 @@ def rounded_share(amount: Decimal, part: Decimal, whole: Decimal) -> Decimal:
     """Return ``amount * part / whole`` as an amount, rounded once, half up to 8 places."""
     share = _DIVISION.divide(MARKET.multiply(amount, part), whole)
     return _ROUNDING.quantize(share, AMOUNT_UNIT)
+
+
+def percentage(part: Decimal, whole: Decimal) -> Decimal:
+    """Return ``part`` in percent of ``whole``, rounded once, half up to 8 places."""
+    return rounded_share(part, HUNDRED, whole)
 
 
 def decimal_of(value: float) -> Decimal:

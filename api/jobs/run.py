@@ -13,7 +13,7 @@ from candlestep.api.jobs.run_errors import FAULT, OUT_OF_MEMORY
 from candlestep.data.records.jobs import RunError, RunOutcome, RunSpec, RunSummary
 from candlestep.data.run_files.run_files import write_equity, write_signals, write_trades
 from candlestep.sandbox import Candles, Market, Metrics, SandboxError, SessionConfig
-from candlestep.sandbox.engines.run import EngineRun, run_engine
+from candlestep.sandbox.engines import EngineRun, run_engine
 from candlestep.sandbox.errors import NoPrice
 from candlestep.sandbox.money import AMOUNT_UNIT
 from candlestep.sandbox.performance.metrics import EquitySeries, with_risk_free_rate

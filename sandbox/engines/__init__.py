@@ -4,6 +4,7 @@
 engine gets the same signals, and is reported by the same ledger and metrics.
 """
 
+from candlestep.sandbox.engines.ledger import EngineRun
 from candlestep.sandbox.engines.run import engines, run_engine
 
-__all__ = ["engines", "run_engine"]
+__all__ = ["EngineRun", "engines", "run_engine"]

@@ -6,33 +6,36 @@ fills by the same functions as those of the sandbox.
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
 from candlestep.sandbox import (
-    EquityCurve,
+    ClosedTrade,
     Fill,
     Market,
     Position,
     Results,
-    SessionConfig,
+    closed_trades,
     format_time,
 )
 from candlestep.sandbox.engines.orders import EngineFill, EngineOrders, EngineResult
 from candlestep.sandbox.exchange.account import Account
 from candlestep.sandbox.exchange.costs.costs import Cost
 from candlestep.sandbox.exchange.history import AccountHistory
-from candlestep.sandbox.market.fixed_point import as_floats
+from candlestep.sandbox.market.candles import Integers
+from candlestep.sandbox.market.fixed_point import Units, as_floats
 from candlestep.sandbox.money import (
     AMOUNT_PLACES,
     PRICE_PLACES,
     decimal_of,
     rounded,
     rounded_product,
+    total,
 )
-from candlestep.sandbox.performance.equity import equity_curve, total_equity
+from candlestep.sandbox.performance.equity import total_equity
 from candlestep.sandbox.performance.results import compute_results
+from candlestep.sandbox.strategies import Signal, SignalPlan
 
 # Relative difference allowed: an engine may treat amounts that differ by less as equal.
 _EQUAL = 1e-9
@@ -40,31 +43,44 @@ _ROUNDING = 2e-8
 _PRICE_ROUNDING = 1e-16
 
 
-class LedgerResult(NamedTuple):
-    """The outcome of a session that an engine executed to its end."""
+class EngineRun(msgspec.Struct, frozen=True, kw_only=True):
+    """The outcome of a run by an engine; amounts in quote currency."""
 
-    fills: tuple[Fill, ...]
     results: Results
-    curve: EquityCurve
-    """Equity at the start, at every candle of the timeframe since, and at the end."""
-    positions: tuple[Position, ...]
+    """Results, with metrics from ``compute_metrics`` for every engine."""
+    equity_time: Integers
+    """The start, the end of each candle of the timeframe, and the end of the run; in ms."""
+    equity: Units
+    """Equity at each of these, in whole numbers of 1e-8."""
+    fills: Sequence[Fill]
+    trades: Sequence[ClosedTrade]
+    signals: Sequence[Signal]
+    candles: int
+    """Number of candles of the timeframe that the strategy saw, of all symbols."""
+    positions: Sequence[Position]
     """Positions open at the end."""
+
+    @property
+    def open_value(self) -> Decimal:
+        """Market value of the open positions."""
+        return total(position.market_value for position in self.positions)
+
+    @property
+    def unrealized_pnl(self) -> Decimal:
+        """Unrealized PnL of the open positions."""
+        return total(position.unrealized_pnl for position in self.positions)
 
 
 def post_to_ledger(
-    config: SessionConfig,
-    timeframe: int,
-    market: Market,
-    orders: EngineOrders,
-    result: EngineResult,
-) -> LedgerResult:
-    """Return the outcome of a session of ``config`` with the fills of an engine.
+    plan: SignalPlan, market: Market, orders: EngineOrders, result: EngineResult
+) -> EngineRun:
+    """Return the outcome of the session of ``plan`` with the fills of an engine.
 
     Quantities and amounts are rounded to 8 places and prices to 16, as in the sandbox. Raises
     ``ValueError`` if the resulting equity differs from that of the engine, which is a fault of the
     engine or of its adapter.
     """
-    clock = config.clock
+    config, clock = plan.config, plan.config.clock
     account = Account(config.starting_balance)
     history = AccountHistory(clock.start, account)
     fills: list[Fill] = []
@@ -75,11 +91,10 @@ def post_to_ledger(
         history.record_holding(fill.time, fill.symbol, account)
     equity = as_floats(total_equity(history, market, orders.time), AMOUNT_PLACES)
     _require_equal(orders, result, equity, fills)
-    times = np.arange(clock.start, clock.end + 1, timeframe)
+    times = np.arange(clock.start, clock.end + 1, plan.timeframe)
     if times[-1] != clock.end:
         times = np.append(times, clock.end)
-    return LedgerResult(
-        fills=tuple(fills),
+    return EngineRun(
         results=compute_results(
             config,
             market,
@@ -89,7 +104,12 @@ def post_to_ledger(
             history=history,
             fills=fills,
         ),
-        curve=equity_curve(history, market, times),
+        equity_time=times,
+        equity=total_equity(history, market, times),
+        fills=fills,
+        trades=closed_trades(fills),
+        signals=orders.signals,
+        candles=plan.candles,
         positions=account.portfolio(market.prices(clock.end)).positions,
     )
 
@@ -105,9 +125,8 @@ def _post(
     if is_buy:
         quantity = rounded(decimal_of(engine_fill.quantity), AMOUNT_PLACES)
     price = rounded(decimal_of(engine_fill.price), PRICE_PLACES)
-    cost = Cost(
-        rounded_product(quantity, price), rounded(decimal_of(engine_fill.fee), AMOUNT_PLACES)
-    )
+    fee = rounded(decimal_of(engine_fill.fee), AMOUNT_PLACES)
+    cost = Cost(rounded_product(quantity, price), fee)
     realized = None
     if is_buy:
         account.buy(symbol, quantity, cost)

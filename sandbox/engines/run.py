@@ -1,33 +1,16 @@
 """Running a strategy with an engine: ``sandbox`` is always available, others if installed."""
 
 from collections.abc import Callable, Sequence
-from decimal import Decimal
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
 
-import msgspec
-import numpy as np
-from numpy.typing import NDArray
-
-from candlestep.sandbox import (
-    ClosedTrade,
-    Fill,
-    InvalidParameter,
-    Market,
-    Position,
-    Results,
-    SandboxError,
-    SessionConfig,
-    closed_trades,
-)
-from candlestep.sandbox.engines.ledger import post_to_ledger
+from candlestep.sandbox import InvalidParameter, Market, SandboxError, SessionConfig, closed_trades
+from candlestep.sandbox.engines.ledger import EngineRun, post_to_ledger
 from candlestep.sandbox.engines.orders import EngineOrders, EngineResult
 from candlestep.sandbox.errors import abbreviate
 from candlestep.sandbox.exchange.costs.fees import FlatFees
 from candlestep.sandbox.exchange.risk import RiskProfile
-from candlestep.sandbox.money import ZERO, add
-from candlestep.sandbox.strategies import Signal, Strategy, run, signal_plan
+from candlestep.sandbox.strategies import Strategy, run, signal_plan
 from candlestep.sandbox.strategies.card import ParsedCard
 from candlestep.sandbox.strategies.progress import RunProgress
 from candlestep.sandbox.strategies.scope import StrategyScope
@@ -47,34 +30,6 @@ class EngineFailed(SandboxError):
     """An engine that raised an error of its own, or whose result does not add up."""
 
     code = "ENGINE_FAILED"
-
-
-class EngineRun(msgspec.Struct, frozen=True, kw_only=True):
-    """The outcome of a run by an engine; amounts in quote currency."""
-
-    results: Results
-    """Results, with metrics from ``compute_metrics`` for every engine."""
-    equity_time: NDArray[np.int64]
-    """The start, the end of each candle of the timeframe, and the end of the run; in ms."""
-    equity: NDArray[Any]
-    """Equity at each of these, in whole numbers of 1e-8."""
-    fills: Sequence[Fill]
-    trades: Sequence[ClosedTrade]
-    signals: Sequence[Signal]
-    candles: int
-    """Number of candles of the timeframe that the strategy saw, of all symbols."""
-    positions: Sequence[Position]
-    """Positions open at the end."""
-
-    @property
-    def open_value(self) -> Decimal:
-        """Market value of the open positions."""
-        return _sum(position.market_value for position in self.positions)
-
-    @property
-    def unrealized_pnl(self) -> Decimal:
-        """Unrealized PnL of the open positions."""
-        return _sum(position.unrealized_pnl for position in self.positions)
 
 
 def is_installed(engine: str) -> bool:
@@ -117,8 +72,7 @@ def run_engine(
     plan = signal_plan(strategy, config, market, progress.poll_now)
     orders = EngineOrders(plan, market, progress)
     try:
-        execute = load_adapter(name)
-        ledger = post_to_ledger(plan.config, plan.timeframe, market, orders, execute(orders))
+        outcome = post_to_ledger(plan, market, orders, load_adapter(name)(orders))
     except (SandboxError, MemoryError):
         raise
     except Exception as error:
@@ -127,16 +81,7 @@ def run_engine(
             engine=name,
         ) from error
     progress.at(plan.config.clock.total_steps)
-    return EngineRun(
-        results=ledger.results,
-        equity_time=ledger.curve.time,
-        equity=ledger.curve.total_equity,
-        fills=ledger.fills,
-        trades=closed_trades(ledger.fills),
-        signals=orders.signals,
-        candles=plan.candles,
-        positions=ledger.positions,
-    )
+    return outcome
 
 
 def check_engine(
@@ -224,10 +169,3 @@ def _run_in_sandbox(
         candles=outcome.candles,
         positions=session.positions(),
     )
-
-
-def _sum(amounts: Any) -> Decimal:
-    total = ZERO
-    for amount in amounts:
-        total = add(total, amount)
-    return total

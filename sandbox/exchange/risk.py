@@ -10,6 +10,7 @@ from candlestep.sandbox.exchange.history import AccountHistory
 from candlestep.sandbox.market.market import Market
 from candlestep.sandbox.money import (
     AMOUNT_PLACES,
+    HUNDRED,
     ZERO,
     add,
     multiply,
@@ -17,8 +18,6 @@ from candlestep.sandbox.money import (
     rounded_share,
     subtract,
 )
-
-_HUNDRED = Decimal(100)
 
 
 class RiskProfile(msgspec.Struct, frozen=True):
@@ -123,8 +122,8 @@ def first_breach(
 
 
 def _exceeds(amount: Decimal, percent: Decimal, base: Decimal) -> bool:
-    return multiply(amount, _HUNDRED) > multiply(percent, base)
+    return multiply(amount, HUNDRED) > multiply(percent, base)
 
 
 def _breach(limit: str, percent: Decimal, base: Decimal, attempted: Decimal) -> Breach:
-    return Breach(limit, percent, rounded_share(base, percent, _HUNDRED), attempted)
+    return Breach(limit, percent, rounded_share(base, percent, HUNDRED), attempted)

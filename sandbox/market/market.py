@@ -11,7 +11,7 @@ import numpy as np
 from candlestep.sandbox.clock import DAY, format_time, interval_name, parse_interval
 from candlestep.sandbox.errors import InvalidParameter, NoPrice, SymbolNotFound, abbreviate
 from candlestep.sandbox.market.candles import Candle, Candles, Integers
-from candlestep.sandbox.money import AMOUNT_PLACES, MARKET, ZERO, decimal_of, rounded_ratio
+from candlestep.sandbox.money import MARKET, ZERO, decimal_of, percentage
 
 _INT64_MAXIMUM = 2**63 - 1
 
@@ -137,7 +137,7 @@ class Market:
             low = decimal_of(float(candles.low[start:stop].min()))
             volume = _volume(candles, start, stop)
         change = MARKET.subtract(price, opened)
-        percent = rounded_ratio(MARKET.multiply(change, Decimal(100)), opened, AMOUNT_PLACES)
+        percent = percentage(change, opened)
         return Ticker(symbol, time, opened, high, low, price, volume, change, percent)
 
 

@@ -7,17 +7,14 @@ import msgspec
 
 from candlestep.sandbox.exchange.orders import Fill, Side
 from candlestep.sandbox.money import (
-    AMOUNT_PLACES,
     PRICE_PLACES,
     ZERO,
     add,
-    multiply,
+    percentage,
     rounded_ratio,
     rounded_share,
     subtract,
 )
-
-_HUNDRED = Decimal(100)
 
 
 class ClosedTrade(msgspec.Struct, frozen=True):
@@ -84,9 +81,6 @@ def _close(position: _OpenPosition, fill: Fill) -> ClosedTrade:
     entry_fee = subtract(cost, notional)
     position.quantity = subtract(position.quantity, fill.quantity)
     position.notional = subtract(position.notional, notional)
-    percent = None
-    if cost:
-        percent = rounded_ratio(multiply(fill.realized_pnl, _HUNDRED), cost, AMOUNT_PLACES)
     return ClosedTrade(
         fill_id=fill.id,
         symbol=fill.symbol,
@@ -98,5 +92,5 @@ def _close(position: _OpenPosition, fill: Fill) -> ClosedTrade:
         exit_price=fill.price,
         pnl=fill.realized_pnl,
         fee=add(entry_fee, fill.fee),
-        return_pct=percent,
+        return_pct=percentage(fill.realized_pnl, cost) if cost else None,
     )

@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from candlestep.sandbox.clock import DAY, HOUR, interval_name, parse_interval
 from candlestep.sandbox.exchange.orders import Fill
-from candlestep.sandbox.money import AMOUNT_PLACES, PRICE_PLACES, ZERO, add, rounded, rounded_ratio
+from candlestep.sandbox.market.candles import Floats, Integers
+from candlestep.sandbox.money import AMOUNT_PLACES, PRICE_PLACES, rounded, rounded_ratio, total
 
 YEAR = 365 * DAY
 _DAILY_FROM = 14 * DAY
@@ -27,8 +27,8 @@ _STRETCH = 512
 class EquitySeries(NamedTuple):
     """Equity as a step function: ``equity[i]`` holds from ``time[i]`` (ms) to the next."""
 
-    time: NDArray[np.int64]
-    equity: NDArray[np.float64]
+    time: Integers
+    equity: Floats
 
 
 class Metrics(msgspec.Struct, frozen=True):
@@ -132,7 +132,6 @@ def compute_metrics(
     annual = math.sqrt(YEAR / grid)
     drawdown = max_drawdown(series, starting_balance)
     growth = cagr(total_return, span)
-    trades = trade_figures(fills)
     return Metrics(
         total_return=total_return,
         cagr=growth,
@@ -146,15 +145,8 @@ def compute_metrics(
         var_99=value_at_risk(returns, 0.01),
         cvar_95=conditional_value_at_risk(returns, 0.05),
         cvar_99=conditional_value_at_risk(returns, 0.01),
-        total_trades=trades.total_trades,
-        trades_per_day=trades.total_trades * DAY / span if span else 0.0,
-        win_rate=trades.win_rate,
-        profit_factor=trades.profit_factor,
-        avg_win=trades.avg_win,
-        avg_loss=trades.avg_loss,
-        best_trade=trades.best_trade,
-        worst_trade=trades.worst_trade,
-        expectancy=trades.expectancy,
+        **msgspec.structs.asdict(trade_figures(fills)),
+        trades_per_day=len(fills) * DAY / span if span else 0.0,
         turnover=_turnover(series, fills, span),
         candles_in_market=candles_in_market,
         returns_grid=interval_name(grid),
@@ -185,9 +177,7 @@ def with_risk_free_rate(
     )
 
 
-def returns_on_grid(
-    series: EquitySeries, grid: int, starting_balance: float
-) -> NDArray[np.float64]:
+def returns_on_grid(series: EquitySeries, grid: int, starting_balance: float) -> Floats:
     """Return simple returns between the multiples of ``grid`` milliseconds (UTC) within the series.
 
     The time before the first and after the last multiple is left out, so that each return spans
@@ -206,14 +196,14 @@ def returns_on_grid(
     return equity[1:] / equity[:-1] - 1
 
 
-def sharpe_ratio(returns: NDArray[np.float64], annual: float) -> float | None:
+def sharpe_ratio(returns: Floats, annual: float) -> float | None:
     """Return ``mean / sample standard deviation * annual``; Sharpe (1994) with risk-free rate 0."""
     if len(returns) < 2 or _is_constant(returns):
         return None
     return float(returns.mean() / returns.std(ddof=1)) * annual
 
 
-def sortino_ratio(returns: NDArray[np.float64], annual: float) -> float | None:
+def sortino_ratio(returns: Floats, annual: float) -> float | None:
     """Return ``mean / sqrt(mean(min(return, 0) ** 2)) * annual``; Sortino and Price (1994), target 0."""
     if len(returns) < 2:
         return None
@@ -231,12 +221,12 @@ def cagr(total_return: float, span: int) -> float | None:
         return None
 
 
-def value_at_risk(returns: NDArray[np.float64], tail: float) -> float | None:
+def value_at_risk(returns: Floats, tail: float) -> float | None:
     """Return the historical VaR: the ``tail`` quantile of returns as a loss, 0 if it is a gain."""
     return max(0.0, -float(np.quantile(returns, tail))) if len(returns) else None
 
 
-def conditional_value_at_risk(returns: NDArray[np.float64], tail: float) -> float | None:
+def conditional_value_at_risk(returns: Floats, tail: float) -> float | None:
     """Return the mean loss of the worst ``tail`` of returns, at least one; 0 if it is a gain."""
     if not len(returns):
         return None
@@ -292,12 +282,11 @@ def trade_figures(fills: Sequence[Fill]) -> TradeFigures:
     realized = [fill.realized_pnl for fill in fills if fill.realized_pnl is not None]
     wins = [pnl for pnl in realized if pnl > 0]
     losses = [pnl for pnl in realized if pnl < 0]
+    factor = rounded_ratio(total(wins), total(losses).copy_abs(), PRICE_PLACES) if losses else None
     return TradeFigures(
         total_trades=len(fills),
         win_rate=len(wins) / len(realized) * 100 if realized else None,
-        profit_factor=float(rounded_ratio(_sum(wins), _sum(losses).copy_abs(), PRICE_PLACES))
-        if losses
-        else None,
+        profit_factor=None if factor is None else float(factor),
         avg_win=_mean(wins),
         avg_loss=_mean(losses),
         best_trade=max(realized, default=None),
@@ -310,10 +299,10 @@ def _turnover(series: EquitySeries, fills: Sequence[Fill], span: int) -> float |
     weighted = float(np.multiply(np.diff(series.time), series.equity[:-1]).sum())
     if not span or not weighted:
         return None
-    return float(_sum([fill.quote_amount for fill in fills])) / (weighted / span) * (YEAR / span)
+    return float(total(fill.quote_amount for fill in fills)) / (weighted / span) * (YEAR / span)
 
 
-def _standardised_moment(returns: NDArray[np.float64], order: int) -> float | None:
+def _standardised_moment(returns: Floats, order: int) -> float | None:
     """Return the central moment of ``order`` over that power of the population's deviation."""
     if len(returns) < 2 or _is_constant(returns):
         return None
@@ -321,16 +310,9 @@ def _standardised_moment(returns: NDArray[np.float64], order: int) -> float | No
     return float(np.mean(around**order) / np.mean(around**2) ** (order / 2))
 
 
-def _is_constant(returns: NDArray[np.float64]) -> bool:
+def _is_constant(returns: Floats) -> bool:
     return bool(returns.min() == returns.max())
 
 
-def _sum(amounts: Sequence[Decimal]) -> Decimal:
-    total = ZERO
-    for amount in amounts:
-        total = add(total, amount)
-    return total
-
-
 def _mean(amounts: Sequence[Decimal]) -> Decimal | None:
-    return rounded_ratio(_sum(amounts), Decimal(len(amounts)), AMOUNT_PLACES) if amounts else None
+    return rounded_ratio(total(amounts), Decimal(len(amounts)), AMOUNT_PLACES) if amounts else None

@@ -12,15 +12,7 @@ from candlestep.sandbox.exchange.history import AccountHistory
 from candlestep.sandbox.exchange.orders import Fill
 from candlestep.sandbox.market.fixed_point import as_floats
 from candlestep.sandbox.market.market import Market
-from candlestep.sandbox.money import (
-    AMOUNT_PLACES,
-    ZERO,
-    add,
-    multiply,
-    rounded,
-    rounded_ratio,
-    subtract,
-)
+from candlestep.sandbox.money import AMOUNT_PLACES, ZERO, add, percentage, rounded, subtract, total
 from candlestep.sandbox.performance.equity import equity_instants, total_equity
 from candlestep.sandbox.performance.metrics import (
     EquitySeries,
@@ -30,8 +22,6 @@ from candlestep.sandbox.performance.metrics import (
 )
 
 SessionStatus = Literal["running", "completed", "cancelled"]
-
-_HUNDRED = Decimal(100)
 
 
 class PairResult(msgspec.Struct, frozen=True):
@@ -73,19 +63,14 @@ def compute_results(
     equity = total_equity(history, market, instants)
     portfolio = account.portfolio(market.prices(time))
     total_pnl = subtract(portfolio.total_equity, config.starting_balance)
-    fees = ZERO
-    for fill in fills:
-        fees = add(fees, fill.fee)
     unrealized = {position.symbol: position.unrealized_pnl for position in portfolio.positions}
     return Results(
         status=status,
         final_equity=rounded(portfolio.total_equity, AMOUNT_PLACES),
         total_pnl=rounded(total_pnl, AMOUNT_PLACES),
-        roi_pct=rounded_ratio(
-            multiply(total_pnl, _HUNDRED), config.starting_balance, AMOUNT_PLACES
-        ),
+        roi_pct=percentage(total_pnl, config.starting_balance),
         total_trades=len(fills),
-        total_fees=rounded(fees, AMOUNT_PLACES),
+        total_fees=rounded(total(fill.fee for fill in fills), AMOUNT_PLACES),
         metrics=compute_metrics(
             EquitySeries(instants, as_floats(equity, AMOUNT_PLACES)),
             fills,

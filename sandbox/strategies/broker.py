@@ -14,6 +14,7 @@ from candlestep.sandbox.errors import (
 )
 from candlestep.sandbox.exchange.orders import Order
 from candlestep.sandbox.money import (
+    HUNDRED,
     MAXIMUM,
     PRICE_PLACES,
     ZERO,
@@ -29,7 +30,6 @@ Action = Literal["buy", "sell", "cancel"]
 
 _REFUSALS = (InsufficientBalance, RiskLimitExceeded, InvalidState)
 _PRICING = ("type", "price", "trigger_price")
-_HUNDRED = Decimal(100)
 
 
 class Signal(msgspec.Struct, frozen=True):
@@ -159,4 +159,4 @@ def _guard_price(bought: Order, guard: Guard | Decimal, direction: int) -> Decim
     assert bought.fill is not None, "a market order fills at once"
     percent = multiply(Decimal(direction), Decimal(guard.percent))
     hundredth = multiply(bought.fill.price, Decimal("0.01"))
-    return rounded(multiply(hundredth, add(_HUNDRED, percent)), PRICE_PLACES)
+    return rounded(multiply(hundredth, add(HUNDRED, percent)), PRICE_PLACES)

@@ -38,14 +38,8 @@ from candlestep.sandbox import (
     closed_trades,
     parse_time,
 )
-from candlestep.sandbox.engines.run import (
-    EngineFailed,
-    EngineRun,
-    check_engine,
-    engines,
-    load_adapter,
-    run_engine,
-)
+from candlestep.sandbox.engines import EngineRun, engines, run_engine
+from candlestep.sandbox.engines.run import EngineFailed, check_engine, load_adapter
 from candlestep.sandbox.strategies import Cancelled, compile_strategy, signal_plan
 from tests.support.cards import cards
 from tests.support.case_strategies import cases
