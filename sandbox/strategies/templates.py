@@ -141,7 +141,7 @@ _SHARE = _number(
 _GUARDS = (
     TemplateParameter(
         "stop_loss_pct",
-        "sell when the price has fallen this many percent below the entry price; null: never",
+        "sell when the price has fallen so many percent below the entry's; null: never",
         "number",
         0.01,
         99,
@@ -149,7 +149,7 @@ _GUARDS = (
     ),
     TemplateParameter(
         "take_profit_pct",
-        "sell when the price has risen this many percent above the entry price; null: never",
+        "sell when the price has risen so many percent above the entry's; null: never",
         "number",
         0.01,
         10_000,
@@ -354,7 +354,7 @@ TEMPLATES: dict[str, Template] = {
         Template(
             "tpl_dca",
             "Dollar-cost averaging",
-            "Buys for the same amount at a fixed interval of candles, and holds.",
+            "Buys for the same amount every so many candles, and holds.",
             (
                 _number("quote_amount", "quote currency to spend each time", 1e-8, 1e16, 100),
                 TemplateParameter("every", "candles from buy to buy", "integer", 1, MOST_EVERY, 24),
