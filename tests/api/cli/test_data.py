@@ -169,7 +169,7 @@ def test_a_bad_file_is_refused_with_the_reason_and_changes_nothing(
         three = write(tmp_path / "BTCUSDT-3m.csv", csv_text(rows(3)))
         refuse(home, [three], three.name, "--interval")
         refuse(home, [good, "--symbol", "BTCXXX"], "", "quote currency")
-        refuse(home, [good, "--exchange", "no exchange"], "exchange", "no name")
+        refuse(home, [good, "--exchange", "no exchange"], "exchange", "not a valid exchange name")
         refuse(home, [good, "--interval", "1h"], good.name, "line 3: ")
         assert listed(home) == {"BTCUSDT": 3}
     assert imports_of(home) == 1
