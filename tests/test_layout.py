@@ -89,10 +89,6 @@ THIRD_PARTIES: dict[str, set[str]] = {
 """The libraries that each package may import; one without an entry has those of its parent."""
 
 IMPURE = {"time", "random", "secrets", "uuid", "os", "io", "socket", "threading", "asyncio"}
-PENDING = {
-    "api.sessions": {"api.http"},
-}
-"""Imports that are still to be untied."""
 MOST_MODULES = 16
 MOST_LINES = 500
 
@@ -159,8 +155,6 @@ def test_a_package_imports_only_what_the_table_allows(package: str) -> None:
             if name.partition(".")[0] in BELOW[top]:
                 continue
             target = package_of(name, MAY_IMPORT)
-            if any(f"{name}.".startswith(f"{pending}.") for pending in PENDING.get(package, ())):
-                continue
             assert target in allowed, f"{module.name} imports {name}"
 
 
