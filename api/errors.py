@@ -38,25 +38,25 @@ STATUS = {
     "DOWNLOAD_FAILED": 502,
     "STORAGE_UNAVAILABLE": 503,
 }
-"""HTTP status of each error code."""
+"""The HTTP status of each error code."""
 
 RETRY_AFTER_SECONDS = 5
 
 
 class InvalidJson(SandboxError):
-    """The body is not JSON."""
+    """Raised for a body that is not JSON."""
 
     code = "INVALID_JSON"
 
 
 class InvalidRequest(SandboxError):
-    """What was sent is not HTTP."""
+    """Raised for bytes that are not HTTP."""
 
     code = "INVALID_REQUEST"
 
 
 class Unauthorized(SandboxError):
-    """No key, or not a valid one."""
+    """Raised for a request without a valid key."""
 
     code = "UNAUTHORIZED"
 
@@ -74,13 +74,13 @@ class Forbidden(SandboxError):
 
 
 class NotFound(SandboxError):
-    """An unknown path."""
+    """Raised for an unknown path."""
 
     code = "NOT_FOUND"
 
 
 class MethodNotAllowed(SandboxError):
-    """A known path, but not with this method."""
+    """Raised for a method that a path does not have."""
 
     code = "METHOD_NOT_ALLOWED"
 
@@ -92,7 +92,7 @@ class PayloadTooLarge(SandboxError):
 
 
 class UnsupportedMediaType(SandboxError):
-    """A body that does not say it is JSON."""
+    """Raised for a body whose content type is not JSON."""
 
     code = "UNSUPPORTED_MEDIA_TYPE"
 
@@ -104,7 +104,7 @@ class RateLimited(SandboxError):
 
 
 class InternalError(SandboxError):
-    """A fault of the server."""
+    """Raised for a fault of the server."""
 
     code = "INTERNAL_ERROR"
 

@@ -86,7 +86,7 @@ def _whole(text: str) -> int | None:
 
 
 class Setting(NamedTuple):
-    """How a setting is parsed and described."""
+    """The parser and the help text of a setting."""
 
     parse: Callable[[str], object]
     """Raises ``ValueError`` with the rest of a sentence that begins with the text."""
@@ -176,7 +176,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this machine can reach the server."""
+        """True if only this machine can reach the server."""
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:

@@ -26,7 +26,7 @@ TOKEN_HEADER = b"x-candlestep-token"
 HEADERS = frozenset((b"x-api-key", b"authorization", b"host", b"origin", TOKEN_HEADER))
 """The headers that authentication reads, in lower case."""
 
-_TOKENS_KEPT = 1024
+_MAX_CACHED_TOKENS = 1024
 
 
 class Caller(NamedTuple):
@@ -35,7 +35,7 @@ class Caller(NamedTuple):
     account_id: str
     agent_id: str
     api_key_id: str | None
-    """None where there are no keys."""
+    """None while the server has no keys."""
 
 
 class Authenticator:
@@ -51,12 +51,12 @@ class Authenticator:
         self._signing_key = signing_key(store)
         self._keys: dict[str, Caller] = {}
         self._tokens: dict[str, Claims] = {}
-        """Tokens whose signatures have been checked."""
+        """Tokens whose signatures are valid."""
         self.reload()
 
     @property
     def is_open(self) -> bool:
-        """Whether no key was ever made, so that no request needs one."""
+        """True until the first key is created: no request needs a key."""
         return not self._ever_closed
 
     def reload(self) -> None:
@@ -74,8 +74,7 @@ class Authenticator:
     def caller(self, access: AccessLevel, headers: Mapping[bytes, bytes]) -> Caller:
         """Return the account and the agent for which a request acts; raises if it is not allowed.
 
-        ``headers`` has those of ``HEADERS`` that were sent. Raises ``Unauthorized``,
-        ``InvalidApiKey`` and ``Forbidden``.
+        Raises ``Unauthorized``, ``InvalidApiKey`` or ``Forbidden``.
         """
         if access == "admin":
             self._require_token(headers.get(TOKEN_HEADER, b""))
@@ -90,39 +89,41 @@ class Authenticator:
         if caller is None and access == "key":
             raise InvalidApiKey(
                 "send an API key that is not revoked in the header X-API-Key;"
-                " `candlestep keys create NAME` makes one"
+                " `candlestep keys create NAME` creates one"
             )
         if secret is None:
             raise Unauthorized(
-                "send an API key in the header X-API-Key; `candlestep keys create NAME` makes one"
+                "send an API key in the header X-API-Key; `candlestep keys create NAME` creates one"
             )
-        return caller or self._of_token(secret)
+        return caller or self._token_caller(secret)
 
-    def _of_token(self, token: str) -> Caller:
+    def _token_caller(self, token: str) -> Caller:
         claims = self._tokens.get(token) or read_token(self._signing_key, token)
         if claims is None:
             raise Unauthorized(
-                "the API key is unknown or revoked; `candlestep keys create NAME` makes one"
+                "the API key is unknown or revoked; `candlestep keys create NAME` creates one"
             )
         if claims.expires_at <= time.time():
             self._tokens.pop(token, None)
             raise Unauthorized(
-                "the token has expired; POST /api/v1/auth/token with the API key makes another"
+                "the token has expired; POST /api/v1/auth/token with the API key returns another"
             )
         if token not in self._tokens:
-            if len(self._tokens) >= _TOKENS_KEPT:
+            if len(self._tokens) >= _MAX_CACHED_TOKENS:
                 self._tokens.clear()
             self._tokens[token] = claims
         caller = self._by_id.get(claims.api_key_id)
         if caller is None:
             raise Unauthorized(
-                "the API key of the token is revoked; `candlestep keys create NAME` makes one"
+                "the API key of the token is revoked; `candlestep keys create NAME` creates one"
             )
         return caller
 
     def _require_token(self, token: bytes) -> None:
         if not hmac.compare_digest(token, self.command_token.encode()):
-            raise Unauthorized("this path is for the candlestep command on the server's machine")
+            raise Unauthorized(
+                "this path is reserved for the candlestep command on the server's machine"
+            )
 
 
 def _sent_key(headers: Mapping[bytes, bytes]) -> str | None:
@@ -145,7 +146,7 @@ def _require_local(headers: Mapping[bytes, bytes]) -> None:
 def _refusal(host_header: bytes, origin: bytes | None) -> str | None:
     """Return why a request with these headers is refused while there is no key; None if it is not."""
     host = host_header.decode("latin-1")
-    if not _is_loopback(_name(host)):
+    if not _is_loopback(_host_name(host)):
         return (
             "without API keys the server answers only requests to localhost; make a key with"
             " `candlestep keys create`, or use http://localhost"

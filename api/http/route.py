@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 AccessLevel = Literal["public", "account", "key", "admin"]
-"""Who may call a route. ``key`` is ``account``, but with an API key, not with a token."""
+"""The callers of a route. ``key`` is ``account``, but with an API key, not with a token."""
 
 
 class JsonLines(msgspec.Struct, frozen=True):
@@ -81,7 +81,7 @@ class Route(msgspec.Struct, frozen=True):
     """The codes of errors that are specific to the route; those that all routes share are implied."""
     access: AccessLevel = "account"
     takes_key: bool = False
-    """Whether an Idempotency-Key makes it safe to repeat the request."""
+    """True if an Idempotency-Key makes it safe to repeat the request."""
     headers: type[msgspec.Struct] | None = None
     """The headers that it takes, each a field; all others are ignored."""
     media_type: str = "text/plain"
@@ -89,7 +89,7 @@ class Route(msgspec.Struct, frozen=True):
     answer_description: str | None = None
     """The description of an answer that is a ``File`` or ``JsonLines``."""
     is_documented: bool = True
-    """Whether it is in the OpenAPI document."""
+    """False if it is left out of the OpenAPI document."""
     refused_status: int | None = None
     """Instead of that of the API: the status of requests that are understood and refused."""
 

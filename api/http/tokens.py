@@ -6,7 +6,7 @@ import jwt
 import msgspec
 
 TOKEN_SECONDS = 3600
-"""How long a token is valid."""
+"""The lifetime of a token."""
 
 _ALGORITHM = "HS256"
 _ISSUER = "candlestep"

@@ -67,10 +67,10 @@ async def create(services: Services, request: Request) -> AgentResponse:
     """Create an agent with a risk profile; each session of the agent gets a copy of it."""
     body: AgentRequest = request.body
     profile = _profile(body.risk_profile)
-    made = await services.in_thread(
+    created = await services.in_thread(
         create_agent, services.store, request.account_id, body.name, profile
     )
-    return _answer(made)
+    return _to_response(created)
 
 
 async def agents(services: Services, request: Request) -> AgentsResponse:
@@ -82,7 +82,7 @@ async def agents(services: Services, request: Request) -> AgentsResponse:
 async def agent(services: Services, request: Request) -> AgentResponse:
     """Return one agent."""
     agent_id = request.path["agent_id"]
-    return _answer(
+    return _to_response(
         await services.in_thread(get_agent, services.store, request.account_id, agent_id)
     )
 
@@ -98,7 +98,7 @@ async def change(services: Services, request: Request) -> AgentResponse:
         name=None if body.name is UNSET else body.name,
         risk_profile=None if body.risk_profile is UNSET else _changes(body.risk_profile),
     )
-    return _answer(changed)
+    return _to_response(changed)
 
 
 async def delete(services: Services, request: Request) -> AgentResponse:
@@ -106,7 +106,7 @@ async def delete(services: Services, request: Request) -> AgentResponse:
     agent_id = request.path["agent_id"]
     deleted = await services.in_thread(get_agent, services.store, request.account_id, agent_id)
     await services.in_thread(delete_agent, services.store, request.account_id, agent_id)
-    return _answer(deleted)
+    return _to_response(deleted)
 
 
 def _profile(body: RiskRequest | None) -> Mapping[str, Any]:
@@ -120,13 +120,12 @@ def _changes(body: RiskChange) -> Mapping[str, Any]:
     return _stored({name: limit for name, limit in given.items() if limit is not UNSET})
 
 
-def _stored(given: Mapping[str, Any]) -> dict[str, str | None]:
-    checked = RiskProfile(**given)
-    limits = {name: getattr(checked, name) for name in given}
-    return {name: optional_money(limit) for name, limit in limits.items()}
+def _stored_limits(limits: Mapping[str, Any]) -> dict[str, str | None]:
+    profile = RiskProfile(**limits)
+    return {name: optional_money(getattr(profile, name)) for name in limits}
 
 
-def _answer(agent: Agent) -> AgentResponse:
+def _to_response(agent: Agent) -> AgentResponse:
     profile = RiskResponse.of(agent.risk_profile)
     return AgentResponse(agent.agent_id, agent.name, profile, format_time(agent.created_at))
 
@@ -136,7 +135,7 @@ _UNKNOWN = ("AGENT_NOT_FOUND",)
 _ROUTES = [
     Route("POST", _BASE, create, "Create an agent", AgentResponse, body=AgentRequest, status=201),
     Route("GET", _BASE, agents, "List agents", AgentsResponse),
-    Route("GET", f"{_BASE}/{{agent_id}}", agent, "One agent", AgentResponse, errors=_UNKNOWN),
+    Route("GET", f"{_BASE}/{{agent_id}}", agent, "Get an agent", AgentResponse, errors=_UNKNOWN),
     Route(
         "PATCH", f"{_BASE}/{{agent_id}}", change, "Change an agent", AgentResponse,
         body=AgentChange, errors=_UNKNOWN,

@@ -55,16 +55,16 @@ async def data_range(services: Services, request: Request) -> DataRangeResponse:
     found = await services.in_thread(services.catalogue.data_range)
     series = await services.in_thread(services.catalogue.series)
     return DataRangeResponse(
-        optional_time(found.earliest),
-        optional_time(found.latest),
-        found.total_pairs,
-        list(found.intervals_available),
+        optional_time(data.earliest),
+        optional_time(data.latest),
+        data.total_pairs,
+        list(data.intervals_available),
         [
-            GapResponse(hole.exchange, hole.symbol, format_time(hole.start), format_time(hole.end))
-            for hole in found.data_gaps
+            GapResponse(gap.exchange, gap.symbol, format_time(gap.start), format_time(gap.end))
+            for gap in data.data_gaps
         ],
-        sorted({each.symbol for each in series}),
-        any(each.synthetic for each in series),
+        sorted({entry.symbol for entry in series}),
+        any(entry.synthetic for entry in series),
     )
 
 

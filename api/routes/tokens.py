@@ -1,4 +1,4 @@
-"""The exchange of an API key for a token, for clients that send a short-lived one with each request."""
+"""The exchange of an API key for a token, for clients that send short-lived tokens."""
 
 from typing import Annotated, Literal
 
@@ -13,7 +13,7 @@ from candlestep.api.services import Services
 
 
 class TokenResponse(msgspec.Struct, frozen=True):
-    access_token: Annotated[str, Meta(description="To be sent as `Authorization: Bearer …`.")]
+    access_token: Annotated[str, Meta(description="Send it as `Authorization: Bearer …`.")]
     token_type: Literal["Bearer"]
     expires_in: Annotated[int, Meta(description="Seconds.", examples=[TOKEN_SECONDS])]
     tier: Literal["free"]

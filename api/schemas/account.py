@@ -1,4 +1,4 @@
-"""The account of a session as it is answered: positions, portfolio, balances."""
+"""The account of a session in answers: positions, portfolio, balances."""
 
 import msgspec
 

@@ -21,7 +21,7 @@ class RequestBody(msgspec.Struct, forbid_unknown_fields=True):
     """The base class of request bodies and queries, which refuses unknown fields by name."""
 
     has_strategy: ClassVar[bool] = False
-    """Whether a field holds a strategy, whose numbers ``with_numbers`` restores."""
+    """True if a field holds a strategy, whose numbers ``with_numbers`` restores."""
 
 
 class EmptyBody(RequestBody):

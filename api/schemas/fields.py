@@ -1,4 +1,4 @@
-"""Kinds of fields that requests and answers share, and how amounts and times are written."""
+"""Types of fields that requests and answers share, and the text of amounts and times."""
 
 from collections.abc import Iterable
 from decimal import Decimal
@@ -58,7 +58,7 @@ ExchangeGiven = Annotated[
     str,
     Meta(
         max_length=200,
-        description="Whose candles, such as `binance`.",
+        description="The exchange of the candles, such as `binance`.",
         extra_json_schema={"pattern": EXCHANGE_PATTERN},
     ),
 ]
@@ -80,7 +80,7 @@ SYMBOL_IN_PATH: dict[str, Any] = {
 """The JSON Schema of a symbol in a path."""
 INTERVAL_SECONDS = [length // 1000 for length in INTERVALS.values()]
 INTERVAL_TEXTS = [*INTERVALS, *map(str, INTERVAL_SECONDS)]
-"""What an interval may be as text: its name, or seconds."""
+"""Intervals as text: names and seconds."""
 IntervalInput = Annotated[
     str | int, Meta(extra_json_schema={"enum": [*INTERVAL_TEXTS, *INTERVAL_SECONDS]})
 ]
@@ -113,10 +113,10 @@ def money(amount: Decimal) -> str:
 
 
 def optional_money(amount: Decimal | None) -> str | None:
-    """``money``, or None."""
+    """Write an amount as ``money`` does; None stays None."""
     return None if amount is None else money(amount)
 
 
 def optional_time(time: int | None) -> str | None:
-    """``format_time``, or None."""
+    """Write a time as ``format_time`` does; None stays None."""
     return None if time is None else format_time(time)

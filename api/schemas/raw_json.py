@@ -23,11 +23,11 @@ def empty_object() -> msgspec.Raw:
 def json_object(raw: msgspec.Raw, field: str) -> dict[str, Any]:
     """Return the object that a field holds; raises ``InvalidParameter``."""
     try:
-        found = msgspec.json.decode(raw)
+        value = msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise InvalidParameter(
             field, "holds a number that is too large, or is nested too deeply"
         ) from None
-    if not isinstance(found, Mapping):
+    if not isinstance(value, Mapping):
         raise InvalidParameter(field, "must be an object, {…}")
-    return dict(found)
+    return dict(value)

@@ -30,7 +30,7 @@ from candlestep.sandbox import format_time, interval_name
 from candlestep.sandbox.exchange.costs.fees import FeeModel
 
 MOST_FORKS = 100
-"""The most forks that one call may make."""
+"""The most forks that a request may ask for."""
 
 
 class VolumeSlippage(RequestBody, tag_field="model", tag="volume"):
@@ -247,6 +247,6 @@ def fork_response(record: SessionRecord, fork: ForkRecord) -> ForkResponse:
 
 
 def progress(step: int, total_steps: int) -> str:
-    """Share of steps done, in percent with 2 decimals, half up."""
+    """Return the share of steps made in percent, with 2 decimals, rounded half up."""
     hundredths = (step * 20_000 + total_steps) // (2 * total_steps)
     return f"{hundredths // 100}.{hundredths % 100:02d}"

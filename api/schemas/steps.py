@@ -83,17 +83,17 @@ class StepTexts:
         )
 
     def _position(self, holding: Holding, position: Position, price: str) -> PositionResponse:
-        kept = self._holdings.get(holding.symbol)
-        if kept is None or kept[0] is not holding:
+        entry = self._holdings.get(holding.symbol)
+        if entry is None or entry[0] is not holding:
             amounts = (position.quantity, position.avg_entry_price, position.cost_basis)
-            quantity, entry, basis = map(money, amounts)
-            kept = (holding, (quantity, entry, basis, money(position.realized_pnl)))
-            self._holdings[holding.symbol] = kept
-        quantity, entry, basis, realized = kept[1]
+            quantity, price_paid, basis = map(money, amounts)
+            entry = (holding, (quantity, price_paid, basis, money(position.realized_pnl)))
+            self._holdings[holding.symbol] = entry
+        quantity, price_paid, basis, realized = entry[1]
         return PositionResponse(
             holding.symbol,
             quantity,
-            entry,
+            price_paid,
             basis,
             price,
             money(position.market_value),

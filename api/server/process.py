@@ -2,18 +2,15 @@
 
 import asyncio
 import contextlib
-import logging
 import os
 import resource
 import signal
 import socket
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import msgspec
-import structlog
 import uvicorn
 import uvloop
 
@@ -21,7 +18,8 @@ from candlestep.api.admin.running_server import SERVER_FILE, RunningServer
 from candlestep.api.http.auth import Authenticator
 from candlestep.api.routes import APIS
 from candlestep.api.server.app import App
-from candlestep.api.server.uvicorn_protocol import OneWriteProtocol
+from candlestep.api.server.logs import configure_logs, release_logs
+from candlestep.api.server.uvicorn_protocol import BoundedProtocol
 from candlestep.api.services import Services
 from candlestep.api.settings import Settings
 from candlestep.data.store.database import Store
@@ -45,20 +43,20 @@ class AddressRefused(SandboxError):
 def serve(settings: Settings) -> None:
     """Serve until a signal to stop; prints the server's URL when it is ready.
 
-    Raises ``StoreLocked`` if another server runs on the home, ``InvalidState`` on an address that
-    others can reach while there is no key, and ``AddressRefused``.
+    Raises ``StoreLocked`` if another server runs on the home, ``InvalidState`` if there is no key
+    and others can reach the address, and ``AddressRefused``.
     """
     configure_logs()
     try:
         with closing(Store.open(settings.home)) as store:
-            gate = Authenticator(store)
-            if gate.is_open and not settings.is_loopback:
+            authenticator = Authenticator(store)
+            if authenticator.is_open and not settings.is_loopback:
                 raise InvalidState(
-                    f"there is no API key, and {settings.host} can be reached by others: make a key"
-                    " with `candlestep keys create NAME`, or serve on 127.0.0.1"
+                    f"there is no API key, and others can reach {settings.host}: create a key with"
+                    " `candlestep keys create NAME`, or serve on 127.0.0.1"
                 )
             with _listening(settings) as listener:
-                uvloop.run(_run(settings, store, gate, listener))
+                uvloop.run(_run(settings, store, authenticator, listener))
     finally:
         # Loggers outlive DuckDB's module, which would complain at exit of what they keep alive.
         logging.getLogger("uvicorn").handlers.clear()
@@ -111,52 +109,52 @@ class _Uvicorn(uvicorn.Server):
 
 
 async def _run(
-    settings: Settings, store: Store, gate: Authenticator, listener: socket.socket
+    settings: Settings, store: Store, authenticator: Authenticator, listener: socket.socket
 ) -> None:
-    server = Services(settings, store, gate, _most_files())
-    await server.recover()
+    services = Services(settings, store, authenticator, _raise_file_limit())
+    await services.recover()
     url = _url(listener)
     config = uvicorn.Config(
-        App(APIS, server),
-        http=OneWriteProtocol,
+        App(APIS, services),
+        http=BoundedProtocol,
         lifespan="off",
         proxy_headers=False,
         log_config=None,
         access_log=False,
         server_header=False,
         ws="none",
-        timeout_graceful_shutdown=_SECONDS_TO_FINISH,
+        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )
-    uvicorn_server = _Uvicorn(config)
+    server = _Uvicorn(config)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, lambda: setattr(uvicorn_server, "should_exit", True))
-    serving = asyncio.create_task(uvicorn_server.serve(sockets=[listener]))
-    with _announced(settings.home, url, gate.command_token):
-        while not uvicorn_server.started and not serving.done():
+        loop.add_signal_handler(number, lambda: setattr(server, "should_exit", True))
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    with _announced(settings.home, url, authenticator.command_token):
+        while not server.started and not serving.done():
             await asyncio.sleep(0.005)
-        _greet(url, gate)
-        warming = loop.call_later(_SECONDS_TO_WARM_UP, server.jobs.warm_up)
+        _greet(url, is_open=authenticator.is_open)
+        warming_up = loop.call_later(_WARM_UP_SECONDS, services.jobs.warm_up)
         try:
             await serving
         finally:
-            warming.cancel()
-            await server.close()
+            warming_up.cancel()
+            await services.close()
 
 
 def _most_files() -> int:
     """Raise this process's limit of open files as far as allowed, and return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    wanted = _MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         soft = wanted
     return wanted if soft == resource.RLIM_INFINITY else soft
 
 
-def _greet(url: str, gate: Authenticator) -> None:
+def _greet(url: str, *, is_open: bool) -> None:
     print(f"Candlestep serves {url} (API: {url}/docs)", flush=True)
-    if gate.is_open:
+    if is_open:
         print(
             "There is no API key, so anyone on this machine may use it;"
             " `candlestep keys create NAME` closes it.",
@@ -193,7 +191,7 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
     except OSError as error:
         raise AddressRefused(
             f"cannot listen on {settings.host} port {settings.port}: {error.strerror};"
-            " choose another with --port (0 takes any that is free)"
+            " choose another port with --port (0 takes any free one)"
         ) from None
     with listener:
         yield listener

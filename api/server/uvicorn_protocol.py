@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol: answers in one system call, bounded heads, errors of our shape."""
+"""uvicorn's HTTP protocol, with answers in one write, bounded heads and errors of our shape."""
 
 import asyncio
 import secrets
@@ -10,8 +10,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from candlestep.api.errors import InvalidRequest
 from candlestep.api.http.error_body import error_body
 
-_MOST_HEAD_BYTES = 64 * 1024
-"""Of a request line and its headers that are still incomplete."""
+_MAX_HEAD_BYTES = 64 * 1024
+"""The bytes of a request line and headers that are still incomplete."""
 
 
 class StrictProtocol(HttpToolsProtocol):
@@ -22,13 +22,17 @@ class StrictProtocol(HttpToolsProtocol):
 
     _head_bytes = 0
 
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        joined = _JoinedWrites(transport, self.loop)
+        super().connection_made(joined)  # type: ignore[arg-type]
+
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if self.cycle is not None and self.cycle.scope is self.scope:
             self._head_bytes = 0
             return
         self._head_bytes += len(data)
-        if self._head_bytes > _MOST_HEAD_BYTES and not self.transport.is_closing():
+        if self._head_bytes > _MAX_HEAD_BYTES and not self.transport.is_closing():
             self.send_400_response("the headers are too long")
 
     def send_400_response(self, msg: str) -> None:
@@ -88,6 +92,6 @@ class _JoinedWrites:
 
     @classmethod
     def _write_all(cls) -> None:
-        for each in cls._unwritten:
-            each._flush()
+        for transport in cls._unwritten:
+            transport._flush()
         cls._unwritten.clear()
