@@ -1,5 +1,8 @@
-"""How many examples hypothesis tries: ``--oracle-examples`` or ``ORACLE_EXAMPLES``; of requests
-to each operation of the API ``--fuzz-examples`` or ``FUZZ_EXAMPLES``."""
+"""Options of the test command, and the profile of hypothesis.
+
+``--oracle-examples`` (or ORACLE_EXAMPLES) is the number of examples of each property of the
+exchange, ``--fuzz-examples`` (or FUZZ_EXAMPLES) the number of random requests per operation.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +21,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--oracle-examples",
         type=int,
         default=int(os.environ.get("ORACLE_EXAMPLES", DEFAULT_EXAMPLES)),
-        help="how many random sessions each property test of the exchange tries",
+        help="number of random sessions that each property test of the exchange tries",
     )
     parser.addoption(
         "--fuzz-examples",
         type=int,
         default=int(os.environ.get("FUZZ_EXAMPLES", "0")),
-        help="how many random requests each operation of the API is tried with (0: a fixed few)",
+        help="number of random requests to each operation of the API (0: a few, the same ones each time)",
     )
 
 

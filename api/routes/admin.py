@@ -66,8 +66,8 @@ async def _lines(
     await running
 
 
-_LINES = """Lines of JSON, sent as the command goes on: `{"progress": {part, done, total, unit}}` each
-but the last, which is `{"result": …}` or `{"error": {code, message, details}}`."""
+_LINES = """Lines of JSON, sent while the command runs: each is `{"progress": {part, done, total, unit}}`,
+except the last, which is `{"result": …}` or `{"error": {code, message, details}}`."""
 
 _ROUTES = [
     Route(

@@ -1,4 +1,4 @@
-"""What tests say to a server: homes with the sample market, and calls that must succeed."""
+"""Homes with the sample market, and a client whose calls must have the expected status."""
 
 import tempfile
 import time
@@ -36,14 +36,14 @@ def _sample_store() -> bytes:
 
 
 def sample_home(home: Path) -> Path:
-    """``home``, with a store that has the sample market: 60 days of minutes from 2025-01-01."""
+    """Put a store with the sample market, 60 days of minutes from 2025-01-01, into ``home``."""
     home.mkdir(parents=True, exist_ok=True)
     (home / FILE_NAME).write_bytes(_sample_store())
     return home
 
 
 def sample_market_of(home: Path, symbol: str, span: tuple[int, int]) -> Market:
-    """One symbol's market as a session of that span on ``home`` has it; no server may run there."""
+    """Return a symbol's market as in a session of that span; no server may run on ``home``."""
     store = Store.open(home)
     cache = CandleCache(store, 1 << 30)
     candles = cache.candles("binance", [symbol], latest_import(store), *span)
@@ -52,7 +52,7 @@ def sample_market_of(home: Path, symbol: str, span: tuple[int, int]) -> Market:
 
 
 def make_key(home: Path, account: str, *, revoked: bool = False) -> str:
-    """A new key of an account, made while no server runs on ``home``."""
+    """Create a key of an account; no server may run on ``home``."""
     store = Store.open(home)
     key, secret = create_key(store, ensure_account(store, account).account_id, "test")
     if revoked:
@@ -62,7 +62,7 @@ def make_key(home: Path, account: str, *, revoked: bool = False) -> str:
 
 
 class Api:
-    """The API as a client uses it; every call must have the status that is expected."""
+    """A client of the API; every call must have the expected status."""
 
     def __init__(self, client: httpx.Client) -> None:
         self.client = client
@@ -81,7 +81,7 @@ class Api:
         expect: int = 200,
         query: Mapping[str, Any] | None = None,
     ) -> Any:
-        """The answer of one call, decoded; an error must have the shape of all errors."""
+        """Make a call and return its decoded answer; an error must have the shape of all errors."""
         answer = self.client.request(method, path, json=body, params=query or None)
         assert answer.status_code == expect, (method, path, body, answer.status_code, answer.text)
         decoded = answer.json()
@@ -90,13 +90,13 @@ class Api:
         return decoded
 
     def create(self, start: str, end: str, **config: Any) -> str:
-        """A new session of the sample market's days ``start`` to ``end``, such as 01-15."""
+        """Create a session from day ``start`` to day ``end``, such as 01-15; return its id."""
         body = {"start_time": _time(start), "end_time": _time(end), **config}
         session_id: str = self.post(f"{BACKTEST}/create", body)["session_id"]
         return session_id
 
     def started(self, start: str = "01-15", end: str = "01-16", **config: Any) -> str:
-        """A session at step 0."""
+        """Create and start a session; return its id."""
         session_id = self.create(start, end, **config)
         self.post(f"{BACKTEST}/{session_id}/start")
         return session_id
@@ -105,7 +105,7 @@ class Api:
         return self.post(f"{BACKTEST}/{session_id}/step/batch", {"steps": steps}, expect)
 
     def order(self, session_id: str, expect: int = 201, **order: Any) -> Any:
-        """Place an order: of 0.01 BTCUSDT, to be bought at the market, unless it says otherwise."""
+        """Place an order: a market buy of 0.01 BTCUSDT, except for the fields of ``order``."""
         body = {"symbol": "BTCUSDT", "side": "buy", "type": "market", "quantity": "0.01"} | order
         return self.post(f"{BACKTEST}/{session_id}/trade/order", body, expect)
 
@@ -114,33 +114,33 @@ class Api:
 
 
 def finished(api: Api, job_id: str, seconds: float = 30) -> Any:
-    """The job when it has ended, asked for again and again, at most for so long."""
+    """Wait for a job to end, and return it."""
     return wait_for(lambda: api.get(f"{BACKTEST}/jobs/{job_id}"), has_ended, seconds)
 
 
 def has_ended(job: Mapping[str, Any]) -> bool:
-    """Whether a job neither waits nor runs any more."""
+    """Return whether a job is neither queued nor running."""
     return job["status"] not in ("queued", "running")
 
 
-def wait_for(ask: Callable[[], T], is_so: Callable[[T], object], seconds: float = 30) -> T:
-    """The first answer of which it is so, asked for again and again, at most for so long."""
+def wait_for(read: Callable[[], T], is_expected: Callable[[T], object], seconds: float = 30) -> T:
+    """Read a value until it is as expected, and return it; fail after ``seconds``."""
     until = time.monotonic() + seconds
-    while not is_so(found := ask()):
-        assert time.monotonic() < until, found
+    while not is_expected(value := read()):
+        assert time.monotonic() < until, value
         time.sleep(0.02)
-    return found
+    return value
 
 
 def refused(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
-    """The details of an error that is as expected."""
+    """Check the status and the code of an error, and return its details."""
     assert (answer.status_code, answer.json().get("code")) == (status, code), answer.text
     details: dict[str, Any] = check_error(answer)["details"]
     return details
 
 
 def check_error(answer: httpx.Response) -> dict[str, Any]:
-    """The error of an answer, which has the one shape that errors have."""
+    """Check that an error has the shape of all errors, and return it."""
     assert answer.headers["content-type"] == "application/json"
     error: dict[str, Any] = answer.json()
     assert set(error) == ERROR_KEYS
@@ -155,5 +155,5 @@ def check_error(answer: httpx.Response) -> dict[str, Any]:
 
 
 def _time(day: str) -> str:
-    """2025-01-15T00:00:00Z for 01-15; anything longer stays."""
+    """Return 2025-01-15T00:00:00Z for 01-15, and anything longer unchanged."""
     return f"2025-{day}T00:00:00Z" if len(day) == len("01-15") else day

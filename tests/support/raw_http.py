@@ -1,4 +1,4 @@
-"""HTTP as bytes, for what no proper client would send."""
+"""HTTP as bytes, for requests that an HTTP client would refuse to send."""
 
 import socket
 from contextlib import closing
@@ -8,7 +8,7 @@ from tests.support.server_process import RunningServer
 
 
 def raw(server: RunningServer, data: bytes) -> bytes:
-    """What the server answers to these bytes, until it closes the connection."""
+    """Send bytes and return the answer, up to the end of the connection."""
     address = urlsplit(server.url)
     with closing(socket.create_connection((address.hostname, address.port), 10)) as connection:
         connection.sendall(data)
@@ -19,7 +19,7 @@ def raw(server: RunningServer, data: bytes) -> bytes:
 
 
 def request_bytes(method: str, path: str, body: bytes = b"", *headers: str) -> bytes:
-    """A request that ends its connection."""
+    """Return a request whose answer ends the connection."""
     lines = [f"{method} {path} HTTP/1.1", "Host: localhost", "Connection: close", *headers]
     if body:
         lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]

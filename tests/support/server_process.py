@@ -1,4 +1,4 @@
-"""A real server for tests: its own process, home and port."""
+"""A server in a process of its own, with its own home and port."""
 
 import os
 import resource
@@ -14,7 +14,7 @@ import httpx
 
 
 class RunningServer:
-    """A ``candlestep serve`` process on a port of the system's choice."""
+    """A ``candlestep serve`` process on a free port."""
 
     def __init__(
         self,
@@ -23,7 +23,7 @@ class RunningServer:
         module: str = "candlestep.api",
         python: Path = Path(sys.executable),
     ) -> None:
-        """Start it on ``home`` and wait until it says that it serves."""
+        """Start the server on ``home`` and wait until it is ready."""
         self.home = home
         home.mkdir(parents=True, exist_ok=True)
         self.log = (home / "server.log").open("ab")
@@ -44,12 +44,12 @@ class RunningServer:
         self.url = line.split("serves ")[1].split()[0]
 
     def client(self, key: str | None = None) -> httpx.Client:
-        """A client of the server, with an API key or without."""
+        """Return a client of the server, with or without an API key."""
         headers = {} if key is None else {"X-API-Key": key}
         return httpx.Client(base_url=self.url, headers=headers, trust_env=False, timeout=30)
 
     def stop(self) -> int:
-        """End it as a person would, and return its exit code."""
+        """Stop the server with SIGTERM and return its exit code."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         code = self.process.wait(timeout=30)
@@ -57,11 +57,11 @@ class RunningServer:
         return code
 
     def limit_files(self, size: int) -> None:
-        """Make every write beyond ``size`` fail, as on a disk that is full."""
+        """Make every write beyond ``size`` bytes of a file fail, as on a full disk."""
         resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
     def kill(self) -> None:
-        """End it as a crash would."""
+        """Kill the server."""
         self.process.kill()
         self.process.wait(timeout=30)
         self._close()
@@ -79,7 +79,7 @@ def running(
     module: str = "candlestep.api",
     python: Path = Path(sys.executable),
 ) -> Iterator[RunningServer]:
-    """A server that is stopped at the end."""
+    """Run a server for the length of a block."""
     server = RunningServer(home, *flags, module=module, python=python)
     try:
         yield server

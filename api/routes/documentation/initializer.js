@@ -4,15 +4,15 @@
  * takes a second for ours. It is given the part that the operation refers to instead.
  */
 
-function referredSchemas(value, schemas, found = {}) {
-  if (value === null || typeof value !== "object") return found;
+function referredSchemas(value, schemas, referred = {}) {
+  if (value === null || typeof value !== "object") return referred;
   const name = typeof value.$ref === "string" && value.$ref.split("#/components/schemas/")[1];
-  if (name && !(name in found)) {
-    found[name] = schemas[name];
-    referredSchemas(schemas[name], schemas, found);
+  if (name && !(name in referred)) {
+    referred[name] = schemas[name];
+    referredSchemas(schemas[name], schemas, referred);
   }
-  for (const part of Object.values(value)) referredSchemas(part, schemas, found);
-  return found;
+  for (const part of Object.values(value)) referredSchemas(part, schemas, referred);
+  return referred;
 }
 
 function partOf(document, place) {

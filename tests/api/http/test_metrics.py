@@ -59,11 +59,11 @@ def metrics() -> Metrics:
 def test_a_latency_is_in_every_bucket_that_is_not_below_it(metrics: Metrics) -> None:
     for seconds in (0.0, 0.001, 0.0011, 1000.0):
         metrics.requests.note("GET", "/x", 200, seconds)
-    found = families(metrics.text().decode())["candlestep_request_duration_seconds"]
+    read = families(metrics.text().decode())["candlestep_request_duration_seconds"]
 
     counts = {
         sample.labels["le"]: sample.value
-        for sample in found.samples
+        for sample in read.samples
         if sample.name.endswith("_bucket")
     }
     assert [float(bound) for bound in counts] == [*REQUEST_BUCKETS, float("inf")]
@@ -71,28 +71,28 @@ def test_a_latency_is_in_every_bucket_that_is_not_below_it(metrics: Metrics) -> 
     assert counts["0.001"] == 2
     assert counts["0.0025"] == counts["30.0"] == 3
     assert counts["+Inf"] == 4
-    assert values(found, "_count") == [4]
-    assert values(found, "_sum") == [pytest.approx(1000.0021)]
+    assert values(read, "_count") == [4]
+    assert values(read, "_sum") == [pytest.approx(1000.0021)]
 
 
 def test_requests_are_told_apart_by_method_path_and_status(metrics: Metrics) -> None:
     for method, path, status in [("GET", "/x", 200), ("GET", "/x", 404), ("POST", "/x", 200)]:
         metrics.requests.note(method, path, status, 0.5)
-    found = families(metrics.text().decode())
+    read = families(metrics.text().decode())
 
-    requests = found["candlestep_requests"]
+    requests = read["candlestep_requests"]
     assert values(requests, method="GET", path="/x", status="404") == [1]
     assert values(requests, path="/x") == [1, 1, 1]
-    assert values(found["candlestep_request_seconds"], method="GET") == [1.0]
+    assert values(read["candlestep_request_seconds"], method="GET") == [1.0]
 
 
 def test_readings_are_read_when_asked_for(metrics: Metrics) -> None:
-    found = families(metrics.text().decode())
+    read = families(metrics.text().decode())
 
-    assert found["rooms"].type == "gauge"
-    assert values(found["rooms"], state="free") == [2]
-    assert found["guests"].type == "counter"
-    assert values(found["guests"]) == [7]
+    assert read["rooms"].type == "gauge"
+    assert values(read["rooms"], state="free") == [2]
+    assert read["guests"].type == "counter"
+    assert values(read["guests"]) == [7]
 
 
 def test_durations_may_be_noted_by_name(metrics: Metrics) -> None:
@@ -116,15 +116,15 @@ def test_two_servers_of_a_process_have_metrics_of_their_own() -> None:
 
 def test_a_server_describes_each_of_its_metrics(client: httpx.Client) -> None:
     answer = client.get("/metrics")
-    found = families(answer.text)
+    read = families(answer.text)
 
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     by_type = {
-        kind: {family.name for family in found.values() if family.type == kind}
+        kind: {family.name for family in read.values() if family.type == kind}
         for kind in ("gauge", "counter", "histogram")
     }
     assert by_type == {"gauge": GAUGES, "counter": COUNTERS, "histogram": HISTOGRAMS}
-    for family in found.values():
+    for family in read.values():
         assert family.documentation, family.name
 
 

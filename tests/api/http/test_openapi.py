@@ -1,7 +1,7 @@
-"""``/openapi.json`` against a running server: what it says is what there is, and what is answered.
+"""``/openapi.json`` against a running server, whose answers must be as the document describes.
 
-``--fuzz-examples`` (or FUZZ_EXAMPLES) tries as many random requests of each operation; without
-it a few are tried, always the same.
+``--fuzz-examples`` (or FUZZ_EXAMPLES) is the number of random requests per operation; without
+it, a few requests are tried, the same ones each time.
 """
 
 import json
@@ -33,7 +33,7 @@ from tests.support.server_process import RunningServer, running
 
 EXAMPLES = 40
 SLOW_EXAMPLES = 4
-"""Of what makes a market of 170,000 candles each time."""
+"""The number of examples of an operation that imports 170,000 candles."""
 
 ENDPOINTS = [
     endpoint for api in APIS for endpoint in api.endpoints() if endpoint.route.is_documented
@@ -48,7 +48,7 @@ CHECKS = [
     checks.response_schema_conformance,
     checks.negative_data_rejection,
 ]
-"""What every answer must be; ``negative_data_rejection``: what the document forbids is refused."""
+"""Checks of every answer. ``negative_data_rejection``: what the document forbids is refused."""
 
 BACKTEST = "/api/v1/backtest"
 SESSION = {
@@ -94,35 +94,37 @@ BODIES: Mapping[str, dict[str, Any]] = {
     f"{BACKTESTS}/sweep": {"strategy_id": "", "base_config": SHORT, "param_grid": [{"fast": 3}]},
     f"{BACKTESTS}/compare": {"backtest_ids": []},
 }
-"""Bodies that are accepted; random ones take some of their fields, to get further."""
+"""Bodies that are accepted; random bodies take some of their fields, to get past validation."""
 
-LEFT_ALONE = (
+WITHOUT_TOKEN = (
     "/admin/data/export",
     "/admin/data/drop-sample",
     "/admin/keys/create",
 )
-"""Paths that are called without the token: they would write files, or take the market away."""
+"""Paths that are called without the token: they would write files, or remove the market."""
 
-REFUSE_MORE = (f"{BACKTEST}/compare", f"{BACKTEST}/jobs")
+REFUSES_MORE = (f"{BACKTEST}/compare", f"{BACKTEST}/jobs")
 """Paths whose queries may be refused though the document allows them: a time such as 0000-00-00."""
 
-LEAVE_OUT = (
+SPARSE = (
     "SlippageResponse",
     "InstrumentResponse",
     "LinkedInstrumentResponse",
     "CompileResponse",
 )
-"""Answers that leave out what has no value."""
+"""Answers that leave out fields without a value."""
 
 EACH_ENDPOINT = pytest.mark.parametrize(
-    "endpoint", ENDPOINTS, ids=[f"{each.route.method} {each.route.path}" for each in ENDPOINTS]
+    "endpoint",
+    ENDPOINTS,
+    ids=[f"{endpoint.route.method} {endpoint.route.path}" for endpoint in ENDPOINTS],
 )
 
 
 class World:
-    """A server with the sample market, and what requests can be about.
+    """A server with the sample market, and ids for requests.
 
-    A session that requests have moved on is replaced when one of its former state is wanted.
+    A session that requests have changed is replaced when one of its former status is needed.
     """
 
     def __init__(self, server: RunningServer) -> None:
@@ -134,70 +136,70 @@ class World:
         self.post("/admin/data/sample", {}, {"X-Candlestep-Token": self.token})
 
     def session(self, status: str) -> str:
-        """The id of a session of this status; it has orders, if it was started."""
+        """Return the id of a session of this status; it has orders if it was started."""
         known = self._sessions.get(status)
         if known is None or self._status(known) != status:
             known = self._sessions[status] = self._new_session(status)
         return known
 
     def agent(self) -> str:
-        """The id of a new agent."""
+        """Create an agent; return its id."""
         return str(self.post("/api/v1/agents", {"name": "probe"}).json()["agent_id"])
 
     def job(self) -> str:
-        """The id of a job; a new one unless there are too many that have not ended."""
-        made = self.client.post(f"{BACKTEST}/jobs", json=JOB)
-        if made.is_success:
-            return str(made.json()["id"])
-        assert made.status_code == 429, made.text
+        """Return the id of a job: a new one, unless too many have not ended."""
+        answer = self.client.post(f"{BACKTEST}/jobs", json=JOB)
+        if answer.is_success:
+            return str(answer.json()["id"])
+        assert answer.status_code == 429, answer.text
         return str(self.client.get(f"{BACKTEST}/jobs").json()["data"][0]["id"])
 
     def strategy(self) -> str:
-        """The id of a strategy; a new one if requests have deleted the last."""
-        if not self._is_there(STRATEGIES, self._strategy):
+        """Return the id of a strategy: a new one if requests have deleted the last."""
+        if not self._exists(STRATEGIES, self._strategy):
             body = {"name": "probe", "pipeline_config": CROSS}
             self._strategy = str(self.post(STRATEGIES, body).json()["id"])
         return self._strategy
 
     def backtest(self) -> str:
-        """The id of a new backtest."""
+        """Create a backtest; return its id."""
         body = {"strategy_id": self.strategy(), "config": SHORT}
         return str(self.post(BACKTESTS, body).json()["id"])
 
     def executed(self) -> str:
-        """The id of a backtest that was executed, unless too many jobs have not ended."""
-        if not self._is_there(BACKTESTS, self._executed):
+        """Return the id of a backtest that was executed, unless too many jobs have not ended."""
+        if not self._exists(BACKTESTS, self._executed):
             self._executed = self.backtest()
             answer = self.client.post(f"{BACKTESTS}/{self._executed}/execute")
             assert answer.status_code in (200, 429), answer.text
         return self._executed
 
     def task(self) -> str:
-        """The id of the task of an execution; one that there is not, if there are too many."""
+        """Return the id of a new task, or an unknown one if too many have not ended."""
         answer = self.client.post(f"{BACKTESTS}/{self.backtest()}/execute/async")
         assert answer.status_code in (200, 429), answer.text
         return str(answer.json().get("task_id", "none"))
 
     def program(self) -> str:
-        """The id of a program."""
+        """Compile a program; return its id."""
         return str(self.client.post("/api/v1/strategy", content=SOURCE).json()["strategyId"])
 
     def preparation(self) -> str:
-        """The id of a preparation."""
+        """Prepare candles; return the id of the preparation."""
         path = EXECUTE.format(exchangeId="binance", type="ticker")
         return str(self.post(f"{path}/prepare", PREPARE).json()["jobId"])
 
     def execution(self) -> str:
-        """The id of an execution, or of none while there are too many."""
+        """Return the id of a new execution, or an unknown one if too many have not ended."""
         path = EXECUTE.format(exchangeId="binance", type="ticker")
         body = {"prepareJobId": self.preparation(), "strategyId": self.program()}
-        made = self.client.post(f"{path}/execute", json=body)
-        return str(made.json()["jobId"]) if made.is_success else "none"
+        answer = self.client.post(f"{path}/execute", json=body)
+        return str(answer.json()["jobId"]) if answer.is_success else "none"
 
     def run(self) -> str:
-        """The id of a run, or of none while there are too many."""
-        made = self.client.post(RUNS, json=RUN)
-        return str(made.json()["data"]["run_id"]) if made.is_success else "none"
+        """Return the id of a new run, or an unknown one if too many have not ended."""
+        answer = self.client.post(RUNS, json=RUN)
+        return str(answer.json()["data"]["run_id"]) if answer.is_success else "none"
 
     def post(
         self, path: str, body: object, headers: Mapping[str, str] | None = None
@@ -206,7 +208,7 @@ class World:
         assert answer.is_success, answer.text
         return answer
 
-    def _is_there(self, path: str, name: str) -> bool:
+    def _exists(self, path: str, name: str) -> bool:
         return bool(name) and self.client.get(f"{path}/{name}").is_success
 
     def _status(self, session_id: str) -> str:
@@ -255,22 +257,22 @@ KNOWN: Mapping[str, tuple[Callable[[World], object] | None, ...]] = {
     "exchangeId": (lambda world: "binance", None),
     "segment": (lambda world: "spot", lambda world: "futures", None),
 }
-"""Of each parameter of a path, what exists; None leaves what was drawn."""
+"""Values of each path parameter that exist; None keeps the random value."""
 
 Fuzz = Callable[[Callable[[st.DataObject], None]], None]
 
 
 @pytest.fixture
 def fuzz(request: pytest.FixtureRequest) -> Fuzz:
-    """Runs a property of drawn data as often as it was asked for."""
-    asked = request.config.getoption("--fuzz-examples")
+    """Return a runner of properties, with the number of examples that the command line asks for."""
+    examples = request.config.getoption("--fuzz-examples")
     endpoint: Endpoint = request.node.callspec.params["endpoint"]
     usual = SLOW_EXAMPLES if endpoint.route.path == "/admin/data/sample" else EXAMPLES
 
     def run(check: Callable[[st.DataObject], None]) -> None:
         chosen = settings(
-            max_examples=asked or usual,
-            derandomize=not asked,
+            max_examples=examples or usual,
+            derandomize=not examples,
             database=None,
             deadline=None,
             suppress_health_check=list(HealthCheck),
@@ -281,7 +283,7 @@ def fuzz(request: pytest.FixtureRequest) -> Fuzz:
 
 
 def make_sensible(case: Case[Any], route: Route, world: World, data: st.DataObject) -> None:
-    """Give a random request some ids that exist, and some fields that are accepted."""
+    """Replace some ids of a random request by existing ones, and some fields by accepted ones."""
     for name in route.parameters:
         known = data.draw(st.sampled_from(KNOWN[name]))
         if known is not None:
@@ -290,14 +292,14 @@ def make_sensible(case: Case[Any], route: Route, world: World, data: st.DataObje
         accepted = {
             name: _with_ids(name, value, world) for name, value in BODIES[route.path].items()
         }
-        kept = data.draw(st.sets(st.sampled_from(sorted(accepted))))
-        case.body.update({name: accepted[name] for name in kept})
+        names = data.draw(st.sets(st.sampled_from(sorted(accepted))))
+        case.body.update({name: accepted[name] for name in names})
     if route.path == f"{BACKTEST}/compare" and data.draw(st.booleans()):
         case.query["sessions"] = f"{world.session('completed')},{world.session('cancelled')}"
 
 
 def _with_ids(name: str, value: Any, world: World) -> Any:
-    """A field of ``BODIES``; where that is to name something, an id of what there is."""
+    """Return a field of ``BODIES``, with an existing id where the field is one."""
     if name == "strategy_id":
         return world.strategy()
     return [world.backtest(), world.executed()] if name == "backtest_ids" else value
@@ -312,7 +314,7 @@ def test_whatever_is_sent_the_answer_is_as_described(
     allowed = operation.as_strategy()
     forbidden = operation.as_strategy(generation_mode=GenerationMode.NEGATIVE)
     headers = {}
-    if route.access == "admin" and route.path not in LEFT_ALONE:
+    if route.access == "admin" and route.path not in WITHOUT_TOKEN:
         headers["X-Candlestep-Token"] = world.token
 
     def answers_as_described(data: st.DataObject) -> None:
@@ -321,8 +323,8 @@ def test_whatever_is_sent_the_answer_is_as_described(
         if is_allowed:
             make_sensible(case, route, world, data)
         answer = case.call_and_validate(base_url=world.url, headers=headers, checks=CHECKS)
-        if is_allowed and route.method == "GET" and route.path not in REFUSE_MORE:
-            # Of a request without a body, the document says all that is refused.
+        if is_allowed and route.method == "GET" and route.path not in REFUSES_MORE:
+            # The document describes everything that a request without a body is refused for.
             assert answer.status_code != endpoint.status_of("INVALID_PARAMETER"), answer.text
 
     fuzz(answers_as_described)
@@ -353,10 +355,13 @@ def test_a_route_says_what_it_takes_and_every_code_that_it_may_answer(endpoint: 
     operation = DOCUMENT["paths"][route.path][route.method.lower()]
     responses = operation["responses"]
 
-    in_path = [each["name"] for each in operation["parameters"] if each["in"] == "path"]
-    assert in_path == re.findall("{(.*?)}", route.path)
+    def names(place: str) -> list[str]:
+        parameters = operation["parameters"]
+        return [parameter["name"] for parameter in parameters if parameter["in"] == place]
+
+    assert names("path") == re.findall("{(.*?)}", route.path)
     headers = route.headers is not None and header_names(route.headers)
-    assert [each["name"] for each in operation["parameters"] if each["in"] == "header"] == [
+    assert names("header") == [
         *(headers or []),
         *(["Idempotency-Key"] if route.takes_key else []),
     ]
@@ -376,7 +381,7 @@ def test_objects_have_no_fields_but_those_described() -> None:
     assert objects
     for name, schema in objects.items():
         assert schema["additionalProperties"] is False, name
-        if name.endswith("Answer") and name not in LEAVE_OUT:
+        if name.endswith("Response") and name not in SPARSE:
             assert schema["required"] == list(schema["properties"]), name
 
 
@@ -442,7 +447,7 @@ def test_an_end_before_the_start_is_refused_as_that(world: World) -> None:
 
 
 def test_all_that_is_no_request_is_refused_in_the_one_shape(world: World) -> None:
-    """By what reads HTTP, in front of all routes."""
+    """The protocol refuses it, before there is a route."""
     address = urlsplit(world.url)
     with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
         connection.sendall(b"these are no headers\r\n\r\n")

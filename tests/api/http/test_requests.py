@@ -1,4 +1,4 @@
-"""HTTP as it is spoken: paths, methods, bodies, and bytes of any kind."""
+"""Requests: paths, methods, bodies, and bytes of any kind."""
 
 import json
 import re
@@ -98,7 +98,7 @@ def test_a_body_that_is_too_large(server: RunningServer, api: Api, session_id: s
     path = f"{BACKTEST}/{session_id}/step/batch"
     with server.client() as client:
         content = b'{"steps": "' + b"x" * 50_000_000 + b'"}'
-        with suppress(httpx.WriteError):  # It does not read on.
+        with suppress(httpx.WriteError):  # The server stops reading.
             details = refused(
                 client.post(path, content=content, headers=JSON), 413, "PAYLOAD_TOO_LARGE"
             )
@@ -148,8 +148,8 @@ def test_bytes_of_any_kind_are_no_fault_of_the_server(server: RunningServer, dat
 
 
 def test_a_request_id_is_answered(client: httpx.Client) -> None:
-    given = client.get("/nowhere", headers={"X-Request-Id": "mine-1"})
-    assert given.headers["x-request-id"] == given.json()["request_id"] == "mine-1"
+    named = client.get("/nowhere", headers={"X-Request-Id": "mine-1"})
+    assert named.headers["x-request-id"] == named.json()["request_id"] == "mine-1"
     for odd in ("", "a b", "x" * 65, "<script>"):
-        made = client.get("/nowhere", headers={"X-Request-Id": odd})
-        assert made.headers["x-request-id"].startswith("req_")
+        answer = client.get("/nowhere", headers={"X-Request-Id": odd})
+        assert answer.headers["x-request-id"].startswith("req_")

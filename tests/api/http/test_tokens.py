@@ -1,4 +1,4 @@
-"""Tokens: what a key is exchanged for, and that they open no more and no longer than the key."""
+"""Tokens: the exchange of a key, and access no wider and no longer than that of the key."""
 
 import json
 import time
@@ -19,7 +19,9 @@ TOKEN = "/api/v1/auth/token"
 AGENTS = "/api/v1/agents"
 
 
-class World(NamedTuple):
+class KeyedServer(NamedTuple):
+    """A server with a valid key and a revoked one."""
+
     server: RunningServer
     key: str
     key_id: str
@@ -29,23 +31,25 @@ class World(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KeyedServer]:
     home = sample_home(tmp_path_factory.mktemp("tokens") / "home")
     key, revoked = make_key(home, "ann"), make_key(home, "bob", revoked=True)
     store = Store.open(home)
-    ids = {each.revoked_at is None: each.key_id for each in list_keys(store)}
+    ids = {record.revoked_at is None: record.key_id for record in list_keys(store)}
     secret = signing_key(store)
     store.close()
     with running(home) as server:
-        yield World(server, key, ids[True], revoked, ids[False], secret)
+        yield KeyedServer(server, key, ids[True], revoked, ids[False], secret)
 
 
-def exchanged(world: World) -> Any:
-    with world.server.client(world.key) as client:
+def exchange(keyed: KeyedServer) -> Any:
+    """Exchange the key for a token; return the answer."""
+    with keyed.server.client(keyed.key) as client:
         return Api(client).post(TOKEN)
 
 
 def status(server: RunningServer, token: str, path: str = AGENTS) -> int:
+    """Return the status of a request with a token."""
     with server.client() as client:
         answer = client.get(path, headers={"Authorization": f"Bearer {token}"})
         if answer.status_code >= 400:
@@ -53,41 +57,41 @@ def status(server: RunningServer, token: str, path: str = AGENTS) -> int:
         return answer.status_code
 
 
-def forged(world: World, *, secret: bytes | None = None, **changes: Any) -> str:
-    """A token as the server makes them, but for what is changed."""
+def forge(keyed: KeyedServer, *, secret: bytes | None = None, **changes: Any) -> str:
+    """Return a token like those of the server, except for the claims that are changed."""
     now = int(time.time())
     claims = {
         "iss": "candlestep",
         "sub": "acc",
-        "key": world.key_id,
+        "key": keyed.key_id,
         "iat": now,
         "exp": now + 60,
     } | changes
-    given = {name: value for name, value in claims.items() if value is not ...}
-    return jwt.encode(given, secret or world.secret, algorithm="HS256")
+    present = {name: value for name, value in claims.items() if value is not ...}
+    return jwt.encode(present, secret or keyed.secret, algorithm="HS256")
 
 
-def test_a_key_is_exchanged_for_a_token(world: World) -> None:
-    answer = exchanged(world)
+def test_a_key_is_exchanged_for_a_token(keyed: KeyedServer) -> None:
+    answer = exchange(keyed)
     assert set(answer) == {"access_token", "token_type", "expires_in", "tier"}
     assert (answer["token_type"], answer["expires_in"], answer["tier"]) == ("Bearer", 3600, "free")
-    claims = jwt.decode(answer["access_token"], world.secret, algorithms=["HS256"])
-    assert claims["key"] == world.key_id
+    claims = jwt.decode(answer["access_token"], keyed.secret, algorithms=["HS256"])
+    assert claims["key"] == keyed.key_id
     assert claims["exp"] - claims["iat"] == 3600
-    assert world.key not in json.dumps(claims)
-    # As the key may be sent as a bearer everywhere, so here.
-    with world.server.client() as client:
-        bearer = client.post(TOKEN, headers={"Authorization": f"Bearer {world.key}"})
+    assert keyed.key not in json.dumps(claims)
+    # Like everywhere, the key may be sent as a bearer.
+    with keyed.server.client() as client:
+        bearer = client.post(TOKEN, headers={"Authorization": f"Bearer {keyed.key}"})
         assert bearer.status_code == 200
 
 
-def test_a_token_opens_what_the_key_does(world: World) -> None:
-    token = exchanged(world)["access_token"]
-    with world.server.client(world.key) as client:
+def test_a_token_opens_what_the_key_does(keyed: KeyedServer) -> None:
+    token = exchange(keyed)["access_token"]
+    with keyed.server.client(keyed.key) as client:
         by_key = Api(client)
         session_id = by_key.started()
         agents = by_key.get(AGENTS)
-    with world.server.client() as client:
+    with keyed.server.client() as client:
         client.headers["Authorization"] = f"Bearer {token}"
         by_token = Api(client)
         assert by_token.get(AGENTS) == agents
@@ -95,49 +99,49 @@ def test_a_token_opens_what_the_key_does(world: World) -> None:
         assert by_token.get(f"{BACKTEST}/list")["total"] == 1
 
 
-def test_a_token_makes_no_token(world: World) -> None:
-    token = exchanged(world)["access_token"]
+def test_a_token_makes_no_token(keyed: KeyedServer) -> None:
+    token = exchange(keyed)["access_token"]
     for headers in (
         {"Authorization": f"Bearer {token}"},
         {"X-API-Key": token},
         {"X-API-Key": "ak_wrong"},
-        {"X-API-Key": world.revoked},
+        {"X-API-Key": keyed.revoked},
         {},
     ):
-        with world.server.client() as client:
+        with keyed.server.client() as client:
             answer = client.post(TOKEN, headers=headers)
             assert answer.status_code == 401
             assert check_error(answer)["code"] == "invalid_apikey"
 
 
-def test_what_is_forged_expired_or_of_a_revoked_key_opens_nothing(world: World) -> None:
+def test_what_is_forged_expired_or_of_a_revoked_key_opens_nothing(keyed: KeyedServer) -> None:
     now = int(time.time())
-    assert status(world.server, forged(world)) == 200
+    assert status(keyed.server, forge(keyed)) == 200
     for token in (
-        forged(world, secret=bytes(32)),
-        forged(world, exp=now - 1),
-        forged(world, exp=...),
-        forged(world, exp="soon"),
-        forged(world, key=world.revoked_id),
-        forged(world, key="key_unknown"),
-        forged(world, key=...),
-        forged(world, key=5),
-        forged(world, key=None),
-        forged(world, iss="elsewhere"),
-        jwt.encode({"key": world.key_id, "exp": now + 60}, None, algorithm="none"),
-        forged(world).rpartition(".")[0] + ".",
-        forged(world) + "x",
+        forge(keyed, secret=bytes(32)),
+        forge(keyed, exp=now - 1),
+        forge(keyed, exp=...),
+        forge(keyed, exp="soon"),
+        forge(keyed, key=keyed.revoked_id),
+        forge(keyed, key="key_unknown"),
+        forge(keyed, key=...),
+        forge(keyed, key=5),
+        forge(keyed, key=None),
+        forge(keyed, iss="elsewhere"),
+        jwt.encode({"key": keyed.key_id, "exp": now + 60}, None, algorithm="none"),
+        forge(keyed).rpartition(".")[0] + ".",
+        forge(keyed) + "x",
         "a.b.c",
         "..",
     ):
-        assert status(world.server, token) == 401, token
+        assert status(keyed.server, token) == 401, token
 
 
-def test_a_token_expires_even_if_it_was_used_before(world: World) -> None:
-    token = forged(world, exp=int(time.time()) + 2)
-    assert status(world.server, token) == 200
+def test_a_token_expires_even_if_it_was_used_before(keyed: KeyedServer) -> None:
+    token = forge(keyed, exp=int(time.time()) + 2)
+    assert status(keyed.server, token) == 200
     until = time.monotonic() + 10
-    while status(world.server, token) == 200:
+    while status(keyed.server, token) == 200:
         assert time.monotonic() < until
         time.sleep(0.05)
 

@@ -23,12 +23,12 @@ class _Addresses(HTMLParser):
 
     def __init__(self, page: str) -> None:
         super().__init__()
-        self.found: list[str] = []
+        self.addresses: list[str] = []
         self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         names = ("src", "href", "action")
-        self.found += [value for name, value in attrs if name in names and value is not None]
+        self.addresses += [value for name, value in attrs if name in names and value is not None]
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def answered_status(block: Locator) -> Locator:
 def test_the_page_loads_its_own_files_alone(client: httpx.Client) -> None:
     page = client.get("/docs")
 
-    addresses = _Addresses(page.text).found
+    addresses = _Addresses(page.text).addresses
     assert len(addresses) == 4
     for address in addresses:
         file = client.get(f"/{address}")

@@ -1,4 +1,4 @@
-"""The process of the server: one on a home and a port, and how it ends."""
+"""The process of a server: one per home and port, and its end."""
 
 import json
 import signal
@@ -58,7 +58,7 @@ def test_an_interrupted_server_ends_as_a_stopped_one(tmp_path: Path) -> None:
     server.process.send_signal(signal.SIGINT)
     assert server.stop() == 0
     log = (tmp_path / "server.log").read_text()
-    assert all(json.loads(line) for line in log.splitlines()), "nothing is said but what is logged"
+    assert all(json.loads(line) for line in log.splitlines()), "every line is an event"
     assert not (tmp_path / "server.json").exists()
     assert (tmp_path / FILE_NAME).exists()
     with running(tmp_path) as again, again.client() as client:
