@@ -44,19 +44,19 @@ RETRY_AFTER_SECONDS = 5
 
 
 class InvalidJson(SandboxError):
-    """Raised for a body that is not JSON."""
+    """A body that is not JSON."""
 
     code = "INVALID_JSON"
 
 
 class InvalidRequest(SandboxError):
-    """Raised for bytes that are not HTTP."""
+    """Bytes that are not HTTP."""
 
     code = "INVALID_REQUEST"
 
 
 class Unauthorized(SandboxError):
-    """Raised for a request without a valid key."""
+    """No key, or not a valid one."""
 
     code = "UNAUTHORIZED"
 
@@ -74,13 +74,13 @@ class Forbidden(SandboxError):
 
 
 class NotFound(SandboxError):
-    """Raised for an unknown path."""
+    """An unknown path."""
 
     code = "NOT_FOUND"
 
 
 class MethodNotAllowed(SandboxError):
-    """Raised for a method that a path does not have."""
+    """A method that the path does not have."""
 
     code = "METHOD_NOT_ALLOWED"
 
@@ -92,7 +92,7 @@ class PayloadTooLarge(SandboxError):
 
 
 class UnsupportedMediaType(SandboxError):
-    """Raised for a body whose content type is not JSON."""
+    """A body whose content type is not JSON."""
 
     code = "UNSUPPORTED_MEDIA_TYPE"
 
@@ -104,7 +104,7 @@ class RateLimited(SandboxError):
 
 
 class InternalError(SandboxError):
-    """Raised for a fault of the server."""
+    """A fault of the server."""
 
     code = "INTERNAL_ERROR"
 

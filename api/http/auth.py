@@ -1,4 +1,4 @@
-"""Who may call the server: holders of keys or tokens, or, while there is no key, this machine."""
+"""Authentication: by API key or token, or, while there is no key, by being on this machine."""
 
 import hmac
 import ipaddress
@@ -72,7 +72,7 @@ class Authenticator:
         return new_token(self._signing_key, account_id, api_key_id, int(time.time()))
 
     def caller(self, access: AccessLevel, headers: Mapping[bytes, bytes]) -> Caller:
-        """Return the account and the agent for which a request acts; raises if it is not allowed.
+        """Return the account and the agent for which a request with these ``HEADERS`` acts.
 
         Raises ``Unauthorized``, ``InvalidApiKey`` or ``Forbidden``.
         """
@@ -156,7 +156,7 @@ def _refusal(host_header: bytes, origin: bytes | None) -> str | None:
     return None
 
 
-def _name(host: str) -> str | None:
+def _host_name(host: str) -> str | None:
     """Return the name or address in a Host header, without its port; None if there is none."""
     if not (host.isascii() and all(c.isalnum() or c in ".-:[]" for c in host)):
         return None

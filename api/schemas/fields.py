@@ -88,9 +88,9 @@ Status = SessionStatus
 Name = Annotated[str, Meta(max_length=200)]
 
 
-def match_choice(choices: Iterable[Choice], given: str) -> Choice | None:
-    """Return the member of ``choices`` that equals ``given``, or None."""
-    return next((each for each in choices if each == given), None)
+def match_choice(choices: Iterable[Choice], text: str) -> Choice | None:
+    """Return the member of ``choices`` that equals ``text``, or None."""
+    return next((choice for choice in choices if choice == text), None)
 
 
 def money(amount: Decimal) -> str:

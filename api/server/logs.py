@@ -10,7 +10,7 @@ _log = structlog.get_logger()
 
 
 def configure_logs() -> None:
-    """Write events as JSON, or in colour if standard error is a terminal."""
+    """Log one line per event to standard error, as JSON unless that is a terminal."""
     renderer = (
         structlog.dev.ConsoleRenderer()
         if sys.stderr.isatty()
@@ -34,7 +34,7 @@ def release_logs() -> None:
 
 
 class _UnfailingStderr:
-    """Standard error without its errors: a full disk must not stop what is being logged."""
+    """Standard error, except that a failed write (to a full disk, say) does not fail its caller."""
 
     def write(self, text: str) -> None:
         with contextlib.suppress(OSError, ValueError):
@@ -46,7 +46,7 @@ class _UnfailingStderr:
 
 
 class _ForwardToStructlog(logging.Handler):
-    """Logs the messages of uvicorn as events."""
+    """Forwards uvicorn's messages to the server's log."""
 
     def emit(self, record: logging.LogRecord) -> None:
         _log.log(record.levelno, "uvicorn", says=record.getMessage(), exc_info=record.exc_info)

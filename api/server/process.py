@@ -25,23 +25,21 @@ from candlestep.api.settings import Settings
 from candlestep.data.store.database import Store
 from candlestep.sandbox import InvalidState, SandboxError
 
-_MOST_FILES = 65_536
-_SECONDS_TO_FINISH = 5
+_MAX_FILES = 65_536
+_SHUTDOWN_SECONDS = 5
 """The time that unfinished requests get when the server is asked to stop."""
-_SECONDS_TO_WARM_UP = 1
-"""The time after which workers are started even without a job, so as not to delay the server's start."""
-
-_log = structlog.get_logger()
+_WARM_UP_SECONDS = 1
+"""The time after which workers are started even without a job, so as not to delay the start."""
 
 
 class AddressRefused(SandboxError):
-    """The server cannot listen on the address that it was given."""
+    """Raised when the server cannot listen on its address."""
 
     code = "INVALID_PARAMETER"
 
 
 def serve(settings: Settings) -> None:
-    """Serve until a signal to stop; prints the server's URL when it is ready.
+    """Serve until a signal stops the process; print the URL when the server is ready.
 
     Raises ``StoreLocked`` if another server runs on the home, ``InvalidState`` if there is no key
     and others can reach the address, and ``AddressRefused``.
@@ -58,46 +56,7 @@ def serve(settings: Settings) -> None:
             with _listening(settings) as listener:
                 uvloop.run(_run(settings, store, authenticator, listener))
     finally:
-        # Loggers outlive DuckDB's module, which would complain at exit of what they keep alive.
-        logging.getLogger("uvicorn").handlers.clear()
-
-
-def configure_logs() -> None:
-    """Log one line per event to standard error, as JSON unless that is a terminal."""
-    renderer = (
-        structlog.dev.ConsoleRenderer()
-        if sys.stderr.isatty()
-        else structlog.processors.JSONRenderer()
-    )
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
-        logger_factory=structlog.PrintLoggerFactory(_UnfailingStderr()),  # type: ignore[arg-type]
-    )
-    logging.getLogger("uvicorn").handlers = [_Forward(logging.WARNING)]
-
-
-class _UnfailingStderr:
-    """Standard error, except that a failed write (to a full disk, say) does not fail its caller."""
-
-    def write(self, text: str) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            sys.stderr.write(text)
-
-    def flush(self) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            sys.stderr.flush()
-
-
-class _Forward(logging.Handler):
-    """Forwards uvicorn's messages to the server's log."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        _log.log(record.levelno, "uvicorn", says=record.getMessage(), exc_info=record.exc_info)
+        release_logs()
 
 
 class _Uvicorn(uvicorn.Server):
@@ -142,7 +101,7 @@ async def _run(
             await services.close()
 
 
-def _most_files() -> int:
+def _raise_file_limit() -> int:
     """Raise this process's limit of open files as far as allowed, and return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_FILES)

@@ -14,10 +14,13 @@ _MAX_HEAD_BYTES = 64 * 1024
 """The bytes of a request line and headers that are still incomplete."""
 
 
-class StrictProtocol(HttpToolsProtocol):
-    """A protocol that bounds headers and answers malformed HTTP with a JSON error.
+class BoundedProtocol(HttpToolsProtocol):
+    """uvicorn's protocol with three differences.
 
-    uvicorn keeps any number of headers, and answers malformed HTTP with plain text.
+    It bounds headers; it answers malformed HTTP with a JSON error, not with plain text; and it
+    sends everything written to a connection in one turn of the event loop together. uvicorn writes
+    the head and the body of an answer separately, and each write costs as much as the rest of a
+    step.
     """
 
     _head_bytes = 0
@@ -44,18 +47,6 @@ class StrictProtocol(HttpToolsProtocol):
             % (len(body), request_id.encode(), body)
         )
         self.transport.close()
-
-
-class OneWriteProtocol(StrictProtocol):
-    """A protocol that sends everything written in one turn of the event loop together.
-
-    uvicorn writes the head and the body of an answer separately, and each write costs as much as
-    the rest of a step.
-    """
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        joined = _JoinedWrites(transport, self.loop)
-        super().connection_made(joined)  # type: ignore[arg-type]
 
 
 class _JoinedWrites:
