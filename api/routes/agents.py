@@ -75,8 +75,8 @@ async def create(services: Services, request: Request) -> AgentResponse:
 
 async def agents(services: Services, request: Request) -> AgentsResponse:
     """List the account's agents, the default one first."""
-    found = await services.in_thread(list_agents, services.store, request.account_id)
-    return AgentsResponse([_answer(agent) for agent in found], len(found))
+    records = await services.in_thread(list_agents, services.store, request.account_id)
+    return AgentsResponse([_to_response(record) for record in records], len(records))
 
 
 async def agent(services: Services, request: Request) -> AgentResponse:
@@ -111,13 +111,13 @@ async def delete(services: Services, request: Request) -> AgentResponse:
 
 def _profile(body: RiskRequest | None) -> Mapping[str, Any]:
     """Return all limits as they are stored: text, or None; raises ``InvalidParameter``."""
-    return _stored({name: getattr(body, name, None) for name in _LIMITS})
+    return _stored_limits({name: getattr(body, name, None) for name in _LIMITS})
 
 
 def _changes(body: RiskChange) -> Mapping[str, Any]:
     """Return the limits that the body names, as they are stored."""
-    given = {name: getattr(body, name) for name in _LIMITS}
-    return _stored({name: limit for name, limit in given.items() if limit is not UNSET})
+    limits = {name: getattr(body, name) for name in _LIMITS}
+    return _stored_limits({name: limit for name, limit in limits.items() if limit is not UNSET})
 
 
 def _stored_limits(limits: Mapping[str, Any]) -> dict[str, str | None]:

@@ -52,7 +52,7 @@ async def metrics(services: Services, request: Request) -> File:
 
 async def data_range(services: Services, request: Request) -> DataRangeResponse:
     """Return the times, pairs and intervals on which sessions can be run."""
-    found = await services.in_thread(services.catalogue.data_range)
+    data = await services.in_thread(services.catalogue.data_range)
     series = await services.in_thread(services.catalogue.series)
     return DataRangeResponse(
         optional_time(data.earliest),
