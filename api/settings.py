@@ -17,9 +17,6 @@ from candlestep.sandbox.errors import abbreviate
 
 DEFAULT_HOME = "~/.candlestep"
 
-Durability = Literal["process", "power"]
-Executor = Literal["local", "ray"]
-
 _MAX_SIZE = 10**15
 _SIZE = re.compile(r"([0-9]{1,15})\s*([kmgt]?i?b)?", re.ASCII | re.IGNORECASE)
 _UNITS = {
@@ -38,30 +35,13 @@ def _directory(text: str) -> Path:
         raise ValueError("is not a directory; give an absolute path") from None
 
 
-def _host(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9.:_-]{1,255}", text):
-        raise ValueError("is not an address such as 127.0.0.1")
-    return text
+def _number(least: int, most: int, problem: str) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,15}", text, re.ASCII) or not least <= int(text) <= most:
+            raise ValueError(problem)
+        return int(text)
 
-
-def _port(text: str) -> int:
-    number = _whole(text)
-    if number is None or number > 65535:
-        raise ValueError("is not a port: use 0 (any free port) to 65535")
-    return number
-
-
-def _cluster_address(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9.:/_\[\]-]{1,255}", text):
-        raise ValueError("is not an address such as 10.0.0.5:6379 or ray://10.0.0.5:10001")
-    return text
-
-
-def _count(text: str) -> int:
-    number = _whole(text)
-    if not number:
-        raise ValueError("is not a whole number of 1 or more")
-    return number
+    return parse
 
 
 def _size(text: str) -> int:
@@ -72,17 +52,13 @@ def _size(text: str) -> int:
     return size
 
 
-def _choice(*choices: str) -> Callable[[str], str]:
+def _matching(pattern: str, problem: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
-        if text not in choices:
-            raise ValueError(f"is not one of {', '.join(choices)}")
+        if not re.fullmatch(pattern, text):
+            raise ValueError(problem)
         return text
 
     return parse
-
-
-def _whole(text: str) -> int | None:
-    return int(text) if re.fullmatch(r"[0-9]{1,15}", text, re.ASCII) else None
 
 
 class Setting(NamedTuple):
@@ -93,71 +69,64 @@ class Setting(NamedTuple):
     help: str
 
 
+Directory = Annotated[Path, _directory]
+Host = Annotated[str, _matching(r"[A-Za-z0-9.:_-]{1,255}", "is not an address such as 127.0.0.1")]
+Port = Annotated[int, _number(0, 65535, "is not a port: use 0 (any free port) to 65535")]
+Count = Annotated[int, _number(1, _MAX_SIZE, "is not a whole number of 1 or more")]
+Size = Annotated[int, _size]
+Durability = Annotated[
+    Literal["process", "power"], _matching("process|power", "is not one of process, power")
+]
+Executor = Annotated[Literal["local", "ray"], _matching("local|ray", "is not one of local, ray")]
+ClusterAddress = Annotated[
+    str,
+    _matching(
+        r"[A-Za-z0-9.:/_\[\]-]{1,255}",
+        "is not an address such as 10.0.0.5:6379 or ray://10.0.0.5:10001",
+    ),
+]
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings of a server.
+    """The settings of a server, each with its parser (in its type) and its description.
 
     Each one is also a flag (``--max-pairs``) and an environment variable
     (``CANDLESTEP_MAX_PAIRS``).
     """
 
-    home: Annotated[Path, Setting(_directory, f"directory of the store (default {DEFAULT_HOME})")]
-    host: Annotated[
-        str, Setting(_host, "address to listen on (default 127.0.0.1: this machine only)")
-    ] = "127.0.0.1"
-    port: Annotated[
-        int, Setting(_port, "port to listen on; 0 takes any free port (default 8000)")
-    ] = 8000
+    home: Annotated[Directory, f"directory of the store (default {DEFAULT_HOME})"]
+    host: Annotated[Host, "address to listen on (default 127.0.0.1: this machine only)"] = (
+        "127.0.0.1"
+    )
+    port: Annotated[Port, "port to listen on; 0 takes any free port (default 8000)"] = 8000
     durability: Annotated[
         Durability,
-        Setting(
-            _choice("process", "power"),
-            "failure that acknowledged commands survive: the end of the process, or power loss"
-            " (process or power; default process)",
-        ),
+        "failure that acknowledged commands survive: the end of the process, or power loss"
+        " (process or power; default process)",
     ] = "process"
     memory_budget: Annotated[
-        int,
-        Setting(_size, "memory for candles and sessions, such as 500MB or 4GiB (default 2GiB)"),
+        Size, "memory for candles and sessions, such as 500MB or 4GiB (default 2GiB)"
     ] = 2 << 30
     idle_seconds: Annotated[
-        int, Setting(_count, "seconds after which an idle session leaves memory (default 900)")
+        Count, "seconds after which an idle session leaves memory (default 900)"
     ] = 900
-    max_body_bytes: Annotated[int, Setting(_size, "largest request body (default 1MiB)")] = 1 << 20
-    max_pairs: Annotated[int, Setting(_count, "most pairs in a session (default 1000)")] = 1000
-    max_span_days: Annotated[
-        int, Setting(_count, "longest period of a session, in days (default 3660)")
-    ] = 3660
-    max_pending_orders: Annotated[
-        int, Setting(_count, "most pending orders in a session (default 1000)")
-    ] = 1000
+    max_body_bytes: Annotated[Size, "largest request body (default 1MiB)"] = 1 << 20
+    max_pairs: Annotated[Count, "most pairs in a session (default 1000)"] = 1000
+    max_span_days: Annotated[Count, "longest period of a session, in days (default 3660)"] = 3660
+    max_pending_orders: Annotated[Count, "most pending orders in a session (default 1000)"] = 1000
     executor: Annotated[
-        Executor,
-        Setting(
-            _choice("local", "ray"),
-            "where jobs run: local (processes on this machine) or ray (default local)",
-        ),
+        Executor, "where jobs run: local (processes on this machine) or ray (default local)"
     ] = "local"
     ray_address: Annotated[
-        str,
-        Setting(
-            _cluster_address, "address of a Ray cluster (default: Ray is started on this machine)"
-        ),
+        ClusterAddress, "address of a Ray cluster (default: Ray is started on this machine)"
     ] = ""
-    workers: Annotated[
-        int, Setting(_count, "number of runs at a time (default: the number of cores)")
-    ] = 0
-    run_seconds: Annotated[
-        int, Setting(_count, "longest run of a job, in seconds (default 600)")
-    ] = 600
+    workers: Annotated[Count, "number of runs at a time (default: the number of cores)"] = 0
+    run_seconds: Annotated[Count, "longest run of a job, in seconds (default 600)"] = 600
     run_memory: Annotated[
-        int,
-        Setting(
-            _size, "memory for one run of a job, without candles, such as 500MB (default 2GiB)"
-        ),
+        Size, "memory for one run of a job, without candles, such as 500MB (default 2GiB)"
     ] = 2 << 30
     result_days: Annotated[
-        int,
-        Setting(_count, "days for which equity and trades of a job are kept (default 90)"),
+        Count, "days for which equity and trades of a job are kept (default 90)"
     ] = 90
 
     @classmethod
@@ -184,7 +153,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _SETTINGS: dict[str, Setting] = {
-    name: hint.__metadata__[0]
+    name: Setting(*hint.__metadata__)
     for name, hint in get_type_hints(Settings, include_extras=True).items()
 }
 DESCRIPTIONS = {name: setting.help for name, setting in _SETTINGS.items()}
