@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from candlestep.api.admin.operation import EmptyInput, Operation, Progress, Report
+from candlestep.api.admin.operation import EmptyInput, Operation, Report, progress_of
 from candlestep.data.errors import UnreadableFile
 from candlestep.data.imports.importer import ImportSummary, import_file, prune
 from candlestep.data.imports.sample import SOURCE, drop_sample, load_sample
@@ -85,10 +85,6 @@ def _import_files(store: Store, request: ImportFiles, report: Report) -> ImportR
     imports, refusals = [], []
     for file in request.files:
         name = Path(file).name
-
-        def report_rows(done: int, total: int, name: str = name) -> None:
-            report(Progress(name, done, total, "rows"))
-
         try:
             _require_file(file)
             summary = import_file(
@@ -97,7 +93,7 @@ def _import_files(store: Store, request: ImportFiles, report: Report) -> ImportR
                 symbol=request.symbol,
                 interval=request.interval,
                 exchange=request.exchange,
-                progress=report_rows,
+                progress=progress_of(name, "rows", report),
             )
         except SandboxError as error:
             refusals.append(Refusal(name, error.code, error.message, error.details))

@@ -6,18 +6,8 @@ import msgspec
 
 from candlestep.api.admin.operation import EmptyInput, Operation, Report
 from candlestep.data.errors import AgentNotFound
-from candlestep.data.records.accounts import (
-    DEFAULT_ACCOUNT,
-    Account,
-    Agent,
-    create_key,
-    default_agent,
-    ensure_account,
-    list_accounts,
-    list_agents,
-    list_keys,
-    revoke_key,
-)
+from candlestep.data.records import accounts
+from candlestep.data.records.accounts import DEFAULT_ACCOUNT, Account, Agent
 from candlestep.data.store.database import Store
 from candlestep.sandbox import InvalidParameter
 
@@ -66,9 +56,9 @@ class RevokeKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def _create_key(store: Store, request: CreateKey, report: Report) -> CreatedKey:
     name, account_name = _valid_name("name", request.name), _valid_name("account", request.account)
     with store.transaction():
-        account = ensure_account(store, account_name)
+        account = accounts.ensure_account(store, account_name)
         agent = _agent_of(store, account, request.agent)
-        key, secret = create_key(store, account.account_id, name, agent.agent_id)
+        key, secret = accounts.create_key(store, account.account_id, name, agent.agent_id)
         return CreatedKey(_key_info(store, key.key_id), secret)
 
 
@@ -78,28 +68,21 @@ def _list_keys(store: Store, request: EmptyInput, report: Report) -> KeyList:
 
 def _revoke_key(store: Store, request: RevokeKey, report: Report) -> KeyInfo:
     with store.transaction():
-        return _key_info(store, revoke_key(store, request.key_id).key_id)
+        return _key_info(store, accounts.revoke_key(store, request.key_id).key_id)
 
 
 def _key_infos(store: Store) -> list[KeyInfo]:
-    accounts = {account.account_id: account.name for account in list_accounts(store)}
-    agents = {
+    account_names = {account.account_id: account.name for account in accounts.list_accounts(store)}
+    agent_names = {
         agent.agent_id: agent.name
-        for account_id in accounts
-        for agent in list_agents(store, account_id)
+        for account_id in account_names
+        for agent in accounts.list_agents(store, account_id)
     }
-    return [
-        KeyInfo(
-            key.key_id,
-            key.name,
-            accounts[key.account_id],
-            agents[key.agent_id],
-            key.agent_id,
-            key.created_at,
-            key.revoked_at,
-        )
-        for key in list_keys(store)
-    ]
+    infos = []
+    for key in accounts.list_keys(store):
+        names = {"account": account_names[key.account_id], "agent": agent_names[key.agent_id]}
+        infos.append(msgspec.convert(msgspec.structs.asdict(key) | names, KeyInfo))
+    return infos
 
 
 def _key_info(store: Store, key_id: str) -> KeyInfo:
@@ -109,8 +92,8 @@ def _key_info(store: Store, key_id: str) -> KeyInfo:
 def _agent_of(store: Store, account: Account, wanted: str | None) -> Agent:
     """Return the account's agent of this id or name, or its default agent for None."""
     if wanted is None:
-        return default_agent(store, account.account_id)
-    agents = list_agents(store, account.account_id)
+        return accounts.default_agent(store, account.account_id)
+    agents = accounts.list_agents(store, account.account_id)
     matches = [agent for agent in agents if wanted in (agent.agent_id, agent.name)]
     if len(matches) == 1:
         return matches[0]

@@ -25,6 +25,12 @@ class Progress(msgspec.Struct, frozen=True):
 Report = Callable[[Progress], None]
 """Receives the progress of an operation while it runs."""
 
+
+def progress_of(part: str, unit: str, report: Report) -> Callable[[int, int], None]:
+    """Return a function that reports how much of one part is done, and of how much."""
+    return lambda done, total: report(Progress(part, done, total, unit))
+
+
 Input = TypeVar("Input", bound=msgspec.Struct)
 Result = TypeVar("Result")
 

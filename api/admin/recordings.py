@@ -5,9 +5,9 @@ from typing import Any
 
 import msgspec
 
-from candlestep.api.admin.operation import Operation, Progress, Report
+from candlestep.api.admin.operation import Operation, Report, progress_of
 from candlestep.api.replay.local_target import LocalTarget, load_market
-from candlestep.api.replay.replay import ReplayResult, ReportCommands, re_record, replay
+from candlestep.api.replay.replay import ReplayResult, re_record, replay
 from candlestep.data.journal.recording import read_recording, write_recording
 from candlestep.data.store.database import Store
 
@@ -28,20 +28,16 @@ def _replay(store: Store, request: RunRecording, report: Report) -> ReplayResult
     path = Path(request.path)
     recording = read_recording(path)
     target = LocalTarget(recording.start, load_market(store, recording.start))
-    return replay(recording, target, _report_commands(path, report))
+    return replay(recording, target, progress_of(path.name, "commands", report))
 
 
 def _record(store: Store, request: RunRecording, report: Report) -> RecordingSize:
     path = Path(request.path)
     recording = read_recording(path)
     target = LocalTarget(recording.start, load_market(store, recording.start))
-    lines = re_record(recording, target, _report_commands(path, report))
+    lines = re_record(recording, target, progress_of(path.name, "commands", report))
     write_recording(path, lines)
     return RecordingSize(lines.count(b"\n"))
-
-
-def _report_commands(path: Path, report: Report) -> ReportCommands:
-    return lambda done, total: report(Progress(path.name, done, total, "commands"))
 
 
 REPLAY = Operation("/admin/replay", "Run a recording again", RunRecording, ReplayResult, _replay)

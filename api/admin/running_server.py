@@ -1,6 +1,7 @@
 """Operations on a home whose store a running server has open: the server runs them."""
 
 import os
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -45,11 +46,8 @@ def run_operation(
                 f"the connection to the server at {server.url} broke ({error});"
                 " the server finishes or undoes what it has begun: try again"
             ) from None
-    store = Store.open(home)
-    try:
+    with closing(Store.open(home)) as store:
         return operation.run(store, request, report)
-    finally:
-        store.close()
 
 
 def running_server(home: Path) -> RunningServer | None:
@@ -70,15 +68,14 @@ def _run_on_server(
     server: RunningServer, operation: Operation[Input, Result], request: Input, report: Report
 ) -> Result:
     # The server is on this machine, so the environment's proxies must not be used.
-    with (
-        httpx.Client(base_url=server.url, timeout=_TIMEOUT, trust_env=False) as client,
-        client.stream(
-            "POST",
-            operation.path,
-            content=msgspec.json.encode(request),
-            headers={"content-type": "application/json", TOKEN_HEADER.decode(): server.token},
-        ) as answer,
-    ):
+    with httpx.stream(
+        "POST",
+        server.url + operation.path,
+        json=msgspec.to_builtins(request),
+        headers={TOKEN_HEADER.decode(): server.token},
+        timeout=_TIMEOUT,
+        trust_env=False,
+    ) as answer:
         if answer.status_code != httpx.codes.OK:
             raise RefusedByServer.of_answer(server.url, answer.status_code, answer.read())
         for text in answer.iter_lines():

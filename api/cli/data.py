@@ -1,6 +1,8 @@
 """``candlestep data``: import, download, list and export candles."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +10,15 @@ import click
 
 from candlestep.api.admin import candles
 from candlestep.api.admin.candles import Import, ImportReport
-from candlestep.api.admin.operation import EmptyInput, Progress
-from candlestep.api.cli.files import absolute_path, complete_file, file_name
+from candlestep.api.admin.operation import EmptyInput, progress_of
+from candlestep.api.cli.files import absolute_path, file_argument
 from candlestep.api.cli.group import CommandGroup
 from candlestep.api.cli.home import command_on, home_option, run
 from candlestep.api.cli.messages import REFUSED, print_error, suggest
 from candlestep.api.cli.terminal import ProgressBar, minute, print_json, print_table
 from candlestep.api.settings import home_directory
-from candlestep.data.imports.archive import DEFAULT_BASE_URL, fetch_month, months
+from candlestep.data.imports.archive import DEFAULT_BASE_URL, RETRY_WAITS, fetch_month, months
+from candlestep.data.imports.importer import ImportSummary
 from candlestep.data.market.catalogue import Series
 from candlestep.data.symbols import DEFAULT_EXCHANGE, parse_symbol
 from candlestep.sandbox import INTERVALS, InvalidParameter, format_time, interval_name
@@ -24,6 +27,7 @@ DOWNLOADS = "downloads"
 """Directory in the home for downloaded files."""
 
 _GAPS_SHOWN = 10
+_PERIOD = ("interval", "from (UTC)", "to (UTC)")
 
 
 def _interval_option(default: str | None, default_text: str) -> Callable[..., Any]:
@@ -50,14 +54,7 @@ def command() -> None:
 
 @command.command("import")
 @home_option
-@click.argument(
-    "files",
-    nargs=-1,
-    required=True,
-    type=file_name,
-    metavar="FILE...",
-    shell_complete=complete_file,
-)
+@file_argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option(
     "--symbol",
     metavar="SYMBOL",
@@ -70,26 +67,19 @@ def command() -> None:
     metavar="EXCHANGE",
     help=f"Exchange of the candles (default {DEFAULT_EXCHANGE}).",
 )
-def import_files(
-    home: str | None,
-    files: tuple[str, ...],
-    symbol: str | None,
-    interval: str | None,
-    exchange: str,
-) -> int:
+def import_files(home: str | None, files: Sequence[str], **series: Any) -> int:
     """Import candles from CSV, archive, Parquet or JSON files.
 
     Each file is imported as a whole or, if one of its rows is bad, not at all.
     """
     paths = [absolute_path(file) for file in files]
-    request = candles.ImportFiles(paths, symbol, interval, exchange)
-    return _print_report(home, run(candles.IMPORT, home, request))
+    return _print_report(home, run(candles.IMPORT, home, candles.ImportFiles(paths, **series)))
 
 
 @command.command("list")
 @home_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def list_series(home: str | None, as_json: bool) -> int:
+def list_series(home: str | None, as_json: bool) -> None:
     """List the candles: range, rows and gaps of each series."""
     all_series = run(candles.LIST, home, EmptyInput()).series
     if as_json:
@@ -101,7 +91,6 @@ def list_series(home: str | None, as_json: bool) -> int:
         print("There are no candles yet.")
         load, sample = command_on(home, "data import FILE…"), command_on(home, "data sample")
         suggest(f"{load} imports candles, {sample} loads a sample market")
-    return 0
 
 
 @command.command("sample")
@@ -115,14 +104,14 @@ def load_sample(home: str | None) -> int:
 
 @command.command("drop-sample")
 @home_option
-def drop_sample(home: str | None) -> int:
+def drop_sample(home: str | None) -> None:
     """Remove the sample market."""
     symbols = run(candles.DROP_SAMPLE, home, EmptyInput()).symbols
-    if not symbols:
+    if symbols:
+        names = ", ".join(symbols)
+        print(f"The sample market of {names} is gone; sessions that ran on it keep it.")
+    else:
         print("There is no sample market here.")
-        return 0
-    print(f"The sample market of {', '.join(symbols)} is gone; sessions that ran on it keep it.")
-    return 0
 
 
 @command.command("download")
@@ -139,30 +128,40 @@ def drop_sample(home: str | None) -> int:
     metavar="URL",
     help=f"URL of the archive (default {DEFAULT_BASE_URL}).",
 )
-def download(
-    home: str | None,
-    symbols: tuple[str, ...],
-    first: str,
-    last: str | None,
-    interval: str,
-    base_url: str,
-) -> int:
+def download(**options: Any) -> int:
     """Download months of candles from the public archive.
 
     The files are verified, kept in the home and imported; an interrupted download is resumed.
     """
+    return download_months(**options)
+
+
+def download_months(
+    home: str | None,
+    symbols: Sequence[str],
+    first: str,
+    last: str | None,
+    interval: str,
+    base_url: str,
+    retry_waits: Sequence[float] = RETRY_WAITS,
+) -> int:
+    """Download months of candles, import them, and print the report; return the exit code.
+
+    A fetch that fails is tried again after each of ``retry_waits``, in seconds.
+    """
     if last is not None and last < first:
         raise InvalidParameter("--to", f"{last} is before {first}")
     spellings = {parse_symbol(symbol).symbol: symbol for symbol in symbols}
-    wanted = [(symbol, month) for symbol in spellings for month in months(first, last or first)]
+    wanted = list(product(spellings, months(first, last or first)))
+    directory = home_directory(home) / DOWNLOADS
+    fetch = partial(fetch_month, directory=directory, base_url=base_url, retry_waits=retry_waits)
     # All files come first: if one fails, those before it need not be fetched again.
-    files = _fetch(wanted, home_directory(home) / DOWNLOADS, interval, base_url)
+    files = _fetch(fetch, wanted, interval)
     report = ImportReport([], [])
     for symbol, spelling in spellings.items():
         paths = [str(path) for (of_symbol, _), path in files.items() if of_symbol == symbol]
         if paths:
-            request = candles.ImportFiles(paths, spelling, interval)
-            imported = run(candles.IMPORT, home, request)
+            imported = run(candles.IMPORT, home, candles.ImportFiles(paths, spelling, interval))
             report.imports.extend(imported.imports)
             report.refusals.extend(imported.refusals)
     code = _print_report(home, report)
@@ -170,25 +169,15 @@ def download(
 
 
 def _fetch(
-    wanted: Sequence[tuple[str, str]], directory: Path, interval: str, base_url: str
+    fetch: Callable[..., Path | None], wanted: Sequence[tuple[str, str]], interval: str
 ) -> dict[tuple[str, str], Path]:
     """Return the files of the symbols and months that the archive has; report the others."""
     files = {}
     with ProgressBar() as bar:
         for symbol, month in wanted:
             part = f"{symbol} {month}"
-
-            def report_bytes(done: int, total: int, part: str = part) -> None:
-                bar.show(Progress(part, done, total, "bytes"))
-
-            path = fetch_month(
-                symbol,
-                month,
-                directory,
-                interval=interval,
-                base_url=base_url,
-                progress=report_bytes,
-            )
+            progress = progress_of(part, "bytes", bar.show)
+            path = fetch(symbol, month, interval=interval, progress=progress)
             if path is None:
                 print_error(f"the archive has no {interval} candles of {part}")
             else:
@@ -198,22 +187,20 @@ def _fetch(
 
 @command.command("export")
 @home_option
-@click.argument("path", type=file_name, metavar="PATH", shell_complete=complete_file)
-def export(home: str | None, path: str) -> int:
+@file_argument("path", metavar="PATH")
+def export(home: str | None, path: str) -> None:
     """Write a copy of the store for the DuckDB shell."""
     exported = run(candles.EXPORT, home, candles.ExportTo(absolute_path(path)))
     print(f"{exported.path} is a copy of the store, of {exported.size / 1e6:,.1f} MB.")
     suggest(f"duckdb {exported.path} opens it, SHOW TABLES; lists its tables")
-    return 0
 
 
 @command.command("prune")
 @home_option
-def prune(home: str | None) -> int:
+def prune(home: str | None) -> None:
     """Drop superseded candles that no session needs."""
     rows = run(candles.PRUNE, home, EmptyInput()).rows
     print(f"{rows:,} superseded candles dropped.")
-    return 0
 
 
 def _print_report(home: str | None, report: ImportReport) -> int:
@@ -230,41 +217,28 @@ def _print_report(home: str | None, report: ImportReport) -> int:
 
 
 def _print_imports(imports: Sequence[Import]) -> None:
-    header = ("symbol", "interval", "from (UTC)", "to (UTC)", "rows", "new", "replaced", "gaps",
-              "source")  # fmt: skip
-    rows = [
-        (
-            imported.summary.symbol,
-            interval_name(imported.summary.interval),
-            minute(imported.summary.start),
-            minute(imported.summary.end),
-            f"{imported.summary.rows:,}",
-            f"{imported.summary.new:,}",
-            f"{imported.summary.replaced:,}",
-            f"{len(imported.summary.gaps):,}",
-            imported.source,
-        )
-        for imported in imports
-    ]
-    print_table(header, rows, numbers=("rows", "new", "replaced", "gaps"))
+    counted = ("rows", "new", "replaced", "gaps")
+    rows = []
+    for imported in imports:
+        summary = imported.summary
+        counts = (summary.rows, summary.new, summary.replaced, len(summary.gaps))
+        rows.append((summary.symbol, *_period(summary), *counts, imported.source))
+    print_table(("symbol", *_PERIOD, *counted, "source"), rows, numbers=counted)
 
 
 def _print_series(all_series: Sequence[Series]) -> None:
-    header = ("exchange", "symbol", "interval", "from (UTC)", "to (UTC)", "rows", "gaps", "")
-    rows = [
-        (
-            series.exchange,
-            series.symbol,
-            interval_name(series.interval),
-            minute(series.start),
-            minute(series.end),
-            f"{series.rows:,}",
-            f"{len(series.gaps):,}",
-            "synthetic" if series.synthetic else "",
-        )
-        for series in all_series
-    ]
+    rows = []
+    for series in all_series:
+        counts = (series.rows, len(series.gaps))
+        mark = "synthetic" if series.synthetic else ""
+        rows.append((series.exchange, series.symbol, *_period(series), *counts, mark))
+    header = ("exchange", "symbol", *_PERIOD, "rows", "gaps", "")
     print_table(header, rows, numbers=("rows", "gaps"))
+
+
+def _period(series: Series | ImportSummary) -> tuple[str, str, str]:
+    """Return the cells of a table under ``_PERIOD``."""
+    return interval_name(series.interval), minute(series.start), minute(series.end)
 
 
 def _print_gaps(all_series: Sequence[Series]) -> None:
@@ -286,11 +260,12 @@ def _as_json(series: Series) -> dict[str, Any]:
         "exchange": series.exchange,
         "symbol": series.symbol,
         "interval": interval_name(series.interval),
-        "start": format_time(series.start),
-        "end": format_time(series.end),
+        **_times_as_json(series.start, series.end),
         "rows": series.rows,
-        "gaps": [
-            {"start": format_time(start), "end": format_time(end)} for start, end in series.gaps
-        ],
+        "gaps": [_times_as_json(start, end) for start, end in series.gaps],
         "synthetic": series.synthetic,
     }
+
+
+def _times_as_json(start: int, end: int) -> dict[str, str]:
+    return {"start": format_time(start), "end": format_time(end)}

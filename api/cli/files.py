@@ -1,13 +1,13 @@
 """Files named on the command line."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 import click
-from click.shell_completion import CompletionItem
 
 
-def file_name(text: str) -> str:
+def _file_name(text: str) -> str:
     """Return the name of a file, which need not exist; reject one that is not UTF-8."""
     try:
         text.encode()
@@ -16,20 +16,12 @@ def file_name(text: str) -> str:
     return text
 
 
+file_argument = partial(
+    click.argument, type=_file_name, shell_complete=click.Path(dir_okay=False).shell_complete
+)
+"""A ``click.argument`` that takes names of files, which the shell completes."""
+
+
 def absolute_path(name: str) -> str:
     """Return an absolute path, because a running server has a working directory of its own."""
     return os.path.abspath(Path(name).expanduser())
-
-
-def complete_file(
-    context: click.Context, parameter: click.Parameter, incomplete: str
-) -> list[CompletionItem]:
-    """Have the shell complete the name of a file."""
-    return [CompletionItem(incomplete, type="file")]
-
-
-def complete_directory(
-    context: click.Context, parameter: click.Parameter, incomplete: str
-) -> list[CompletionItem]:
-    """Have the shell complete the name of a directory."""
-    return [CompletionItem(incomplete, type="dir")]

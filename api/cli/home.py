@@ -4,7 +4,6 @@ import click
 
 from candlestep.api.admin.operation import Input, Operation, Result
 from candlestep.api.admin.running_server import run_operation
-from candlestep.api.cli.files import complete_directory
 from candlestep.api.cli.messages import sentence
 from candlestep.api.cli.terminal import ProgressBar
 from candlestep.api.settings import DESCRIPTIONS, home_directory
@@ -13,7 +12,7 @@ home_option = click.option(
     "--home",
     metavar="DIRECTORY",
     help=sentence(DESCRIPTIONS["home"]),
-    shell_complete=complete_directory,
+    shell_complete=click.Path(file_okay=False).shell_complete,
 )
 
 

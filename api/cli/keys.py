@@ -5,14 +5,8 @@ from typing import Any
 import click
 import msgspec
 
-from candlestep.api.admin.keys import (
-    CREATE_KEY,
-    LIST_KEYS,
-    REVOKE_KEY,
-    CreateKey,
-    KeyInfo,
-    RevokeKey,
-)
+from candlestep.api.admin import keys
+from candlestep.api.admin.keys import KeyInfo
 from candlestep.api.admin.operation import EmptyInput
 from candlestep.api.cli.group import CommandGroup
 from candlestep.api.cli.home import command_on, home_option, run
@@ -41,60 +35,51 @@ def command() -> None:
     metavar="AGENT",
     help="Agent that acts with the key, by name or id (default: the account's default agent).",
 )
-def create(home: str | None, name: str, account: str, agent: str | None) -> int:
+def create(home: str | None, name: str, account: str, agent: str | None) -> None:
     """Create an API key and show it, once.
 
     NAME says what the key is for.
     """
-    created = run(CREATE_KEY, home, CreateKey(name, account, agent))
+    created = run(keys.CREATE_KEY, home, keys.CreateKey(name, account, agent))
     key = created.key
     print(f"key      {created.secret}")
     print(f"id       {key.key_id}")
     print(f"account  {key.account}")
     print(f"agent    {key.agent} ({key.agent_id})")
     suggest("keep the key, it is not shown again; send it as X-API-Key or Authorization: Bearer")
-    return 0
 
 
 @command.command("list")
 @home_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def list_keys(home: str | None, as_json: bool) -> int:
+def list_keys(home: str | None, as_json: bool) -> None:
     """List the keys, without their secrets."""
-    keys = run(LIST_KEYS, home, EmptyInput()).keys
+    all_keys = run(keys.LIST_KEYS, home, EmptyInput()).keys
     if as_json:
-        print_json([_as_json(key) for key in keys])
-    elif keys:
-        _print_keys(keys)
+        print_json([_as_json(key) for key in all_keys])
+    elif all_keys:
+        _print_keys(all_keys)
     else:
         print("There are no keys: a server answers this machine only, without asking for one.")
         suggest(f"{command_on(home, 'keys create NAME')} creates one")
-    return 0
 
 
 @command.command("revoke")
 @home_option
 @click.argument("key_id", metavar="ID")
-def revoke(home: str | None, key_id: str) -> int:
+def revoke(home: str | None, key_id: str) -> None:
     """Revoke a key, so that requests with it are refused."""
-    key = run(REVOKE_KEY, home, RevokeKey(key_id))
+    key = run(keys.REVOKE_KEY, home, keys.RevokeKey(key_id))
     print(f"The key {key.name} ({key.key_id}) is revoked.")
-    return 0
 
 
-def _print_keys(keys: list[KeyInfo]) -> None:
+def _print_keys(all_keys: list[KeyInfo]) -> None:
     header = ("id", "name", "account", "agent", "created (UTC)", "revoked (UTC)")
-    rows = [
-        (
-            key.key_id,
-            key.name,
-            key.account,
-            key.agent,
-            minute(key.created_at),
-            "" if key.revoked_at is None else minute(key.revoked_at),
-        )
-        for key in keys
-    ]
+    rows = []
+    for key in all_keys:
+        names = (key.key_id, key.name, key.account, key.agent)
+        revoked_at = "" if key.revoked_at is None else minute(key.revoked_at)
+        rows.append((*names, minute(key.created_at), revoked_at))
     print_table(header, rows)
 
 

@@ -15,7 +15,7 @@ import click
 from click.shell_completion import shell_complete
 
 from candlestep import __version__
-from candlestep.api.cli.group import CommandGroup, NoCommand
+from candlestep.api.cli.group import CommandGroup
 from candlestep.api.cli.messages import INTERRUPTED, MISUSED, REFUSED, print_error
 
 _COMPLETION_VARIABLE = "_CANDLESTEP_COMPLETE"
@@ -39,16 +39,10 @@ Tab completion comes with one line in the startup file of the shell:
 class _LateCommand(click.Command):
     """A command that is imported when it is called: ``command`` in the module of its name."""
 
-    def make_context(
-        self,
-        info_name: str | None,
-        args: list[str],
-        parent: click.Context | None = None,
-        **extra: Any,
-    ) -> click.Context:
+    def make_context(self, *arguments: Any, **extra: Any) -> click.Context:
         """Return the context of the command itself."""
         command: click.Command = import_module(f"candlestep.api.cli.{self.name}").command
-        return command.make_context(info_name, args, parent, **extra)
+        return command.make_context(*arguments, **extra)
 
 
 @click.group(
@@ -65,17 +59,19 @@ def _candlestep() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that the arguments name, by default those of the process.
 
-    Returns the exit code.
+    Returns the exit code: that which the command returns, or 0 if it returns None.
     """
     completion = os.environ.get(_COMPLETION_VARIABLE)
     if completion:
         return shell_complete(_candlestep, {}, "candlestep", _COMPLETION_VARIABLE, completion)
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        code = _run(list(sys.argv[1:] if arguments is None else arguments))
+        with _candlestep.make_context("candlestep", words) as context:
+            code: int | None = _candlestep.invoke(context)
         sys.stdout.flush()
-    except NoCommand as error:
-        print(error.message, file=sys.stderr)
-        return MISUSED
+        return code or 0
+    except click.exceptions.Exit as end:
+        return end.exit_code
     except click.UsageError as error:
         _print_usage_error(error)
         return MISUSED
@@ -84,11 +80,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader has closed the pipe; Python's flush at exit must not fail on it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return REFUSED
     except OSError as error:
         subject = f"{error.filename}: " if error.filename else ""
         print_error(f"{subject}{error.strerror or error}")
-        return REFUSED
     except Exception as error:
         # Imported late, because it takes longer than anything else here.
         from candlestep.sandbox import SandboxError
@@ -96,21 +90,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not isinstance(error, SandboxError):
             raise
         print_error(error.message)
-        return REFUSED
-    return code
-
-
-def _run(arguments: list[str]) -> int:
-    try:
-        with _candlestep.make_context("candlestep", arguments) as context:
-            code: int = _candlestep.invoke(context)
-            return code
-    except click.exceptions.Exit as error:
-        return error.exit_code
+    return REFUSED
 
 
 def _print_usage_error(error: click.UsageError) -> None:
     message = error.format_message()
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        print(message, file=sys.stderr)
+        return
     print_error(message[:1].lower() + message[1:])
     if error.ctx is not None:
         print(f"\nNext: `{error.ctx.command_path} --help` shows the usage.", file=sys.stderr)

@@ -1,15 +1,14 @@
 """``candlestep replay``: run the recording of a session again, here or on a server."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
-from candlestep.api.admin.operation import Progress
+from candlestep.api.admin.operation import Result, progress_of
 from candlestep.api.admin.recordings import RECORD, REPLAY, RunRecording
-from candlestep.api.cli.files import absolute_path, complete_file, file_name
+from candlestep.api.cli.files import absolute_path, file_argument
 from candlestep.api.cli.home import command_on, home_option, run
 from candlestep.api.cli.messages import REFUSED, suggest
 from candlestep.api.cli.replay_report import print_differences
@@ -23,7 +22,7 @@ _KEY_VARIABLE = "CANDLESTEP_KEY"
 
 @click.command("replay")
 @home_option
-@click.argument("file", type=file_name, metavar="FILE", shell_complete=complete_file)
+@file_argument("file", metavar="FILE")
 @click.option("--url", metavar="URL", help="Server to run it on, such as http://127.0.0.1:8000.")
 @click.option("--key", metavar="KEY", help=f"API key for that server (default ${_KEY_VARIABLE}).")
 @click.option(
@@ -37,11 +36,11 @@ def command(home: str | None, file: str, url: str | None, key: str | None, recor
     """
     key = key or os.environ.get(_KEY_VARIABLE)
     if record:
-        lines = _record(home, file) if url is None else _record_on_server(url, key, file)
+        lines = _record(home, file, url, key)
         print(f"{file}: {lines:,} lines, each with the answer given now.")
         suggest(f"{command_on(home, f'replay {file}')} compares with them")
         return 0
-    replayed = _replay(home, file) if url is None else _replay_on_server(url, key, file)
+    replayed = _replay(home, file, url, key)
     if replayed.is_same:
         print(f"{file}: {replayed.commands:,} commands, and every answer is the one recorded.")
         return 0
@@ -49,36 +48,28 @@ def command(home: str | None, file: str, url: str | None, key: str | None, recor
     return REFUSED
 
 
-def _replay(home: str | None, file: str) -> ReplayResult:
-    return run(REPLAY, home, RunRecording(absolute_path(file)))
+def _replay(home: str | None, file: str, url: str | None, key: str | None) -> ReplayResult:
+    if url is None:
+        return run(REPLAY, home, RunRecording(absolute_path(file)))
+    return _play_on_server(replay, url, key, Path(file))
 
 
-def _record(home: str | None, file: str) -> int:
-    return run(RECORD, home, RunRecording(absolute_path(file))).lines
-
-
-def _replay_on_server(url: str, key: str | None, file: str) -> ReplayResult:
-    with _session_for(url, key, file) as (recording, target, report):
-        return replay(recording, target, report)
-
-
-def _record_on_server(url: str, key: str | None, file: str) -> int:
-    with _session_for(url, key, file) as (recording, target, report):
-        lines = re_record(recording, target, report)
+def _record(home: str | None, file: str, url: str | None, key: str | None) -> int:
+    """Record the answers anew; return the number of lines of the recording."""
+    if url is None:
+        return run(RECORD, home, RunRecording(absolute_path(file))).lines
+    lines = _play_on_server(re_record, url, key, Path(file))
     write_recording(Path(file), lines)
     return lines.count(b"\n")
 
 
-@contextmanager
-def _session_for(
-    url: str, key: str | None, file: str
-) -> Iterator[tuple[Recording, RemoteTarget, ReportCommands]]:
-    """Yield the recording, a new session for it on the server, and a report of progress."""
-    recording = read_recording(Path(file))
-    name = Path(file).name
-
-    def report(done: int, total: int) -> None:
-        bar.show(Progress(name, done, total, "commands"))
-
+def _play_on_server(
+    play: Callable[[Recording, RemoteTarget, ReportCommands], Result],
+    url: str,
+    key: str | None,
+    path: Path,
+) -> Result:
+    """Play a recording in a new session on the server, and show the progress."""
+    recording = read_recording(path)
     with ProgressBar() as bar, remote_session(url, key, recording.start) as target:
-        yield recording, target, report
+        return play(recording, target, progress_of(path.name, "commands", bar.show))

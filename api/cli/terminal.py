@@ -23,9 +23,12 @@ _MEGABYTE = 1_000_000
 
 
 def print_table(
-    header: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[str] = ()
+    header: Sequence[str], rows: Iterable[Sequence[str | int]], numbers: Sequence[str] = ()
 ) -> None:
-    """Print rows under a header, with the columns named in ``numbers`` aligned to the right."""
+    """Print rows under a header, with the columns named in ``numbers`` aligned to the right.
+
+    An integer is printed with commas between thousands.
+    """
     is_terminal = sys.stdout.isatty()
     table = Table(
         box=box.SIMPLE_HEAD if is_terminal else None,
@@ -37,7 +40,7 @@ def print_table(
     for name in header:
         table.add_column(Text(name), justify="right" if name in numbers else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(cell if isinstance(cell, str) else f"{cell:,}") for cell in row))
     console = Console(force_terminal=is_terminal, width=_UNBOUNDED, highlight=False)
     with console.capture() as capture:
         console.print(table)
@@ -62,9 +65,7 @@ class ProgressBar:
     """
 
     def __init__(self) -> None:
-        self._is_shown = sys.stderr.isatty()
-        self._part = ""
-        self._task: rich_progress.TaskID | None = None
+        self._part: str | None = None
         self._line = rich_progress.Progress(
             rich_progress.TextColumn("{task.description}", markup=False),
             rich_progress.BarColumn(),
@@ -73,31 +74,27 @@ class ProgressBar:
             rich_progress.TimeRemainingColumn(),
             console=Console(stderr=True),
             transient=True,
+            disable=not sys.stderr.isatty(),
         )
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._task is not None:
+        if self._part is not None:
             self._line.stop()
 
     def show(self, progress: Progress) -> None:
         """Show the progress of one part, in place of what the line shows."""
-        if not self._is_shown:
-            return
         total = progress.total or None
-        if self._task is None:
-            self._line.start()
-        elif progress.part == self._part:
-            self._line.update(self._task, completed=progress.done, total=total)
+        if progress.part == self._part:
+            self._line.update(self._line.task_ids[0], completed=progress.done, total=total)
             return
-        else:
-            self._line.remove_task(self._task)
+        for task in self._line.task_ids:
+            self._line.remove_task(task)
         self._part = progress.part
-        self._task = self._line.add_task(
-            progress.part, completed=progress.done, total=total, unit=progress.unit
-        )
+        self._line.add_task(self._part, completed=progress.done, total=total, unit=progress.unit)
+        self._line.start()
 
 
 class _AmountColumn(rich_progress.ProgressColumn):

@@ -12,7 +12,7 @@ import msgspec
 import structlog
 
 from candlestep.api.admin import candles, keys, recordings
-from candlestep.api.admin.operation import ErrorLine, Line, Operation, Progress
+from candlestep.api.admin.operation import ErrorLine, Line, Operation
 from candlestep.api.errors import InternalError
 from candlestep.api.http.api import Api
 from candlestep.api.http.route import Handler, JsonLines, Lines, Request, Route
@@ -41,12 +41,9 @@ async def _lines(
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(lines.put_nowait, line)
 
-    def report(progress: Progress) -> None:
-        send(Line(progress=progress))
-
     def run() -> None:
         try:
-            result = operation.run(services.store, request, report)
+            result = operation.run(services.store, request, lambda part: send(Line(progress=part)))
             services.authenticator.reload()
             line = Line(result=result)
         except SandboxError as error:

@@ -14,9 +14,9 @@ import httpx
 import pytest
 
 from candlestep.api.admin.running_server import SERVER_FILE
-from candlestep.api.cli.data import DOWNLOADS
+from candlestep.api.cli.data import DOWNLOADS, download_months
 from candlestep.api.http.auth import TOKEN_HEADER
-from candlestep.data.imports import archive
+from candlestep.data.errors import DownloadFailed
 from candlestep.data.store.database import Store
 from tests.support.archive_server import Archive
 from tests.support.candle_files import START, csv_text, rows, write, write_json
@@ -30,8 +30,7 @@ GOOD_ROW = "2024-01-01T00:00:00Z,100,101,99,100,1\n"
 
 
 @pytest.fixture
-def archive_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Archive]:
-    monkeypatch.setattr(archive, "RETRY_WAITS", (0.0,))
+def archive_server(tmp_path: Path) -> Iterator[Archive]:
     server = Archive(tmp_path / "archive")
     yield server
     server.close()
@@ -273,15 +272,16 @@ def test_months_are_downloaded_and_imported(
 
 
 def test_a_download_that_fails_imports_nothing_and_goes_on_later(
-    tmp_path: Path, archive_server: Archive
+    tmp_path: Path, archive_server: Archive, capsys: pytest.CaptureFixture[str]
 ) -> None:
     home = tmp_path / "home"
     archive_server.publish("BTCUSDT", MONTH)
     where = ["--from", MONTH, "--home", home, "--base-url"]
     archive_server.cut_after = [500, 100]
-    broken = candlestep("data", "download", "BTCUSDT", *where, archive_server.base_url)
-    assert (broken.code, broken.out) == (1, "")
-    assert "could not be fetched" in broken.err
+    url = archive_server.base_url
+    with pytest.raises(DownloadFailed, match="could not be fetched"):
+        download_months(str(home), ["BTCUSDT"], MONTH, None, "1m", url, retry_waits=[0.0])
+    assert capsys.readouterr() == ("", "")
     assert listed(home) == {}
     done = candlestep("data", "download", "BTCUSDT", *where, archive_server.base_url)
     assert (done.code, listed(home)) == (0, {"BTCUSDT": 2000})
