@@ -139,8 +139,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         unknown = flags.keys() - _SETTINGS.keys()
         if unknown:
             raise TypeError(f"unknown settings: {', '.join(sorted(unknown))}")
-        values: dict[str, Any] = {name: _read(name, flags.get(name)) for name in _SETTINGS}
-        values["home"] = home_directory(flags.get("home"))
+        values = {name: _read(name, flags.get(name)) for name in _SETTINGS}
         return cls(**{name: value for name, value in values.items() if value is not None})
 
     @property
@@ -162,7 +161,7 @@ DESCRIPTIONS = {name: setting.help for name, setting in _SETTINGS.items()}
 
 def home_directory(flag: str | None = None) -> Path:
     """Return the absolute path that ``flag``, else CANDLESTEP_HOME, else ``DEFAULT_HOME`` names."""
-    home: Path = _read("home", flag, DEFAULT_HOME)
+    home: Path = _read("home", flag)
     return home
 
 
@@ -176,15 +175,18 @@ def variable_name(setting: str) -> str:
     return f"CANDLESTEP_{setting.upper()}"
 
 
-def _read(setting: str, flag: str | None, default: str | None = None) -> Any:
-    """Return the value that a setting's flag, else its variable, else ``default`` gives, or None."""
+def _read(setting: str, flag: str | None) -> Any:
+    """Return the value of a setting's flag, else of its variable; None if both are absent.
+
+    The home is never None, because its default depends on the user.
+    """
     variable = os.environ.get(variable_name(setting), "").strip()
     if flag is not None:
         source, text = flag_name(setting), flag
     elif variable:
         source, text = variable_name(setting), variable
-    elif default is not None:
-        source, text = setting, default
+    elif setting == "home":
+        source, text = setting, DEFAULT_HOME
     else:
         return None
     try:

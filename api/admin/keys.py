@@ -7,7 +7,6 @@ import msgspec
 from candlestep.api.admin.operation import EmptyInput, Operation, Report
 from candlestep.data.errors import AgentNotFound
 from candlestep.data.records import accounts
-from candlestep.data.records.accounts import DEFAULT_ACCOUNT, Account, Agent
 from candlestep.data.store.database import Store
 from candlestep.sandbox import InvalidParameter
 
@@ -18,7 +17,7 @@ class CreateKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A key to create for one agent, named or by id, of an account, created if it is new."""
 
     name: str
-    account: str = DEFAULT_ACCOUNT
+    account: str = accounts.DEFAULT_ACCOUNT
     agent: str | None = None
 
 
@@ -89,7 +88,7 @@ def _key_info(store: Store, key_id: str) -> KeyInfo:
     return next(key for key in _key_infos(store) if key.key_id == key_id)
 
 
-def _agent_of(store: Store, account: Account, wanted: str | None) -> Agent:
+def _agent_of(store: Store, account: accounts.Account, wanted: str | None) -> accounts.Agent:
     """Return the account's agent of this id or name, or its default agent for None."""
     if wanted is None:
         return accounts.default_agent(store, account.account_id)

@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from candlestep.api.admin import candles
-from candlestep.api.admin.candles import Import, ImportReport
 from candlestep.api.admin.operation import EmptyInput, progress_of
 from candlestep.api.cli.files import absolute_path, file_argument
 from candlestep.api.cli.group import CommandGroup
@@ -157,22 +156,21 @@ def download_months(
     fetch = partial(fetch_month, directory=directory, base_url=base_url, retry_waits=retry_waits)
     # All files come first: if one fails, those before it need not be fetched again.
     files = _fetch(fetch, wanted, interval)
-    report = ImportReport([], [])
-    for symbol, spelling in spellings.items():
-        paths = [str(path) for (of_symbol, _), path in files.items() if of_symbol == symbol]
-        if paths:
-            imported = run(candles.IMPORT, home, candles.ImportFiles(paths, spelling, interval))
-            report.imports.extend(imported.imports)
-            report.refusals.extend(imported.refusals)
+    report = candles.ImportReport([], [])
+    for symbol, paths in files.items():
+        request = candles.ImportFiles(paths, spellings[symbol], interval)
+        imported = run(candles.IMPORT, home, request)
+        report.imports.extend(imported.imports)
+        report.refusals.extend(imported.refusals)
     code = _print_report(home, report)
-    return code if len(files) == len(wanted) else REFUSED
+    return code if sum(map(len, files.values())) == len(wanted) else REFUSED
 
 
 def _fetch(
     fetch: Callable[..., Path | None], wanted: Sequence[tuple[str, str]], interval: str
-) -> dict[tuple[str, str], Path]:
-    """Return the files of the symbols and months that the archive has; report the others."""
-    files = {}
+) -> dict[str, list[str]]:
+    """Return the files that the archive has, by symbol; report the symbols and months it lacks."""
+    files: dict[str, list[str]] = {}
     with ProgressBar() as bar:
         for symbol, month in wanted:
             part = f"{symbol} {month}"
@@ -181,7 +179,7 @@ def _fetch(
             if path is None:
                 print_error(f"the archive has no {interval} candles of {part}")
             else:
-                files[symbol, month] = path
+                files.setdefault(symbol, []).append(str(path))
     return files
 
 
@@ -203,7 +201,7 @@ def prune(home: str | None) -> None:
     print(f"{rows:,} superseded candles dropped.")
 
 
-def _print_report(home: str | None, report: ImportReport) -> int:
+def _print_report(home: str | None, report: candles.ImportReport) -> int:
     """Print the imports as a table and the refusals as errors; return the exit code."""
     for refusal in report.refusals:
         print_error(refusal.message)
@@ -216,7 +214,7 @@ def _print_report(home: str | None, report: ImportReport) -> int:
     return REFUSED if report.refusals else 0
 
 
-def _print_imports(imports: Sequence[Import]) -> None:
+def _print_imports(imports: Sequence[candles.Import]) -> None:
     counted = ("rows", "new", "replaced", "gaps")
     rows = []
     for imported in imports:

@@ -6,7 +6,6 @@ import click
 import msgspec
 
 from candlestep.api.admin import keys
-from candlestep.api.admin.keys import KeyInfo
 from candlestep.api.admin.operation import EmptyInput
 from candlestep.api.cli.group import CommandGroup
 from candlestep.api.cli.home import command_on, home_option, run
@@ -73,7 +72,7 @@ def revoke(home: str | None, key_id: str) -> None:
     print(f"The key {key.name} ({key.key_id}) is revoked.")
 
 
-def _print_keys(all_keys: list[KeyInfo]) -> None:
+def _print_keys(all_keys: list[keys.KeyInfo]) -> None:
     header = ("id", "name", "account", "agent", "created (UTC)", "revoked (UTC)")
     rows = []
     for key in all_keys:
@@ -83,7 +82,7 @@ def _print_keys(all_keys: list[KeyInfo]) -> None:
     print_table(header, rows)
 
 
-def _as_json(key: KeyInfo) -> dict[str, Any]:
+def _as_json(key: keys.KeyInfo) -> dict[str, Any]:
     revoked_at = None if key.revoked_at is None else format_time(key.revoked_at)
     times = {"created_at": format_time(key.created_at), "revoked_at": revoked_at}
     return msgspec.structs.asdict(key) | times

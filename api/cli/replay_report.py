@@ -24,8 +24,7 @@ def print_differences(file: str, replayed: ReplayResult) -> None:
         _print_divergence(file, replayed.divergence)
         return
     if replayed.candles:
-        print(f"Even so, all {replayed.compared:,} answers that were compared are as recorded.")
-        print()
+        print(f"Even so, all {replayed.compared:,} answers that were compared are as recorded.\n")
     missing = replayed.commands - replayed.compared
     if missing:
         print(

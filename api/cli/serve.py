@@ -1,8 +1,5 @@
 """``candlestep serve``: start the server."""
 
-from collections.abc import Callable
-from typing import Any
-
 import click
 
 from candlestep.api.cli.home import home_option
@@ -11,21 +8,8 @@ from candlestep.api.settings import DESCRIPTIONS, Settings, flag_name
 from candlestep.sandbox import InvalidParameter
 
 
-def _setting_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add an option for each setting except the home; text, because ``Settings`` parses it."""
-    for setting, description in reversed(DESCRIPTIONS.items()):
-        if setting != "home":
-            metavar = setting.split("_")[-1].upper()
-            option = click.option(
-                flag_name(setting), setting, metavar=metavar, help=sentence(description)
-            )
-            function = option(function)
-    return function
-
-
 @click.command("serve")
 @home_option
-@_setting_options
 def command(**flags: str | None) -> int:
     """Start the server."""
     try:
@@ -38,3 +22,15 @@ def command(**flags: str | None) -> int:
 
     serve(settings)
     return 0
+
+
+# All are texts, because ``Settings`` parses them.
+command.params.extend(
+    click.Option(
+        [flag_name(setting)],
+        metavar=setting.split("_")[-1].upper(),
+        help=sentence(description),
+    )
+    for setting, description in DESCRIPTIONS.items()
+    if setting != "home"
+)
