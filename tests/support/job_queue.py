@@ -5,7 +5,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from subprocess import Popen
 from typing import Any
@@ -200,7 +200,8 @@ def workers_of(process: int) -> list[int]:
     """Return the ids of the worker processes that a process has started."""
     children: list[int] = []
     for task in Path(f"/proc/{process}/task").iterdir():
-        children += map(int, (task / "children").read_text().split())
+        with suppress(FileNotFoundError):  # A thread may end while the others are read.
+            children += map(int, (task / "children").read_text().split())
     return [child for child in children if b"candlestep.api.jobs.worker" in _command(child)]
 
 

@@ -50,7 +50,7 @@ def test_what_venues_charged(
     [("binance", "2017-07-13"), ("coinbase", "2018-04-04"), ("coinbase", "2022-03-01")],
 )
 def test_a_time_of_which_nothing_is_known_is_refused(tmp_path: Path, venue: str, time: str) -> None:
-    with pytest.raises(InvalidParameter, match="not known") as refusal:
+    with pytest.raises(InvalidParameter, match="are unknown") as refusal:
         rates(tmp_path, venue, "BTCUSD", time)
     assert refusal.value.details["field"] == "fee_model"
 
