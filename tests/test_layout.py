@@ -76,7 +76,7 @@ THIRD_PARTIES: dict[str, set[str]] = {
     "sandbox.strategies": NOTEBOOK | {"starlark"},
     "sandbox.engines": NOTEBOOK | {"backtrader", "vectorbt", "pandas"},
     "data": {"duckdb", "numpy", "msgspec", "structlog"},
-    "data.imports": {"duckdb", "numpy", "msgspec", "structlog", "httpx"},
+    "data.imports": {"duckdb", "numpy", "msgspec", "structlog", "httpx", "pyarrow"},
     "api": {"msgspec", "structlog", "numpy"},
     "api.jobs": {"msgspec", "structlog", "numpy", "ray"},
     "api.cli": {"click", "msgspec", "rich"},

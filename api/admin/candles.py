@@ -1,6 +1,7 @@
 """Operations on the candles of a store: import, list, sample market, export, prune."""
 
 import os
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,11 @@ import msgspec
 
 from candlestep.api.admin.operation import EmptyInput, Operation, Report, progress_of
 from candlestep.data.errors import UnreadableFile
-from candlestep.data.imports.importer import ImportSummary, import_file, prune
+from candlestep.data.imports.importer import ImportSummary, import_file, prune, read_series
+from candlestep.data.imports.numbers import DecimalMark
+from candlestep.data.imports.reading import ImportOptions
 from candlestep.data.imports.sample import SOURCE, drop_sample, load_sample
+from candlestep.data.imports.series import ReadSeries, Taken
 from candlestep.data.market.catalogue import Catalogue, Series
 from candlestep.data.records.jobs import job_imports
 from candlestep.data.records.sessions import pinned_imports
@@ -25,6 +29,12 @@ class ImportFiles(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     symbol: str | None = None
     interval: str | None = None
     exchange: str = DEFAULT_EXCHANGE
+    time_format: str | None = None
+    day: date | None = None
+    decimal: DecimalMark | None = None
+    no_volume: bool = False
+    is_trial: bool = False
+    """Read the files and import nothing."""
 
 
 class ImportReport(msgspec.Struct, frozen=True):
@@ -32,6 +42,8 @@ class ImportReport(msgspec.Struct, frozen=True):
 
     imports: list["Import"]
     refusals: list["Refusal"]
+    previews: list["Preview"] = []
+    """The series of a trial."""
 
 
 class Import(msgspec.Struct, frozen=True):
@@ -39,6 +51,24 @@ class Import(msgspec.Struct, frozen=True):
 
     source: str
     summary: ImportSummary
+
+
+class Preview(msgspec.Struct, frozen=True):
+    """A series as it would be imported."""
+
+    source: str
+    taken: Taken
+    rows: int
+    first: list[float]
+    """The first candle: open time in milliseconds, open, high, low, close and volume."""
+    last: list[float]
+
+    @classmethod
+    def of(cls, source: str, series: ReadSeries) -> "Preview":
+        """Return the preview of a series that was read from ``source``."""
+        columns = (series.candles.open_time, *series.candles.numbers())
+        first, last = ([float(column[row]) for column in columns] for row in (0, -1))
+        return cls(source, series.taken, len(series.candles), first, last)
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -82,24 +112,32 @@ class PrunedCandles(msgspec.Struct, frozen=True):
 
 
 def _import_files(store: Store, request: ImportFiles, report: Report) -> ImportReport:
-    imports, refusals = [], []
+    imports, refusals, previews = [], [], []
+    options = ImportOptions(
+        request.symbol,
+        request.interval,
+        request.no_volume,
+        request.time_format,
+        request.day,
+        request.decimal,
+    )
     for file in request.files:
         name = Path(file).name
         try:
             _require_file(file)
-            summary = import_file(
-                store,
-                file,
-                symbol=request.symbol,
-                interval=request.interval,
-                exchange=request.exchange,
-                progress=progress_of(name, "rows", report),
+            progress = progress_of(name, "rows", report)
+            if request.is_trial:
+                series = read_series(Path(file), options, progress)
+                previews += [Preview.of(name, read) for read in series]
+                continue
+            summaries = import_file(
+                store, file, options, exchange=request.exchange, progress=progress
             )
         except SandboxError as error:
             refusals.append(Refusal(name, error.code, error.message, error.details))
         else:
-            imports.append(Import(name, summary))
-    return ImportReport(imports, refusals)
+            imports += [Import(name, summary) for summary in summaries]
+    return ImportReport(imports, refusals, previews)
 
 
 def _require_file(file: str) -> None:

@@ -1,6 +1,7 @@
 """``candlestep data``: import, download, list and export candles."""
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -18,6 +19,7 @@ from candlestep.api.cli.terminal import ProgressBar, minute, print_json, print_t
 from candlestep.api.settings import home_directory
 from candlestep.data.imports.archive import DEFAULT_BASE_URL, RETRY_WAITS, fetch_month, months
 from candlestep.data.imports.importer import ImportSummary
+from candlestep.data.imports.series import Taken
 from candlestep.data.market.catalogue import Series
 from candlestep.data.symbols import DEFAULT_EXCHANGE, parse_symbol
 from candlestep.sandbox import INTERVALS, InvalidParameter, format_time, interval_name
@@ -66,13 +68,39 @@ def command() -> None:
     metavar="EXCHANGE",
     help=f"Exchange of the candles (default {DEFAULT_EXCHANGE}).",
 )
-def import_files(home: str | None, files: Sequence[str], **series: Any) -> int:
-    """Import candles from CSV, archive, Parquet or JSON files.
+@click.option(
+    "--time-format",
+    metavar="FORMAT",
+    help="Format of the times, in the directives of strptime, such as '%d.%m.%Y %H:%M'.",
+)
+@click.option(
+    "--date",
+    "day",
+    type=click.DateTime(["%Y-%m-%d"]),
+    metavar="YYYY-MM-DD",
+    help="Day of times that have no date.",
+)
+@click.option(
+    "--decimal",
+    type=click.Choice([".", ","]),
+    metavar="MARK",
+    help="Decimal mark of the numbers, '.' or ','; the other one separates thousands.",
+)
+@click.option("--no-volume", is_flag=True, help="Do not use the volume, for example of ticks.")
+@click.option(
+    "--dry-run", "is_trial", is_flag=True, help="Show what would be imported, and import nothing."
+)
+def import_files(
+    home: str | None, files: Sequence[str], day: datetime | None, **options: Any
+) -> int:
+    """Import candles from CSV, JSON, Parquet and Feather files, packed or not.
 
-    Each file is imported as a whole or, if one of its rows is bad, not at all.
+    Columns, units of time, symbol and interval are told from each file; --dry-run shows them. A
+    file is imported as a whole or, if one of its rows is bad, not at all.
     """
     paths = [absolute_path(file) for file in files]
-    return _print_report(home, run(candles.IMPORT, home, candles.ImportFiles(paths, **series)))
+    request = candles.ImportFiles(paths, day=None if day is None else day.date(), **options)
+    return _print_report(home, run(candles.IMPORT, home, request))
 
 
 @command.command("list")
@@ -205,13 +233,38 @@ def _print_report(home: str | None, report: candles.ImportReport) -> int:
     """Print the imports as a table and the refusals as errors; return the exit code."""
     for refusal in report.refusals:
         print_error(refusal.message)
+    for preview in report.previews:
+        _print_taken(preview.source, preview.taken)
+        _print_candles(preview)
+    if report.previews:
+        print("Nothing was imported.")
     if report.imports:
         _print_imports(report.imports)
+        print()
+        for imported in report.imports:
+            if imported.summary.taken is not None:
+                _print_taken(imported.source, imported.summary.taken)
         if not any(imported.summary.import_number for imported in report.imports):
             print("\nNothing has changed: these candles were there already.")
         serve, show = command_on(home, "serve"), command_on(home, "data list")
         suggest(f"{serve} starts a server if none is running, {show} lists all candles")
     return REFUSED if report.refusals else 0
+
+
+def _print_taken(source: str, taken: Taken) -> None:
+    """Print what of a file was taken for what."""
+    print(f"{source}: {taken.symbol}, {taken.interval}")
+    print(f"  times {taken.times}; prices {taken.prices}; volume {taken.volume}")
+    for note in taken.notes:
+        print(f"  {note}")
+
+
+def _print_candles(preview: candles.Preview) -> None:
+    """Print the first and the last candle of a series."""
+    for name, (time, *numbers) in (("first", preview.first), ("last", preview.last)):
+        values = " ".join(f"{number:.15g}" for number in numbers)
+        print(f"  {name:5} {minute(int(time))}  {values}")
+    print(f"  {preview.rows:,} rows\n")
 
 
 def _print_imports(imports: Sequence[candles.Import]) -> None:

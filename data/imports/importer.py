@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 
 from candlestep.data.clock import now
 from candlestep.data.errors import MixedMarket
-from candlestep.data.imports.columns import Integers
-from candlestep.data.imports.inference import interval_of, symbol_of
-from candlestep.data.imports.readers import ReportRows, read_candles
-from candlestep.data.imports.validation import CandleColumns, check
+from candlestep.data.imports.formats import Report, read_file
+from candlestep.data.imports.reading import NO_OPTIONS, ImportOptions, Integers
+from candlestep.data.imports.series import ReadSeries, Taken, series_of
+from candlestep.data.imports.sources import sources_of
+from candlestep.data.imports.times import end_of_tomorrow
+from candlestep.data.imports.validation import CandleColumns
 from candlestep.data.store.database import Store
-from candlestep.data.symbols import DEFAULT_EXCHANGE, Instrument, normalise_exchange, parse_symbol
+from candlestep.data.symbols import DEFAULT_EXCHANGE, Instrument, normalise_exchange
 
 _SERIES = "instrument_id = ? AND interval_seconds = ?"
 
@@ -49,35 +51,61 @@ class ImportSummary:
     """The gaps of the whole series after this import, each from a completion to an open time."""
     import_number: int | None
     """None if nothing changed."""
+    taken: Taken | None = None
+    """What of the file was taken for what."""
+
+
+def read_series(
+    path: Path,
+    options: ImportOptions = NO_OPTIONS,
+    progress: Report | None = None,
+    time: int | None = None,
+) -> list[ReadSeries]:
+    """Read the series of a file, or of the files in an archive, without importing them.
+
+    ``time`` is the present, in milliseconds. Raises ``UnreadableFile``, ``BadRows`` or
+    ``InvalidSymbol``.
+    """
+    present = now() if time is None else time
+    series = []
+    for source in sources_of(path):
+        file = read_file(source, options, end_of_tomorrow(present), progress)
+        series += series_of(file, options, present)
+    return series
 
 
 def import_file(
     store: Store,
     path: str | Path,
+    options: ImportOptions = NO_OPTIONS,
     *,
-    symbol: str | None = None,
-    interval: str | int | None = None,
     exchange: str = DEFAULT_EXCHANGE,
-    progress: ReportRows | None = None,
-) -> ImportSummary:
-    """Import the candles of a file; ``symbol`` and ``interval`` are inferred if omitted.
+    progress: Report | None = None,
+) -> list[ImportSummary]:
+    """Import every series of a file; ``options`` say what it does not tell.
 
     Raises ``UnreadableFile``, ``BadRows``, ``InvalidSymbol``, ``MixedMarket`` or
     ``StorageUnavailable`` with nothing changed.
     """
     path = Path(path).expanduser()
     exchange = normalise_exchange(exchange)
-    instrument = parse_symbol(symbol_of(path.name, symbol))
-    raw, bad = read_candles(path, progress)
-    if progress:
-        progress(len(raw.line), len(raw.line))
-    length = interval_of(path.name, interval, np.unique(raw.open_time // 1000))
-    candles = check(path.name, raw, bad, length)
+    series = read_series(path, options, progress)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return import_candles(
-        store, candles, instrument, length, exchange=exchange, source=path.name, sha256=digest
-    )
+    with store.transaction():
+        return [
+            import_candles(
+                store,
+                one_series.candles,
+                one_series.instrument,
+                one_series.interval,
+                exchange=exchange,
+                source=path.name,
+                sha256=digest,
+                taken=one_series.taken,
+            )
+            for one_series in series
+        ]
 
 
 def import_candles(
@@ -90,6 +118,7 @@ def import_candles(
     source: str,
     sha256: str | None = None,
     synthetic: bool = False,
+    taken: Taken | None = None,
 ) -> ImportSummary:
     """Import checked candles of ``interval`` milliseconds in one transaction.
 
@@ -131,6 +160,7 @@ def import_candles(
         end=int(candles.open_time[-1]) + interval,
         gaps=tuple(gaps),
         import_number=number,
+        taken=taken,
     )
 
 

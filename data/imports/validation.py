@@ -6,19 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from candlestep.data.errors import BadRow, BadRows
-from candlestep.data.imports.columns import (
-    NUMBERS,
-    PRICES,
-    Floats,
-    Integers,
-    RawCandles,
-    Unparsable,
-)
+from candlestep.data.imports.layouts import PRICES
+from candlestep.data.imports.reading import Floats, Integers, Problems, Rows
 from candlestep.sandbox.clock import format_time, interval_name
 from candlestep.sandbox.market.candles import MAXIMUM_VOLUME
 from candlestep.sandbox.money import MAXIMUM
 
 Mask = NDArray[np.bool_]
+
+NUMBERS = (*PRICES, "volume")
 
 
 @dataclass(frozen=True)
@@ -45,35 +41,35 @@ class CandleColumns:
         return CandleColumns(self.open_time[rows], *(column[rows] for column in self.numbers()))
 
 
-def check(file: str, raw: RawCandles, bad: Unparsable, interval: int) -> CandleColumns:
-    """Return the candles of a file of ``interval`` milliseconds, sorted, without repeated rows.
+def check(
+    file: str, rows: Rows, volume: Floats, problems: Problems, interval: int
+) -> CandleColumns:
+    """Return the candles of a series of ``interval`` milliseconds, sorted, without repeated rows.
 
-    Raises ``BadRows`` if a row breaks a rule, or if ``bad`` has one already.
+    Raises ``BadRows`` if a row breaks a rule, or if the file has a problem already.
     """
-    numbers = dict(raw.numbers)
-    if "volume" not in numbers:
-        numbers["volume"] = np.zeros(len(raw.line))
-    rules = _rules(raw.open_time, numbers, interval)
-    broken = np.zeros(len(raw.line), dtype=np.int8)
+    numbers = {**rows.prices, "volume": volume}
+    rules = _rules(rows.open_time, numbers, interval)
+    broken = np.zeros(len(rows), dtype=np.int8)
     for number, (mask, _) in enumerate(rules, 1):
         broken[(broken == 0) & mask] = number
-    order = np.argsort(raw.open_time, kind="stable")
+    order = np.argsort(rows.open_time, kind="stable")
     order = order[broken[order] == 0]
-    repeats, contradictions = _repeats(raw.open_time[order], [numbers[n][order] for n in NUMBERS])
+    repeats, contradictions = _repeats(rows.open_time[order], [numbers[n][order] for n in NUMBERS])
     broken[order[contradictions]] = -1
 
-    rows = np.flatnonzero(broken)
-    if len(rows) or bad.count:
-        broken_rows = [
-            BadRow(int(raw.line[row]), _reason(rules, int(broken[row]), raw, numbers, int(row)))
-            for row in rows[: BadRows.SHOWN].tolist()
+    wrong = np.flatnonzero(broken)
+    if len(wrong) or problems.count:
+        wrong_rows = [
+            BadRow(int(rows.line[row]), _reason(rules, int(broken[row]), rows, numbers, row))
+            for row in wrong[: BadRows.SHOWN].tolist()
         ]
-        first = sorted([*broken_rows, *bad.first], key=lambda row: row.line)
-        raise BadRows(file, first, len(rows) + bad.count, bad.unit)
+        first = sorted([*wrong_rows, *problems.first], key=lambda row: row.line)
+        raise BadRows(file, first, len(wrong) + problems.count, problems.unit)
     distinct = order[~repeats]
     # Adding zero makes a negative zero positive.
     columns = [numbers[name][distinct] + 0.0 for name in NUMBERS]
-    return CandleColumns(raw.open_time[distinct] // 1000, *columns)
+    return CandleColumns(rows.open_time[distinct] // 1000, *columns)
 
 
 def _rules(times: Integers, numbers: dict[str, Floats], interval: int) -> list[tuple[Mask, str]]:
@@ -82,7 +78,8 @@ def _rules(times: Integers, numbers: dict[str, Floats], interval: int) -> list[t
     ``{name}`` stands for a number of the row.
     """
     low, high = numbers["low"], numbers["high"]
-    rules = [(~np.isfinite(numbers[name]), f"{name} {{{name}}} is not finite") for name in NUMBERS]
+    rules = [(np.isnan(numbers[name]), f"{name} is missing") for name in NUMBERS]
+    rules += [(np.isinf(numbers[name]), f"{name} {{{name}}} is not finite") for name in NUMBERS]
     for name in PRICES:
         rules.append((numbers[name] <= 0, f"{name} {{{name}}} is not positive"))
         rules.append((numbers[name] > float(MAXIMUM), f"{name} {{{name}}} is above {MAXIMUM:.0e}"))
@@ -117,11 +114,11 @@ def _repeats(times: Integers, columns: list[Floats]) -> tuple[Mask, Mask]:
 def _reason(
     rules: list[tuple[Mask, str]],
     broken: int,
-    raw: RawCandles,
+    rows: Rows,
     numbers: dict[str, Floats],
     row: int,
 ) -> str:
-    time = format_time(int(raw.open_time[row]) // 1000)
+    time = format_time(int(rows.open_time[row]) // 1000)
     if broken < 0:
         return f"{time} occurs twice, with different values"
     values = {name: repr(float(column[row])) for name, column in numbers.items()}

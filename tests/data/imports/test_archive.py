@@ -40,7 +40,7 @@ def test_a_month_is_fetched_verified_and_imported(server: Archive, tmp_path: Pat
     assert (path.name, path.read_bytes()) == ("BTCUSDT-1m-2024-01.zip", content)
     assert [file.name for file in path.parent.iterdir()] == [path.name]
     store = Store.open(tmp_path / "home")
-    summary = import_file(store, path)
+    summary = import_file(store, path)[0]
     store.close()
     assert (summary.symbol, summary.interval, summary.rows) == ("BTCUSDT", 60_000, 2000)
 

@@ -9,6 +9,7 @@ import pytest
 
 from candlestep.data.errors import MixedMarket
 from candlestep.data.imports.importer import import_file, prune
+from candlestep.data.imports.reading import ImportOptions
 from candlestep.data.imports.sample import DAYS, START, drop_sample, load_sample, sample_market
 from candlestep.data.imports.validation import CandleColumns
 from candlestep.data.market.candle_cache import CandleCache
@@ -78,10 +79,10 @@ def test_real_candles_are_not_mixed_into_it(store: Store, tmp_path: Path) -> Non
     for real in (path, hours):
         with pytest.raises(MixedMarket, match="drop-sample"):
             import_file(store, real)
-    import_file(store, path, symbol="SOLUSDT")
+    import_file(store, path, ImportOptions(symbol="SOLUSDT"))
     import_file(store, path, exchange="kraken")
     assert drop_sample(store) == ["BTCUSDT", "ETHUSDT"]
-    assert import_file(store, path).new == 10
+    assert import_file(store, path)[0].new == 10
     real_now = Catalogue(store).series()
     assert [(s.exchange, s.symbol, s.rows) for s in real_now if not s.synthetic] == [
         ("binance", "BTCUSDT", 10),

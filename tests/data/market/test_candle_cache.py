@@ -151,7 +151,7 @@ def test_an_import_while_a_session_runs_changes_nothing_for_it(
 
 def test_real_candles_come_back_to_the_digit(store: Store) -> None:
     path = real_file("ADABTC-1m-2021-11-27.csv")
-    summary = import_file(store, path)
+    summary = import_file(store, path)[0]
     assert summary.import_number == 4
     line = CandleCache(store, AMPLE).candles("binance", ["ADABTC"], 4, summary.start, summary.end)[
         "ADABTC"
