@@ -24,18 +24,6 @@ _LONGEST_CURRENCY = 16
 class SessionConfig:
     """The settings of a session; immutable by convention."""
 
-    __slots__ = (
-        "clock",
-        "costs",
-        "currency",
-        "end_time",
-        "liquidate_at_end",
-        "risk",
-        "start_time",
-        "starting_balance",
-        "trigger",
-    )
-
     def __init__(
         self,
         *,

@@ -253,16 +253,7 @@ class Session:
         Every candle on the way is checked against the pending orders. Costs grow with the events
         on the way, not with the number of steps. Raises ``InvalidState`` after the end.
         """
-        after = self._step_after(steps)
-        exchange = self._exchange
-        clock = self._clock
-        reported_fills = len(exchange.fills)
-        before = self._step
-        exchange.advance(clock.start + after * clock.interval)
-        self._step = after
-        if after == clock.total_steps:
-            self._complete()
-        return self._report(reported_fills, after - before)
+        return self._advance(self._step_after(steps), len(self._exchange.fills))
 
     def step_to_change(self, steps: int) -> Step:
         """Advance like ``step``, but stop after the first step in which an order fills or closes.
@@ -270,17 +261,10 @@ class Session:
         For an agent that waits until something happens to its orders.
         """
         last = self._step_after(steps)
-        exchange = self._exchange
-        clock = self._clock
+        exchange, clock = self._exchange, self._clock
         reported_fills = len(exchange.fills)
-        before = self._step
         exchange.advance_to_change(clock.start + last * clock.interval)
-        after = -(-(exchange.now - clock.start) // clock.interval)
-        exchange.advance(clock.start + after * clock.interval)
-        self._step = after
-        if after == clock.total_steps:
-            self._complete()
-        return self._report(reported_fills, after - before)
+        return self._advance(-(-(exchange.now - clock.start) // clock.interval), reported_fills)
 
     def cancel(self) -> Step:
         """End the session here: pending orders are cancelled, positions stay as they are."""
@@ -337,10 +321,7 @@ class Session:
 
     def _times(self, steps: int) -> Integers:
         """Return the start, every ``steps`` steps since, and now, in milliseconds."""
-        if type(steps) is not int or steps < 1:
-            raise InvalidParameter(
-                "steps", f"must be a whole number of at least 1, got {abbreviate(steps)}"
-            )
+        _require_steps(steps)
         clock = self._clock
         times = np.arange(clock.start, self.time + 1, steps * clock.interval)
         return times if times[-1] == self.time else np.append(times, self.time)
@@ -349,17 +330,21 @@ class Session:
         """Return the number of the step that is ``steps`` after this one, at most the last."""
         if self.status != "running":
             self._require_running("step")
-        if type(steps) is not int or steps < 1:
-            raise InvalidParameter(
-                "steps", f"must be a whole number of at least 1, got {abbreviate(steps)}"
-            )
+        _require_steps(steps)
         return min(self._step + steps, self._clock.total_steps)
 
-    def _complete(self) -> None:
-        self._exchange.cancel_all("session_end")
-        if self.config.liquidate_at_end:
-            self._exchange.liquidate("liquidate_at_end")
-        self.status = "completed"
+    def _advance(self, after: int, reported_fills: int) -> Step:
+        """Advance to the step ``after``, and report the fills from ``reported_fills`` on."""
+        exchange, clock = self._exchange, self._clock
+        before = self._step
+        exchange.advance(clock.start + after * clock.interval)
+        self._step = after
+        if after == clock.total_steps:
+            exchange.cancel_all("session_end")
+            if self.config.liquidate_at_end:
+                exchange.liquidate("liquidate_at_end")
+            self.status = "completed"
+        return self._report(reported_fills, after - before)
 
     def _report(self, reported_fills: int, steps_executed: int) -> Step:
         exchange = self._exchange
@@ -392,3 +377,10 @@ class Session:
                 " create a new one",
                 status=self.status,
             )
+
+
+def _require_steps(steps: object) -> None:
+    if type(steps) is not int or steps < 1:
+        raise InvalidParameter(
+            "steps", f"must be a whole number of at least 1, got {abbreviate(steps)}"
+        )

@@ -161,30 +161,27 @@ class Account:
                 available=self.available_cash,
             )
 
-    def require_quantity(self, symbol: str, quantity: Decimal, available: Decimal) -> None:
-        """Raise ``InsufficientBalance`` unless ``quantity`` is at most ``available``."""
-        if quantity > available:
+    def require_quantity(self, order: Order) -> None:
+        """Raise ``InsufficientBalance`` unless a sell's quantity is held and not locked by others.
+
+        A protective order may share what others lock.
+        """
+        if order.is_protective:
+            available = self.holding(order.symbol).quantity
+        else:
+            available = self.sellable(order.symbol, order.oco_group)
+        if order.quantity > available:
             raise InsufficientBalance(
-                f"the order sells {quantity:f} {symbol}, but only {available:f} is available; lower"
-                " the quantity or cancel a pending sell",
-                required=quantity,
+                f"the order sells {order.quantity:f} {order.symbol}, but only {available:f} is"
+                " available; lower the quantity or cancel a pending sell",
+                required=order.quantity,
                 available=available,
             )
 
     def buy(self, symbol: str, quantity: Decimal, cost: Cost) -> None:
         """Pay for ``quantity`` and add it to the holding; the cash must be available."""
         paid = cost.to_buy
-        held = self.holding(symbol)
-        self.available_cash = subtract(self.available_cash, paid)
-        self._cash = subtract(self._cash, paid)
-        self._hold(
-            Holding(
-                symbol,
-                add(held.quantity, quantity),
-                add(held.cost_basis, paid),
-                held.realized_pnl,
-            ),
-        )
+        self._change(symbol, paid.copy_negate(), quantity, paid, ZERO)
 
     def sell(self, symbol: str, quantity: Decimal, cost: Cost) -> Decimal:
         """Sell ``quantity``, at most the quantity held, and return the PnL that is realized.
@@ -197,17 +194,7 @@ class Account:
             taken = rounded_share(held.cost_basis, quantity, held.quantity)
         proceeds = cost.from_sale
         realized = subtract(proceeds, taken)
-        self.available_cash = add(self.available_cash, proceeds)
-        self._cash = add(self._cash, proceeds)
-        self.realized_pnl = add(self.realized_pnl, realized)
-        self._hold(
-            Holding(
-                symbol,
-                subtract(held.quantity, quantity),
-                subtract(held.cost_basis, taken),
-                add(held.realized_pnl, realized),
-            ),
-        )
+        self._change(symbol, proceeds, quantity.copy_negate(), taken.copy_negate(), realized)
         return realized
 
     def portfolio(self, prices: dict[str, Decimal]) -> Portfolio:
@@ -230,14 +217,26 @@ class Account:
             prices,
         )
 
-    def _hold(self, holding: Holding) -> None:
-        before = self.holding(holding.symbol).cost_basis
-        self._cost_basis = add(subtract(self._cost_basis, before), holding.cost_basis)
-        self.holdings[holding.symbol] = holding
+    def _change(
+        self, symbol: str, cash: Decimal, quantity: Decimal, cost_basis: Decimal, realized: Decimal
+    ) -> None:
+        """Add what a trade changes to cash, to the holding and to the realized PnL."""
+        held = self.holding(symbol)
+        holding = Holding(
+            symbol,
+            add(held.quantity, quantity),
+            add(held.cost_basis, cost_basis),
+            add(held.realized_pnl, realized),
+        )
+        self.available_cash = add(self.available_cash, cash)
+        self._cash = add(self._cash, cash)
+        self._cost_basis = add(self._cost_basis, cost_basis)
+        self.realized_pnl = add(self.realized_pnl, realized)
+        self.holdings[symbol] = holding
         if holding.quantity:
-            self.open_holdings[holding.symbol] = holding
+            self.open_holdings[symbol] = holding
         else:
-            del self.open_holdings[holding.symbol]
+            del self.open_holdings[symbol]
         self._open_holdings = tuple(
             self.open_holdings[symbol] for symbol in sorted(self.open_holdings)
         )

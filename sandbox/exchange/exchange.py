@@ -2,26 +2,31 @@
 
 from copy import copy
 from decimal import Decimal
+from typing import Any
 
 import msgspec
 
-from candlestep.sandbox.errors import InvalidParameter, InvalidState, RiskLimitExceeded
+from candlestep.sandbox.errors import (
+    InvalidParameter,
+    InvalidState,
+    OrderNotFound,
+    RiskLimitExceeded,
+    abbreviate,
+)
 from candlestep.sandbox.exchange.account import Account
 from candlestep.sandbox.exchange.book import PendingOrders
-from candlestep.sandbox.exchange.costs.costs import Costs, cost_at
-from candlestep.sandbox.exchange.costs.fees import TradedVolume
-from candlestep.sandbox.exchange.costs.terms import (
+from candlestep.sandbox.exchange.costs.costs import (
+    Costs,
     Terms,
     affordable_quantity,
+    cost_at,
     fills_at_once,
-    price_to_lock,
-    terms_at_once,
-    terms_at_trigger,
 )
+from candlestep.sandbox.exchange.costs.fees import TradedVolume
 from candlestep.sandbox.exchange.events import EXPIRY, Event, EventQueue
 from candlestep.sandbox.exchange.history import AccountHistory
 from candlestep.sandbox.exchange.matching import CandleWatch, walk
-from candlestep.sandbox.exchange.orders import Fill, Order, OrderStatus, OrderTicket, order_by_id
+from candlestep.sandbox.exchange.orders import Fill, Order, OrderStatus, OrderTicket
 from candlestep.sandbox.exchange.risk import Breach, Exposure, RiskProfile, TradingDay, first_breach
 from candlestep.sandbox.market.candles import Candles
 from candlestep.sandbox.market.market import Market
@@ -33,6 +38,7 @@ from candlestep.sandbox.money import (
     add,
     rounded_product,
     rounded_ratio,
+    total,
 )
 
 _NO_LIMITS = RiskProfile()
@@ -114,7 +120,8 @@ class Exchange:
         while events and events[0].time == time:
             event = self._events.pop()
             if event.kind == EXPIRY:
-                self._expire(event.subject)
+                if self._is_pending(event.subject):
+                    self._close(self.orders[event.subject - 1], "expired", None)
             elif self._watch.is_current(event):
                 self._complete_candle(event.symbol, event.subject)
 
@@ -128,10 +135,6 @@ class Exchange:
         completion = self._watch.move_on(symbol, book, candles, index + 1)
         if completion is not None:
             self._events.add(completion)
-
-    def _expire(self, order_id: int) -> None:
-        if self._is_pending(order_id):
-            self._close(self.orders[order_id - 1], "expired", None)
 
     def _is_pending(self, order_id: int) -> bool:
         return self.orders[order_id - 1].status == "pending"
@@ -197,13 +200,16 @@ class Exchange:
             unit_price = self._terms_at_once(largest, price, candles).price
             fee_rate = self._fee_rate(symbol, is_maker=False)
         else:
-            unit_price = price_to_lock(self._costs, self._draft(largest), candles, self.now)
+            unit_price = self._costs.price_to_lock(self._draft(largest), candles, self.now)
             fee_rate = self._costs.fees.highest(symbol)
         return affordable_quantity(cash, quantity, base_price, unit_price, fee_rate)
 
     def order(self, order_id: int) -> Order:
         """Return the order with this id; raises ``OrderNotFound``."""
-        return order_by_id(self.orders, order_id)
+        if type(order_id) is int and 1 <= order_id <= len(self.orders):
+            return self.orders[order_id - 1]
+        text = abbreviate(order_id)
+        raise OrderNotFound(f"the session has no order {text}", order_id=text)
 
     @property
     def pending_count(self) -> int:
@@ -216,10 +222,8 @@ class Exchange:
 
     def equity(self) -> Decimal:
         """Return cash and the value of all positions now."""
-        total = add(self.account.available_cash, self.account.locked_cash)
-        for symbol in self.account.open_holdings:
-            total = add(total, self._held_value(symbol))
-        return total
+        cash = (self.account.available_cash, self.account.locked_cash)
+        return total([*cash, *map(self._held_value, self.account.open_holdings)])
 
     # Placing
 
@@ -231,8 +235,7 @@ class Exchange:
             self.account.require_cash(terms.cost.to_buy)
             self._check_risk(order, terms.cost.to_buy)
         else:
-            sellable = self.account.sellable(ticket.symbol, ticket.oco_group)
-            self.account.require_quantity(ticket.symbol, ticket.quantity, sellable)
+            self.account.require_quantity(order)
         return self._fill(self._accept(order), terms)
 
     def _rest(self, ticket: OrderTicket, candles: Candles) -> Order:
@@ -244,13 +247,10 @@ class Exchange:
             order = msgspec.structs.replace(order, locked_cash=self._cash_to_lock(order, candles))
             self.account.require_cash(order.locked_cash)
             self._check_risk(order, order.locked_cash)
-        elif order.is_protective:
-            held = self.account.holding(order.symbol).quantity
-            self.account.require_quantity(order.symbol, order.quantity, held)
         else:
-            sellable = self.account.sellable(order.symbol, order.oco_group)
-            self.account.require_quantity(order.symbol, order.quantity, sellable)
-            order = msgspec.structs.replace(order, locked_quantity=order.quantity)
+            self.account.require_quantity(order)
+            if not order.is_protective:
+                order = msgspec.structs.replace(order, locked_quantity=order.quantity)
         self._accept(order)
         self.account.lock(order)
         self.history.record(self.now, self.account)
@@ -264,19 +264,8 @@ class Exchange:
 
     def _draft(self, ticket: OrderTicket) -> Order:
         """Return the order that ``ticket`` would become."""
-        return Order(
-            len(self.orders) + 1,
-            ticket.symbol,
-            ticket.side,
-            ticket.type,
-            ticket.quantity,
-            ticket.price,
-            ticket.trigger_price,
-            ticket.client_order_id,
-            ticket.oco_group,
-            self.now,
-            ticket.expires_at,
-        )
+        terms = msgspec.structs.asdict(ticket)
+        return Order(id=len(self.orders) + 1, created_at=self.now, **terms)
 
     def _accept(self, order: Order) -> Order:
         self.orders.append(order)
@@ -284,12 +273,12 @@ class Exchange:
 
     def _cash_to_lock(self, order: Order, candles: Candles) -> Decimal:
         """Return the cost of a buy at its trigger, with the present slippage and the highest fee."""
-        price = price_to_lock(self._costs, order, candles, self.now)
+        price = self._costs.price_to_lock(order, candles, self.now)
         return cost_at(order.quantity, price, self._costs.fees.highest(order.symbol)).to_buy
 
     def _terms_at_once(self, ticket: OrderTicket, price: Decimal, candles: Candles) -> Terms:
         fee_rate = self._fee_rate(ticket.symbol, is_maker=False)
-        return terms_at_once(self._costs, ticket, price, fee_rate, candles, self.now)
+        return self._costs.terms_at_once(ticket, price, fee_rate, candles, self.now)
 
     def _fee_rate(self, symbol: str, *, is_maker: bool) -> Decimal:
         """Return the fee rate of a fill now."""
@@ -319,9 +308,7 @@ class Exchange:
             self._reject(order, breach)
 
     def _reject(self, order: Order, breach: Breach) -> None:
-        rejected = msgspec.structs.replace(
-            order, status="rejected", reason=breach.limit, closed_at=self.now, locked_cash=ZERO
-        )
+        rejected = self._ended(order, "rejected", reason=breach.limit)
         self.closed.append(self._accept(rejected))
         raise RiskLimitExceeded(
             f"{breach.limit} is {EXACT.normalize(breach.percent):f} %, which allows"
@@ -354,10 +341,9 @@ class Exchange:
                 self._close(order, "rejected", "nothing_to_sell")
                 return
         fee_rate = self._fee_rate(order.symbol, is_maker=order.type == "limit")
-        terms = terms_at_trigger(self._costs, order, quantity, base_price, fee_rate, candles, index)
-        if order.side == "buy" and terms.cost.to_buy > add(
-            account.available_cash, order.locked_cash
-        ):
+        terms = self._costs.terms_at_trigger(order, quantity, base_price, fee_rate, candles, index)
+        cash = add(account.available_cash, order.locked_cash)
+        if order.side == "buy" and terms.cost.to_buy > cash:
             self._close(order, "rejected", "insufficient_balance")
             return
         self._release(order)
@@ -387,15 +373,7 @@ class Exchange:
             self.now,
         )
         self.fills.append(fill)
-        filled = msgspec.structs.replace(
-            order,
-            status="filled",
-            filled_at=self.now,
-            closed_at=self.now,
-            locked_cash=ZERO,
-            locked_quantity=ZERO,
-            fill=fill,
-        )
+        filled = self._ended(order, "filled", filled_at=self.now, fill=fill)
         self.orders[order.id - 1] = filled
         if order.oco_group is not None:
             for order_id in self._pending.in_group(order.oco_group):
@@ -410,18 +388,22 @@ class Exchange:
     def _close(self, order: Order, status: OrderStatus, reason: str | None) -> Order:
         """End a pending order without a fill."""
         self._release(order)
-        closed = msgspec.structs.replace(
-            order,
-            status=status,
-            reason=reason,
-            closed_at=self.now,
-            locked_cash=ZERO,
-            locked_quantity=ZERO,
-        )
+        closed = self._ended(order, status, reason=reason)
         self.orders[order.id - 1] = closed
         self.closed.append(closed)
         self.history.record(self.now, self.account)
         return closed
+
+    def _ended(self, order: Order, status: OrderStatus, **changes: Any) -> Order:
+        """Return ``order`` as it is when it stops being pending now, with nothing locked."""
+        return msgspec.structs.replace(
+            order,
+            status=status,
+            closed_at=self.now,
+            locked_cash=ZERO,
+            locked_quantity=ZERO,
+            **changes,
+        )
 
     def _release(self, order: Order) -> None:
         """Remove an order from those pending and free what it locked."""

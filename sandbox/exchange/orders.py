@@ -1,13 +1,12 @@
 """Orders and fills as values, and the checks that turn an instruction into an order."""
 
-from collections.abc import Sequence
 from decimal import Decimal
 from typing import Literal, get_args
 
 import msgspec
 
 from candlestep.sandbox.clock import format_time, parse_time
-from candlestep.sandbox.errors import InvalidParameter, OrderNotFound, abbreviate
+from candlestep.sandbox.errors import InvalidParameter
 from candlestep.sandbox.money import AMOUNT_PLACES, PRICE_PLACES, ZERO, parse_positive
 
 Side = Literal["buy", "sell"]
@@ -56,6 +55,7 @@ class OrderTicket(msgspec.Struct, frozen=True, gc=False):
 class Order(msgspec.Struct, frozen=True):
     """An instruction and its state: an immutable value, replaced when the state changes.
 
+    It has the fields of ``OrderTicket``, from which it is made, and its own.
     Times are in milliseconds, quantities in base currency, prices and cash in quote currency.
     ``closed_at`` is the time at which the order stopped being pending, for any reason; ``reason``
     says why it was cancelled or rejected, or that the session itself placed it.
@@ -91,41 +91,21 @@ class Order(msgspec.Struct, frozen=True):
 
     @property
     def waits_for_fall(self) -> bool:
-        """True if the price must fall to the trigger, False if it must rise to it."""
-        return waits_for_fall(self.side, self.type)
+        """True if the price must fall to the trigger, False if it must rise to it.
+
+        A buy limit, a sell stop_loss and a buy take_profit wait for a fall; the other three wait
+        for a rise.
+        """
+        return (self.side == "sell") == (self.type == "stop_loss")
 
     @property
     def is_protective(self) -> bool:
-        """True for a reduce-only sell, which guards a position and locks nothing."""
-        return is_protective(self.side, self.type)
+        """True for a sell stop_loss or take_profit, which guards a position and locks nothing.
 
-
-def order_by_id(orders: Sequence[Order], order_id: object) -> Order:
-    """Return the order with this id among all of a session; raises ``OrderNotFound``."""
-    match order_id:
-        case bool():
-            pass
-        case int() if 1 <= order_id <= len(orders):
-            return orders[order_id - 1]
-    raise OrderNotFound(
-        f"the session has no order {abbreviate(order_id)}", order_id=abbreviate(order_id)
-    )
-
-
-def waits_for_fall(side: Side, type: OrderType) -> bool:
-    """Return whether a pending order waits for the price to fall to its trigger.
-
-    A buy limit, a sell stop_loss and a buy take_profit do; the other three wait for a rise.
-    """
-    return (side == "sell") == (type == "stop_loss")
-
-
-def is_protective(side: Side, type: OrderType) -> bool:
-    """Return whether an order guards a position: a sell stop_loss or take_profit.
-
-    Such an order is reduce-only: when it triggers, ``Exchange`` sells at most what is still held.
-    """
-    return side == "sell" and type in ("stop_loss", "take_profit")
+        Such an order is reduce-only: when it triggers, ``Exchange`` sells at most what is still
+        held.
+        """
+        return self.side == "sell" and self.type in ("stop_loss", "take_profit")
 
 
 def parse_request(

@@ -98,32 +98,20 @@ def first_breach(
 ) -> Breach | None:
     """Return the first limit that the buy would exceed, or None.
 
-    ``equity_at_day_start`` is called only if the profile limits the daily loss.
+    ``equity_at_day_start`` is called only if the profile limits the daily loss, and there is one.
     """
     exposed = add(exposure.symbol_value, exposure.order_cost)
-    for limit, percent, base, attempted in (
-        (
-            "max_order_size_pct",
-            profile.max_order_size_pct,
-            exposure.available_cash,
-            exposure.order_cost,
-        ),
-        ("max_position_size_pct", profile.max_position_size_pct, exposure.total_equity, exposed),
-    ):
-        if percent is not None and _exceeds(attempted, percent, base):
-            return _breach(limit, percent, base, attempted)
-    percent = profile.daily_loss_limit_pct
     loss = exposure.realized_today.copy_negate()
-    if percent is not None and loss > 0:
-        base = equity_at_day_start()
-        if _exceeds(loss, percent, base):
-            return _breach("daily_loss_limit_pct", percent, base, loss)
+    limits: tuple[tuple[str, Decimal, Callable[[], Decimal]], ...] = (
+        ("max_order_size_pct", exposure.order_cost, lambda: exposure.available_cash),
+        ("max_position_size_pct", exposed, lambda: exposure.total_equity),
+        ("daily_loss_limit_pct", loss, equity_at_day_start),
+    )
+    for limit, attempted, base in limits:
+        percent: Decimal | None = getattr(profile, limit)
+        if percent is None or attempted <= 0:
+            continue
+        whole = base()
+        if multiply(attempted, HUNDRED) > multiply(percent, whole):
+            return Breach(limit, percent, rounded_share(whole, percent, HUNDRED), attempted)
     return None
-
-
-def _exceeds(amount: Decimal, percent: Decimal, base: Decimal) -> bool:
-    return multiply(amount, HUNDRED) > multiply(percent, base)
-
-
-def _breach(limit: str, percent: Decimal, base: Decimal, attempted: Decimal) -> Breach:
-    return Breach(limit, percent, rounded_share(base, percent, HUNDRED), attempted)

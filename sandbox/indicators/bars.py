@@ -6,11 +6,8 @@ import numpy as np
 
 from candlestep.sandbox.clock import DAY, MINUTE, Clock, interval_name
 from candlestep.sandbox.errors import InvalidParameter
-from candlestep.sandbox.market.candles import Candles, Floats, Integers
+from candlestep.sandbox.market.candles import PRICES, Candles, Floats, Integers
 from candlestep.sandbox.market.fixed_point import Units, as_floats
-
-PRICES = ("open", "high", "low", "close", "volume")
-"""The columns of a candle."""
 
 _INT64_HEADROOM = 2**62
 _MOST_IN_A_BUCKET = DAY // MINUTE

@@ -13,8 +13,8 @@ import msgspec
 import talib
 
 from candlestep.sandbox.errors import InvalidParameter, abbreviate
-from candlestep.sandbox.indicators.bars import PRICES, Bars
-from candlestep.sandbox.market.candles import Floats
+from candlestep.sandbox.indicators.bars import Bars
+from candlestep.sandbox.market.candles import PRICES, Floats
 
 LONGEST_PERIOD = 100_000
 """The longest period of any indicator, in candles."""

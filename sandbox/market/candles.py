@@ -1,7 +1,7 @@
 """Candles of one symbol: checked once, then read-only, shared, and looked up by time."""
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -68,14 +68,11 @@ class CandleArrays(NamedTuple):
     """Columns of one length, by the names in ``COLUMNS``."""
 
 
+PRICES = ("open", "high", "low", "close", "volume")
+"""The columns of numbers other than times."""
 COLUMNS = {
-    "open_time": np.dtype(np.int64),
-    "complete_time": np.dtype(np.int64),
-    "open": np.dtype(np.float64),
-    "high": np.dtype(np.float64),
-    "low": np.dtype(np.float64),
-    "close": np.dtype(np.float64),
-    "volume": np.dtype(np.float64),
+    **dict.fromkeys(("open_time", "complete_time"), np.dtype(np.int64)),
+    **dict.fromkeys(PRICES, np.dtype(np.float64)),
 }
 """The columns of candles, and the type of each."""
 
@@ -115,7 +112,8 @@ class Candles:
         }
         _check_symbol(symbol)
         _check_rows(times, length, columns)
-        self._keep(symbol, times, times + length, columns, (length,))
+        times_of = {"open_time": times, "complete_time": times + length}
+        self._keep(symbol, (length,), times_of | columns)
 
     @classmethod
     def merge(cls, series: Sequence["Candles"]) -> "Candles":
@@ -138,23 +136,15 @@ class Candles:
         for coarse, finer in zip(by_interval[1:], range(1, len(series)), strict=True):
             inside = sum(_openings_inside(coarse, fine) for fine in by_interval[:finer])
             masks.append(np.equal(inside, 0))
-        times = np.concatenate(
-            [candles.open_time[mask] for candles, mask in zip(by_interval, masks, strict=True)]
-        )
-        order = np.argsort(times, kind="stable")
 
         def column(name: str) -> NDArray[Any]:
             parts = zip(by_interval, masks, strict=True)
-            return np.concatenate([getattr(candles, name)[mask] for candles, mask in parts])[order]
+            return np.concatenate([getattr(candles, name)[mask] for candles, mask in parts])
 
+        order = np.argsort(column("open_time"), kind="stable")
         merged = cls.__new__(cls)
-        merged._keep(
-            series[0].symbol,
-            times[order],
-            column("complete_time"),
-            {name: column(name) for name in ("open", "high", "low", "close", "volume")},
-            intervals,
-        )
+        columns = {name: column(name)[order] for name in COLUMNS}
+        merged._keep(series[0].symbol, intervals, columns)
         # The first candle to open may be a coarse one that finer ones inside it replace.
         merged.first_open = min((s.first_open for s in by_interval), key=lambda first: first.time)
         return merged
@@ -162,15 +152,8 @@ class Candles:
     @classmethod
     def restore(cls, arrays: CandleArrays) -> "Candles":
         """Rebuild the candles whose ``arrays`` these are, without checks; arrays are shared."""
-        columns = dict(arrays.columns)
         restored = cls.__new__(cls)
-        restored._keep(
-            arrays.symbol,
-            columns.pop("open_time"),
-            columns.pop("complete_time"),
-            columns,
-            arrays.intervals,
-        )
+        restored._keep(arrays.symbol, arrays.intervals, arrays.columns)
         restored.first_open = arrays.first_open
         return restored
 
@@ -181,33 +164,28 @@ class Candles:
         return CandleArrays(self.symbol, self.intervals, self.first_open, columns)
 
     def _keep(
-        self,
-        symbol: str,
-        open_time: Integers,
-        complete_time: Integers,
-        columns: dict[str, Floats],
-        intervals: tuple[int, ...],
+        self, symbol: str, intervals: tuple[int, ...], columns: Mapping[str, NDArray[Any]]
     ) -> None:
         self.symbol = symbol
         self.intervals = intervals
         """Intervals of the candles, finest first, in milliseconds."""
-        self.open_time = _read_only(open_time)
-        self.complete_time = _read_only(complete_time)
-        self.open = _read_only(columns["open"])
-        self.high = _read_only(columns["high"])
-        self.low = _read_only(columns["low"])
-        self.close = _read_only(columns["close"])
-        self.volume = _read_only(columns["volume"])
+        self.open_time: Integers = _read_only(columns["open_time"])
+        self.complete_time: Integers = _read_only(columns["complete_time"])
+        self.open: Floats = _read_only(columns["open"])
+        self.high: Floats = _read_only(columns["high"])
+        self.low: Floats = _read_only(columns["low"])
+        self.close: Floats = _read_only(columns["close"])
+        self.volume: Floats = _read_only(columns["volume"])
         # Elements of a memoryview are plain numbers, and twice as fast as those of an array.
         self._complete_times = self.complete_time.data
         self.closes: Sequence[float] = self.close.data
         """The closes, for single look-ups."""
-        self.first_open = FirstOpen(int(open_time[0]), float(self.open[0]))
+        self.first_open = FirstOpen(int(self.open_time[0]), float(self.open[0]))
         """The price before the first candle is complete."""
-        self._first_complete = int(complete_time[0])
+        self._first_complete = int(self.complete_time[0])
         self._finest = intervals[0]
-        self._length = len(open_time)
-        span = int(complete_time[-1]) - self._first_complete
+        self._length = len(self.open_time)
+        span = int(self.complete_time[-1]) - self._first_complete
         self._is_regular = len(intervals) == 1 and span == (self._length - 1) * self._finest
 
     def __len__(self) -> int:
@@ -439,20 +417,10 @@ def _check_rows(times: Integers, interval: int, columns: dict[str, Floats]) -> N
             _refuse_rows(column <= 0, name, "is not positive", column, times)
             _refuse_rows(column > float(MAXIMUM), name, f"is above {MAXIMUM:f}", column, times)
     outside = (times < EARLIEST) | (times > LATEST - interval)
-    _refuse_rows(
-        outside,
-        "open_time",
-        "is not within the years 1 to 9999; it must be in milliseconds",
-        times,
-        times,
-    )
-    _refuse_rows(
-        times % interval != 0,
-        "open_time",
-        "is not a multiple of the interval; it must be in milliseconds, UTC",
-        times,
-        times,
-    )
+    reason = "is not within the years 1 to 9999; it must be in milliseconds"
+    _refuse_rows(outside, "open_time", reason, times, times)
+    reason = "is not a multiple of the interval; it must be in milliseconds, UTC"
+    _refuse_rows(times % interval != 0, "open_time", reason, times, times)
     behind = np.zeros(rows, dtype=bool)
     behind[1:] = times[1:] == times[:-1]
     _refuse_rows(behind, "open_time", "is the same as in the row before", times, times)

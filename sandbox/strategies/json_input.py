@@ -42,14 +42,12 @@ def convert(value: object, type: type[T], field: str) -> T:
         name, _, message = message.partition(": ")
         path += name
     field_message = _NAMED_FIELD.fullmatch(message)
-    if field_message is None:
-        raise InvalidParameter(path.removeprefix("."), message.replace("`", ""))
-    path = f"{path}.{abbreviate(field_message[2])}"
-    if field_message[1] == "missing required":
-        raise InvalidParameter(path.removeprefix("."), "is missing")
-    raise InvalidParameter(
-        path.removeprefix("."), "is not a known field; correct its name or leave it out"
-    )
+    if field_message is not None:
+        path = f"{path}.{abbreviate(field_message[2])}"
+        message = "is not a known field; correct its name or leave it out"
+        if field_message[1] == "missing required":
+            message = "is missing"
+    raise InvalidParameter(path.removeprefix("."), message.replace("`", ""))
 
 
 def field_error(name: str, message: str) -> ValueError:

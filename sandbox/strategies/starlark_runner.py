@@ -18,13 +18,14 @@ from candlestep.sandbox.errors import (
     abbreviate,
 )
 from candlestep.sandbox.exchange.orders import Fill, Order, Side
-from candlestep.sandbox.indicators.bars import PRICES, Bars, SessionRows
+from candlestep.sandbox.indicators.bars import Bars, SessionRows
 from candlestep.sandbox.indicators.indicators import (
     Indicator,
     Values,
     parse_indicators,
     value_names,
 )
+from candlestep.sandbox.market.candles import PRICES
 from candlestep.sandbox.money import PRICE_PLACES, parse_positive
 from candlestep.sandbox.strategies.broker import Broker
 from candlestep.sandbox.strategies.card import LONGEST_AGO, Guard, Size

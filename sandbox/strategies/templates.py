@@ -138,22 +138,29 @@ def _number(
 _SHARE = _number(
     "equity_share", "fraction of equity to buy with, fees included", 0.0001, 1, default=0.95
 )
+
+
+def _guard(name: str, description: str, most: float) -> TemplateParameter:
+    return TemplateParameter(name, description, "number", 0.01, most, is_optional=True)
+
+
+def _lengths(fast: int, slow: int, least: int = 1) -> tuple[TemplateParameter, ...]:
+    return (
+        _count("fast", "candles of the fast average", fast, least),
+        _count("slow", "candles of the slow average", slow),
+    )
+
+
 _GUARDS = (
-    TemplateParameter(
+    _guard(
         "stop_loss_pct",
         "sell when the price has fallen so many percent below the entry's; null: never",
-        "number",
-        0.01,
         99,
-        is_optional=True,
     ),
-    TemplateParameter(
+    _guard(
         "take_profit_pct",
         "sell when the price has risen so many percent above the entry's; null: never",
-        "number",
-        0.01,
         10_000,
-        is_optional=True,
     ),
 )
 _COMMON = (_SHARE, *_GUARDS)
@@ -183,9 +190,7 @@ def _compare(left: Any, op: str, right: Any) -> dict[str, Any]:
 
 
 def _buy_and_hold(values: Parameters) -> dict[str, Any]:
-    return {
-        "entries": [{"every": 1, "size": {"equity_share": values["equity_share"]}}],
-    }
+    return {"entries": [{"every": 1, "size": {"equity_share": values["equity_share"]}}]}
 
 
 def _average_cross(kind: str) -> Callable[[Parameters], dict[str, Any]]:
@@ -210,14 +215,10 @@ def _rsi(values: Parameters) -> dict[str, Any]:
 
 
 def _bollinger(values: Parameters) -> dict[str, Any]:
-    bands = {
-        "kind": "bollinger",
-        "period": values["period"],
-        "deviations": float(values["deviations"]),
-    }
+    deviations = float(values["deviations"])
     return _rules(
         values,
-        {"bands": bands},
+        {"bands": {"kind": "bollinger", "period": values["period"], "deviations": deviations}},
         _compare("close", "crosses_below", "bands.lower"),
         _compare("close", ">=", "bands.middle"),
     )
@@ -279,11 +280,7 @@ TEMPLATES: dict[str, Template] = {
             "SMA cross",
             "Buys when the fast simple moving average crosses above the slow one, sells when it"
             " crosses below.",
-            (
-                _count("fast", "candles of the fast average", 10, 1),
-                _count("slow", "candles of the slow average", 50),
-                *_COMMON,
-            ),
+            (*_lengths(10, 50), *_COMMON),
             _average_cross("sma"),
             _FAST_BEFORE_SLOW,
         ),
@@ -292,11 +289,7 @@ TEMPLATES: dict[str, Template] = {
             "EMA cross",
             "Buys when the fast exponential moving average crosses above the slow one, sells when"
             " it crosses below.",
-            (
-                _count("fast", "candles of the fast average", 12, 1),
-                _count("slow", "candles of the slow average", 26),
-                *_COMMON,
-            ),
+            (*_lengths(12, 26), *_COMMON),
             _average_cross("ema"),
             _FAST_BEFORE_SLOW,
         ),
@@ -343,8 +336,7 @@ TEMPLATES: dict[str, Template] = {
             "MACD",
             "Buys when the MACD crosses above its signal line, sells when it crosses below.",
             (
-                _count("fast", "candles of the fast average", 12),
-                _count("slow", "candles of the slow average", 26),
+                *_lengths(12, 26, least=2),
                 _count("signal", "candles of the signal line", 9, 1),
                 *_COMMON,
             ),
@@ -375,12 +367,8 @@ TEMPLATES: dict[str, Template] = {
                     MOST_LEVELS,
                     10,
                 ),
-                TemplateParameter(
-                    "lower_price", "lowest price of the grid", "number", *_PRICE_RANGE
-                ),
-                TemplateParameter(
-                    "upper_price", "highest price of the grid", "number", *_PRICE_RANGE
-                ),
+                _number("lower_price", "lowest price of the grid", *_PRICE_RANGE),
+                _number("upper_price", "highest price of the grid", *_PRICE_RANGE),
                 _SHARE,
             ),
             _grid,

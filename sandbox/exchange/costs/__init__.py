@@ -1,5 +1,5 @@
 """The costs of trading: fee models, dated fee schedules, slippage, and the terms of a trade.
 
 A session has one ``Costs``, made of a fee model (``fees``) and a slippage model (``costs``).
-``terms`` applies it to an order: the price after slippage, the amount and the fee.
+Its methods apply it to an order: the price after slippage, the amount and the fee.
 """

@@ -1,4 +1,4 @@
-"""The cost of a trade: fee and slippage."""
+"""The costs of a trade: slippage, the fee, and the terms that an order trades on with both."""
 
 from collections.abc import Mapping
 from decimal import Decimal
@@ -8,9 +8,12 @@ import msgspec
 
 from candlestep.sandbox.errors import InvalidParameter
 from candlestep.sandbox.exchange.costs.fees import Fees
-from candlestep.sandbox.exchange.orders import Side
+from candlestep.sandbox.exchange.orders import Order, OrderTicket, Side
 from candlestep.sandbox.market.candles import Candles, RecentVolume
 from candlestep.sandbox.money import (
+    AMOUNT_PLACES,
+    AMOUNT_UNIT,
+    MARKET,
     ONE,
     PRICE_PLACES,
     ZERO,
@@ -20,6 +23,7 @@ from candlestep.sandbox.money import (
     rounded,
     rounded_product,
     rounded_ratio,
+    rounded_share,
     subtract,
 )
 
@@ -48,6 +52,15 @@ class Cost(NamedTuple):
     def from_sale(self) -> Decimal:
         """Cash that a sell receives."""
         return subtract(self.quote_amount, self.fee)
+
+
+class Terms(NamedTuple):
+    """Terms of an execution: the price after slippage, and the amount and fee."""
+
+    quantity: Decimal
+    price: Decimal
+    slippage: Decimal
+    cost: Cost
 
 
 class Costs(msgspec.Struct, frozen=True):
@@ -92,6 +105,53 @@ class Costs(msgspec.Struct, frozen=True):
         recent = candles.recent_volume(stop, candles.interval(reference))
         return _LEAST_SLIPPAGE if recent is None else _volume_slippage(quantity, recent)
 
+    def slippage_now(self, quantity: Decimal, candles: Candles, now: int) -> Decimal:
+        """Return the slippage of an order that trades at ``now``, between candles."""
+        last = candles.last_complete(now)
+        return self.slippage(quantity, candles, last + 1, max(last, 0))
+
+    def terms_at_once(
+        self, ticket: OrderTicket, price: Decimal, fee_rate: Decimal, candles: Candles, now: int
+    ) -> Terms:
+        """Return the terms of an order that fills at once, never worse than its limit."""
+        slippage = self.slippage_now(ticket.quantity, candles, now)
+        fill_price = slipped(price, ticket.side, slippage)
+        limit = ticket.price
+        if limit is not None and _is_worse(fill_price, limit, ticket.side):
+            fill_price = limit
+            worse_by = MARKET.subtract(limit, price).copy_abs()
+            slippage = rounded_ratio(worse_by, price, PRICE_PLACES)
+        cost = cost_at(ticket.quantity, fill_price, fee_rate)
+        return Terms(ticket.quantity, fill_price, slippage, cost)
+
+    def terms_at_trigger(
+        self,
+        order: Order,
+        quantity: Decimal,
+        base_price: Decimal,
+        fee_rate: Decimal,
+        candles: Candles,
+        index: int,
+    ) -> Terms:
+        """Return the terms of a pending order that the candle at ``index`` triggers.
+
+        A limit order gets ``base_price``; the other types get a price made worse by slippage.
+        """
+        slippage = ZERO
+        if order.type != "limit":
+            opened = int(candles.open_time[index])
+            stop = candles.last_complete(opened) + 1
+            slippage = self.slippage(quantity, candles, stop, index)
+        price = slipped(base_price, order.side, slippage)
+        return Terms(quantity, price, slippage, cost_at(quantity, price, fee_rate))
+
+    def price_to_lock(self, order: Order, candles: Candles, now: int) -> Decimal:
+        """Return the price at which to lock cash for a pending buy: its trigger, slipped ``now``."""
+        if order.type == "limit":
+            return order.trigger
+        slippage = self.slippage_now(order.quantity, candles, now)
+        return slipped(order.trigger, order.side, slippage)
+
 
 def cost_at(quantity: Decimal, price: Decimal, fee_rate: Decimal) -> Cost:
     """Return the cost of trading ``quantity`` at ``price`` for a fee of ``fee_rate``, a fraction."""
@@ -103,6 +163,37 @@ def slipped(price: Decimal, side: Side, slippage: Decimal) -> Decimal:
     """Return ``price`` made worse by the fraction ``slippage``, at 16 places."""
     factor = add(ONE, slippage) if side == "buy" else subtract(ONE, slippage)
     return rounded(multiply(price, factor), PRICE_PLACES)
+
+
+def fills_at_once(ticket: OrderTicket, price: Decimal) -> bool:
+    """Return whether an order is a market order, or a limit that ``price`` has reached already."""
+    if ticket.type == "market":
+        return True
+    if ticket.type != "limit" or ticket.price is None:
+        return False
+    return not _is_worse(price, ticket.price, ticket.side)
+
+
+def affordable_quantity(
+    cash: Decimal, quantity: Decimal, base_price: Decimal, unit_price: Decimal, fee_rate: Decimal
+) -> Decimal:
+    """Return the part of ``quantity`` that costs at most ``cash`` at ``unit_price``; may be 0.
+
+    ``base_price``, the price before slippage, converts cash spent in excess into a quantity.
+    """
+    cost = cost_at(quantity, unit_price, fee_rate).to_buy
+    if cost > cash:
+        quantity = rounded_share(cash, quantity, cost)
+    while quantity > 0 and (cost := cost_at(quantity, unit_price, fee_rate).to_buy) > cash:
+        # The excess comes from roundings: less than a unit of each, in money and in quantity.
+        excess = rounded_ratio(subtract(cost, cash), base_price, AMOUNT_PLACES)
+        quantity = subtract(quantity, add(excess, AMOUNT_UNIT))
+    return max(quantity, ZERO)
+
+
+def _is_worse(price: Decimal, limit: Decimal, side: Side) -> bool:
+    """Return whether ``price`` is worse than ``limit`` for an order of ``side``."""
+    return price > limit if side == "buy" else price < limit
 
 
 def _volume_slippage(quantity: Decimal, recent: RecentVolume) -> Decimal:

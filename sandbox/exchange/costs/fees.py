@@ -185,25 +185,22 @@ def parse_fees(
 
     Raises ``InvalidParameter`` naming the field, which may be one that the model does not take.
     """
-    if fee_model is None:
-        rate = _DEFAULT_RATE if fee_rate is None else fee_rate
-        _refuse("fee_bps", fee_bps, "fixed_bps")
-        _refuse("fee_schedule", fee_schedule, "match_exchange")
-        return FlatFees(parse_share("fee_rate", rate, PRICE_PLACES, 1))
-    if fee_model not in _MODELS:
+    if fee_model is not None and fee_model not in _MODELS:
         raise InvalidParameter(
             "fee_model", f"must be one of {', '.join(_MODELS)}, got {abbreviate(fee_model)}"
         )
-    if fee_rate is not None:
+    if fee_model is not None and fee_rate is not None:
         raise InvalidParameter(
             "fee_rate",
             "cannot be combined with a fee_model; leave one of them out, or send fee_model"
             " fixed_bps with fee_bps",
         )
-    if fee_model != "fixed_bps":
-        _refuse("fee_bps", fee_bps, "fixed_bps")
-    if fee_model != "match_exchange":
-        _refuse("fee_schedule", fee_schedule, "match_exchange")
+    for field, value, model in (
+        ("fee_bps", fee_bps, "fixed_bps"),
+        ("fee_schedule", fee_schedule, "match_exchange"),
+    ):
+        if value is not None and fee_model != model:
+            raise InvalidParameter(field, f"belongs to fee_model {model} only; leave it out")
     match fee_model:
         case "none":
             return FlatFees(ZERO, "none")
@@ -213,9 +210,7 @@ def parse_fees(
             return FlatFees(rounded(multiply(bps, _BASIS_POINT), PRICE_PLACES), "fixed_bps")
         case "tiered_maker_taker":
             return TieredFees()
-    return DatedFees(FeeSchedule.parse(fee_schedule, start, end))
-
-
-def _refuse(field: str, value: object, model: FeeModel) -> None:
-    if value is not None:
-        raise InvalidParameter(field, f"belongs to fee_model {model} only; leave it out")
+        case "match_exchange":
+            return DatedFees(FeeSchedule.parse(fee_schedule, start, end))
+    rate = _DEFAULT_RATE if fee_rate is None else fee_rate
+    return FlatFees(parse_share("fee_rate", rate, PRICE_PLACES, 1))
