@@ -1,7 +1,9 @@
 """Routes, the requests that they take, and the kinds of answers that they give."""
 
+import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any, Literal, NamedTuple
+from types import UnionType
+from typing import Any, Literal, NamedTuple, get_args
 
 import msgspec
 
@@ -70,8 +72,10 @@ class Route(msgspec.Struct, frozen=True):
     path: str
     handler: Handler
     summary: str
-    answer: Any
-    """The type of the answer, or a tuple of the types that it may have."""
+    answer: Any = None
+    """The type of the answer, or a tuple of the types that it may have; by default what the
+    handler is declared to return.
+    """
     body: type[msgspec.Struct] | None = None
     query: type[msgspec.Struct] | None = None
     status: int = 200
@@ -92,6 +96,12 @@ class Route(msgspec.Struct, frozen=True):
     """False if it is left out of the OpenAPI document."""
     refused_status: int | None = None
     """Instead of that of the API: the status of requests that are understood and refused."""
+
+    def __post_init__(self) -> None:
+        if self.answer is None:
+            returned = inspect.get_annotations(self.handler)["return"]
+            answer = get_args(returned) if isinstance(returned, UnionType) else returned
+            msgspec.structs.force_setattr(self, "answer", answer)
 
     @property
     def parameters(self) -> tuple[str, ...]:
