@@ -13,11 +13,6 @@ from candlestep.data.records.jobs import JobRecord, JobStatus, RunError, RunOutc
 class ActiveJob:
     """A job that is queued or running."""
 
-    __slots__ = (
-        "attempts", "ended", "is_ending", "latest_candles", "outcomes", "pending", "progress",
-        "reason", "record", "running", "started_at", "stop", "stored",
-    )  # fmt: skip
-
     def __init__(self, record: JobRecord) -> None:
         self.record = record
         """The job as it was submitted; once it has ended, as it ended."""

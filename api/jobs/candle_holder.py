@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from candlestep.api.jobs.executor import wait_or_stop
 from candlestep.api.threads import InThread
@@ -12,33 +12,11 @@ from candlestep.data.market.mapped_candles import MappedCandles
 from candlestep.data.records.jobs import RunSpec
 
 
-class _Request(NamedTuple):
-    """The arguments of ``MappedCandles.acquire`` for a run."""
-
-    exchange: str
-    symbols: tuple[str, ...]
-    as_of: int
-    start: int
-    end: int
-    look_back: int
-
-    @classmethod
-    def of(cls, spec: RunSpec) -> "_Request":
-        assert spec.import_number is not None, "it is pinned when the job is submitted"
-        return cls(
-            spec.exchange,
-            tuple(spec.pairs),
-            spec.import_number,
-            spec.start_time,
-            spec.end_time,
-            max(LOOK_BACK, spec.history),
-        )
-
-
 class HeldCandles(NamedTuple):
     """Candles that were acquired, and the files that they are in."""
 
-    request: _Request
+    request: tuple[Any, ...]
+    """The arguments that ``MappedCandles.acquire`` was called with."""
     paths: Sequence[Path]
 
 
@@ -52,7 +30,7 @@ class CandleHolder:
 
     async def prepare(self, spec: RunSpec) -> None:
         """Load the candles of a run in advance; raises the errors of loading them."""
-        self._candles.release(await self._acquire(_Request.of(spec)))
+        self._candles.release(await self._acquire(_request(spec)))
 
     async def acquire(
         self, spec: RunSpec, latest: HeldCandles | None, stop: asyncio.Event
@@ -62,7 +40,7 @@ class CandleHolder:
         ``latest`` are those of the run before, which most runs of a sweep need too: they are
         acquired again without loading anything.
         """
-        request = _Request.of(spec)
+        request = _request(spec)
         if (
             latest is not None
             and latest.request == request
@@ -81,10 +59,18 @@ class CandleHolder:
         """Release what ``acquire`` returned."""
         self._candles.release(held.paths)
 
-    async def _acquire(self, request: _Request) -> Sequence[Path]:
+    async def _acquire(self, request: tuple[Any, ...]) -> Sequence[Path]:
         return await self._load(self._candles.acquire, *request)
 
     def _release_late(self, acquiring: "asyncio.Task[Sequence[Path]]") -> None:
         """Release candles whose run was stopped before they were loaded."""
         if not acquiring.cancelled() and acquiring.exception() is None:
             self._candles.release(acquiring.result())
+
+
+def _request(spec: RunSpec) -> tuple[Any, ...]:
+    """Return the arguments of ``MappedCandles.acquire`` for a run."""
+    assert spec.import_number is not None, "it is pinned when the job is submitted"
+    look_back = max(LOOK_BACK, spec.history)
+    period = (spec.start_time, spec.end_time, look_back)
+    return (spec.exchange, tuple(spec.pairs), spec.import_number, *period)

@@ -28,9 +28,8 @@ class RunTask(msgspec.Struct, frozen=True):
 class Executor(Protocol):
     """Runs strategies. Its methods are called on the event loop."""
 
-    @property
-    def slots(self) -> int:
-        """Return the number of runs that it executes at a time."""
+    slots: int
+    """The number of runs that it executes at a time."""
 
     async def start(self) -> None:
         """Start the workers; calling it again changes nothing."""

@@ -2,7 +2,7 @@
 
 Every API that runs strategies plans its runs here: it compiles the strategy (``compile_for``), reads
 the period (``Period``), looks up the candles (``MarketScope``), states the costs (``CostTerms``) and
-drafts the run (``RunDraft``). Errors name the fields as the API does (``FieldNames``).
+plans the run (``plan_run``). Errors name the fields as the API does (``FieldNames``).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,14 +10,16 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+import msgspec
+
 from candlestep.api.errors import with_field_names
+from candlestep.api.jobs.run import session_config
 from candlestep.data.clock import now
 from candlestep.data.market.catalogue import Catalogue, Series, by_symbol, covered_periods
 from candlestep.data.records.jobs import JobOrigin, RunSpec
 from candlestep.data.symbols import normalise_exchange, normalise_symbol
 from candlestep.sandbox import (
     InvalidParameter,
-    SessionConfig,
     format_time,
     interval_name,
     parse_time,
@@ -113,6 +115,8 @@ class MarketScope(NamedTuple):
     exchange: str
     series: Mapping[str, Sequence[Series]]
     """By symbol; empty for one without candles."""
+    names: FieldNames
+    """For errors."""
 
     @classmethod
     def resolve(
@@ -122,13 +126,14 @@ class MarketScope(NamedTuple):
         exchange = normalise_exchange(exchange, names.exchange)
         groups = by_symbol(catalogue.series())
         normalised = [normalise_symbol(symbol, names.symbols) for symbol in symbols]
-        return cls(exchange, {symbol: groups.get((exchange, symbol), []) for symbol in normalised})
+        series = {symbol: groups.get((exchange, symbol), []) for symbol in normalised}
+        return cls(exchange, series, names)
 
     @property
     def symbols(self) -> list[str]:
         return list(self.series)
 
-    def currency(self, names: FieldNames) -> str | None:
+    def currency(self) -> str | None:
         """Return the quote currency of all symbols, None without candles.
 
         Raises ``InvalidParameter`` if they have several.
@@ -136,7 +141,7 @@ class MarketScope(NamedTuple):
         currencies = {series[0].quote for series in self.series.values() if series}
         if len(currencies) > 1:
             raise InvalidParameter(
-                names.symbols,
+                self.names.symbols,
                 f"must share one quote currency, not {' and '.join(sorted(currencies))}",
             )
         return next(iter(currencies), None)
@@ -152,9 +157,7 @@ class MarketScope(NamedTuple):
         )
         return max((min(intervals) for intervals in overlapping if intervals), default=None)
 
-    def require_candles(
-        self, period: Period, interval: int, names: FieldNames, catalogue: str
-    ) -> None:
+    def require_candles(self, period: Period, interval: int, catalogue: str) -> None:
         """Raise ``NoPrice`` for a symbol without candles in the period, naming the nearest.
 
         ``catalogue`` is the request that lists the available candles, for the message. Raises
@@ -165,7 +168,7 @@ class MarketScope(NamedTuple):
             finest = alone.finest(period.first, period.last)
             if finest is not None and finest > interval:
                 raise InvalidParameter(
-                    names.timeframe,
+                    self.names.timeframe,
                     f"must be {interval_name(finest)} or more: {symbol} has no finer candles in"
                     " this period",
                 )
@@ -173,7 +176,7 @@ class MarketScope(NamedTuple):
                 raise NoPrice(
                     f"there are no candles of {symbol} on {self.exchange} in this period"
                     + _nearest(series, interval, period, catalogue),
-                    **{names.symbol: symbol},
+                    **{self.names.symbol: symbol},
                 )
 
     def clip(self, period: Period, interval: int) -> Period:
@@ -230,56 +233,43 @@ DEFAULT_COSTS: Mapping[JobOrigin, CostTerms] = {
 """The costs of an API's runs where the request names none; those of ``runs`` name all."""
 
 
-class RunDraft(NamedTuple):
-    """A planned run, whose session is still to be checked."""
+def plan_run(
+    strategy: Strategy,
+    market: MarketScope,
+    period: Period,
+    interval: int,
+    starting_balance: Any,
+    costs: CostTerms,
+    **terms: Any,
+) -> RunSpec:
+    """Return a run, checked; ``terms`` are further fields of its spec.
 
-    strategy: Strategy
-    market: MarketScope
-    period: Period
-    interval: int
-    starting_balance: Any
-    costs: CostTerms
-    engine: str = "sandbox"
-    risk_free_rate: float = 0.0
-
-    def session(self, names: FieldNames) -> SessionConfig:
-        """Return the configuration of the run's session; raises ``InvalidParameter``."""
-        try:
-            return SessionConfig(
-                start_time=self.period.first,
-                end_time=self.period.last,
-                starting_balance=self.starting_balance,
-                candle_interval=self.interval // 1000,
-                **self._currency(names),
-                **self.costs.arguments(),
-            )
-        except InvalidParameter as refusal:
-            raise with_field_names(refusal, names.session) from None
-
-    def to_spec(self, names: FieldNames) -> RunSpec:
-        """Return the run, checked; raises ``InvalidParameter``."""
-        session = self.session(names)
-        config = self._currency(names) | session.costs.fees.settings()
-        if self.costs.slippage_bps is not None:
-            bps = format_decimal(multiply(session.costs.fixed, _BPS))
-            config["slippage"] = {"model": "fixed_bps", "bps": bps}
-        return RunSpec(
-            strategy=self.strategy.content,
-            engine=self.engine,
-            exchange=self.market.exchange,
-            pairs=self.market.symbols,
-            start_time=self.period.first,
-            end_time=self.period.last,
-            interval=self.interval,
-            starting_balance=format_decimal(session.starting_balance),
-            config=config,
-            risk_free_rate=self.risk_free_rate,
-            history=self.strategy.history(self.interval),
-        )
-
-    def _currency(self, names: FieldNames) -> dict[str, Any]:
-        currency = self.market.currency(names)
-        return {} if currency is None else {"currency": currency}
+    Raises ``InvalidParameter``.
+    """
+    currency = market.currency()
+    config: dict[str, Any] = {} if currency is None else {"currency": currency}
+    spec = RunSpec(
+        strategy=strategy.content,
+        exchange=market.exchange,
+        pairs=market.symbols,
+        start_time=period.first,
+        end_time=period.last,
+        interval=interval,
+        starting_balance=starting_balance,
+        config=config | costs.arguments(),
+        history=strategy.history(interval),
+        **terms,
+    )
+    try:
+        session = session_config(spec)
+    except InvalidParameter as refusal:
+        raise with_field_names(refusal, market.names.session) from None
+    config |= session.costs.fees.settings()
+    if costs.slippage_bps is not None:
+        bps = format_decimal(multiply(session.costs.fixed, _BPS))
+        config["slippage"] = {"model": "fixed_bps", "bps": bps}
+    balance = format_decimal(session.starting_balance)
+    return msgspec.structs.replace(spec, starting_balance=balance, config=config)
 
 
 def compile_for(

@@ -103,7 +103,7 @@ class RayExecutor:
 
     def __init__(self, slots: int, *, run_seconds: float, run_memory: int) -> None:
         """Use ``connect``."""
-        self._slots = slots
+        self.slots = slots
         self._run_seconds = run_seconds
         self._run_memory = run_memory
         remote: Any = ray.remote
@@ -113,14 +113,10 @@ class RayExecutor:
         self._reference = lru_cache(_KEPT_CANDLES)(_put)
         self._putting = threading.Lock()
 
-    @property
-    def slots(self) -> int:
-        return self._slots
-
     async def start(self) -> None:
         if not self._is_started:
             self._is_started = True
-            self._idle += [self._actor.remote(self._run_memory) for _ in range(self._slots)]
+            self._idle += [self._actor.remote(self._run_memory) for _ in range(self.slots)]
 
     async def run(
         self, task: RunTask, on_progress: Callable[[float], object], stop: asyncio.Event

@@ -8,24 +8,8 @@ import msgspec
 
 from candlestep.data.clock import now
 from candlestep.data.imports.importer import latest_import
-from candlestep.data.records.jobs import (
-    JobOrigin,
-    JobRecord,
-    RunOutcome,
-    RunSpec,
-    get_job,
-    list_jobs,
-    save_job,
-    save_job_end,
-    save_job_progress,
-    save_outcomes,
-    unfinished_jobs,
-)
-from candlestep.data.run_files.run_files import (
-    delete_job_files,
-    delete_old_run_files,
-    run_directory,
-)
+from candlestep.data.records import jobs as records
+from candlestep.data.run_files import run_files
 from candlestep.data.store.database import Store
 
 
@@ -40,11 +24,11 @@ class StoredJobs:
     def create(
         self,
         account_id: str,
-        origin: JobOrigin,
-        specs: Sequence[RunSpec],
+        origin: records.JobOrigin,
+        specs: Sequence[records.RunSpec],
         request: Mapping[str, Any],
         job_id: str | None,
-    ) -> JobRecord:
+    ) -> records.JobRecord:
         """Store a queued job, in place of an earlier one of its id, whose files are deleted.
 
         Runs whose specs name no import are pinned to the latest one.
@@ -58,30 +42,34 @@ class StoredJobs:
                 for spec in specs
             ]
             if job_id is not None:
-                delete_job_files(self._home, job_id)
-            return save_job(
+                run_files.delete_job_files(self._home, job_id)
+            return records.save_job(
                 self._store, account_id, origin=origin, specs=pinned, request=request, job_id=job_id
             )
 
-    def get(self, account_id: str, job_id: str, origin: JobOrigin | None = None) -> JobRecord:
+    def get(
+        self, account_id: str, job_id: str, origin: records.JobOrigin | None = None
+    ) -> records.JobRecord:
         """Return the account's job, of one API if ``origin`` names it; raises ``JobNotFound``."""
-        return get_job(self._store, account_id, job_id, origin=origin)
+        return records.get_job(self._store, account_id, job_id, origin=origin)
 
-    def list(self, account_id: str, **filters: Any) -> Sequence[JobRecord]:
+    def list(self, account_id: str, **filters: Any) -> Sequence[records.JobRecord]:
         """Return a page of the account's jobs, as ``data.records.jobs.list_jobs`` does."""
-        return list_jobs(self._store, account_id, **filters)
+        return records.list_jobs(self._store, account_id, **filters)
 
-    def unfinished(self) -> Sequence[JobRecord]:
+    def unfinished(self) -> Sequence[records.JobRecord]:
         """Return the jobs of all accounts that are queued or running."""
-        return unfinished_jobs(self._store)
+        return records.unfinished_jobs(self._store)
 
-    def save_progress(self, changes: Sequence[tuple[JobRecord, Mapping[int, RunOutcome]]]) -> None:
+    def save_progress(
+        self, changes: Sequence[tuple[records.JobRecord, Mapping[int, records.RunOutcome]]]
+    ) -> None:
         """Store the progress of started jobs, each with the new outcomes of its runs."""
         with self._store.transaction():
             for record, outcomes in changes:
                 assert record.started_at is not None
-                save_outcomes(self._store, record.job_id, outcomes)
-                save_job_progress(
+                records.save_outcomes(self._store, record.job_id, outcomes)
+                records.save_job_progress(
                     self._store,
                     record.job_id,
                     started_at=record.started_at,
@@ -89,14 +77,16 @@ class StoredJobs:
                     attempts=record.attempts,
                 )
 
-    def save_end(self, record: JobRecord) -> None:
+    def save_end(self, record: records.JobRecord) -> None:
         """Store a job that has ended, with all of its outcomes."""
-        save_job_end(self._store, record)
+        records.save_job_end(self._store, record)
 
     def run_directory(self, job_id: str, run_number: int) -> Path:
         """Return the directory for the files of a run."""
-        return run_directory(self._home, job_id, run_number)
+        return run_files.run_directory(self._home, job_id, run_number)
 
     def delete_old_files(self, days: int) -> Sequence[str]:
         """Delete the files of jobs that ended more than ``days`` ago; return the jobs' ids."""
-        return delete_old_run_files(self._store, self._home, time=self._clock(), days=days)
+        return run_files.delete_old_run_files(
+            self._store, self._home, time=self._clock(), days=days
+        )

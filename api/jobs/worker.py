@@ -14,17 +14,8 @@ from functools import lru_cache
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from candlestep.api.jobs import worker_messages as messages
 from candlestep.api.jobs.run import execute_run
-from candlestep.api.jobs.worker_messages import (
-    Advanced,
-    Begin,
-    Ended,
-    FromWorker,
-    Ready,
-    ToWorker,
-    decode_to_worker,
-    encode,
-)
 from candlestep.data.market.mapped_candles import open_mapped
 
 _OPEN_FILES = 16
@@ -43,37 +34,37 @@ class Worker:
 
     def work(self) -> None:
         """Execute the server's runs; raises ``EOFError`` or ``OSError`` when the server ends."""
-        self._send(Ready())
+        self._send(messages.Ready())
         while True:
             message = self._receive()
-            if isinstance(message, Begin):
+            if isinstance(message, messages.Begin):
                 self._run(message)
 
-    def _run(self, begin: Begin) -> None:
+    def _run(self, begin: messages.Begin) -> None:
         outcome = execute_run(
             begin.spec,
             [self._open(Path(path)) for path in begin.candles],
             Path(begin.directory),
-            lambda fraction: self._send(Advanced(fraction)),
+            lambda fraction: self._send(messages.Advanced(fraction)),
             self._is_stopped,
         )
-        self._send(Ended(outcome))
+        self._send(messages.Ended(outcome))
 
     def _is_stopped(self) -> bool:
         """Return whether the run is to stop: only ``Stop``, or the server's end, can arrive now."""
         if not self._connection.poll():
             return False
         try:
-            return not isinstance(self._receive(), Begin)
+            return not isinstance(self._receive(), messages.Begin)
         except (EOFError, OSError):
             return True
 
-    def _receive(self) -> ToWorker:
-        message: ToWorker = decode_to_worker(self._connection.recv_bytes())
+    def _receive(self) -> messages.ToWorker:
+        message: messages.ToWorker = messages.decode_to_worker(self._connection.recv_bytes())
         return message
 
-    def _send(self, message: FromWorker) -> None:
-        self._connection.send_bytes(encode(message))
+    def _send(self, message: messages.FromWorker) -> None:
+        self._connection.send_bytes(messages.encode(message))
 
 
 def main() -> None:

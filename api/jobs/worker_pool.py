@@ -25,7 +25,7 @@ class WorkerPool:
         self, workers: int, *, run_seconds: float, run_memory: int, spawn: Spawn = Popen
     ) -> None:
         """Limit each run to ``run_seconds`` and to ``run_memory`` bytes; start no process yet."""
-        self._slots = workers
+        self.slots = workers
         self._run_seconds = run_seconds
         self._run_memory = run_memory
         self._spawn = spawn
@@ -33,13 +33,9 @@ class WorkerPool:
         self._workers: set[WorkerProcess] = set()
         self._keepers: list[asyncio.Task[None]] = []
 
-    @property
-    def slots(self) -> int:
-        return self._slots
-
     async def start(self) -> None:
         if not self._keepers:
-            self._keepers = [asyncio.create_task(self._keep()) for _ in range(self._slots)]
+            self._keepers = [asyncio.create_task(self._keep()) for _ in range(self.slots)]
 
     async def run(
         self, task: RunTask, on_progress: Callable[[float], object], stop: asyncio.Event

@@ -15,14 +15,9 @@ from typing import Any
 
 import structlog
 
-from candlestep.api.jobs.worker_messages import (
-    Begin,
-    FromWorker,
-    Stop,
-    decode_from_worker,
-    encode,
-)
+from candlestep.api.jobs import worker_messages as messages
 
+_COMMAND = (sys.executable, "-P", "-m", "candlestep.api.jobs.worker")
 _OUTPUT_BYTES = 8192
 _NO_MEMORY = ("memory allocation of", "out of memory", "MemoryError")
 """Parts of the last output of a process that could not get the memory it needed."""
@@ -46,7 +41,7 @@ class WorkerProcess:
         self._connection = connection
         """Closed when nothing refers to it any more: other threads may be sending."""
         self._output: deque[str] = deque(maxlen=4)
-        self._messages: asyncio.Queue[FromWorker | None] = asyncio.Queue()
+        self._messages: asyncio.Queue[messages.FromWorker | None] = asyncio.Queue()
         """The messages that have arrived; None after the last."""
         self._loop = asyncio.get_running_loop()
         self._exit: asyncio.Future[int] = self._loop.create_future()
@@ -64,14 +59,7 @@ class WorkerProcess:
         with theirs:
             handle = theirs.fileno()
             process = spawn(
-                [
-                    sys.executable,
-                    "-P",
-                    "-m",
-                    "candlestep.api.jobs.worker",
-                    str(handle),
-                    str(run_memory),
-                ],
+                [*_COMMAND, str(handle), str(run_memory)],
                 stdin=DEVNULL,
                 stdout=PIPE,
                 stderr=STDOUT,
@@ -90,12 +78,12 @@ class WorkerProcess:
         """Return whether its last output reports that it could not get the memory it needed."""
         return any(words in text for text in self._output for words in _NO_MEMORY)
 
-    async def send(self, message: Begin | Stop) -> None:
+    async def send(self, message: messages.ToWorker) -> None:
         """Send a message. It is lost on a process that has ended, as ``receive`` reports."""
         with suppress(OSError):
-            await asyncio.to_thread(self._connection.send_bytes, encode(message))
+            await asyncio.to_thread(self._connection.send_bytes, messages.encode(message))
 
-    async def receive(self) -> FromWorker:
+    async def receive(self) -> messages.FromWorker:
         """Return the next message; raise ``EOFError`` when the process has ended."""
         message = await self._messages.get()
         if message is None:
@@ -129,9 +117,9 @@ class WorkerProcess:
 
     def _read_message(self) -> bool:
         """Pass on a message; return whether there may be more."""
-        message: FromWorker | None = None
+        message: messages.FromWorker | None = None
         with suppress(EOFError, OSError):
-            message = decode_from_worker(self._connection.recv_bytes())
+            message = messages.decode_from_worker(self._connection.recv_bytes())
         self._post(self._messages.put_nowait, message)
         return message is not None
 

@@ -1,29 +1,22 @@
 """Agents and their risk profiles."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
+from msgspec.structs import asdict
 
 from candlestep.api.http.api import Api
 from candlestep.api.http.route import Request, Route
 from candlestep.api.schemas.decoding import RequestBody
 from candlestep.api.schemas.fields import Percent, Time, optional_money
+from candlestep.api.schemas.response import Response
 from candlestep.api.schemas.results import RiskResponse
 from candlestep.api.services import Services
-from candlestep.data.records.accounts import (
-    Agent,
-    create_agent,
-    delete_agent,
-    get_agent,
-    list_agents,
-    update_agent,
-)
-from candlestep.sandbox import RiskProfile, format_time
+from candlestep.data.records import accounts
+from candlestep.sandbox import RiskProfile
 
 _BASE = "/api/v1/agents"
-_LIMITS = RiskProfile.__struct_fields__
 
 
 class RiskRequest(RequestBody):
@@ -51,7 +44,7 @@ class AgentChange(RequestBody):
     ] = UNSET
 
 
-class AgentResponse(msgspec.Struct, frozen=True):
+class AgentResponse(Response, frozen=True):
     agent_id: str
     name: str
     risk_profile: RiskResponse
@@ -66,83 +59,73 @@ class AgentsResponse(msgspec.Struct, frozen=True):
 async def create(services: Services, request: Request) -> AgentResponse:
     """Create an agent with a risk profile; each session of the agent gets a copy of it."""
     body: AgentRequest = request.body
-    profile = _profile(body.risk_profile)
-    created = await services.in_thread(
-        create_agent, services.store, request.account_id, body.name, profile
+    profile = _stored(body.risk_profile or RiskRequest())
+    agent = await services.in_thread(
+        accounts.create_agent, services.store, request.account_id, body.name, profile
     )
-    return _to_response(created)
+    return _to_response(agent)
 
 
 async def agents(services: Services, request: Request) -> AgentsResponse:
     """List the account's agents, the default one first."""
-    records = await services.in_thread(list_agents, services.store, request.account_id)
-    return AgentsResponse([_to_response(record) for record in records], len(records))
+    listed = await services.in_thread(accounts.list_agents, services.store, request.account_id)
+    return AgentsResponse([_to_response(agent) for agent in listed], len(listed))
 
 
 async def agent(services: Services, request: Request) -> AgentResponse:
     """Return one agent."""
-    agent_id = request.path["agent_id"]
-    return _to_response(
-        await services.in_thread(get_agent, services.store, request.account_id, agent_id)
-    )
+    return _to_response(await _get_owned_agent(services, request))
 
 
 async def change(services: Services, request: Request) -> AgentResponse:
     """Change the name or some limits (null removes one); existing sessions keep theirs."""
     body: AgentChange = request.body
     changed = await services.in_thread(
-        update_agent,
+        accounts.update_agent,
         services.store,
         request.account_id,
         request.path["agent_id"],
         name=None if body.name is UNSET else body.name,
-        risk_profile=None if body.risk_profile is UNSET else _changes(body.risk_profile),
+        risk_profile=None if body.risk_profile is UNSET else _stored(body.risk_profile),
     )
     return _to_response(changed)
 
 
 async def delete(services: Services, request: Request) -> AgentResponse:
     """Delete an agent, and return it as it was; its sessions stay."""
+    agent = await _get_owned_agent(services, request)
+    await services.in_thread(
+        accounts.delete_agent, services.store, request.account_id, agent.agent_id
+    )
+    return _to_response(agent)
+
+
+async def _get_owned_agent(services: Services, request: Request) -> accounts.Agent:
     agent_id = request.path["agent_id"]
-    deleted = await services.in_thread(get_agent, services.store, request.account_id, agent_id)
-    await services.in_thread(delete_agent, services.store, request.account_id, agent_id)
-    return _to_response(deleted)
+    return await services.in_thread(
+        accounts.get_agent, services.store, request.account_id, agent_id
+    )
 
 
-def _profile(body: RiskRequest | None) -> Mapping[str, Any]:
-    """Return all limits as they are stored: text, or None; raises ``InvalidParameter``."""
-    return _stored_limits({name: getattr(body, name, None) for name in _LIMITS})
+def _stored(limits: RiskRequest | RiskChange) -> dict[str, str | None]:
+    """Return the limits that a request names as they are stored; raise ``InvalidParameter``."""
+    named = {name: limit for name, limit in asdict(limits).items() if limit is not UNSET}
+    profile = RiskProfile(**named)
+    return {name: optional_money(getattr(profile, name)) for name in named}
 
 
-def _changes(body: RiskChange) -> Mapping[str, Any]:
-    """Return the limits that the body names, as they are stored."""
-    limits = {name: getattr(body, name) for name in _LIMITS}
-    return _stored_limits({name: limit for name, limit in limits.items() if limit is not UNSET})
+def _to_response(agent: accounts.Agent) -> AgentResponse:
+    return AgentResponse.of(agent, risk_profile=RiskResponse.of(agent.risk_profile))
 
 
-def _stored_limits(limits: Mapping[str, Any]) -> dict[str, str | None]:
-    profile = RiskProfile(**limits)
-    return {name: optional_money(getattr(profile, name)) for name in limits}
-
-
-def _to_response(agent: Agent) -> AgentResponse:
-    profile = RiskResponse.of(agent.risk_profile)
-    return AgentResponse(agent.agent_id, agent.name, profile, format_time(agent.created_at))
-
-
+_ONE = f"{_BASE}/{{agent_id}}"
 _UNKNOWN = ("AGENT_NOT_FOUND",)
 
 _ROUTES = [
-    Route("POST", _BASE, create, "Create an agent", AgentResponse, body=AgentRequest, status=201),
-    Route("GET", _BASE, agents, "List agents", AgentsResponse),
-    Route("GET", f"{_BASE}/{{agent_id}}", agent, "Get an agent", AgentResponse, errors=_UNKNOWN),
-    Route(
-        "PATCH", f"{_BASE}/{{agent_id}}", change, "Change an agent", AgentResponse,
-        body=AgentChange, errors=_UNKNOWN,
-    ),
-    Route(
-        "DELETE", f"{_BASE}/{{agent_id}}", delete, "Delete an agent", AgentResponse,
-        errors=(*_UNKNOWN, "INVALID_STATE"),
-    ),
-]  # fmt: skip
+    Route("POST", _BASE, create, "Create an agent", body=AgentRequest, status=201),
+    Route("GET", _BASE, agents, "List agents"),
+    Route("GET", _ONE, agent, "Get an agent", errors=_UNKNOWN),
+    Route("PATCH", _ONE, change, "Change an agent", body=AgentChange, errors=_UNKNOWN),
+    Route("DELETE", _ONE, delete, "Delete an agent", errors=(*_UNKNOWN, "INVALID_STATE")),
+]
 API = Api(routes={"agents": _ROUTES})

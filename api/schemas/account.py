@@ -1,12 +1,15 @@
 """The account of a session in answers: positions, portfolio, balances."""
 
+from typing import Any, Self
+
 import msgspec
 
-from candlestep.api.schemas.fields import Money, money
-from candlestep.sandbox import Balance, Portfolio, Position
+from candlestep.api.schemas.fields import Money
+from candlestep.api.schemas.response import Response
+from candlestep.sandbox import Portfolio
 
 
-class PositionResponse(msgspec.Struct, frozen=True):
+class PositionResponse(Response, frozen=True):
     symbol: str
     quantity: Money
     avg_entry_price: Money
@@ -16,25 +19,12 @@ class PositionResponse(msgspec.Struct, frozen=True):
     unrealized_pnl: Money
     realized_pnl: Money
 
-    @classmethod
-    def of(cls, position: Position) -> "PositionResponse":
-        return cls(
-            position.symbol,
-            money(position.quantity),
-            money(position.avg_entry_price),
-            money(position.cost_basis),
-            money(position.current_price),
-            money(position.market_value),
-            money(position.unrealized_pnl),
-            money(position.realized_pnl),
-        )
-
 
 class PositionsResponse(msgspec.Struct, frozen=True):
     positions: list[PositionResponse]
 
 
-class PortfolioResponse(msgspec.Struct, frozen=True):
+class PortfolioResponse(Response, frozen=True):
     total_equity: Money
     available_cash: Money
     locked_cash: Money
@@ -45,30 +35,17 @@ class PortfolioResponse(msgspec.Struct, frozen=True):
     positions: list[PositionResponse]
 
     @classmethod
-    def of(cls, portfolio: Portfolio) -> "PortfolioResponse":
-        return cls(
-            money(portfolio.total_equity),
-            money(portfolio.available_cash),
-            money(portfolio.locked_cash),
-            money(portfolio.position_value),
-            money(portfolio.unrealized_pnl),
-            money(portfolio.realized_pnl),
-            money(portfolio.starting_balance),
-            [PositionResponse.of(position) for position in portfolio.positions],
-        )
+    def of(cls, portfolio: Portfolio, /, **fields: Any) -> Self:
+        """Return the answer that shows a portfolio."""
+        positions = [PositionResponse.of(position) for position in portfolio.positions]
+        return super().of(portfolio, positions=positions, **fields)
 
 
-class BalanceResponse(msgspec.Struct, frozen=True):
+class BalanceResponse(Response, frozen=True):
     asset: str
     available: Money
     locked: Money
     total: Money
-
-    @classmethod
-    def of(cls, balance: Balance) -> "BalanceResponse":
-        return cls(
-            balance.asset, money(balance.available), money(balance.locked), money(balance.total)
-        )
 
 
 class BalancesResponse(msgspec.Struct, frozen=True):

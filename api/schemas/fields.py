@@ -86,6 +86,7 @@ IntervalInput = Annotated[
 ]
 Status = SessionStatus
 Name = Annotated[str, Meta(max_length=200)]
+StrategyId = Annotated[str, Meta(max_length=100)]
 
 
 def match_choice(choices: Iterable[Choice], text: str) -> Choice | None:

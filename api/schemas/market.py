@@ -1,8 +1,11 @@
 """The market of a session in answers: prices, a day's ticker, candles."""
 
+from typing import Any, Self
+
 import msgspec
 
 from candlestep.api.schemas.fields import Money, Time, money
+from candlestep.api.schemas.response import Response
 from candlestep.sandbox import Candle, Ticker, format_time
 
 
@@ -17,7 +20,7 @@ class PriceResponse(msgspec.Struct, frozen=True):
     virtual_time: Time
 
 
-class TickerResponse(msgspec.Struct, frozen=True):
+class TickerResponse(Response, frozen=True):
     symbol: str
     open: Money
     high: Money
@@ -29,18 +32,9 @@ class TickerResponse(msgspec.Struct, frozen=True):
     virtual_time: Time
 
     @classmethod
-    def of(cls, ticker: Ticker) -> "TickerResponse":
-        return cls(
-            ticker.symbol,
-            money(ticker.open),
-            money(ticker.high),
-            money(ticker.low),
-            money(ticker.close),
-            money(ticker.volume),
-            money(ticker.price_change),
-            money(ticker.price_change_pct),
-            format_time(ticker.time),
-        )
+    def of(cls, ticker: Ticker, /, **fields: Any) -> Self:
+        """Return the answer that shows a ticker."""
+        return super().of(ticker, virtual_time=format_time(ticker.time), **fields)
 
 
 class CandleResponse(msgspec.Struct, frozen=True):

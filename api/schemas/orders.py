@@ -1,7 +1,7 @@
 """Orders in requests; orders and trades in answers."""
 
 from decimal import Decimal
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
 import msgspec
 from msgspec import Meta
@@ -17,6 +17,7 @@ from candlestep.api.schemas.fields import (
     optional_money,
     optional_time,
 )
+from candlestep.api.schemas.response import Response
 from candlestep.sandbox import Fill, Order, format_time
 
 
@@ -103,7 +104,7 @@ class CancelOrderResponse(msgspec.Struct, frozen=True):
     cancelled: bool
 
 
-class TradeResponse(msgspec.Struct, frozen=True):
+class TradeResponse(Response, frozen=True):
     id: int
     order_id: int
     symbol: str
@@ -118,21 +119,10 @@ class TradeResponse(msgspec.Struct, frozen=True):
     simulated_at: Time
 
     @classmethod
-    def of(cls, fill: Fill) -> "TradeResponse":
-        return cls(
-            fill.id,
-            fill.order_id,
-            fill.symbol,
-            fill.side,
-            fill.type,
-            money(fill.quantity),
-            money(fill.price),
-            money(fill.quote_amount),
-            money(fill.fee),
-            percent(fill.slippage),
-            optional_money(fill.realized_pnl),
-            format_time(fill.time),
-        )
+    def of(cls, fill: Fill, /, **fields: Any) -> Self:
+        """Return the answer that shows a fill."""
+        own = {"slippage_pct": percent(fill.slippage), "simulated_at": format_time(fill.time)}
+        return super().of(fill, **own, **fields)
 
 
 class TradesResponse(msgspec.Struct, frozen=True):

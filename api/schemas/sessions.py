@@ -1,6 +1,6 @@
 """Sessions in requests and answers: created, started, run and ended."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import msgspec
 from msgspec import Meta
@@ -19,10 +19,8 @@ from candlestep.api.schemas.fields import (
     Symbol,
     Time,
     TimeInput,
-    money,
-    optional_money,
-    optional_time,
 )
+from candlestep.api.schemas.response import Response
 from candlestep.data.journal.records import ForkRecord
 from candlestep.data.records.sessions import SessionRecord
 from candlestep.data.symbols import DEFAULT_EXCHANGE
@@ -144,7 +142,7 @@ class StartedResponse(msgspec.Struct, frozen=True):
     prices: dict[str, Money]
 
 
-class SessionResponse(msgspec.Struct, frozen=True):
+class SessionResponse(Response, frozen=True):
     session_id: str
     agent_id: str
     strategy_label: str
@@ -171,32 +169,15 @@ class SessionResponse(msgspec.Struct, frozen=True):
     error: str | None
 
     @classmethod
-    def of(cls, record: SessionRecord) -> "SessionResponse":
-        return cls(
-            session_id=record.session_id,
-            agent_id=record.agent_id,
-            strategy_label=record.strategy_label,
-            status=record.status,
-            start_time=format_time(record.start_time),
-            end_time=format_time(record.end_time),
+    def of(cls, record: SessionRecord, /, **fields: Any) -> Self:
+        """Return the answer that shows the record of a session."""
+        virtual_time = record.start_time + record.current_step * record.interval
+        return super().of(
+            record,
             candle_interval=interval_name(record.interval),
-            starting_balance=money(record.starting_balance),
-            pairs=record.pairs,
-            current_step=record.current_step,
-            total_steps=record.total_steps,
             progress_pct=progress(record.current_step, record.total_steps),
-            virtual_time=format_time(record.start_time + record.current_step * record.interval),
-            final_equity=optional_money(record.final_equity),
-            total_pnl=optional_money(record.total_pnl),
-            roi_pct=None if record.roi_pct is None else money(record.roi_pct),
-            total_trades=record.total_trades,
-            total_fees=optional_money(record.total_fees),
-            sharpe_ratio=record.sharpe_ratio,
-            max_drawdown_pct=record.max_drawdown_pct,
-            created_at=format_time(record.created_at),
-            started_at=optional_time(record.started_at),
-            completed_at=optional_time(record.completed_at),
-            error=record.error,
+            virtual_time=format_time(virtual_time),
+            **fields,
         )
 
 

@@ -1,6 +1,6 @@
 """The JSON of backtests in answers."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import msgspec
 from msgspec import Meta
@@ -13,15 +13,15 @@ from candlestep.api.routes.backtests.figures import (
 )
 from candlestep.api.routes.backtests.plan import BacktestRunConfig
 from candlestep.api.schemas.fields import Time
+from candlestep.api.schemas.response import Response
 from candlestep.data.records.backtests import BacktestRecord, BacktestStatus
-from candlestep.sandbox import format_time
 
 BASE = "/api/v1/backtests"
 
 Uri = Annotated[str, Meta(description="The path of its download; null without a file.")]
 
 
-class BacktestResponse(msgspec.Struct, frozen=True, kw_only=True):
+class BacktestResponse(Response, frozen=True, kw_only=True):
     id: str
     strategy_id: str
     engine: str
@@ -38,30 +38,38 @@ class BacktestResponse(msgspec.Struct, frozen=True, kw_only=True):
     created_at: Time
     updated_at: Time
 
+    @classmethod
+    def of(cls, record: BacktestRecord, /, **fields: Any) -> Self:
+        """Return the answer that shows a backtest."""
+        own = {
+            "id": record.backtest_id,
+            "initial_capital": float(record.initial_capital),
+            "commission": float(record.commission),
+            "slippage": float(record.slippage),
+            "config": msgspec.convert(record.config, BacktestRunConfig),
+            "metrics": metrics_of(record),
+            "trades_uri": None if record.hides_trades else trades_uri(record),
+            "equity_curve_uri": None if record.hides_equity else equity_curve_uri(record),
+        }
+        return super().of(record, **own, **fields)
+
 
 class BacktestResultResponse(BacktestResponse, frozen=True, kw_only=True):
     structured_metrics: Annotated[
         StructuredMetrics | None, Meta(description="Of a backtest that is completed.")
     ]
 
+    @classmethod
+    def of(cls, record: BacktestRecord, /, **fields: Any) -> Self:
+        """Return the answer that shows a backtest, with structured metrics if it is completed."""
+        is_completed = record.status == "completed"
+        structured = structured_metrics(metrics_of(record)) if is_completed else None
+        return super().of(record, structured_metrics=structured, **fields)
+
 
 class TaskStartedResponse(msgspec.Struct, frozen=True):
     task_id: Annotated[str, Meta(description="For `GET /api/v1/tasks/{task_id}`.")]
     status: Literal["PENDING"]
-
-
-def to_response(record: BacktestRecord) -> BacktestResponse:
-    """Return a backtest without structured metrics."""
-    return BacktestResponse(**_fields(record))
-
-
-def to_result_response(record: BacktestRecord) -> BacktestResultResponse:
-    """Return a backtest, with structured metrics if it is completed."""
-    fields = _fields(record)
-    structured = None
-    if record.status == "completed":
-        structured = structured_metrics(fields["metrics"])
-    return BacktestResultResponse(**fields, structured_metrics=structured)
 
 
 def metrics_of(record: BacktestRecord) -> Flat:
@@ -81,21 +89,3 @@ def trades_uri(record: BacktestRecord) -> str | None:
 def equity_curve_uri(record: BacktestRecord) -> str | None:
     """Return the path of the backtest's file of equity; None without one."""
     return f"{BASE}/{record.backtest_id}/equity-curve/parquet" if record.has_files else None
-
-
-def _fields(record: BacktestRecord) -> dict[str, Any]:
-    return {
-        "id": record.backtest_id,
-        "strategy_id": record.strategy_id,
-        "engine": record.engine,
-        "status": record.status,
-        "initial_capital": float(record.initial_capital),
-        "commission": float(record.commission),
-        "slippage": float(record.slippage),
-        "config": msgspec.convert(record.config, BacktestRunConfig),
-        "metrics": metrics_of(record),
-        "trades_uri": None if record.hides_trades else trades_uri(record),
-        "equity_curve_uri": None if record.hides_equity else equity_curve_uri(record),
-        "created_at": format_time(record.created_at),
-        "updated_at": format_time(record.updated_at),
-    }

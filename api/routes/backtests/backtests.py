@@ -7,38 +7,27 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from candlestep.api.http.route import NoContent, Request, Route
-from candlestep.api.jobs.planning import DEFAULT_COSTS
 from candlestep.api.routes.backtests.answers import (
     BASE,
     BacktestResponse,
     BacktestResultResponse,
     TaskStartedResponse,
     equity_curve_uri,
-    to_response,
-    to_result_response,
     trades_uri,
 )
 from candlestep.api.routes.backtests.figures import SET_SCHEMA, set_metrics
-from candlestep.api.routes.backtests.plan import BacktestConfig, Plan, plan_backtest, replan
-from candlestep.api.routes.backtests.tasks import backtest_of, backtest_request, sweep_of
+from candlestep.api.routes.backtests.plan import BacktestRequest, plan_backtest, replan
+from candlestep.api.routes.backtests.tasks import (
+    backtest_of,
+    backtest_request,
+    submit_task,
+    sweep_of,
+)
 from candlestep.api.schemas.decoding import EmptyBody, RequestBody
-from candlestep.api.schemas.fields import Fraction, PositiveNumber
+from candlestep.api.schemas.fields import StrategyId
 from candlestep.api.schemas.raw_json import json_object
 from candlestep.api.services import Services
-from candlestep.data.records.backtests import (
-    BacktestRecord,
-    BacktestRun,
-    BacktestStatus,
-    change_backtest,
-    create_backtests,
-    delete_backtest,
-    forget_execution,
-    get_backtest,
-    has_backtests,
-    list_backtests,
-    new_backtest_id,
-    save_execution,
-)
+from candlestep.data.records import backtests as records
 from candlestep.data.records.jobs import JobRecord
 from candlestep.data.records.strategies import get_strategy
 from candlestep.sandbox import InvalidParameter, InvalidState
@@ -48,28 +37,10 @@ _WAIT_SECONDS = 3600.0
 
 Result = TypeVar("Result")
 
-StrategyId = Annotated[str, Meta(max_length=100)]
-EngineName = Annotated[
-    str, Meta(max_length=100, description="See `GET /api/v1/backtests/engines/available`.")
-]
-
-
-class BacktestRequest(RequestBody):
-    strategy_id: StrategyId
-    config: BacktestConfig
-    engine: EngineName = "sandbox"
-    initial_capital: PositiveNumber = 100_000
-    commission: Annotated[Fraction, Meta(description="A fraction of the notional.")] = (
-        DEFAULT_COSTS["backtests"].fee_rate
-    )
-    slippage: Annotated[
-        Fraction, Meta(description="A fraction of the price, against each trade; at most 0.5.")
-    ] = DEFAULT_COSTS["backtests"].slippage_bps / 10_000
-
 
 class BacktestChange(RequestBody):
     status: Annotated[
-        BacktestStatus | UnsetType,
+        records.BacktestStatus | UnsetType,
         Meta(
             description="Set by hand. Any status except `running` cancels a run that is under way."
         ),
@@ -109,28 +80,27 @@ class EnginesResponse(msgspec.Struct, frozen=True):
 
 async def create(services: Services, request: Request) -> BacktestResponse:
     """Create a backtest of a stored strategy, without running it yet."""
-    return to_response(
-        await services.in_thread(_create, services, request.account_id, request.body)
-    )
+    record = await services.in_thread(_create, services, request.account_id, request.body)
+    return BacktestResponse.of(record)
 
 
 async def backtests(services: Services, request: Request) -> list[BacktestResponse]:
     """List the account's backtests, the newest first."""
     query: BacktestsQuery = request.query
-    records = await services.in_thread(
-        list_backtests,
+    listed = await services.in_thread(
+        records.list_backtests,
         services.store,
         request.account_id,
         strategy_id=query.strategy_id,
         skip=query.skip,
         limit=query.limit,
     )
-    return [to_response(record) for record in records]
+    return [BacktestResponse.of(record) for record in listed]
 
 
 async def backtest(services: Services, request: Request) -> BacktestResultResponse:
     """Return a backtest, with structured metrics if it is completed."""
-    return to_result_response(await _get_owned_backtest(services, request))
+    return BacktestResultResponse.of(await _get_owned_backtest(services, request))
 
 
 async def change(services: Services, request: Request) -> BacktestResponse:
@@ -152,8 +122,8 @@ async def change(services: Services, request: Request) -> BacktestResponse:
         if run is not None and run.is_under_way and body.status != "running":
             await _stop(services, request.account_id, run)
             if body.status == "pending":
-                await _on(services, forget_execution, request)
-    return to_response(await _on(services, change_backtest, request, **changes))
+                await _on(services, records.forget_execution, request)
+    return BacktestResponse.of(await _on(services, records.change_backtest, request, **changes))
 
 
 async def delete(services: Services, request: Request) -> NoContent:
@@ -162,10 +132,10 @@ async def delete(services: Services, request: Request) -> NoContent:
     A sweep is cancelled when the last of its backtests is deleted.
     """
     record = await _get_owned_backtest(services, request)
-    await _on(services, delete_backtest, request)
+    await _on(services, records.delete_backtest, request)
     run = record.run
     if run is not None and run.is_under_way:
-        has_others = await services.in_thread(has_backtests, services.store, run.job_id)
+        has_others = await services.in_thread(records.has_backtests, services.store, run.job_id)
         if not has_others:
             await services.jobs.cancel_if_running(request.account_id, run.job_id)
     return NoContent()
@@ -184,7 +154,7 @@ async def execute(
         return TaskStartedResponse(job.job_id, "PENDING")
     while not job.has_ended:
         job = await services.jobs.wait(request.account_id, job.job_id, _WAIT_SECONDS)
-    return to_result_response(backtest_of(job))
+    return BacktestResultResponse.of(backtest_of(job))
 
 
 async def execute_async(services: Services, request: Request) -> TaskStartedResponse:
@@ -197,18 +167,11 @@ async def available(services: Services, request: Request) -> EnginesResponse:
     return EnginesResponse(await services.in_thread(engines))
 
 
-def _create(services: Services, account_id: str, body: BacktestRequest) -> BacktestRecord:
-    plan = plan_backtest(
-        services,
-        get_strategy(services.store, account_id, body.strategy_id),
-        engine=body.engine,
-        initial_capital=body.initial_capital,
-        commission=body.commission,
-        slippage=body.slippage,
-        config=body.config,
-    )
-    setups = {new_backtest_id(): plan.setup}
-    return create_backtests(services.store, account_id, setups)[0]
+def _create(services: Services, account_id: str, body: BacktestRequest) -> records.BacktestRecord:
+    stored = get_strategy(services.store, account_id, body.strategy_id)
+    setup, _ = plan_backtest(services, stored, body)
+    setups = {records.new_backtest_id(): setup}
+    return records.create_backtests(services.store, account_id, setups)[0]
 
 
 async def _execute(services: Services, request: Request) -> JobRecord:
@@ -222,27 +185,20 @@ async def _execute(services: Services, request: Request) -> JobRecord:
         record = await _get_owned_backtest(services, request)
         if record.status == "running" or record.is_under_way:
             raise _running_error()
-        plan = await services.in_thread(_replan, services, record)
-        job = await services.jobs.submit(
-            account_id, "backtests", [plan.spec], backtest_request(record)
+        spec = await services.in_thread(replan, services, record)
+        return await submit_task(
+            services,
+            account_id,
+            [spec],
+            backtest_request(record),
+            lambda job: records.save_execution(services.store, account_id, backtest_id, job),
         )
-        try:
-            await services.in_thread(save_execution, services.store, account_id, backtest_id, job)
-        except BaseException:
-            await services.jobs.cancel_if_running(account_id, job.job_id)
-            raise
-        return job
     finally:
         services.executing.discard(backtest_id)
 
 
-def _replan(services: Services, record: BacktestRecord) -> Plan:
-    stored = get_strategy(services.store, record.account_id, record.strategy_id)
-    return replan(services, stored, record)
-
-
-async def _get_owned_backtest(services: Services, request: Request) -> BacktestRecord:
-    return await _on(services, get_backtest, request)
+async def _get_owned_backtest(services: Services, request: Request) -> records.BacktestRecord:
+    return await _on(services, records.get_backtest, request)
 
 
 async def _on(
@@ -263,7 +219,7 @@ def _require_own(field: str, uri: str | None, own: str | None) -> None:
         )
 
 
-async def _stop(services: Services, account_id: str, run: BacktestRun) -> None:
+async def _stop(services: Services, account_id: str, run: records.BacktestRun) -> None:
     """Cancel a run that is under way; raises ``InvalidState`` for one of a sweep."""
     if sweep_of(await services.jobs.get(account_id, run.job_id)) is not None:
         raise InvalidState(
@@ -284,23 +240,23 @@ _EXECUTED = (*_UNKNOWN, "STRATEGY_NOT_FOUND", "INVALID_STATE", "RATE_LIMITED")
 
 ROUTES = [
     Route(
-        "POST", BASE, create, "Create a backtest", BacktestResponse, body=BacktestRequest, status=201,
+        "POST", BASE, create, "Create a backtest", body=BacktestRequest, status=201,
         errors=("STRATEGY_NOT_FOUND",),
     ),
-    Route("GET", BASE, backtests, "List backtests", list[BacktestResponse], query=BacktestsQuery),
-    Route("GET", f"{BASE}/engines/available", available, "List engines", EnginesResponse),
-    Route("GET", _ONE, backtest, "One backtest", BacktestResultResponse, errors=_UNKNOWN),
+    Route("GET", BASE, backtests, "List backtests", query=BacktestsQuery),
+    Route("GET", f"{BASE}/engines/available", available, "List engines"),
+    Route("GET", _ONE, backtest, "One backtest", errors=_UNKNOWN),
     Route(
-        "PATCH", _ONE, change, "Correct a backtest", BacktestResponse, body=BacktestChange,
+        "PATCH", _ONE, change, "Correct a backtest", body=BacktestChange,
         errors=(*_UNKNOWN, "INVALID_STATE"),
     ),
-    Route("DELETE", _ONE, delete, "Delete a backtest", NoContent, status=204, errors=_UNKNOWN),
+    Route("DELETE", _ONE, delete, "Delete a backtest", status=204, errors=_UNKNOWN),
     Route(
-        "POST", f"{_ONE}/execute", execute, "Execute a backtest",
-        (BacktestResultResponse, TaskStartedResponse), body=ExecuteRequest, errors=_EXECUTED,
+        "POST", f"{_ONE}/execute", execute, "Execute a backtest", body=ExecuteRequest,
+        errors=_EXECUTED,
     ),
     Route(
         "POST", f"{_ONE}/execute/async", execute_async, "Execute a backtest as a task",
-        TaskStartedResponse, body=EmptyBody, errors=_EXECUTED,
+        body=EmptyBody, errors=_EXECUTED,
     ),
 ]  # fmt: skip

@@ -8,26 +8,31 @@ import msgspec
 from msgspec import Meta
 
 from candlestep.api.jobs.planning import (
+    DEFAULT_COSTS,
     CostTerms,
     FieldNames,
     MarketScope,
     Period,
-    RunDraft,
     compile_for,
+    plan_run,
 )
-from candlestep.api.schemas.decoding import RequestBody
+from candlestep.api.jobs.run import session_config
+from candlestep.api.schemas.decoding import RequestBody, decode_body
 from candlestep.api.schemas.fields import (
     ExchangeGiven,
+    Fraction,
     IntervalInput,
+    PositiveNumber,
+    StrategyId,
     Symbol,
     TimeInput,
     number_schema,
 )
 from candlestep.api.schemas.raw_json import JsonObject, empty_object, json_object
 from candlestep.api.services import Services
-from candlestep.data.records.backtests import BacktestSetup
+from candlestep.data.records.backtests import BacktestRecord, BacktestSetup
 from candlestep.data.records.jobs import RunSpec
-from candlestep.data.records.strategies import StoredStrategy
+from candlestep.data.records.strategies import StoredStrategy, get_strategy
 from candlestep.data.symbols import DEFAULT_EXCHANGE
 from candlestep.sandbox import InvalidParameter, interval_name
 from candlestep.sandbox.clock import parse_interval
@@ -45,6 +50,9 @@ from candlestep.sandbox.strategies import Strategy
 from candlestep.sandbox.strategies.card import ParsedCard
 
 SizeType = Literal["percent", "shares", "signal_weight"]
+EngineName = Annotated[
+    str, Meta(max_length=100, description="See `GET /api/v1/backtests/engines/available`.")
+]
 
 _MOST_SLIPPAGE = Decimal("0.5")
 _BPS = Decimal(10_000)
@@ -121,6 +129,19 @@ class BacktestConfig(RequestBody):
     ] = None
 
 
+class BacktestRequest(RequestBody):
+    strategy_id: StrategyId
+    config: BacktestConfig
+    engine: EngineName = "sandbox"
+    initial_capital: PositiveNumber = 100_000
+    commission: Annotated[Fraction, Meta(description="A fraction of the notional.")] = (
+        DEFAULT_COSTS["backtests"].fee_rate
+    )
+    slippage: Annotated[
+        Fraction, Meta(description="A fraction of the price, against each trade; at most 0.5.")
+    ] = DEFAULT_COSTS["backtests"].slippage_bps / 10_000
+
+
 class BacktestRunConfig(msgspec.Struct, frozen=True):
     """The configuration as it is stored: dates as they were sent, and all defaults filled in."""
 
@@ -139,30 +160,17 @@ class BacktestRunConfig(msgspec.Struct, frozen=True):
     exchange: str = DEFAULT_EXCHANGE
 
 
-class Plan(msgspec.Struct, frozen=True):
-    """A backtest that has been checked, and its run."""
-
-    setup: BacktestSetup
-    spec: RunSpec
-
-
 def plan_backtest(
-    services: Services,
-    stored: StoredStrategy,
-    *,
-    engine: str,
-    initial_capital: Any,
-    commission: Any,
-    slippage: Any,
-    config: BacktestConfig,
-) -> Plan:
+    services: Services, stored: StoredStrategy, body: BacktestRequest
+) -> tuple[BacktestSetup, RunSpec]:
     """Plan a backtest of a stored strategy; only its run finds out whether there are candles.
 
     Raises ``InvalidParameter``, which names ``config.…`` or another field of the request.
     """
-    capital = parse_positive("initial_capital", initial_capital, AMOUNT_PLACES)
-    fee_rate = _fraction("commission", commission, Decimal(1))
-    slippage_share = _fraction("slippage", slippage, _MOST_SLIPPAGE)
+    config = body.config
+    capital = parse_positive("initial_capital", body.initial_capital, AMOUNT_PLACES)
+    commission = _fraction("commission", body.commission, Decimal(1))
+    slippage = _fraction("slippage", body.slippage, _MOST_SLIPPAGE)
     _require_no_features(config)
     interval = parse_interval(config.timeframe, "config.timeframe")
     market = MarketScope.resolve(services.catalogue, config.exchange, [config.symbol], _NAMES)
@@ -170,61 +178,48 @@ def plan_backtest(
     risk_free_rate = _risk_free_rate(config)
     scope = {"timeframe": interval_name(interval), "symbols": market.symbols}
     strategy = compile_for(_content(stored, config), scope, _NAMES)
-    draft = RunDraft(
+    stored_config = msgspec.structs.asdict(config) | {
+        "exchange": market.exchange,
+        "timeframe": interval_name(interval),
+        "bars_per_year": _json_number(_bars_per_year(config)),
+        "risk_free_rate": _json_number(risk_free_rate),
+        "size_type": _size_type(strategy, config.size_type),
+        "signal_plugin_params": _parameters(config),
+        "feature_ids": [],
+        "model_id": None,
+        "signal_logic_id": None,
+    }
+    setup = BacktestSetup(
+        strategy_id=stored.strategy_id,
+        engine=body.engine,
+        initial_capital=capital,
+        commission=commission,
+        slippage=slippage,
+        config=msgspec.to_builtins(BacktestRunConfig(**stored_config)),
+    )
+    spec = plan_run(
         strategy,
         market,
         market.clip(period, interval),
         interval,
         capital,
-        CostTerms(fee_rate=fee_rate, slippage_bps=multiply(slippage_share, _BPS)),
-        engine,
-        float(risk_free_rate),
+        CostTerms(fee_rate=commission, slippage_bps=multiply(slippage, _BPS)),
+        engine=body.engine,
+        risk_free_rate=float(risk_free_rate),
     )
-    setup = BacktestSetup(
-        strategy_id=stored.strategy_id,
-        engine=engine,
-        initial_capital=capital,
-        commission=fee_rate,
-        slippage=slippage_share,
-        config=msgspec.to_builtins(stored_config(config, draft)),
-    )
-    check_engine(engine, strategy, draft.session(_NAMES))
-    return Plan(setup, draft.to_spec(_NAMES))
+    check_engine(body.engine, strategy, session_config(spec))
+    return setup, spec
 
 
-def replan(services: Services, stored: StoredStrategy, setup: BacktestSetup) -> Plan:
-    """Plan a stored backtest again, with its strategy as it is now; raise as ``plan_backtest``."""
-    config = msgspec.convert(setup.config, BacktestRunConfig)
-    values = {name: getattr(config, name) for name in BacktestConfig.__struct_fields__}
-    parameters = msgspec.Raw(msgspec.json.encode(config.signal_plugin_params))
-    return plan_backtest(
-        services,
-        stored,
-        engine=setup.engine,
-        initial_capital=setup.initial_capital,
-        commission=setup.commission,
-        slippage=setup.slippage,
-        config=BacktestConfig(**(values | {"signal_plugin_params": parameters})),
-    )
+def replan(services: Services, record: BacktestRecord) -> RunSpec:
+    """Plan a stored backtest again, with its strategy as it is now.
 
-
-def stored_config(config: BacktestConfig, draft: RunDraft) -> BacktestRunConfig:
-    """Return the configuration to be stored with a backtest."""
-    return BacktestRunConfig(
-        symbol=config.symbol,
-        timeframe=interval_name(draft.interval),
-        start_date=config.start_date,
-        end_date=config.end_date,
-        bars_per_year=_json_number(_bars_per_year(config)),
-        risk_free_rate=_json_number(_risk_free_rate(config)),
-        size_type=_size_type(draft.strategy, config.size_type),
-        signal_plugin_key=config.signal_plugin_key,
-        signal_plugin_params=_parameters(config),
-        feature_ids=[],
-        model_id=None,
-        signal_logic_id=None,
-        exchange=draft.market.exchange,
-    )
+    Raises ``StrategyNotFound``, and as ``plan_backtest`` does.
+    """
+    stored = get_strategy(services.store, record.account_id, record.strategy_id)
+    terms = {name: getattr(record, name) for name in BacktestRequest.__struct_fields__}
+    config = decode_body(BacktestConfig, msgspec.json.encode(record.config))
+    return plan_backtest(services, stored, BacktestRequest(**terms | {"config": config}))[1]
 
 
 def _fraction(field: str, value: Any, most: Decimal) -> Decimal:

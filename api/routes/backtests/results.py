@@ -11,6 +11,7 @@ from candlestep.api.routes.backtests.answers import BASE, metrics_of
 from candlestep.api.routes.backtests.figures import HIGHER_IS_BETTER, Flat
 from candlestep.api.schemas.decoding import RequestBody
 from candlestep.api.schemas.fields import Time
+from candlestep.api.schemas.response import Response
 from candlestep.api.services import Services
 from candlestep.data.records.backtests import (
     BacktestRecord,
@@ -53,7 +54,7 @@ class ClosedTradeResponse(msgspec.Struct, frozen=True):
     ]
 
 
-class ComparedRun(msgspec.Struct, frozen=True):
+class ComparedRun(Response, frozen=True):
     id: str
     engine: str
     status: BacktestStatus
@@ -90,18 +91,12 @@ async def trades(services: Services, request: Request) -> JsonBytes:
 
 async def equity_curve_parquet(services: Services, request: Request) -> File:
     """Download the equity curve as a Parquet file, which pandas reads with the date as index."""
-    content = await _result(services, request, "equity", read_parquet)
-    return File(
-        _PARQUET, content, f"equity_{request.path['backtest_id']}.parquet", quotes_name=False
-    )
+    return await _parquet(services, request, "equity")
 
 
 async def trades_parquet(services: Services, request: Request) -> File:
     """Download the closed trades as a Parquet file."""
-    content = await _result(services, request, "trades", read_parquet)
-    return File(
-        _PARQUET, content, f"trades_{request.path['backtest_id']}.parquet", quotes_name=False
-    )
+    return await _parquet(services, request, "trades")
 
 
 async def compare(services: Services, request: Request) -> BacktestCompareResponse:
@@ -112,6 +107,12 @@ async def compare(services: Services, request: Request) -> BacktestCompareRespon
     return _compare(
         await services.in_thread(get_backtests, services.store, request.account_id, ids)
     )
+
+
+async def _parquet(services: Services, request: Request, export: Export) -> File:
+    content = await _result(services, request, export, read_parquet)
+    file_name = f"{export}_{request.path['backtest_id']}.parquet"
+    return File(_PARQUET, content, file_name, quotes_name=False)
 
 
 async def _result(services: Services, request: Request, export: Export, read: Any) -> bytes:
@@ -144,9 +145,7 @@ def _compare(records: Sequence[BacktestRecord]) -> BacktestCompareResponse:
     keys = dict.fromkeys(key for flat in metrics.values() for key in flat if key != "error")
     return BacktestCompareResponse(
         [
-            ComparedRun(
-                record.backtest_id, record.engine, record.status, metrics[record.backtest_id]
-            )
+            ComparedRun.of(record, id=record.backtest_id, metrics=metrics[record.backtest_id])
             for record in records
         ],
         {
@@ -171,8 +170,8 @@ _ONE = f"{BASE}/{{backtest_id}}"
 
 ROUTES = [
     Route(
-        "POST", f"{BASE}/compare", compare, "Compare backtests", BacktestCompareResponse,
-        body=CompareRequest, errors=("BACKTEST_NOT_FOUND",),
+        "POST", f"{BASE}/compare", compare, "Compare backtests", body=CompareRequest,
+        errors=("BACKTEST_NOT_FOUND",),
     ),
     Route(
         "GET", f"{_ONE}/equity-curve", equity_curve, "Equity curve of a backtest",
@@ -180,14 +179,14 @@ ROUTES = [
     ),
     Route(
         "GET", f"{_ONE}/equity-curve/parquet", equity_curve_parquet, "Equity curve as Parquet",
-        File, errors=_ENDED, media_type=_PARQUET,
+        errors=_ENDED, media_type=_PARQUET,
     ),
     Route(
         "GET", f"{_ONE}/trades", trades, "Closed trades of a backtest", list[ClosedTradeResponse],
         errors=_ENDED,
     ),
     Route(
-        "GET", f"{_ONE}/trades/parquet", trades_parquet, "Closed trades as Parquet", File,
+        "GET", f"{_ONE}/trades/parquet", trades_parquet, "Closed trades as Parquet",
         errors=_ENDED, media_type=_PARQUET,
     ),
 ]  # fmt: skip

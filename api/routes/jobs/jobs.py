@@ -1,7 +1,7 @@
 """Jobs: a strategy over a period in the past, queued, run by a worker, and its result."""
 
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -9,12 +9,13 @@ from msgspec import Meta
 from candlestep.api.http.route import Request, Route
 from candlestep.api.routes.jobs.plan import JobConfig, JobRequest, plan_job
 from candlestep.api.schemas.decoding import RequestBody
-from candlestep.api.schemas.fields import Money, Time, TimeInput, money, optional_time
+from candlestep.api.schemas.fields import Money, Time, TimeInput, money
 from candlestep.api.schemas.figures import FigureField, project
+from candlestep.api.schemas.response import Response
 from candlestep.api.services import Services
-from candlestep.data.records.jobs import JobOrigin, JobRecord, JobStatus, RunError
+from candlestep.data.records.jobs import JobOrigin, JobRecord, JobStatus, RunError, RunSummary
 from candlestep.data.run_files.run_files import read_equity_json, read_trades_json, run_directory
-from candlestep.sandbox import format_time, parse_time
+from candlestep.sandbox import parse_time
 from candlestep.sandbox.money import format_decimal
 from candlestep.sandbox.performance.figures import Unit
 
@@ -105,7 +106,7 @@ class JobResult(JobSummary, frozen=True):
     ]
 
 
-class JobItem(msgspec.Struct, frozen=True):
+class JobItem(Response, frozen=True):
     """A job in a list."""
 
     id: str
@@ -124,6 +125,9 @@ class JobItem(msgspec.Struct, frozen=True):
 
 class JobResponse(JobItem, frozen=True):
     result: Annotated[JobResult | None, Meta(description="Of a job that is done.")]
+
+
+Item = TypeVar("Item", bound=JobItem)
 
 
 class JobsResponse(msgspec.Struct, frozen=True):
@@ -178,31 +182,28 @@ async def cancel(services: Services, request: Request) -> JobResponse:
 
 
 async def _to_response(services: Services, record: JobRecord) -> JobResponse:
-    item = _item(record)
     result = None
-    if item.result is not None:
+    if record.summary is not None:
         directory = run_directory(services.settings.home, record.job_id, 0)
         equity = await services.in_thread(read_equity_json, directory)
         trades = await services.in_thread(read_trades_json, directory)
         # Equity and trades are JSON already: for years of minutes, megabytes not to be parsed.
-        result = JobResult(item.result.metrics, equity, trades)  # type: ignore[arg-type]
-    fields = msgspec.structs.asdict(item) | {"result": result}
-    return JobResponse(**fields)
+        result = JobResult(_metrics(record.summary), equity, trades)  # type: ignore[arg-type]
+    return _show(JobResponse, record, result)
 
 
 def _item(record: JobRecord) -> JobItem:
     summary = record.summary
-    return JobItem(
-        record.job_id,
-        record.status,
-        msgspec.convert(record.request, JobConfig),
-        format_time(record.submitted_at),
-        optional_time(record.started_at),
-        optional_time(record.finished_at),
-        record.progress,
-        None if summary is None else JobSummary(JobMetrics(**project(_FIGURES, summary, _form))),
-        record.error,
-    )
+    return _show(JobItem, record, None if summary is None else JobSummary(_metrics(summary)))
+
+
+def _show(answer: type[Item], record: JobRecord, result: JobSummary | None) -> Item:
+    config = msgspec.convert(record.request, JobConfig)
+    return answer.of(record, id=record.job_id, config=config, result=result)
+
+
+def _metrics(summary: RunSummary) -> JobMetrics:
+    return JobMetrics(**project(_FIGURES, summary, _form))
 
 
 def _form(value: Any, unit: Unit) -> Any:
@@ -219,15 +220,17 @@ def _parse_time(text: str | None, field: str) -> int | None:
     return None if text is None else parse_time(text, field)
 
 
+_ONE = f"{_BASE}/{{job_id}}"
+
 ROUTES = [
     Route(
-        "POST", _BASE, create, "Submit a job", JobResponse, body=JobRequest,
+        "POST", _BASE, create, "Submit a job", body=JobRequest,
         errors=("STRATEGY_NOT_FOUND", "NO_DATA", "RATE_LIMITED"),
     ),
-    Route("GET", _BASE, jobs, "List jobs", JobsResponse, query=JobsQuery),
-    Route("GET", f"{_BASE}/{{job_id}}", job, "A job", JobResponse, errors=("NOT_FOUND",)),
+    Route("GET", _BASE, jobs, "List jobs", query=JobsQuery),
+    Route("GET", _ONE, job, "A job", errors=("NOT_FOUND",)),
     Route(
-        "POST", f"{_BASE}/{{job_id}}/cancel", cancel, "Cancel a job", JobResponse,
-        body=CancelJobRequest, errors=("NOT_FOUND", "INVALID_STATE"),
+        "POST", f"{_ONE}/cancel", cancel, "Cancel a job", body=CancelJobRequest,
+        errors=("NOT_FOUND", "INVALID_STATE"),
     ),
 ]  # fmt: skip

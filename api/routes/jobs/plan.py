@@ -12,8 +12,8 @@ from candlestep.api.jobs.planning import (
     FieldNames,
     MarketScope,
     Period,
-    RunDraft,
     compile_for,
+    plan_run,
     require_no_leverage,
 )
 from candlestep.api.schemas.decoding import RequestBody, with_numbers
@@ -23,6 +23,7 @@ from candlestep.api.schemas.fields import (
     IntervalInput,
     Money,
     PositiveNumber,
+    StrategyId,
     Symbol,
     Time,
     TimeInput,
@@ -57,16 +58,10 @@ class JobRequest(RequestBody):
         dict[str, Any] | None,
         Meta(description="A strategy card, instead of a template."),
     ] = None
-    strategy_id: (
-        Annotated[
-            str,
-            Meta(
-                description="A stored strategy: it says what this request leaves out.",
-                max_length=100,
-            ),
-        ]
-        | None
-    ) = None
+    strategy_id: Annotated[
+        StrategyId | None,
+        Meta(description="A stored strategy: it says what this request leaves out."),
+    ] = None
     symbols: Annotated[list[Symbol], Meta(min_length=1, max_length=100)] | None = None
     exchange: ExchangeGiven = DEFAULT_EXCHANGE
     timeframe: IntervalInput | None = None
@@ -133,11 +128,10 @@ def plan_job(services: Services, account_id: str, body: JobRequest) -> tuple[Job
     scope = {"timeframe": interval_name(interval), "symbols": market.symbols}
     strategy = compile_for(content, scope, _names_for(content))
     _require_one_price(strategy, market)
-    market.require_candles(period, interval, _NAMES, "GET /api/v1/market/data-range")
+    market.require_candles(period, interval, "GET /api/v1/market/data-range")
     period = market.clip(period, interval)
     costs = _costs(services, body, market.exchange)
-    draft = RunDraft(strategy, market, period, interval, body.capital, costs)
-    spec = draft.to_spec(_NAMES)
+    spec = plan_run(strategy, market, period, interval, body.capital, costs)
     return _config(body, strategy, spec, period), spec
 
 

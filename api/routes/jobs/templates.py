@@ -6,11 +6,12 @@ import msgspec
 from msgspec import Meta
 
 from candlestep.api.http.route import Request, Route
+from candlestep.api.schemas.response import Response
 from candlestep.api.services import Services
-from candlestep.sandbox.strategies import TEMPLATES, Template
+from candlestep.sandbox.strategies import TEMPLATES
 
 
-class TemplateResponse(msgspec.Struct, frozen=True):
+class TemplateResponse(Response, frozen=True):
     id: str
     name: str
     description: str
@@ -24,19 +25,14 @@ class TemplatesResponse(msgspec.Struct, frozen=True):
 
 async def templates(services: Services, request: Request) -> TemplatesResponse:
     """List the strategies that a job can name, with their parameters."""
-    return TemplatesResponse([_to_response(template) for template in TEMPLATES.values()])
-
-
-def _to_response(template: Template) -> TemplateResponse:
-    return TemplateResponse(
-        template.id,
-        template.name,
-        template.description,
-        template.schema(),
-        not template.is_of_one_symbol,
+    return TemplatesResponse(
+        [
+            TemplateResponse.of(
+                template, params=template.schema(), several_symbols=not template.is_of_one_symbol
+            )
+            for template in TEMPLATES.values()
+        ]
     )
 
 
-ROUTES = [
-    Route("GET", "/api/v1/strategy-templates", templates, "Strategy templates", TemplatesResponse),
-]
+ROUTES = [Route("GET", "/api/v1/strategy-templates", templates, "Strategy templates")]

@@ -1,6 +1,6 @@
 """Exchanges and their instruments, with the periods that have candles."""
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -92,18 +92,7 @@ async def exchanges(services: Services, request: Request) -> list[ExchangeRespon
 async def instruments(services: Services, request: Request) -> list[InstrumentResponse]:
     """List the instruments of an exchange, with the period that has candles."""
     listings = await services.in_thread(_listings, services, request.path["exchangeId"])
-    return [
-        InstrumentResponse(
-            f"{listing.base}/{listing.quote}",
-            listing.base,
-            listing.quote,
-            format_time(listing.start),
-            format_time(listing.end),
-            listing.last.last_price,
-            listing.last.volume or UNSET,
-        )
-        for listing in listings
-    ]
+    return [InstrumentResponse(**_fields(listing)) for listing in listings]
 
 
 async def segment(services: Services, request: Request) -> SegmentResponse:
@@ -166,42 +155,42 @@ def _listings(services: Services, exchange: str) -> list[Listing]:
     return list_instruments(services.store, name, services.catalogue.series())
 
 
+def _fields(listing: Listing) -> dict[str, Any]:
+    """Return the fields of an ``InstrumentResponse``."""
+    return {
+        "id": f"{listing.base}/{listing.quote}",
+        "base": listing.base,
+        "quote": listing.quote,
+        "dataFrom": format_time(listing.start),
+        "dataTo": format_time(listing.end),
+        "lastPrice": listing.last.last_price,
+        "volume24h": listing.last.volume or UNSET,
+    }
+
+
 def _linked(exchange: str, segment: Segment, listing: Listing) -> LinkedInstrumentResponse:
-    name = f"{listing.base}/{listing.quote}"
-    return LinkedInstrumentResponse(
-        name,
-        name,
-        listing.base,
-        listing.quote,
-        format_time(listing.start),
-        format_time(listing.end),
-        listing.last.last_price,
-        _links(exchange, segment, f"/{listing.symbol}"),
-        listing.last.volume or UNSET,
-    )
+    fields = _fields(listing)
+    links = _links(exchange, segment, f"/{listing.symbol}")
+    return LinkedInstrumentResponse(**fields, symbol=fields["id"], links=links)
 
 
 def _links(exchange: str, segment: Segment, rest: str = "") -> Links:
     return Links(Link(f"/api/v1/exchange/{exchange}/{segment}/instruments{rest}"))
 
 
+_INSTRUMENTS = f"{_ONE}/{{segment}}/instruments"
 _UNKNOWN = ("EXCHANGE_NOT_FOUND",)
 
 ROUTES = [
+    Route("GET", "/api/v1/exchanges", exchanges, "Exchanges", refused_status=422),
     Route(
-        "GET", "/api/v1/exchanges", exchanges, "Exchanges", list[ExchangeResponse],
-        refused_status=422,
+        "GET", f"{_ONE}/instruments", instruments, "Instruments of an exchange", errors=_UNKNOWN
     ),
     Route(
-        "GET", f"{_ONE}/instruments", instruments, "Instruments of an exchange",
-        list[InstrumentResponse], errors=_UNKNOWN,
+        "GET", _INSTRUMENTS, segment, "Instruments of a segment", errors=(*_UNKNOWN, "NOT_FOUND")
     ),
     Route(
-        "GET", f"{_ONE}/{{segment}}/instruments", segment, "Instruments of a segment",
-        SegmentResponse, errors=(*_UNKNOWN, "NOT_FOUND"),
-    ),
-    Route(
-        "GET", f"{_ONE}/{{segment}}/instruments/{{symbol}}", instrument, "An instrument",
-        LinkedInstrumentResponse, errors=(*_UNKNOWN, "NOT_FOUND", "SYMBOL_NOT_FOUND"),
+        "GET", f"{_INSTRUMENTS}/{{symbol}}", instrument, "An instrument",
+        errors=(*_UNKNOWN, "NOT_FOUND", "SYMBOL_NOT_FOUND"),
     ),
 ]  # fmt: skip

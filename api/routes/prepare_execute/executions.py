@@ -234,19 +234,13 @@ def _signals(services: Services, record: JobRecord) -> Path:
     return run_file(run_directory(services.settings.home, record.job_id, 0), "signals")
 
 
-_JOB = ("NOT_FOUND",)
+_ONE = f"{BASE}/execute/{{jobId}}"
 
 ROUTES = [
     Route(
-        "POST", f"{BASE}/execute", execute, "Execute a program", ExecuteResponse, body=ExecutionRequest,
-        status=202, errors=(*_JOB, "STRATEGY_NOT_FOUND", "RATE_LIMITED"),
+        "POST", f"{BASE}/execute", execute, "Execute a program", body=ExecutionRequest, status=202,
+        errors=("NOT_FOUND", "STRATEGY_NOT_FOUND", "RATE_LIMITED"),
     ),
-    Route(
-        "GET", f"{BASE}/execute/{{jobId}}", execution, "An execution", ExecutionResponse,
-        errors=_JOB,
-    ),
-    Route(
-        "DELETE", f"{BASE}/execute/{{jobId}}", cancel, "Cancel an execution",
-        CancelExecutionResponse, errors=(*_JOB, "INVALID_STATE"),
-    ),
+    Route("GET", _ONE, execution, "An execution", errors=("NOT_FOUND",)),
+    Route("DELETE", _ONE, cancel, "Cancel an execution", errors=("NOT_FOUND", "INVALID_STATE")),
 ]  # fmt: skip

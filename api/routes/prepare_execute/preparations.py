@@ -193,7 +193,7 @@ def _plan_preparation(services: Services, request: Request) -> Preparation:
     start, end = parse_times(body.start, body.end, _NAMES)
     interval = _interval(body.cadence, market.finest(start, end + 1) or MINUTE)
     period = Period.parse(body.start, body.end, interval, _NAMES)
-    market.require_candles(period, interval, _NAMES, f"GET /api/v1/exchange/{exchange}/instruments")
+    market.require_candles(period, interval, f"GET /api/v1/exchange/{exchange}/instruments")
     period = market.clip(period, interval)
     ((symbol, series),) = market.series.items()
     number = effective_imports(services.store, exchange, [symbol], latest_import(services.store))[
@@ -236,11 +236,10 @@ def _type(request: Request) -> SourceType:
 
 ROUTES = [
     Route(
-        "POST", f"{BASE}/prepare", prepare, "Prepare candles", PrepareResponse, body=PrepareRequest,
-        status=202, errors=("EXCHANGE_NOT_FOUND", "NO_DATA", "RATE_LIMITED"),
+        "POST", f"{BASE}/prepare", prepare, "Prepare candles", body=PrepareRequest, status=202,
+        errors=("EXCHANGE_NOT_FOUND", "NO_DATA", "RATE_LIMITED"),
     ),
     Route(
-        "GET", f"{BASE}/prepare/{{jobId}}", preparation, "A preparation", JobStateResponse,
-        errors=("NOT_FOUND",),
+        "GET", f"{BASE}/prepare/{{jobId}}", preparation, "A preparation", errors=("NOT_FOUND",)
     ),
 ]  # fmt: skip

@@ -58,11 +58,10 @@ async def strategy(services: Services, request: Request) -> StrategyStateRespons
     program = await services.in_thread(
         get_program, services.store, request.account_id, request.path["strategyId"]
     )
-    if program.error is not None:
-        return StrategyStateResponse(program.strategy_id, "Failed", None, program.error, "failed")
-    return StrategyStateResponse(
-        program.strategy_id, "Completed", program.strategy_id, None, "passed"
-    )
+    strategy_id, error = program.strategy_id, program.error
+    if error is not None:
+        return StrategyStateResponse(strategy_id, "Failed", None, error, "failed")
+    return StrategyStateResponse(strategy_id, "Completed", strategy_id, None, "passed")
 
 
 def _compile(services: Services, account_id: str, source: str, *, fails_later: bool) -> str:
@@ -78,13 +77,14 @@ def _compile(services: Services, account_id: str, source: str, *, fails_later: b
     return strategy_id
 
 
+_BASE = "/api/v1/strategy"
+
 ROUTES = [
     Route(
-        "POST", "/api/v1/strategy", compile_source, "Compile a program", CompileResponse, body=PlainText,
-        headers=CompileHeaders,
+        "POST", _BASE, compile_source, "Compile a program", body=PlainText, headers=CompileHeaders
     ),
     Route(
-        "GET", "/api/v1/strategy/{strategyId}", strategy, "A compiled program",
-        StrategyStateResponse, errors=("STRATEGY_NOT_FOUND",),
+        "GET", f"{_BASE}/{{strategyId}}", strategy, "A compiled program",
+        errors=("STRATEGY_NOT_FOUND",),
     ),
 ]  # fmt: skip

@@ -7,12 +7,13 @@ from msgspec import Meta
 
 from candlestep.api.http.route import Request, Route
 from candlestep.api.schemas.fields import Time
+from candlestep.api.schemas.response import Response
 from candlestep.api.services import Services
-from candlestep.data.market.datasets import Dataset, list_datasets
-from candlestep.sandbox import format_time, interval_name
+from candlestep.data.market.datasets import list_datasets
+from candlestep.sandbox import interval_name
 
 
-class DatasetItem(msgspec.Struct, frozen=True):
+class DatasetItem(Response, frozen=True):
     dataset_id: str
     exchange: str
     symbols: list[str]
@@ -31,19 +32,11 @@ async def datasets(services: Services, request: Request) -> DatasetsResponse:
     """List the datasets: each year of each symbol, at each interval that its candles give."""
     series = await services.in_thread(services.catalogue.series)
     listed = await services.in_thread(list_datasets, series)
-    return DatasetsResponse(True, [_item(dataset) for dataset in listed])
+    items = [
+        DatasetItem.of(dataset, symbols=[dataset.symbol], interval=interval_name(dataset.interval))
+        for dataset in listed
+    ]
+    return DatasetsResponse(True, items)
 
 
-def _item(dataset: Dataset) -> DatasetItem:
-    return DatasetItem(
-        dataset.dataset_id,
-        dataset.exchange,
-        [dataset.symbol],
-        interval_name(dataset.interval),
-        format_time(dataset.start),
-        format_time(dataset.end),
-        dataset.candles,
-    )
-
-
-ROUTES = [Route("GET", "/api/v2/backtest/datasets", datasets, "Datasets", DatasetsResponse)]
+ROUTES = [Route("GET", "/api/v2/backtest/datasets", datasets, "Datasets")]

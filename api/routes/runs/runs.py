@@ -1,31 +1,182 @@
 """Runs: a strategy on a dataset, with fees, slippage and funding that the request states."""
 
 import uuid
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from candlestep.api.http.route import Request, Route
-from candlestep.api.jobs.planning import APPLIES_FUNDING
-from candlestep.api.routes.runs.plan import STARTING_BALANCE, StoredRequest, plan_run
-from candlestep.api.routes.runs.schemas import (
-    Assumptions,
-    RunMetrics,
-    RunRequest,
-    RunResponse,
-    RunState,
-    SubmitResponse,
-    Submitted,
+from candlestep.api.jobs.planning import (
+    APPLIES_FUNDING,
+    MOST_YEARS,
+    CostTerms,
+    FieldNames,
+    MarketScope,
+    Period,
+    compile_for,
+    is_too_long,
+    plan_run,
 )
-from candlestep.api.schemas.decoding import EmptyBody
-from candlestep.api.schemas.fields import optional_time
+from candlestep.api.routes.runs.trials import strategy_family
+from candlestep.api.schemas.decoding import EmptyBody, RequestBody, with_numbers
+from candlestep.api.schemas.fields import BasisPoints, Time
 from candlestep.api.schemas.figures import FigureField, as_number, fields_named, project
+from candlestep.api.schemas.response import Response
 from candlestep.api.services import Services
-from candlestep.data.records.jobs import JobOrigin, JobRecord, RunSummary, sharpe_ratios
-from candlestep.sandbox import format_time
+from candlestep.data.market.datasets import Dataset, find_dataset
+from candlestep.data.records.jobs import (
+    JobOrigin,
+    JobRecord,
+    JobStatus,
+    RunError,
+    RunSpec,
+    RunSummary,
+    sharpe_ratios,
+)
+from candlestep.data.symbols import normalise_symbol
+from candlestep.sandbox import InvalidParameter, interval_name
+from candlestep.sandbox.clock import parse_interval
 from candlestep.sandbox.performance.deflated_sharpe import deflated_sharpe_of
+from candlestep.sandbox.strategies import Strategy
+
+STARTING_BALANCE = "10000"
+"""The capital of every run, in the dataset's quote currency."""
 
 _ORIGIN: JobOrigin = "runs"
-_BASE = "/api/v2/backtest"
+_BASE = "/api/v2/backtest/runs"
+_NAMES = FieldNames(
+    session={"fee_bps": "fees", "slippage.bps": "slippage"}, strategy_within="strategy."
+)
+_NO_FUNDING = "funding: the dataset is of a spot market, which has none; it changes nothing"
+_WITHOUT_FUNDING = "funding: none is applied"
+
+
+class RunRequest(RequestBody):
+    """All fields are required: a run states its assumptions, so that it can be repeated."""
+
+    has_strategy = True
+
+    dataset_id: Annotated[
+        str,
+        Meta(
+            description="See `GET /api/v2/backtest/datasets`; days may be named too:"
+            " `btcusdt-1h-20240115-20240630`.",
+            max_length=200,
+            examples=["btcusdt-1m-2024"],
+        ),
+    ]
+    strategy: Annotated[
+        dict[str, Any],
+        Meta(description="A card; or `template` with `parameters`; or a program as `source`."),
+    ]
+    fees: Annotated[BasisPoints, Meta(description="Of every fill, in hundredths of a percent.")]
+    slippage: Annotated[BasisPoints, Meta(description="In hundredths of a percent.")]
+    funding: Annotated[
+        bool, Meta(description="Whether funding is applied; a spot market has none.")
+    ]
+
+
+class Submitted(msgspec.Struct, frozen=True):
+    run_id: Annotated[str, Meta(examples=["b4f1c2a0-6d3e-4f7a-9c1b-0a2d3e4f5a6b"])]
+    status: JobStatus
+
+
+class SubmitResponse(msgspec.Struct, frozen=True):
+    success: Annotated[bool, Meta(extra_json_schema={"const": True})]
+    data: Submitted
+
+
+class Assumptions(msgspec.Struct, frozen=True):
+    fees_bps: float
+    slippage_bps: float
+    funding: Annotated[bool, Meta(description="As requested.")]
+    funding_applied: Annotated[bool, Meta(description="False: datasets are of spot markets.")]
+    starting_balance: Annotated[float, Meta(description="In quote currency.")]
+    notes: list[str]
+
+
+class RunMetrics(msgspec.Struct, frozen=True):
+    """Figures of a run; null where one is undefined. Amounts are in quote currency."""
+
+    final_equity: float
+    total_pnl: float
+    total_fees: float
+    total_return: Annotated[float, Meta(description="A fraction.")]
+    cagr: Annotated[float | None, Meta(description="A fraction.")]
+    sharpe_ratio: Annotated[float | None, Meta(description="Annualised.")]
+    deflated_sharpe_ratio: Annotated[
+        float | None,
+        Meta(
+            description="The probability that the true Sharpe ratio is above the one that the best"
+            " of `trials` has by luck (Bailey and López de Prado, 2014). Further trials change it."
+        ),
+    ]
+    trials: Annotated[
+        int,
+        Meta(
+            description="Number of your finished runs of this strategy on this dataset, with any"
+            " parameters, this one included."
+        ),
+    ]
+    sortino_ratio: float | None
+    calmar_ratio: float | None
+    volatility: Annotated[float | None, Meta(description="Annualised; a fraction.")]
+    max_drawdown_pct: float
+    max_drawdown_amount: float | None
+    max_drawdown_duration_days: int
+    var_95: float | None
+    var_99: float | None
+    cvar_95: float | None
+    cvar_99: float | None
+    total_trades: Annotated[int, Meta(description="Closed trades.")]
+    win_rate: Annotated[float | None, Meta(description="In percent.")]
+    profit_factor: float | None
+    expectancy: Annotated[float | None, Meta(description="Mean PnL of the closed trades.")]
+    avg_win: float | None
+    avg_loss: float | None
+    best_trade: float | None
+    worst_trade: float | None
+    turnover: Annotated[float | None, Meta(description="Per year.")]
+    returns_grid: Annotated[str, Meta(description="Interval of the returns behind the ratios.")]
+    returns_count: int | None
+    returns_skewness: float | None
+    returns_kurtosis: Annotated[float | None, Meta(description="3 if normal.")]
+
+
+class RunState(Response, frozen=True):
+    run_id: str
+    status: JobStatus
+    dataset_id: str
+    strategy: dict[str, Any]
+    assumptions: Assumptions
+    progress: Annotated[float, Meta(ge=0, le=1)]
+    submitted_at: Time
+    started_at: Time | None
+    finished_at: Time | None
+    metrics: Annotated[RunMetrics | None, Meta(description="Null unless the run is done.")]
+    error: Annotated[
+        RunError | None, Meta(description="Null unless the run failed or was cancelled.")
+    ]
+
+
+class RunResponse(msgspec.Struct, frozen=True):
+    success: Annotated[bool, Meta(extra_json_schema={"const": True})]
+    data: RunState
+
+
+class StoredRequest(msgspec.Struct, frozen=True):
+    """The request for a run as it is stored with its job."""
+
+    dataset_id: str
+    strategy: dict[str, Any]
+    family: str
+    """See ``strategy_family``."""
+    fees_bps: str
+    slippage_bps: str
+    funding: bool
+
+
 _FIGURES = (
     *fields_named(
         name
@@ -34,8 +185,6 @@ _FIGURES = (
     ),
     FigureField("total_trades", "closed_trades"),
 )
-_NO_FUNDING = "funding: the dataset is of a spot market, which has none; it changes nothing"
-_WITHOUT_FUNDING = "funding: none is applied"
 
 
 async def submit(services: Services, request: Request) -> SubmitResponse:
@@ -43,7 +192,7 @@ async def submit(services: Services, request: Request) -> SubmitResponse:
 
     An account can have at most 5 jobs queued or running at a time.
     """
-    stored, spec = await services.in_thread(plan_run, services, request.body)
+    stored, spec = await services.in_thread(_plan, services, request.body)
     record = await services.jobs.submit(
         request.account_id, _ORIGIN, [spec], msgspec.to_builtins(stored), str(uuid.uuid4())
     )
@@ -62,6 +211,59 @@ async def cancel(services: Services, request: Request) -> RunResponse:
     return await _to_response(services, record)
 
 
+def _plan(services: Services, body: RunRequest) -> tuple[StoredRequest, RunSpec]:
+    """Return the request to be stored, and the run, checked.
+
+    Raises ``InvalidParameter``, and ``NoPrice`` without candles.
+    """
+    dataset = find_dataset(services.catalogue.series(), body.dataset_id)
+    if is_too_long(dataset.start, dataset.end):
+        raise InvalidParameter(
+            "dataset_id",
+            f"covers more than {MOST_YEARS} years; name a part of it, such as"
+            f" {dataset.symbol.lower()}-{interval_name(dataset.interval)}-20200101-20241231",
+        )
+    strategy = _compile(body, dataset)
+    for field in ("fees", "slippage"):
+        if getattr(body, field) is None:
+            raise InvalidParameter(field, "is required, in hundredths of a percent, such as 5")
+    spec = plan_run(
+        strategy,
+        MarketScope.resolve(services.catalogue, dataset.exchange, [dataset.symbol], _NAMES),
+        Period(dataset.start, dataset.end, dataset.start, dataset.end),
+        dataset.interval,
+        STARTING_BALANCE,
+        CostTerms(fee_model="fixed_bps", fee_bps=body.fees, slippage_bps=body.slippage),
+    )
+    stored = StoredRequest(
+        dataset.dataset_id,
+        strategy.content,
+        strategy_family(strategy),
+        spec.config["fee_bps"],
+        spec.config["slippage"]["bps"],
+        body.funding,
+    )
+    return stored, spec
+
+
+def _compile(body: RunRequest, dataset: Dataset) -> Strategy:
+    """Compile the strategy for the dataset's symbol, at its own timeframe or the dataset's."""
+    strategy = compile_for(with_numbers(body.strategy), {}, _NAMES)
+    if any(normalise_symbol(symbol) != dataset.symbol for symbol in strategy.symbols or ()):
+        raise InvalidParameter(
+            "strategy.symbols", f"must be [{dataset.symbol!r}], the dataset's, or left out"
+        )
+    timeframe = strategy.timeframe or interval_name(dataset.interval)
+    if parse_interval(timeframe) < dataset.interval:
+        raise InvalidParameter(
+            "strategy.timeframe",
+            f"is finer than the dataset's, which is {interval_name(dataset.interval)}",
+        )
+    return compile_for(
+        strategy.content, {"timeframe": timeframe, "symbols": [dataset.symbol]}, _NAMES
+    )
+
+
 async def _to_response(services: Services, record: JobRecord) -> RunResponse:
     request = msgspec.convert(record.request, StoredRequest)
     metrics = None
@@ -74,29 +276,25 @@ async def _to_response(services: Services, record: JobRecord) -> RunResponse:
             {"dataset_id": request.dataset_id, "family": request.family},
         )
         metrics = _metrics(record.summary, trials)
-    return RunResponse(True, _state(record, request, metrics))
+    state = RunState.of(
+        record,
+        run_id=record.job_id,
+        dataset_id=request.dataset_id,
+        strategy=request.strategy,
+        assumptions=_assumptions(request),
+        metrics=metrics,
+    )
+    return RunResponse(True, state)
 
 
-def _state(record: JobRecord, request: StoredRequest, metrics: RunMetrics | None) -> RunState:
-    return RunState(
-        record.job_id,
-        record.status,
-        request.dataset_id,
-        request.strategy,
-        Assumptions(
-            float(request.fees_bps),
-            float(request.slippage_bps),
-            request.funding,
-            request.funding and APPLIES_FUNDING,
-            float(STARTING_BALANCE),
-            [_NO_FUNDING if request.funding else _WITHOUT_FUNDING],
-        ),
-        record.progress,
-        format_time(record.submitted_at),
-        optional_time(record.started_at),
-        optional_time(record.finished_at),
-        metrics,
-        record.error,
+def _assumptions(request: StoredRequest) -> Assumptions:
+    return Assumptions(
+        float(request.fees_bps),
+        float(request.slippage_bps),
+        request.funding,
+        request.funding and APPLIES_FUNDING,
+        float(STARTING_BALANCE),
+        [_NO_FUNDING if request.funding else _WITHOUT_FUNDING],
     )
 
 
@@ -110,12 +308,12 @@ def _metrics(summary: RunSummary, trials: list[float | None]) -> RunMetrics:
 
 ROUTES = [
     Route(
-        "POST", f"{_BASE}/runs", submit, "Submit a run", SubmitResponse, body=RunRequest, status=202,
+        "POST", _BASE, submit, "Submit a run", body=RunRequest, status=202,
         errors=("NO_DATA", "RATE_LIMITED"),
     ),
-    Route("GET", f"{_BASE}/runs/{{run_id}}", run, "A run", RunResponse, errors=("NOT_FOUND",)),
+    Route("GET", f"{_BASE}/{{run_id}}", run, "A run", errors=("NOT_FOUND",)),
     Route(
-        "POST", f"{_BASE}/runs/{{run_id}}/cancel", cancel, "Cancel a run", RunResponse, body=EmptyBody,
+        "POST", f"{_BASE}/{{run_id}}/cancel", cancel, "Cancel a run", body=EmptyBody,
         errors=("NOT_FOUND", "INVALID_STATE"),
     ),
 ]  # fmt: skip
