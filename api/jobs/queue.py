@@ -106,9 +106,10 @@ class JobQueue:
         """
         async with self._submitting:
             if job_id is not None:
-                existing = await self._existing(account_id, job_id)
-                if existing is not None and existing.status not in ("failed", "cancelled"):
-                    return existing
+                with suppress(JobNotFound):
+                    existing = await self.get(account_id, job_id)
+                    if existing.status not in ("failed", "cancelled"):
+                        return existing
             if len(self._of_account.get(account_id, ())) >= MOST_UNFINISHED:
                 raise RateLimited(
                     f"you already have {MOST_UNFINISHED} unfinished jobs, the maximum; wait for"
@@ -219,12 +220,6 @@ class JobQueue:
         if job is None or job.record.account_id != account_id:
             return None
         return job if origin in (None, job.record.origin) else None
-
-    async def _existing(self, account_id: str, job_id: str) -> JobRecord | None:
-        try:
-            return await self.get(account_id, job_id)
-        except JobNotFound:
-            return None
 
     def _add(self, record: JobRecord) -> None:
         job = self._active[record.job_id] = ActiveJob(record)

@@ -171,7 +171,8 @@ def _choices(decoded_type: type[msgspec.Struct], field: str) -> str:
         for part in _parts(struct_field.type)
     ]
     if rest:
-        return next((_choices(part, rest) for part in parts if _is_struct(part)), "")
+        structs = (part for part in parts if hasattr(part, "__struct_fields__"))
+        return next((_choices(struct, rest) for struct in structs), "")
     values = [value for part in parts if get_origin(part) is Literal for value in get_args(part)]
     return f"; it must be one of {', '.join(map(str, values))}" if values else ""
 
@@ -181,7 +182,3 @@ def _parts(annotation: Any) -> Iterator[Any]:
     yield annotation
     for argument in get_args(annotation):
         yield from _parts(argument)
-
-
-def _is_struct(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, msgspec.Struct)

@@ -38,6 +38,12 @@ _WAIT_SECONDS = 3600.0
 Result = TypeVar("Result")
 
 
+UriChange = Annotated[
+    str | UnsetType | None,
+    Meta(description="Null hides the file; the path that the server gave shows it again."),
+]
+
+
 class BacktestChange(RequestBody):
     status: Annotated[
         records.BacktestStatus | UnsetType,
@@ -52,14 +58,8 @@ class BacktestChange(RequestBody):
             extra_json_schema=SET_SCHEMA,
         ),
     ] = UNSET
-    trades_uri: Annotated[
-        str | UnsetType | None,
-        Meta(description="Null hides the file; the path that the server gave shows it again."),
-    ] = UNSET
-    equity_curve_uri: Annotated[
-        str | UnsetType | None,
-        Meta(description="Null hides the file; the path that the server gave shows it again."),
-    ] = UNSET
+    trades_uri: UriChange = UNSET
+    equity_curve_uri: UriChange = UNSET
 
 
 class ExecuteRequest(RequestBody):

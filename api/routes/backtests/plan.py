@@ -7,15 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from candlestep.api.jobs.planning import (
-    DEFAULT_COSTS,
-    CostTerms,
-    FieldNames,
-    MarketScope,
-    Period,
-    compile_for,
-    plan_run,
-)
+from candlestep.api.jobs import planning
 from candlestep.api.jobs.run import session_config
 from candlestep.api.schemas.decoding import RequestBody, decode_body
 from candlestep.api.schemas.fields import (
@@ -64,7 +56,7 @@ _SIZES: dict[SizeType, str] = {
     "shares": "quantity",
 }
 """The unit of an entry's size, as a card calls it."""
-_NAMES = FieldNames(
+_NAMES = planning.FieldNames(
     exchange="config.exchange",
     symbols="config.symbol",
     timeframe="config.timeframe",
@@ -73,6 +65,9 @@ _NAMES = FieldNames(
     strategy={"template": "signal_plugin_key", "parameters": "signal_plugin_params"},
     strategy_within="config.",
 )
+
+
+NoId = Annotated[str | None, Meta(description="Empty.", extra_json_schema={"maxLength": 0})]
 
 
 class BacktestConfig(RequestBody):
@@ -121,12 +116,8 @@ class BacktestConfig(RequestBody):
     feature_ids: Annotated[
         list[str] | None, Meta(description="Empty.", extra_json_schema={"maxItems": 0})
     ] = None
-    model_id: Annotated[
-        str | None, Meta(description="Empty.", extra_json_schema={"maxLength": 0})
-    ] = None
-    signal_logic_id: Annotated[
-        str | None, Meta(description="Empty.", extra_json_schema={"maxLength": 0})
-    ] = None
+    model_id: NoId = None
+    signal_logic_id: NoId = None
 
 
 class BacktestRequest(RequestBody):
@@ -135,11 +126,11 @@ class BacktestRequest(RequestBody):
     engine: EngineName = "sandbox"
     initial_capital: PositiveNumber = 100_000
     commission: Annotated[Fraction, Meta(description="A fraction of the notional.")] = (
-        DEFAULT_COSTS["backtests"].fee_rate
+        planning.DEFAULT_COSTS["backtests"].fee_rate
     )
     slippage: Annotated[
         Fraction, Meta(description="A fraction of the price, against each trade; at most 0.5.")
-    ] = DEFAULT_COSTS["backtests"].slippage_bps / 10_000
+    ] = planning.DEFAULT_COSTS["backtests"].slippage_bps / 10_000
 
 
 class BacktestRunConfig(msgspec.Struct, frozen=True):
@@ -173,11 +164,13 @@ def plan_backtest(
     slippage = _fraction("slippage", body.slippage, _MOST_SLIPPAGE)
     _require_no_features(config)
     interval = parse_interval(config.timeframe, "config.timeframe")
-    market = MarketScope.resolve(services.catalogue, config.exchange, [config.symbol], _NAMES)
-    period = Period.parse(config.start_date, config.end_date, interval, _NAMES)
+    market = planning.MarketScope.resolve(
+        services.catalogue, config.exchange, [config.symbol], _NAMES
+    )
+    period = planning.Period.parse(config.start_date, config.end_date, interval, _NAMES)
     risk_free_rate = _risk_free_rate(config)
     scope = {"timeframe": interval_name(interval), "symbols": market.symbols}
-    strategy = compile_for(_content(stored, config), scope, _NAMES)
+    strategy = planning.compile_for(_content(stored, config), scope, _NAMES)
     stored_config = msgspec.structs.asdict(config) | {
         "exchange": market.exchange,
         "timeframe": interval_name(interval),
@@ -197,13 +190,13 @@ def plan_backtest(
         slippage=slippage,
         config=msgspec.to_builtins(BacktestRunConfig(**stored_config)),
     )
-    spec = plan_run(
+    spec = planning.plan_run(
         strategy,
         market,
         market.clip(period, interval),
         interval,
         capital,
-        CostTerms(fee_rate=commission, slippage_bps=multiply(slippage, _BPS)),
+        planning.CostTerms(fee_rate=commission, slippage_bps=multiply(slippage, _BPS)),
         engine=body.engine,
         risk_free_rate=float(risk_free_rate),
     )

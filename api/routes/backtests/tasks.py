@@ -25,13 +25,7 @@ from candlestep.api.schemas.fields import StrategyId
 from candlestep.api.schemas.raw_json import JsonObject, json_object
 from candlestep.api.services import Services
 from candlestep.data.errors import JobNotFound
-from candlestep.data.records.backtests import (
-    BacktestRecord,
-    BacktestRun,
-    BacktestSetup,
-    create_backtests,
-    new_backtest_id,
-)
+from candlestep.data.records import backtests as records
 from candlestep.data.records.jobs import JobOrigin, JobRecord, JobStatus, RunSpec
 from candlestep.data.records.strategies import StoredStrategy, get_strategy
 from candlestep.sandbox import InvalidParameter
@@ -144,11 +138,11 @@ class StoredSweep(msgspec.Struct, frozen=True):
 class _StoredRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     """The request that is stored with a job: one of the two."""
 
-    backtest: BacktestRecord | None = None
+    backtest: records.BacktestRecord | None = None
     sweep: StoredSweep | None = None
 
 
-def backtest_request(record: BacktestRecord) -> dict[str, Any]:
+def backtest_request(record: records.BacktestRecord) -> dict[str, Any]:
     """Return the request to be stored with a backtest's job, without results of earlier runs."""
     backtest = msgspec.structs.replace(
         record, set_status=None, set_metrics=None, hides_trades=False, hides_equity=False, run=None
@@ -166,12 +160,12 @@ def sweep_of(job: JobRecord) -> StoredSweep | None:
     return msgspec.convert(job.request, _StoredRequest).sweep
 
 
-def backtest_of(job: JobRecord) -> BacktestRecord:
+def backtest_of(job: JobRecord) -> records.BacktestRecord:
     """Return the backtest that a job of one run was submitted for, as the job left it."""
     backtest = msgspec.convert(job.request, _StoredRequest).backtest
     assert backtest is not None
     return msgspec.structs.replace(
-        backtest, changed_at=job.submitted_at, run=BacktestRun.of(job, 0)
+        backtest, changed_at=job.submitted_at, run=records.BacktestRun.of(job, 0)
     )
 
 
@@ -204,14 +198,16 @@ async def sweep(services: Services, request: Request) -> SweepResponse:
             f"must be one of {', '.join(RANKABLE)}, got {abbreviate(body.rank_metric)!r}",
         )
     plans = await services.in_thread(_plan_all, services, request.account_id, body)
-    ids = [new_backtest_id() for _ in plans]
+    ids = [records.new_backtest_id() for _ in plans]
     setups = {backtest_id: setup for backtest_id, (setup, _) in zip(ids, plans, strict=True)}
     job = await submit_task(
         services,
         request.account_id,
         [spec for _, spec in plans],
         sweep_request(StoredSweep(body.rank_metric, ids)),
-        lambda job: create_backtests(services.store, request.account_id, setups, job.job_id),
+        lambda job: records.create_backtests(
+            services.store, request.account_id, setups, job.job_id
+        ),
     )
     return SweepResponse(job.job_id, "PENDING", len(plans))
 
@@ -258,13 +254,13 @@ def _status(job: JobRecord) -> TaskStatus:
 
 
 def _leaderboard(job: JobRecord, sweep: StoredSweep) -> Leaderboard:
-    runs = [BacktestRun.of(job, number) for number in range(len(job.specs))]
+    runs = [records.BacktestRun.of(job, number) for number in range(len(job.specs))]
     runs.sort(key=lambda run: _sort_key(run, sweep.rank_metric))
     ranked = [_rank(place, run, job, sweep) for place, run in enumerate(runs, 1)]
     return Leaderboard(ranked, len(ranked))
 
 
-def _sort_key(run: BacktestRun, metric: str) -> tuple[int, float]:
+def _sort_key(run: records.BacktestRun, metric: str) -> tuple[int, float]:
     """Sort the best first; then those whose metric is undefined, then those that failed."""
     score = _figures(run).get(metric)
     if not isinstance(score, float | int):
@@ -272,7 +268,7 @@ def _sort_key(run: BacktestRun, metric: str) -> tuple[int, float]:
     return 0, -score if HIGHER_IS_BETTER[metric] else score
 
 
-def _rank(place: int, run: BacktestRun, job: JobRecord, sweep: StoredSweep) -> RankedRun:
+def _rank(place: int, run: records.BacktestRun, job: JobRecord, sweep: StoredSweep) -> RankedRun:
     figures = _figures(run)
     score = figures.get(sweep.rank_metric)
     keys = dict.fromkeys((*_SUMMARY, sweep.rank_metric))
@@ -288,14 +284,14 @@ def _rank(place: int, run: BacktestRun, job: JobRecord, sweep: StoredSweep) -> R
     )
 
 
-def _figures(run: BacktestRun) -> Flat:
+def _figures(run: records.BacktestRun) -> Flat:
     """Return the flat metrics of a run, none of one that failed."""
     return {} if run.summary is None else flat_metrics(run.summary)
 
 
 def _plan_all(
     services: Services, account_id: str, body: SweepRequest
-) -> list[tuple[BacktestSetup, RunSpec]]:
+) -> list[tuple[records.BacktestSetup, RunSpec]]:
     entries = [
         json_object(raw, f"param_grid[{place}]") for place, raw in enumerate(body.param_grid)
     ]
@@ -314,7 +310,7 @@ def _plan_entry(
     base: Mapping[str, Any],
     entry: dict[str, Any],
     place: int,
-) -> tuple[BacktestSetup, RunSpec]:
+) -> tuple[records.BacktestSetup, RunSpec]:
     """Plan the backtest of an entry, which replaces parts of ``base``.
 
     Errors name the field where the request has it.

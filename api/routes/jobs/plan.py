@@ -6,16 +6,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from candlestep.api.jobs.planning import (
-    DEFAULT_COSTS,
-    CostTerms,
-    FieldNames,
-    MarketScope,
-    Period,
-    compile_for,
-    plan_run,
-    require_no_leverage,
-)
+from candlestep.api.jobs import planning
 from candlestep.api.schemas.decoding import RequestBody, with_numbers
 from candlestep.api.schemas.fields import (
     BasisPoints,
@@ -39,7 +30,7 @@ from candlestep.sandbox.clock import parse_interval
 from candlestep.sandbox.exchange.costs.fees import FeeModel
 from candlestep.sandbox.strategies import TEMPLATES, Strategy
 
-_NAMES = FieldNames(
+_NAMES = planning.FieldNames(
     session={"starting_balance": "capital", "end_time": "end"},
     strategy={"template": "template_id", "parameters": "params"},
 )
@@ -79,7 +70,7 @@ class JobRequest(RequestBody):
             extra_json_schema={"enum": [1, "1"]},
         ),
     ] = 1
-    fee_model: FeeModel = DEFAULT_COSTS["jobs"].fee_model
+    fee_model: FeeModel = planning.DEFAULT_COSTS["jobs"].fee_model
     fee_bps: Annotated[
         BasisPoints | None, Meta(description="Of `fixed_bps` only; left out: 5.")
     ] = None
@@ -120,18 +111,18 @@ def plan_job(services: Services, account_id: str, body: JobRequest) -> tuple[Job
     if not symbols:
         raise _missing("symbols", '["BTCUSDT"]')
     interval = parse_interval(timeframe, "timeframe")
-    market = MarketScope.resolve(services.catalogue, body.exchange, symbols, _NAMES)
-    require_no_leverage(body.leverage, _NAMES)
+    market = planning.MarketScope.resolve(services.catalogue, body.exchange, symbols, _NAMES)
+    planning.require_no_leverage(body.leverage, _NAMES)
     if body.capital is None:
         raise _missing("capital", '"10000"')
     period = _period(body, interval)
     scope = {"timeframe": interval_name(interval), "symbols": market.symbols}
-    strategy = compile_for(content, scope, _names_for(content))
+    strategy = planning.compile_for(content, scope, _names_for(content))
     _require_one_price(strategy, market)
     market.require_candles(period, interval, "GET /api/v1/market/data-range")
     period = market.clip(period, interval)
     costs = _costs(services, body, market.exchange)
-    spec = plan_run(strategy, market, period, interval, body.capital, costs)
+    spec = planning.plan_run(strategy, market, period, interval, body.capital, costs)
     return _config(body, strategy, spec, period), spec
 
 
@@ -162,14 +153,14 @@ def _content(body: JobRequest, stored: StoredStrategy | None) -> dict[str, Any]:
     return scope | {"template": template_id, "parameters": params | with_numbers(body.params or {})}
 
 
-def _names_for(content: dict[str, Any]) -> FieldNames:
+def _names_for(content: dict[str, Any]) -> planning.FieldNames:
     """Return the names in errors about a strategy, which depend on what it is."""
     if "template" in content or "source" in content:
         return _NAMES
     return _NAMES._replace(strategy_within="card.")
 
 
-def _require_one_price(strategy: Strategy, market: MarketScope) -> None:
+def _require_one_price(strategy: Strategy, market: planning.MarketScope) -> None:
     """Raise ``InvalidParameter`` for several symbols with a strategy that names prices of one."""
     template = TEMPLATES.get(strategy.content.get("template", ""))
     names_prices = strategy.content.get("grid") or (template and template.is_of_one_symbol)
@@ -180,22 +171,24 @@ def _require_one_price(strategy: Strategy, market: MarketScope) -> None:
         )
 
 
-def _period(body: JobRequest, interval: int) -> Period:
+def _period(body: JobRequest, interval: int) -> planning.Period:
     if body.start is None:
         raise _missing("start", '"2025-01-01T00:00:00Z"')
     if body.end is None:
         raise _missing("end", '"2025-06-01T00:00:00Z"')
-    return Period.parse(body.start, body.end, interval, _NAMES)
+    return planning.Period.parse(body.start, body.end, interval, _NAMES)
 
 
-def _costs(services: Services, body: JobRequest, exchange: str) -> CostTerms:
+def _costs(services: Services, body: JobRequest, exchange: str) -> planning.CostTerms:
     schedule = None
     if body.fee_model == "match_exchange":
         schedule = fee_schedule(exchange, services.settings.home)
-    return CostTerms(fee_model=body.fee_model, fee_bps=body.fee_bps, fee_schedule=schedule)
+    return planning.CostTerms(fee_model=body.fee_model, fee_bps=body.fee_bps, fee_schedule=schedule)
 
 
-def _config(body: JobRequest, strategy: Strategy, spec: RunSpec, period: Period) -> JobConfig:
+def _config(
+    body: JobRequest, strategy: Strategy, spec: RunSpec, period: planning.Period
+) -> JobConfig:
     return JobConfig(
         template_id=strategy.content.get("template"),
         params=strategy.content.get("parameters"),

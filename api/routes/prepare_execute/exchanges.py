@@ -91,15 +91,14 @@ async def exchanges(services: Services, request: Request) -> list[ExchangeRespon
 
 async def instruments(services: Services, request: Request) -> list[InstrumentResponse]:
     """List the instruments of an exchange, with the period that has candles."""
-    listings = await services.in_thread(_listings, services, request.path["exchangeId"])
+    _, listings = await services.in_thread(_listings, services, request)
     return [InstrumentResponse(**_fields(listing)) for listing in listings]
 
 
 async def segment(services: Services, request: Request) -> SegmentResponse:
     """List the instruments of a segment; only spot has any."""
-    exchange = await services.in_thread(known_exchange, services, request.path["exchangeId"])
+    exchange, listings = await services.in_thread(_listings, services, request)
     name = _segment(request)
-    listings = await services.in_thread(_listings, services, exchange)
     return SegmentResponse(
         [_linked(exchange, name, listing) for listing in listings] if name == "spot" else [],
         SegmentMeta(
@@ -114,10 +113,10 @@ async def segment(services: Services, request: Request) -> SegmentResponse:
 
 async def instrument(services: Services, request: Request) -> LinkedInstrumentResponse:
     """Return one instrument."""
-    exchange = await services.in_thread(known_exchange, services, request.path["exchangeId"])
+    exchange, listings = await services.in_thread(_listings, services, request)
     name = _segment(request)
     symbol = normalise_symbol(request.path["symbol"])
-    for listing in await services.in_thread(_listings, services, exchange):
+    for listing in listings:
         if listing.symbol == symbol and name == "spot":
             return _linked(exchange, name, listing)
     raise SymbolNotFound(f"there are no {name} candles of {symbol}", symbol=symbol)
@@ -150,9 +149,10 @@ def _segment(request: Request) -> Segment:
     return segment
 
 
-def _listings(services: Services, exchange: str) -> list[Listing]:
-    name = known_exchange(services, exchange)
-    return list_instruments(services.store, name, services.catalogue.series())
+def _listings(services: Services, request: Request) -> tuple[str, list[Listing]]:
+    """Return the exchange that the path names, and its instruments."""
+    exchange = known_exchange(services, request.path["exchangeId"])
+    return exchange, list_instruments(services.store, exchange, services.catalogue.series())
 
 
 def _fields(listing: Listing) -> dict[str, Any]:

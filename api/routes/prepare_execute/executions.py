@@ -3,7 +3,6 @@
 The id is a digest of the preparation and of the program, and so of the account.
 """
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
@@ -154,8 +153,7 @@ async def execution(services: Services, request: Request) -> ExecutionResponse:
     )
     results = _results(record, stored)
     if stored.store_signals and results.signalCount is not UNSET:
-        has_file = await services.in_thread(_signals(services, record).exists)
-        results = _with_signals(services, record, results, has_file=has_file)
+        results = await services.in_thread(_with_signals, services, record, results)
     return ExecutionResponse(_state(prepared, record), results)
 
 
@@ -215,23 +213,22 @@ def _results(record: JobRecord, stored: _Execution) -> ExecutionResults:
 
 
 def _with_signals(
-    services: Services, record: JobRecord, results: ExecutionResults, *, has_file: bool
+    services: Services, record: JobRecord, results: ExecutionResults
 ) -> ExecutionResults:
+    """Return results with the fields about the file of signals."""
     if not results.signalCount:
         return msgspec.structs.replace(results, signalsUpload="Skipped")
+    home = services.settings.home
+    file = run_file(run_directory(home, record.job_id, 0), "signals")
+    has_file = file.exists()
     if not has_file and record.files_deleted_at is None:
         return msgspec.structs.replace(results, signalsUpload="Failed")
-    done = msgspec.structs.replace(
-        results, signalsUpload="Done", signalsUploadedAt=optional_time(record.finished_at) or UNSET
+    return msgspec.structs.replace(
+        results,
+        signalsUpload="Done",
+        signalsUploadedAt=optional_time(record.finished_at) or UNSET,
+        signalsId=file.relative_to(home).as_posix() if has_file else UNSET,
     )
-    if not has_file:
-        return done
-    path = _signals(services, record).relative_to(services.settings.home)
-    return msgspec.structs.replace(done, signalsId=path.as_posix())
-
-
-def _signals(services: Services, record: JobRecord) -> Path:
-    return run_file(run_directory(services.settings.home, record.job_id, 0), "signals")
 
 
 _ONE = f"{BASE}/execute/{{jobId}}"

@@ -9,14 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from candlestep.api.http.route import Request, Route
-from candlestep.api.jobs.planning import (
-    DEFAULT_COSTS,
-    FieldNames,
-    MarketScope,
-    Period,
-    candles_within,
-    parse_times,
-)
+from candlestep.api.jobs import planning
 from candlestep.api.routes.prepare_execute.exchanges import known_exchange
 from candlestep.api.routes.prepare_execute.ids import derived_id
 from candlestep.api.schemas.decoding import RequestBody
@@ -48,7 +41,7 @@ STARTING_BALANCE = "10000"
 """The capital of every execution, in the instrument's quote currency."""
 
 _OWN_CADENCE = "1s"
-_NAMES = FieldNames(
+_NAMES = planning.FieldNames(
     symbols="instrument", symbol="instrument", timeframe="cadence", start="from", end="to"
 )
 _TYPES: tuple[SourceType, ...] = get_args(SourceType)
@@ -134,7 +127,7 @@ def _hours(services: Services, prepared: Preparation) -> int:
     groups = by_symbol(services.catalogue.series(prepared.import_number))
     series = groups.get((prepared.exchange, prepared.symbol), [])
     span = prepared.start_time, prepared.end_time
-    return candles_within(series, prepared.interval, *span) // HOUR
+    return planning.candles_within(series, prepared.interval, *span) // HOUR
 
 
 def get_owned_preparation(services: Services, request: Request, job_id: str) -> Preparation:
@@ -163,7 +156,7 @@ def run_spec(prepared: Preparation, source: str = "", *, store_signals: bool = F
         end_time=prepared.end_time,
         interval=prepared.interval,
         starting_balance=STARTING_BALANCE,
-        config={"currency": prepared.quote, **DEFAULT_COSTS["execute"].arguments()},
+        config={"currency": prepared.quote, **planning.DEFAULT_COSTS["execute"].arguments()},
         store_signals=store_signals,
         import_number=prepared.import_number,
         history=PROGRAM_HISTORY * prepared.interval,
@@ -189,10 +182,10 @@ def _plan_preparation(services: Services, request: Request) -> Preparation:
     started_at = now()
     source_type = _type(request)
     exchange = known_exchange(services, request.path["exchangeId"])
-    market = MarketScope.resolve(services.catalogue, exchange, [body.instrument], _NAMES)
-    start, end = parse_times(body.start, body.end, _NAMES)
+    market = planning.MarketScope.resolve(services.catalogue, exchange, [body.instrument], _NAMES)
+    start, end = planning.parse_times(body.start, body.end, _NAMES)
     interval = _interval(body.cadence, market.finest(start, end + 1) or MINUTE)
-    period = Period.parse(body.start, body.end, interval, _NAMES)
+    period = planning.Period.parse(body.start, body.end, interval, _NAMES)
     market.require_candles(period, interval, f"GET /api/v1/exchange/{exchange}/instruments")
     period = market.clip(period, interval)
     ((symbol, series),) = market.series.items()

@@ -7,17 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from candlestep.api.http.route import Request, Route
-from candlestep.api.jobs.planning import (
-    APPLIES_FUNDING,
-    MOST_YEARS,
-    CostTerms,
-    FieldNames,
-    MarketScope,
-    Period,
-    compile_for,
-    is_too_long,
-    plan_run,
-)
+from candlestep.api.jobs import planning
 from candlestep.api.routes.runs.trials import strategy_family
 from candlestep.api.schemas.decoding import EmptyBody, RequestBody, with_numbers
 from candlestep.api.schemas.fields import BasisPoints, Time
@@ -25,15 +15,7 @@ from candlestep.api.schemas.figures import FigureField, as_number, fields_named,
 from candlestep.api.schemas.response import Response
 from candlestep.api.services import Services
 from candlestep.data.market.datasets import Dataset, find_dataset
-from candlestep.data.records.jobs import (
-    JobOrigin,
-    JobRecord,
-    JobStatus,
-    RunError,
-    RunSpec,
-    RunSummary,
-    sharpe_ratios,
-)
+from candlestep.data.records import jobs as records
 from candlestep.data.symbols import normalise_symbol
 from candlestep.sandbox import InvalidParameter, interval_name
 from candlestep.sandbox.clock import parse_interval
@@ -43,9 +25,9 @@ from candlestep.sandbox.strategies import Strategy
 STARTING_BALANCE = "10000"
 """The capital of every run, in the dataset's quote currency."""
 
-_ORIGIN: JobOrigin = "runs"
+_ORIGIN: records.JobOrigin = "runs"
 _BASE = "/api/v2/backtest/runs"
-_NAMES = FieldNames(
+_NAMES = planning.FieldNames(
     session={"fee_bps": "fees", "slippage.bps": "slippage"}, strategy_within="strategy."
 )
 _NO_FUNDING = "funding: the dataset is of a spot market, which has none; it changes nothing"
@@ -79,7 +61,7 @@ class RunRequest(RequestBody):
 
 class Submitted(msgspec.Struct, frozen=True):
     run_id: Annotated[str, Meta(examples=["b4f1c2a0-6d3e-4f7a-9c1b-0a2d3e4f5a6b"])]
-    status: JobStatus
+    status: records.JobStatus
 
 
 class SubmitResponse(msgspec.Struct, frozen=True):
@@ -146,7 +128,7 @@ class RunMetrics(msgspec.Struct, frozen=True):
 
 class RunState(Response, frozen=True):
     run_id: str
-    status: JobStatus
+    status: records.JobStatus
     dataset_id: str
     strategy: dict[str, Any]
     assumptions: Assumptions
@@ -156,7 +138,7 @@ class RunState(Response, frozen=True):
     finished_at: Time | None
     metrics: Annotated[RunMetrics | None, Meta(description="Null unless the run is done.")]
     error: Annotated[
-        RunError | None, Meta(description="Null unless the run failed or was cancelled.")
+        records.RunError | None, Meta(description="Null unless the run failed or was cancelled.")
     ]
 
 
@@ -211,29 +193,31 @@ async def cancel(services: Services, request: Request) -> RunResponse:
     return await _to_response(services, record)
 
 
-def _plan(services: Services, body: RunRequest) -> tuple[StoredRequest, RunSpec]:
+def _plan(services: Services, body: RunRequest) -> tuple[StoredRequest, records.RunSpec]:
     """Return the request to be stored, and the run, checked.
 
     Raises ``InvalidParameter``, and ``NoPrice`` without candles.
     """
     dataset = find_dataset(services.catalogue.series(), body.dataset_id)
-    if is_too_long(dataset.start, dataset.end):
+    if planning.is_too_long(dataset.start, dataset.end):
         raise InvalidParameter(
             "dataset_id",
-            f"covers more than {MOST_YEARS} years; name a part of it, such as"
+            f"covers more than {planning.MOST_YEARS} years; name a part of it, such as"
             f" {dataset.symbol.lower()}-{interval_name(dataset.interval)}-20200101-20241231",
         )
     strategy = _compile(body, dataset)
     for field in ("fees", "slippage"):
         if getattr(body, field) is None:
             raise InvalidParameter(field, "is required, in hundredths of a percent, such as 5")
-    spec = plan_run(
+    spec = planning.plan_run(
         strategy,
-        MarketScope.resolve(services.catalogue, dataset.exchange, [dataset.symbol], _NAMES),
-        Period(dataset.start, dataset.end, dataset.start, dataset.end),
+        planning.MarketScope.resolve(
+            services.catalogue, dataset.exchange, [dataset.symbol], _NAMES
+        ),
+        planning.Period(dataset.start, dataset.end, dataset.start, dataset.end),
         dataset.interval,
         STARTING_BALANCE,
-        CostTerms(fee_model="fixed_bps", fee_bps=body.fees, slippage_bps=body.slippage),
+        planning.CostTerms(fee_model="fixed_bps", fee_bps=body.fees, slippage_bps=body.slippage),
     )
     stored = StoredRequest(
         dataset.dataset_id,
@@ -248,7 +232,7 @@ def _plan(services: Services, body: RunRequest) -> tuple[StoredRequest, RunSpec]
 
 def _compile(body: RunRequest, dataset: Dataset) -> Strategy:
     """Compile the strategy for the dataset's symbol, at its own timeframe or the dataset's."""
-    strategy = compile_for(with_numbers(body.strategy), {}, _NAMES)
+    strategy = planning.compile_for(with_numbers(body.strategy), {}, _NAMES)
     if any(normalise_symbol(symbol) != dataset.symbol for symbol in strategy.symbols or ()):
         raise InvalidParameter(
             "strategy.symbols", f"must be [{dataset.symbol!r}], the dataset's, or left out"
@@ -259,17 +243,17 @@ def _compile(body: RunRequest, dataset: Dataset) -> Strategy:
             "strategy.timeframe",
             f"is finer than the dataset's, which is {interval_name(dataset.interval)}",
         )
-    return compile_for(
+    return planning.compile_for(
         strategy.content, {"timeframe": timeframe, "symbols": [dataset.symbol]}, _NAMES
     )
 
 
-async def _to_response(services: Services, record: JobRecord) -> RunResponse:
+async def _to_response(services: Services, record: records.JobRecord) -> RunResponse:
     request = msgspec.convert(record.request, StoredRequest)
     metrics = None
     if record.summary is not None:
         trials = await services.in_thread(
-            sharpe_ratios,
+            records.sharpe_ratios,
             services.store,
             record.account_id,
             _ORIGIN,
@@ -292,13 +276,13 @@ def _assumptions(request: StoredRequest) -> Assumptions:
         float(request.fees_bps),
         float(request.slippage_bps),
         request.funding,
-        request.funding and APPLIES_FUNDING,
+        request.funding and planning.APPLIES_FUNDING,
         float(STARTING_BALANCE),
         [_NO_FUNDING if request.funding else _WITHOUT_FUNDING],
     )
 
 
-def _metrics(summary: RunSummary, trials: list[float | None]) -> RunMetrics:
+def _metrics(summary: records.RunSummary, trials: list[float | None]) -> RunMetrics:
     return RunMetrics(
         **project(_FIGURES, summary, as_number),
         deflated_sharpe_ratio=deflated_sharpe_of(summary.metrics, trials),
