@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from candlestep.api.http.auth import Authenticator
 from candlestep.api.http.metrics import Metrics, Reading
+from candlestep.api.http.route import Request
 from candlestep.api.jobs.candle_holder import CandleHolder
 from candlestep.api.jobs.executor import Executor
 from candlestep.api.jobs.queue import JobQueue
@@ -76,6 +77,13 @@ class Services:
     async def in_thread(self, work: Callable[..., Result], *args: Any, **kwargs: Any) -> Result:
         """Run work that blocks for milliseconds off the event loop."""
         return await self.threads.run(work, *args, **kwargs)
+
+    async def on_record(
+        self, work: Callable[..., Result], request: Request, parameter: str, **changes: Any
+    ) -> Result:
+        """Do work of the store on the account's record whose id is a parameter of the path."""
+        record_id = request.path[parameter]
+        return await self.in_thread(work, self.store, request.account_id, record_id, **changes)
 
     async def recover(self) -> None:
         """Recover the sessions and jobs that an earlier process left behind."""

@@ -74,17 +74,16 @@ async def agents(services: Services, request: Request) -> AgentsResponse:
 
 async def agent(services: Services, request: Request) -> AgentResponse:
     """Return one agent."""
-    return _to_response(await _get_owned_agent(services, request))
+    return _to_response(await services.on_record(accounts.get_agent, request, "agent_id"))
 
 
 async def change(services: Services, request: Request) -> AgentResponse:
     """Change the name or some limits (null removes one); existing sessions keep theirs."""
     body: AgentChange = request.body
-    changed = await services.in_thread(
+    changed = await services.on_record(
         accounts.update_agent,
-        services.store,
-        request.account_id,
-        request.path["agent_id"],
+        request,
+        "agent_id",
         name=None if body.name is UNSET else body.name,
         risk_profile=None if body.risk_profile is UNSET else _stored(body.risk_profile),
     )
@@ -93,18 +92,9 @@ async def change(services: Services, request: Request) -> AgentResponse:
 
 async def delete(services: Services, request: Request) -> AgentResponse:
     """Delete an agent, and return it as it was; its sessions stay."""
-    agent = await _get_owned_agent(services, request)
-    await services.in_thread(
-        accounts.delete_agent, services.store, request.account_id, agent.agent_id
-    )
+    agent = await services.on_record(accounts.get_agent, request, "agent_id")
+    await services.on_record(accounts.delete_agent, request, "agent_id")
     return _to_response(agent)
-
-
-async def _get_owned_agent(services: Services, request: Request) -> accounts.Agent:
-    agent_id = request.path["agent_id"]
-    return await services.in_thread(
-        accounts.get_agent, services.store, request.account_id, agent_id
-    )
 
 
 def _stored(limits: RiskRequest | RiskChange) -> dict[str, str | None]:

@@ -1,10 +1,10 @@
 """Backtests: a stored strategy with a configuration, created, corrected and executed."""
 
-from collections.abc import Callable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
+from msgspec.structs import asdict
 
 from candlestep.api.http.route import NoContent, Request, Route
 from candlestep.api.routes.backtests.answers import (
@@ -34,8 +34,6 @@ from candlestep.sandbox import InvalidParameter, InvalidState
 from candlestep.sandbox.engines.run import engines
 
 _WAIT_SECONDS = 3600.0
-
-Result = TypeVar("Result")
 
 
 UriChange = Annotated[
@@ -86,14 +84,8 @@ async def create(services: Services, request: Request) -> BacktestResponse:
 
 async def backtests(services: Services, request: Request) -> list[BacktestResponse]:
     """List the account's backtests, the newest first."""
-    query: BacktestsQuery = request.query
     listed = await services.in_thread(
-        records.list_backtests,
-        services.store,
-        request.account_id,
-        strategy_id=query.strategy_id,
-        skip=query.skip,
-        limit=query.limit,
+        records.list_backtests, services.store, request.account_id, **asdict(request.query)
     )
     return [BacktestResponse.of(record) for record in listed]
 
@@ -122,8 +114,10 @@ async def change(services: Services, request: Request) -> BacktestResponse:
         if run is not None and run.is_under_way and body.status != "running":
             await _stop(services, request.account_id, run)
             if body.status == "pending":
-                await _on(services, records.forget_execution, request)
-    return BacktestResponse.of(await _on(services, records.change_backtest, request, **changes))
+                await services.on_record(records.forget_execution, request, "backtest_id")
+    return BacktestResponse.of(
+        await services.on_record(records.change_backtest, request, "backtest_id", **changes)
+    )
 
 
 async def delete(services: Services, request: Request) -> NoContent:
@@ -132,7 +126,7 @@ async def delete(services: Services, request: Request) -> NoContent:
     A sweep is cancelled when the last of its backtests is deleted.
     """
     record = await _get_owned_backtest(services, request)
-    await _on(services, records.delete_backtest, request)
+    await services.on_record(records.delete_backtest, request, "backtest_id")
     run = record.run
     if run is not None and run.is_under_way:
         has_others = await services.in_thread(records.has_backtests, services.store, run.job_id)
@@ -198,17 +192,7 @@ async def _execute(services: Services, request: Request) -> JobRecord:
 
 
 async def _get_owned_backtest(services: Services, request: Request) -> records.BacktestRecord:
-    return await _on(services, records.get_backtest, request)
-
-
-async def _on(
-    services: Services, work: Callable[..., Result], request: Request, **changes: Any
-) -> Result:
-    """Run ``work``, which is a function of the store, on the backtest that the path names."""
-    backtest_id = request.path["backtest_id"]
-    return await services.in_thread(
-        work, services.store, request.account_id, backtest_id, **changes
-    )
+    return await services.on_record(records.get_backtest, request, "backtest_id")
 
 
 def _require_own(field: str, uri: str | None, own: str | None) -> None:

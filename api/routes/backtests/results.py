@@ -117,9 +117,7 @@ async def _parquet(services: Services, request: Request, export: Export) -> File
 
 async def _result(services: Services, request: Request, export: Export, read: Any) -> bytes:
     """Return a file of a backtest's run; raises ``InvalidState`` without one."""
-    record: BacktestRecord = await services.in_thread(
-        get_backtest, services.store, request.account_id, request.path["backtest_id"]
-    )
+    record: BacktestRecord = await services.on_record(get_backtest, request, "backtest_id")
     if record.status != "completed":
         raise InvalidState(
             f"the backtest is {record.status}; it has results when it is completed",

@@ -1,7 +1,6 @@
 """Strategies that an account stores under a name, for backtests and jobs to run."""
 
-from collections.abc import Callable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -21,8 +20,6 @@ from candlestep.sandbox.clock import parse_interval
 from candlestep.sandbox.strategies import compile_strategy
 
 _BASE = "/api/v1/strategies"
-
-Result = TypeVar("Result")
 
 StrategyName = Annotated[str, Meta(min_length=1, max_length=200)]
 Description = Annotated[str, Meta(max_length=10_000)]
@@ -83,42 +80,29 @@ async def create(services: Services, request: Request) -> StrategyResponse:
 
 async def strategies(services: Services, request: Request) -> list[StrategyResponse]:
     """List the account's strategies, the oldest first."""
-    query: PageQuery = request.query
     stored = await services.in_thread(
-        records.list_strategies,
-        services.store,
-        request.account_id,
-        skip=query.skip,
-        limit=query.limit,
+        records.list_strategies, services.store, request.account_id, **asdict(request.query)
     )
     return [_to_response(strategy) for strategy in stored]
 
 
 async def strategy(services: Services, request: Request) -> StrategyResponse:
     """Return one strategy."""
-    return _to_response(await _on(services, records.get_strategy, request))
+    return _to_response(await services.on_record(records.get_strategy, request, "strategy_id"))
 
 
 async def change(services: Services, request: Request) -> StrategyResponse:
     """Change the fields that are sent, as the next version; existing results stay as they are."""
     fields = _checked(request.body)
-    return _to_response(await _on(services, records.update_strategy, request, **fields))
+    return _to_response(
+        await services.on_record(records.update_strategy, request, "strategy_id", **fields)
+    )
 
 
 async def delete(services: Services, request: Request) -> NoContent:
     """Delete a strategy; its backtests and their results stay, but cannot be executed again."""
-    await _on(services, records.delete_strategy, request)
+    await services.on_record(records.delete_strategy, request, "strategy_id")
     return NoContent()
-
-
-async def _on(
-    services: Services, work: Callable[..., Result], request: Request, **changes: Any
-) -> Result:
-    """Do work of the store on the strategy that the path names."""
-    strategy_id = request.path["strategy_id"]
-    return await services.in_thread(
-        work, services.store, request.account_id, strategy_id, **changes
-    )
 
 
 def _checked(body: StrategyRequest | StrategyChange) -> dict[str, Any]:
