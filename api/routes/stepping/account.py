@@ -1,7 +1,7 @@
 """The account of a session, at current prices."""
 
-from candlestep.api.http.route import Request, Route
-from candlestep.api.routes.stepping.session_commands import FIND_ERRORS, find_session
+from candlestep.api.http.route import Request
+from candlestep.api.routes.stepping.session_commands import find_session, read_route
 from candlestep.api.schemas.account import (
     BalanceResponse,
     BalancesResponse,
@@ -33,12 +33,7 @@ async def portfolio(services: Services, request: Request) -> PortfolioResponse:
 
 
 ROUTES = [
-    Route("GET", f"{_BASE}/balance", balance, "Balances", BalancesResponse, errors=FIND_ERRORS),
-    Route(
-        "GET", f"{_BASE}/positions", positions, "Open positions", PositionsResponse,
-        errors=FIND_ERRORS,
-    ),
-    Route(
-        "GET", f"{_BASE}/portfolio", portfolio, "Portfolio", PortfolioResponse, errors=FIND_ERRORS
-    ),
-]  # fmt: skip
+    read_route(f"{_BASE}/balance", balance, "Balances", BalancesResponse),
+    read_route(f"{_BASE}/positions", positions, "Open positions", PositionsResponse),
+    read_route(f"{_BASE}/portfolio", portfolio, "Portfolio", PortfolioResponse),
+]

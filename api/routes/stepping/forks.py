@@ -1,7 +1,7 @@
 """Forks, which share the past of a session, and the recording of a session."""
 
 from candlestep.api.http.route import File, JsonBytes, Request, Route
-from candlestep.api.routes.stepping.session_commands import FIND_ERRORS, apply, session_ref
+from candlestep.api.routes.stepping.session_commands import apply, change_route, session_ref
 from candlestep.api.schemas.sessions import ForkRequest, ForkResponse
 from candlestep.api.services import Services
 from candlestep.api.sessions.commands import ForkCommand
@@ -24,10 +24,7 @@ async def recording(services: Services, request: Request) -> File:
 
 
 ROUTES = [
-    Route(
-        "POST", f"{_BASE}/fork", fork, "Fork a session", ForkResponse, body=ForkRequest, status=201,
-        errors=FIND_ERRORS, takes_key=True,
-    ),
+    change_route(f"{_BASE}/fork", fork, "Fork a session", ForkResponse, body=ForkRequest, status=201),
     Route(
         "GET", f"{_BASE}/recording", recording, "Download a recording", File,
         errors=("SESSION_NOT_FOUND", "INVALID_STATE"), media_type=RECORDING_TYPE,

@@ -1,11 +1,12 @@
 """The market of a session, as of its virtual clock."""
 
+from functools import partial
 from typing import Annotated
 
 from msgspec import Meta
 
-from candlestep.api.http.route import Request, Route
-from candlestep.api.routes.stepping.session_commands import FIND_ERRORS, find_session
+from candlestep.api.http.route import Request
+from candlestep.api.routes.stepping.session_commands import FIND_ERRORS, find_session, read_route
 from candlestep.api.schemas.decoding import RequestBody
 from candlestep.api.schemas.fields import INTERVAL_TEXTS, money
 from candlestep.api.schemas.market import (
@@ -19,7 +20,7 @@ from candlestep.api.services import Services
 from candlestep.data.symbols import normalise_symbol
 from candlestep.sandbox import format_time, interval_name, parse_interval
 
-_BASE = "/api/v1/backtest/{session_id}"
+_BASE = "/api/v1/backtest/{session_id}/market"
 
 
 class CandlesQuery(RequestBody):
@@ -71,20 +72,17 @@ async def candles(services: Services, request: Request) -> CandlesResponse:
     return CandlesResponse(symbol, interval_name(interval), answers, len(answers))
 
 
-_SYMBOL = (*FIND_ERRORS, "SYMBOL_NOT_FOUND")
+_symbol_route = partial(read_route, errors=(*FIND_ERRORS, "SYMBOL_NOT_FOUND"))
 
 ROUTES = [
-    Route("GET", f"{_BASE}/market/prices", prices, "Prices", PricesResponse, errors=FIND_ERRORS),
-    Route(
-        "GET", f"{_BASE}/market/price/{{symbol}}", price, "Price of a pair", PriceResponse,
-        errors=_SYMBOL,
+    read_route(f"{_BASE}/prices", prices, "Prices", PricesResponse),
+    _symbol_route(f"{_BASE}/price/{{symbol}}", price, "Price of a pair", PriceResponse),
+    _symbol_route(f"{_BASE}/ticker/{{symbol}}", ticker, "24 hours of a pair", TickerResponse),
+    _symbol_route(
+        f"{_BASE}/candles/{{symbol}}",
+        candles,
+        "Candles of a pair",
+        CandlesResponse,
+        query=CandlesQuery,
     ),
-    Route(
-        "GET", f"{_BASE}/market/ticker/{{symbol}}", ticker, "24 hours of a pair", TickerResponse,
-        errors=_SYMBOL,
-    ),
-    Route(
-        "GET", f"{_BASE}/market/candles/{{symbol}}", candles, "Candles of a pair", CandlesResponse,
-        query=CandlesQuery, errors=_SYMBOL,
-    ),
-]  # fmt: skip
+]

@@ -5,7 +5,13 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from candlestep.api.http.route import JsonBytes, Request, Route
-from candlestep.api.routes.stepping.session_commands import FIND_ERRORS, apply, find_session
+from candlestep.api.routes.stepping.session_commands import (
+    FIND_ERRORS,
+    apply,
+    change_route,
+    find_session,
+    read_route,
+)
 from candlestep.api.schemas.decoding import RequestBody
 from candlestep.api.schemas.fields import Symbol
 from candlestep.api.schemas.orders import (
@@ -102,42 +108,23 @@ def _page(orders: list[Order], query: OrdersQuery | OpenOrdersQuery) -> OrdersRe
     return OrdersResponse([OrderResponse.of(order) for order in page], len(page), len(orders))
 
 
+_OF_ONE = (*FIND_ERRORS, "ORDER_NOT_FOUND")
+
 ROUTES = [
-    Route(
-        "POST",
-        f"{_BASE}/order",
-        place_order,
-        "Place an order",
-        OrderResponse,
-        body=OrderRequest,
-        status=201,
-        also=(200,),
-        takes_key=True,
-        errors=(
-            *FIND_ERRORS,
-            "SYMBOL_NOT_FOUND",
-            "INSUFFICIENT_BALANCE",
-            "RISK_LIMIT_EXCEEDED",
-        ),
+    change_route(
+        f"{_BASE}/order", place_order, "Place an order", OrderResponse,
+        body=OrderRequest, status=201, also=(200,),
+        errors=(*FIND_ERRORS, "SYMBOL_NOT_FOUND", "INSUFFICIENT_BALANCE", "RISK_LIMIT_EXCEEDED"),
     ),
-    Route(
-        "GET", f"{_BASE}/orders", orders, "List orders", OrdersResponse, query=OrdersQuery,
-        errors=FIND_ERRORS,
+    read_route(f"{_BASE}/orders", orders, "List orders", OrdersResponse, query=OrdersQuery),
+    read_route(
+        f"{_BASE}/orders/open", open_orders, "List pending orders", OrdersResponse,
+        query=OpenOrdersQuery,
     ),
-    Route(
-        "GET", f"{_BASE}/orders/open", open_orders, "List pending orders", OrdersResponse,
-        query=OpenOrdersQuery, errors=FIND_ERRORS,
-    ),
-    Route(
-        "GET", f"{_BASE}/order/{{order_id}}", order, "One order", OrderResponse,
-        errors=(*FIND_ERRORS, "ORDER_NOT_FOUND"),
-    ),
+    read_route(f"{_BASE}/order/{{order_id}}", order, "One order", OrderResponse, errors=_OF_ONE),
     Route(
         "DELETE", f"{_BASE}/order/{{order_id}}", cancel_order, "Cancel a pending order",
-        CancelOrderResponse, errors=(*FIND_ERRORS, "ORDER_NOT_FOUND"),
+        CancelOrderResponse, errors=_OF_ONE,
     ),
-    Route(
-        "GET", f"{_BASE}/history", history, "List trades", TradesResponse, query=TradesQuery,
-        errors=FIND_ERRORS,
-    ),
+    read_route(f"{_BASE}/history", history, "List trades", TradesResponse, query=TradesQuery),
 ]  # fmt: skip

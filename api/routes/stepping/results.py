@@ -1,6 +1,7 @@
 """The results of sessions: metrics, equity curves, trades, and comparisons."""
 
 from decimal import Decimal
+from functools import partial
 from typing import Annotated, Any
 
 from msgspec import Meta
@@ -43,6 +44,7 @@ from candlestep.sandbox import InvalidParameter, InvalidState, Metrics, format_t
 from candlestep.sandbox.performance.figures import Unit
 
 _BASE = "/api/v1/backtest"
+_RESULTS = f"{_BASE}/{{session_id}}/results"
 _MOST_COMPARED = 100
 _FIGURES = fields_named(MetricsResponse.__struct_fields__)
 
@@ -251,23 +253,16 @@ def _recommendation(winners: dict[str, Comparison]) -> str:
     return "; ".join(f"{name} has the best {' and '.join(figures[name])}" for name in figures)
 
 
-_ENDED = ("SESSION_NOT_FOUND", "INVALID_STATE")
+_ended_route = partial(Route, "GET", errors=("SESSION_NOT_FOUND", "INVALID_STATE"))
 
 ROUTES = [
-    Route(
-        "GET", f"{_BASE}/{{session_id}}/results", results, "Results", ResultsResponse, errors=_ENDED
+    _ended_route(_RESULTS, results, "Results", ResultsResponse),
+    _ended_route(
+        f"{_RESULTS}/equity-curve", equity_curve, "Equity curve", EquityCurveResponse, query=EquityQuery
     ),
-    Route(
-        "GET", f"{_BASE}/{{session_id}}/results/equity-curve", equity_curve, "Equity curve",
-        EquityCurveResponse, query=EquityQuery, errors=_ENDED,
-    ),
-    Route(
-        "GET", f"{_BASE}/{{session_id}}/results/trades", trades, "Trades", TradesResponse,
-        query=TradesQuery, errors=_ENDED,
-    ),
-    Route(
-        "GET", f"{_BASE}/compare", compare, "Compare sessions", CompareResponse,
-        query=CompareQuery, errors=_ENDED,
+    _ended_route(f"{_RESULTS}/trades", trades, "Trades", TradesResponse, query=TradesQuery),
+    _ended_route(
+        f"{_BASE}/compare", compare, "Compare sessions", CompareResponse, query=CompareQuery
     ),
     Route(
         "GET", f"{_BASE}/best", best, "The best session by a metric", BestResponse,

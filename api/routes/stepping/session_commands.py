@@ -1,8 +1,9 @@
 """What the endpoints of a session share: naming it, finding it, and changing it with a key."""
 
+from functools import partial
 from typing import Any
 
-from candlestep.api.http.route import JsonBytes, Request
+from candlestep.api.http.route import JsonBytes, Request, Route
 from candlestep.api.services import Services
 from candlestep.api.sessions.commands import Command, SessionRef
 from candlestep.api.sessions.hosted_session import HostedSession
@@ -10,6 +11,12 @@ from candlestep.api.sessions.idempotency import IdempotencyKey
 
 FIND_ERRORS = ("SESSION_NOT_FOUND", "INVALID_STATE", "NO_DATA", "RATE_LIMITED")
 """The codes of errors of finding a session; the last two mean that its candles cannot be loaded."""
+
+read_route = partial(Route, "GET", errors=FIND_ERRORS)
+"""A route that reads from a session."""
+
+change_route = partial(Route, "POST", errors=FIND_ERRORS, takes_key=True)
+"""A route that changes a session."""
 
 
 def session_ref(request: Request) -> SessionRef:

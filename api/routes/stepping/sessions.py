@@ -6,8 +6,8 @@ from msgspec import Meta
 
 from candlestep.api.http.route import JsonBytes, Request, Route
 from candlestep.api.routes.stepping.session_commands import (
-    FIND_ERRORS,
     apply,
+    change_route,
     idempotency_key,
     session_ref,
 )
@@ -32,6 +32,7 @@ from candlestep.sandbox.errors import abbreviate
 from candlestep.sandbox.money import parse_number
 
 _BASE = "/api/v1/backtest"
+_SESSION = f"{_BASE}/{{session_id}}"
 
 
 class ListQuery(RequestBody):
@@ -125,80 +126,40 @@ def _steps(request: Request) -> int:
 
 
 ROUTES = [
-    Route(
-        "POST",
+    change_route(
         f"{_BASE}/create",
         create,
         "Create a session",
         CreateResponse,
         body=CreateRequest,
         errors=("AGENT_NOT_FOUND", "NO_DATA"),
-        takes_key=True,
     ),
-    Route(
-        "POST",
-        f"{_BASE}/{{session_id}}/start",
-        start,
-        "Start a session",
-        StartResponse,
-        body=EmptyBody,
-        errors=FIND_ERRORS,
-        takes_key=True,
-    ),
-    Route(
-        "POST",
-        f"{_BASE}/{{session_id}}/step",
-        step,
-        "Advance by one candle",
-        StepResponse,
-        body=StepRequest,
-        errors=FIND_ERRORS,
-        takes_key=True,
-    ),
-    Route(
-        "POST",
-        f"{_BASE}/{{session_id}}/step/batch",
+    change_route(f"{_SESSION}/start", start, "Start a session", StartResponse, body=EmptyBody),
+    change_route(f"{_SESSION}/step", step, "Advance by one candle", StepResponse, body=StepRequest),
+    change_route(
+        f"{_SESSION}/step/batch",
         step_batch,
         "Advance by many candles",
         StepResponse,
         body=BatchRequest,
-        errors=FIND_ERRORS,
-        takes_key=True,
     ),
-    Route(
-        "POST",
-        f"{_BASE}/{{session_id}}/step/batch/fast",
+    change_route(
+        f"{_SESSION}/step/batch/fast",
         step_batch_fast,
         "Advance by many candles, and return how many",
         FastResponse,
         body=FastRequest,
-        errors=FIND_ERRORS,
-        takes_key=True,
     ),
-    Route(
-        "POST",
-        f"{_BASE}/{{session_id}}/cancel",
-        cancel,
-        "End a session early",
-        CancelResponse,
-        body=EmptyBody,
-        errors=FIND_ERRORS,
-        takes_key=True,
+    change_route(
+        f"{_SESSION}/cancel", cancel, "End a session early", CancelResponse, body=EmptyBody
     ),
     Route(
         "GET",
-        f"{_BASE}/{{session_id}}/status",
+        f"{_SESSION}/status",
         status,
         "The progress of a session",
         SessionResponse,
         errors=("SESSION_NOT_FOUND",),
     ),
-    Route(
-        "GET",
-        f"{_BASE}/list",
-        sessions,
-        "List sessions",
-        SessionsResponse,
-        query=ListQuery,
-    ),
+    Route("GET", f"{_BASE}/list", sessions, "List sessions", SessionsResponse, query=ListQuery),
 ]
