@@ -8,6 +8,7 @@ a journal is open, zeros may follow its last line.
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import KW_ONLY, dataclass
 from mmap import ALLOCATIONGRANULARITY, mmap
 from pathlib import Path
 
@@ -156,6 +157,7 @@ class Journals:
             return recording_of(records_of(data, needs_crc=True))
 
 
+@dataclass(slots=True, eq=False)
 class Journal:
     """The journal of one session in memory. Its file is opened by the first write.
 
@@ -164,32 +166,20 @@ class Journal:
     so a full disk shows up then and not in the middle of a line.
     """
 
-    __slots__ = (
-        "_on_write",
-        "_synced",
-        "_window",
-        "_window_end",
-        "_window_start",
-        "compacted_size",
-        "path",
-        "shared_size",
-        "size",
-    )
-
-    def __init__(self, path: Path, *, synced: bool, on_write: NoteSeconds = ignore_seconds) -> None:
-        self.path = path
-        self._on_write = on_write
-        self.size = 0
-        """The length of the file up to the end of its last line, in bytes."""
-        self.shared_size = 0
-        """The first bytes of the file that forks share; they are never rewritten."""
-        self.compacted_size = 0
-        """The size after the last compaction."""
-        self._synced = synced
-        self._window: mmap | None = None
-        self._window_start = 0
-        self._window_end = 0
-        """Where the mapped part of the file, from ``_window_start`` on, ends; 0 if none is mapped."""
+    path: Path
+    _: KW_ONLY
+    synced: bool
+    on_write: NoteSeconds = ignore_seconds
+    size: int = 0
+    """The length of the file up to the end of its last line, in bytes."""
+    shared_size: int = 0
+    """The first bytes of the file that forks share; they are never rewritten."""
+    compacted_size: int = 0
+    """The size after the last compaction."""
+    _window: mmap | None = None
+    _window_start: int = 0
+    _window_end: int = 0
+    """Where the mapped part of the file, from ``_window_start`` on, ends; 0 if none is mapped."""
 
     @property
     def is_worth_compacting(self) -> bool:
@@ -208,7 +198,7 @@ class Journal:
             start = self._window_start
             window[self.size - start : end - start] = line
         else:
-            with timed(self._on_write):
+            with timed(self.on_write):
                 self._write(line)
         self.size = end
 
@@ -216,14 +206,11 @@ class Journal:
         """Write a line that does not fit the mapped part, then zeros, and map the zeros."""
         self._unmap()
         try:
-            file = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
-            try:
-                written = os.pwrite(file, line + _ZEROS, self.size)
+            with self.path.open("r+b", buffering=0) as file:
+                written = os.pwrite(file.fileno(), line + _ZEROS, self.size)
                 if written < len(line):
                     raise OSError("the line was not written whole")
-                self._map(file, self.size + len(line), self.size + written)
-            finally:
-                os.close(file)
+                self._map(file.fileno(), self.size + len(line), self.size + written)
         except OSError as error:
             self.truncate(self.size)
             raise _as_unavailable("the journal cannot be written", error) from None
@@ -254,12 +241,12 @@ class Journal:
 
     def sync(self) -> None:
         """Flush all appended lines to disk. Blocks; other journals may sync at the same time."""
-        with _unavailable("the journal cannot be synced"), timed(self._on_write):
-            file = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
-            try:
-                os.fdatasync(file)
-            finally:
-                os.close(file)
+        with (
+            _unavailable("the journal cannot be synced"),
+            timed(self.on_write),
+            self.path.open("r+b", buffering=0) as file,
+        ):
+            os.fdatasync(file.fileno())
 
     def compact(self, keys: Iterable[str]) -> None:
         """Merge each run of quiet steps into one record.
@@ -281,18 +268,18 @@ class Journal:
         """Replace the content of the file atomically: no reader sees it half-written."""
         temporary = self.path.with_suffix(".new")
         self.close()
-        with _unavailable("the journal cannot be written"), timed(self._on_write):
+        with _unavailable("the journal cannot be written"), timed(self.on_write):
             try:
                 with temporary.open("wb") as file:
                     file.write(data)
-                    if self._synced:
+                    if self.synced:
                         file.flush()
                         os.fsync(file.fileno())
                 temporary.replace(self.path)
             except OSError:
                 temporary.unlink(missing_ok=True)
                 raise
-            if self._synced:
+            if self.synced:
                 _sync(self.path.parent)
         self.size = self.compacted_size = len(data)
 

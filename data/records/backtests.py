@@ -27,37 +27,19 @@ from candlestep.sandbox.errors import abbreviate
 
 BacktestStatus = Literal["pending", "running", "completed", "failed"]
 
-_OWN_COLUMNS = {
-    "backtest_id": "b.backtest_id",
-    "account_id": "b.account_id",
-    "number": "b.number",
-    "strategy_id": "b.strategy_id",
-    "engine": "b.engine",
-    "initial_capital": "b.initial_capital",
-    "commission": "b.commission",
-    "slippage": "b.slippage",
-    "config": "b.config",
-    "set_status": "b.set_status",
-    "set_metrics": "b.set_metrics",
-    "hides_trades": "b.hides_trades",
-    "hides_equity": "b.hides_equity",
-    "created_at": "epoch_ms(b.created_at)",
-    "changed_at": "epoch_ms(b.updated_at)",
-}
-"""The SQL of each field of a ``BacktestRecord`` except its run."""
-_RUN_COLUMNS = {
-    "job_id": "j.job_id",
-    "run_number": "b.run_number",
-    "job_status": "j.status",
-    "finished_at": "epoch_ms(j.finished_at)",
-    "job_error": "j.error_message",
-    "files_are_deleted": "j.payload_deleted_at IS NOT NULL",
-    "outcome": "r.outcome",
-}
-"""The SQL of each field of a ``BacktestRun``."""
+_COLUMNS = (
+    "b.strategy_id, b.engine, b.initial_capital, b.commission, b.slippage, b.config,"
+    " b.backtest_id, b.account_id, b.number, b.set_status, b.set_metrics, b.hides_trades,"
+    " b.hides_equity, epoch_ms(b.created_at), epoch_ms(b.updated_at)"
+)
+"""The fields of a ``BacktestRecord`` except its run."""
+_RUN_COLUMNS = (
+    "j.job_id, b.run_number, j.status, epoch_ms(j.finished_at), j.error_message,"
+    " j.payload_deleted_at IS NOT NULL, r.outcome"
+)
+"""The fields of a ``BacktestRun``."""
 _SELECT = (
-    f"SELECT {', '.join((*_OWN_COLUMNS.values(), *_RUN_COLUMNS.values()))}"
-    " FROM backtests b LEFT JOIN jobs j ON j.job_id = b.job_id"
+    f"SELECT {_COLUMNS}, {_RUN_COLUMNS} FROM backtests b LEFT JOIN jobs j ON j.job_id = b.job_id"
     " LEFT JOIN job_runs r ON r.job_id = b.job_id AND r.run_number = b.run_number"
 )
 
@@ -215,7 +197,7 @@ def get_backtests(store: Store, account_id: str, ids: Sequence[str]) -> list[Bac
         f"{_SELECT} WHERE b.account_id = ? AND list_contains(?::VARCHAR[], b.backtest_id)",
         account_id, list(ids),
     )  # fmt: skip
-    records = {row[0]: _to_record(row) for row in rows}
+    records = {record.backtest_id: record for record in map(_to_record, rows)}
     for backtest_id in ids:
         if backtest_id not in records:
             raise _not_found(backtest_id)
@@ -315,13 +297,14 @@ def _not_found(backtest_id: str) -> BacktestNotFound:
 
 
 def _to_record(row: Sequence[Any]) -> BacktestRecord:
-    own, run = row[: len(_OWN_COLUMNS)], row[len(_OWN_COLUMNS) :]
-    values = named_values(_OWN_COLUMNS, own, ("config", "set_metrics"))
+    *own_names, _ = BacktestRecord.__struct_fields__
+    own, run = row[: len(own_names)], row[len(own_names) :]
+    values = named_values(own_names, own, ("config", "set_metrics"))
     return BacktestRecord(**values, run=_to_run(run))
 
 
 def _to_run(row: Sequence[Any]) -> BacktestRun | None:
-    values = named_values(_RUN_COLUMNS, row)
+    values = named_values(BacktestRun.__struct_fields__, row)
     if values["job_id"] is None:
         return None
     if values["outcome"] is not None:
