@@ -17,7 +17,7 @@ from candlestep.api.jobs.worker_pool import WorkerPool
 from candlestep.api.sessions.host import SessionHost
 from candlestep.api.sessions.repository import SessionRepository
 from candlestep.api.settings import Settings
-from candlestep.api.threads import InThread, Threads
+from candlestep.api.threads import Threads
 from candlestep.data.errors import StorageUnavailable
 from candlestep.data.journal.journal import Journals
 from candlestep.data.market.candle_cache import CandleCache
@@ -61,15 +61,17 @@ class Services:
             self.catalogue,
             self.cache,
             self.threads,
+            SessionRepository(store, self.cache, self._journals),
             max_files,
-            repository=SessionRepository(store, self.cache, self._journals),
         )
-        self.jobs = _job_queue(
-            settings,
-            store,
-            self.cache,
+        candles = MappedCandles(self.cache, settings.home, settings.memory_budget)
+        load = partial(self.sessions.pool.with_room, self.threads.run_loading)
+        self.jobs = JobQueue(
+            StoredJobs(store, settings.home),
+            CandleHolder(candles, load),
+            _executor(settings),
             self.threads.run,
-            partial(self.sessions.pool.with_room, self.threads.run_loading),
+            result_days=settings.result_days,
         )
         self.executing: set[str] = set()
         """The ids of backtests whose execution is just being queued."""
@@ -117,23 +119,6 @@ class Services:
             store_bytes, journal_bytes = self.store.file_bytes(), self._journals.file_bytes()
             yield Reading("candlestep_store_bytes", "Size of the store.", store_bytes)
             yield Reading("candlestep_journal_bytes", "Size of all journals.", journal_bytes)
-
-
-def _job_queue(
-    settings: Settings, store: Store, cache: CandleCache, in_thread: InThread, load: InThread
-) -> JobQueue:
-    """Return the queue of a server's jobs, whose workers map the candles of ``cache`` from files.
-
-    ``load`` is like ``in_thread``, for work that may take seconds.
-    """
-    candles = MappedCandles(cache, settings.home, settings.memory_budget)
-    return JobQueue(
-        StoredJobs(store, settings.home),
-        CandleHolder(candles, load),
-        _executor(settings),
-        in_thread,
-        result_days=settings.result_days,
-    )
 
 
 def _executor(settings: Settings) -> Executor:

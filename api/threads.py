@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
@@ -62,24 +63,22 @@ async def _run_in(pool: ThreadPoolExecutor, work: Callable[[], Result]) -> Resul
     return await asyncio.get_running_loop().run_in_executor(pool, work)
 
 
+@dataclass
 class ProgressWriter(Generic[Value]):
     """Writes the latest value of each key in the background, so that fast work need not wait.
 
     Values stay readable until they are written. Call its methods on the event loop.
     """
 
-    def __init__(
-        self, write: Callable[[Mapping[str, Value]], Awaitable[None]], pause_seconds: float = 1.0
-    ) -> None:
-        """Call ``write`` with all new values, then pause; repeat while there are new ones.
+    write: Callable[[Mapping[str, Value]], Awaitable[None]]
+    """Called with all new values, again after each pause as long as there are new ones.
 
-        When ``write`` raises ``StorageUnavailable``, the values are written again later.
-        """
-        self._write = write
-        self._pause_seconds = pause_seconds
-        self._values: dict[str, Value] = {}
-        self._writing = asyncio.Lock()
-        self._background: asyncio.Task[None] | None = None
+    When it raises ``StorageUnavailable``, the values are written again later.
+    """
+    pause_seconds: float = 1.0
+    _values: dict[str, Value] = field(default_factory=dict)
+    _writing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _background: asyncio.Task[None] | None = None
 
     def note(self, key: str, value: Value, *, soon: bool = True) -> None:
         """Set the value of a key; without ``soon`` it is written with the next one."""
@@ -100,7 +99,7 @@ class ProgressWriter(Generic[Value]):
         async with self._writing:
             values = dict(self._values)
             try:
-                await self._write(values)
+                await self.write(values)
             except StorageUnavailable as error:
                 log.warning("progress_not_stored", error=str(error))
                 return
@@ -117,4 +116,4 @@ class ProgressWriter(Generic[Value]):
     async def _keep_writing(self) -> None:
         while self._values:
             await self.flush()
-            await asyncio.sleep(self._pause_seconds)
+            await asyncio.sleep(self.pause_seconds)

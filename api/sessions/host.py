@@ -6,6 +6,7 @@ shortcut for the plainest of commands.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import msgspec
@@ -24,19 +25,20 @@ from candlestep.api.sessions.housekeeping import Housekeeping
 from candlestep.api.sessions.idempotency import IdempotencyKey, ReplyCache, repeat_reply
 from candlestep.api.sessions.player import Reply, encode_start
 from candlestep.api.sessions.pool import ROOM_SECONDS, SessionPool, require_started
-from candlestep.api.sessions.progress import SessionProgress
 from candlestep.api.sessions.repository import SessionRepository
 from candlestep.api.settings import Settings
-from candlestep.api.threads import Threads
+from candlestep.api.threads import ProgressWriter, Threads
 from candlestep.data.clock import now
 from candlestep.data.errors import StorageUnavailable
-from candlestep.data.journal.journal import Journals
 from candlestep.data.journal.records import ForkRecord
 from candlestep.data.market.candle_cache import CandleCache
 from candlestep.data.market.catalogue import Catalogue
-from candlestep.data.records.sessions import SessionRecord, new_session_id
+from candlestep.data.records.sessions import SessionRecord, new_session_id, save_progress
 from candlestep.data.store.database import Store
 from candlestep.sandbox import InvalidParameter, InvalidState, SandboxError
+
+PROGRESS_STEPS = 500
+"""The number of steps after which a session's progress is stored."""
 
 _OTHER_FILES = 256
 """Open files kept for other uses than journals."""
@@ -56,9 +58,9 @@ class SessionHost:
         catalogue: Catalogue,
         cache: CandleCache,
         threads: Threads,
+        repository: SessionRepository,
         max_files: int = 1024,
         *,
-        repository: SessionRepository | None = None,
         room_seconds: float = ROOM_SECONDS,
     ) -> None:
         """Host sessions in a process that may have ``max_files`` files open."""
@@ -68,12 +70,10 @@ class SessionHost:
         self._is_synced = settings.durability == "power"
         self._max_pending = settings.max_pending_orders
         self._creator = SessionCreator(settings, store, catalogue)
-        self._repository = repository or SessionRepository(
-            store, cache, Journals(settings.home, synced=self._is_synced)
-        )
-        self._progress = SessionProgress(store, threads)
+        self._repository = repository
+        self._progress = ProgressWriter[int](partial(threads.run, save_progress, store))
         self.pool = SessionPool(
-            self._repository,
+            repository,
             cache,
             threads,
             self._progress,
@@ -83,7 +83,7 @@ class SessionHost:
             room_seconds=room_seconds,
         )
         self._housekeeping = Housekeeping(
-            self.pool, self._repository, self._progress, threads, self._save_if_ended
+            self.pool, repository, self._progress, threads, self._save_if_ended
         )
 
     async def create(
@@ -146,15 +146,10 @@ class SessionHost:
             return None
         try:
             reply = hosted.step(1)
-        except SandboxError as error:
-            if isinstance(error, StorageUnavailable):
-                self.pool.discard(hosted, before)
+        except Exception as error:
+            self._discard_changed(hosted, before, error)
             raise
-        except Exception:
-            self.pool.discard(hosted, before)
-            raise
-        self.steps_made += 1
-        self._progress.advanced(ref.session_id, before, before + 1)
+        self._advanced(ref.session_id, before, before + 1)
         return reply
 
     async def apply(
@@ -185,7 +180,8 @@ class SessionHost:
     async def close(self) -> None:
         """Evict all sessions; the next process finds them again."""
         await self._housekeeping.stop()
-        await self._progress.close()
+        await self._progress.stop()
+        await self._progress.flush()
 
     async def _start(self, ref: SessionRef, key: IdempotencyKey | None) -> Reply:
         """Load the market and let the session run; if it runs already, at step 0, change nothing."""
@@ -291,18 +287,25 @@ class SessionHost:
                 await self._sync(hosted, size)
                 raise
             await self._sync(hosted, size)
-        except StorageUnavailable:
-            self.pool.discard(hosted, before)
+        except Exception as error:
+            self._discard_changed(hosted, before, error)
             raise
-        except SandboxError:
-            raise
-        except Exception:
-            # The session may be half changed; its journal is intact, and the next use rebuilds it.
-            self.pool.discard(hosted, before)
-            raise
-        self.steps_made += hosted.session.step_number - before
-        self._progress.advanced(hosted.record.session_id, before, hosted.session.step_number)
+        self._advanced(hosted.record.session_id, before, hosted.session.step_number)
         return result
+
+    def _discard_changed(self, hosted: HostedSession, before: int, error: Exception) -> None:
+        """Discard a session after an error, unless that is a refusal, which changes nothing.
+
+        The session may be half changed; its journal is intact, and the next use rebuilds it.
+        """
+        if isinstance(error, StorageUnavailable) or not isinstance(error, SandboxError):
+            self.pool.discard(hosted, before)
+
+    def _advanced(self, session_id: str, before: int, after: int) -> None:
+        """Count the steps of a session; have them stored soon if it has advanced far enough."""
+        self.steps_made += after - before
+        if before // PROGRESS_STEPS != after // PROGRESS_STEPS:
+            self._progress.note(session_id, after)
 
     async def _sync(self, hosted: HostedSession, size: int) -> None:
         """Sync what the journal has beyond ``size`` bytes to disk; cut it off if that fails."""

@@ -1,7 +1,8 @@
 """One session in memory: its state, its journal, and the lock that one command at a time holds."""
 
 import asyncio
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import UNSET
@@ -52,6 +53,7 @@ class FinalReply(NamedTuple):
     steps: int
 
 
+@dataclass(slots=True, eq=False)
 class HostedSession:
     """A started session in memory, with its journal. Callers that change it hold its lock.
 
@@ -60,45 +62,22 @@ class HostedSession:
     discard it, to be rebuilt from the journal.
     """
 
-    __slots__ = (
-        "account_id",
-        "final",
-        "is_discarded",
-        "journal",
-        "lock",
-        "player",
-        "record",
-        "replies",
-        "start_key",
-        "used_at",
-        "users",
-    )
-
-    def __init__(
-        self,
-        record: SessionRecord,
-        player: CommandPlayer,
-        journal: Journal | None,
-        replies: ReplyCache,
-        start_key: IdempotencyKey | None,
-    ) -> None:
-        self.account_id = record.account_id
-        self.record = record
-        self.player = player
-        self.journal = journal
-        """None once the session has ended and is saved."""
-        self.replies = replies
-        self.start_key = start_key
-        """The key with which the session was started."""
-        self.lock = asyncio.Lock()
-        self.users = 0
-        """The number of callers that hold the lock or wait for it."""
-        self.final: FinalReply | None = None
-        """The final reply, from the session's end until it is saved."""
-        self.used_at = 0
-        """The time of the last use, in ticks of the pool."""
-        self.is_discarded = False
-        """True once the pool no longer has this session."""
+    record: SessionRecord
+    player: CommandPlayer
+    journal: Journal | None
+    """None once the session has ended and is saved."""
+    replies: ReplyCache
+    start_key: IdempotencyKey | None
+    """The key with which the session was started."""
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    users: int = 0
+    """The number of callers that hold the lock or wait for it."""
+    final: FinalReply | None = None
+    """The final reply, from the session's end until it is saved."""
+    used_at: int = 0
+    """The time of the last use, in ticks of the pool."""
+    is_discarded: bool = False
+    """True once the pool no longer has this session."""
 
     @property
     def session(self) -> Session:
@@ -143,16 +122,12 @@ class HostedSession:
         if reply.is_quiet and key is None:
             journal.append(quiet_step(after - before, after, self.player.digest))
         else:
-            key_text, key_digest = key or _NO_KEY
             self._write(
                 StepRecord(
                     steps=after - before,
                     fast=counts_steps and key is not None,
-                    at=after,
-                    key=key_text,
-                    body=key_digest,
                     answer=UNSET if reply.is_quiet else msgspec.Raw(reply.body),
-                    digest=self.player.digest.decode(),
+                    **self._recorded(key),
                 )
             )
             self._remember(key, 200, body)
@@ -165,16 +140,12 @@ class HostedSession:
     ) -> ForkRecord:
         """Record that ``sessions`` share the past up to here; ``time`` is wall-clock time."""
         journal = self._writable()
-        key_text, key_digest = key or _NO_KEY
         fork = ForkRecord(
             sessions=sessions,
             strategy_label=strategy_label,
             forked_at=time,
-            at=self.session.step_number,
             size=journal.size,
-            digest=self.player.digest.decode(),
-            key=key_text,
-            body=key_digest,
+            **self._recorded(key),
         )
         journal.share(encoded(fork))
         self._remember(key, 200, b"", fork)
@@ -198,16 +169,12 @@ class HostedSession:
         if reply.status == 200:
             self._keep(key, 200, reply.body)
             return reply
-        key_text, key_digest = key or _NO_KEY
         self._write(
             OrderRecord(
                 order=recorded_order(order),
-                at=self.session.step_number,
-                key=key_text,
-                body=key_digest,
                 status=reply.status,
                 answer=msgspec.Raw(reply.body),
-                digest=self.player.digest.decode(),
+                **self._recorded(key),
             )
         )
         self._remember(key, reply.status, reply.body)
@@ -231,16 +198,7 @@ class HostedSession:
         if self.final is None or key is not None:
             self._writable()
             reply = self.player.cancel()
-            key_text, key_digest = key or _NO_KEY
-            self._write(
-                CancelRecord(
-                    at=self.session.step_number,
-                    key=key_text,
-                    body=key_digest,
-                    answer=msgspec.Raw(reply.body),
-                    digest=self.player.digest.decode(),
-                )
-            )
+            self._write(CancelRecord(answer=msgspec.Raw(reply.body), **self._recorded(key)))
             self.final = FinalReply(reply.body, 0)
         body = encode_cancel(self.record.session_id, self.session)
         self._remember(key, 200, body)
@@ -310,6 +268,17 @@ class HostedSession:
         if self.journal is None or self.final is not None:
             raise ended_error(self.session.status)
         return self.journal
+
+    def _recorded(self, key: IdempotencyKey | None) -> dict[str, Any]:
+        """Return the fields that say in a record where the session is after a command."""
+        key_text, key_digest = key or _NO_KEY
+        digest = self.player.digest.decode()
+        return {
+            "at": self.session.step_number,
+            "key": key_text,
+            "body": key_digest,
+            "digest": digest,
+        }
 
     def _write(self, record: Record) -> None:
         assert self.journal is not None

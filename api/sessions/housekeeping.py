@@ -3,15 +3,15 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 
 import structlog
 
 from candlestep.api.sessions.commands import SessionRef
 from candlestep.api.sessions.hosted_session import HostedSession
 from candlestep.api.sessions.pool import TICK_SECONDS, SessionPool
-from candlestep.api.sessions.progress import SessionProgress
 from candlestep.api.sessions.repository import SessionRepository
-from candlestep.api.threads import Threads
+from candlestep.api.threads import ProgressWriter, Threads
 from candlestep.data.errors import BudgetInUse, StorageUnavailable
 from candlestep.data.records.sessions import SessionRecord
 from candlestep.sandbox import SandboxError
@@ -19,24 +19,17 @@ from candlestep.sandbox import SandboxError
 log = structlog.get_logger()
 
 
+@dataclass
 class Housekeeping:
     """The background work on the sessions of a host. Call its methods on the event loop."""
 
-    def __init__(
-        self,
-        pool: SessionPool,
-        repository: SessionRepository,
-        progress: SessionProgress,
-        threads: Threads,
-        save_if_ended: Callable[[HostedSession], Awaitable[None]],
-    ) -> None:
-        self._pool = pool
-        self._repository = repository
-        self._progress = progress
-        self._threads = threads
-        self._save_if_ended = save_if_ended
-        self._task: asyncio.Task[None] | None = None
-        self._to_save: list[SessionRecord] = []
+    pool: SessionPool
+    repository: SessionRepository
+    progress: ProgressWriter[int]
+    threads: Threads
+    save_if_ended: Callable[[HostedSession], Awaitable[None]]
+    _task: asyncio.Task[None] | None = None
+    _to_save: list[SessionRecord] = field(default_factory=list)
 
     async def start(self, to_save: Sequence[SessionRecord]) -> None:
         """Save the sessions that an earlier process left unsaved, and begin the rounds."""
@@ -52,7 +45,7 @@ class Housekeeping:
                 await self._task
         try:
             await self._save_ended()
-            await self._pool.evict(self._pool.running)
+            await self.pool.evict(self.pool.running)
         except Exception:
             log.exception("sessions_not_evicted")
 
@@ -61,42 +54,42 @@ class Housekeeping:
             try:
                 await self._save_ended()
                 await self._compact_long_journals()
-                await self._pool.evict(self._pool.idle() or await self._pool.excess())
-                await self._progress.store()
+                await self.pool.evict(self.pool.idle() or await self.pool.excess())
+                await self.progress.flush()
             except Exception:
                 log.exception("housekeeping_failed")
             await asyncio.sleep(TICK_SECONDS)
-            self._pool.ticks += 1
+            self.pool.ticks += 1
 
     async def _compact_long_journals(self) -> None:
-        for hosted in self._pool.running:
+        for hosted in self.pool.running:
             if hosted.journal is None or not hosted.journal.is_worth_compacting:
                 continue
-            for acquired in await self._pool.acquire_unused([hosted]):
+            for acquired in await self.pool.acquire_unused([hosted]):
                 try:
                     journals = [(acquired.journal, acquired.replies)]
-                    await self._threads.run(self._repository.compact, journals)
+                    await self.threads.run(self.repository.compact, journals)
                 finally:
-                    self._pool.release(acquired)
+                    self.pool.release(acquired)
 
     async def _save_ended(self) -> None:
         """Save sessions that have ended, but were not or could not be saved."""
         to_save, self._to_save = self._to_save, []
         for record in to_save:
             try:
-                await self._pool.find(SessionRef(record.account_id, record.session_id))
+                await self.pool.find(SessionRef(record.account_id, record.session_id))
             except (StorageUnavailable, BudgetInUse):
                 self._to_save.append(record)
             except SandboxError as error:
                 _log_unsaved(record, error)
-        ended = [hosted for hosted in self._pool.running if hosted.final is not None]
-        for hosted in await self._pool.acquire_unused(ended):
+        ended = [hosted for hosted in self.pool.running if hosted.final is not None]
+        for hosted in await self.pool.acquire_unused(ended):
             try:
-                await self._save_if_ended(hosted)
+                await self.save_if_ended(hosted)
             except SandboxError as error:
                 _log_unsaved(hosted.record, error)
             finally:
-                self._pool.release(hosted)
+                self.pool.release(hosted)
 
 
 def _log_unsaved(record: SessionRecord, error: SandboxError) -> None:

@@ -68,19 +68,15 @@ class CommandPlayer:
 
     __slots__ = ("_texts", "digest", "session")
 
-    def __init__(self, session: Session) -> None:
-        """Play on a session that is at its start."""
+    def __init__(self, session: Session, digest: bytes | None = None) -> None:
+        """Play on a session that is at its start, unless ``digest`` is that of its replies."""
         self.session = session
         self._texts = StepTexts()
-        self.digest = start_digest(session)
+        self.digest = start_digest(session) if digest is None else digest
 
     def fork(self) -> "CommandPlayer":
         """Return a player of a fork of the session, with the same past."""
-        forked = CommandPlayer.__new__(CommandPlayer)
-        forked.session = self.session.fork()
-        forked._texts = StepTexts()
-        forked.digest = self.digest
-        return forked
+        return CommandPlayer(self.session.fork(), self.digest)
 
     def play(self, command: CommandRecord) -> Reply:
         """Play a recorded command. Raises ``SandboxError`` if it is refused."""

@@ -14,10 +14,9 @@ from weakref import WeakValueDictionary
 from candlestep.api.sessions.commands import SessionRef
 from candlestep.api.sessions.hosted_session import HostedSession, ended_error
 from candlestep.api.sessions.idempotency import IdempotencyKey
-from candlestep.api.sessions.progress import SessionProgress
 from candlestep.api.sessions.recovery import Diverged
 from candlestep.api.sessions.repository import SessionRepository
-from candlestep.api.threads import InThread, Threads
+from candlestep.api.threads import InThread, ProgressWriter, Threads
 from candlestep.data.errors import BudgetInUse
 from candlestep.data.journal.candle_fingerprints import CandlesDiffer
 from candlestep.data.journal.journal import JournalDamaged
@@ -46,7 +45,7 @@ class SessionPool:
         repository: SessionRepository,
         cache: CandleCache,
         threads: Threads,
-        progress: SessionProgress,
+        progress: ProgressWriter[int],
         *,
         budget: int,
         max_sessions: int,
@@ -90,7 +89,7 @@ class SessionPool:
         """Return the account's session if it is in memory, without waiting."""
         account_id, session_id = ref
         hosted = self._running.get(session_id) or self._ended.get(session_id)
-        if hosted is None or hosted.account_id != account_id:
+        if hosted is None or hosted.record.account_id != account_id:
             return None
         hosted.used_at = self.ticks
         return hosted
@@ -100,7 +99,7 @@ class SessionPool:
         hosted = self._running.get(record.session_id)
         if hosted is not None:
             return hosted.session.step_number
-        step = self._progress.last_known(record.session_id)
+        step = self._progress.get(record.session_id)
         return record.current_step if step is None else step
 
     async def find(self, ref: SessionRef, *, load_ended: bool = True) -> HostedSession:
@@ -207,7 +206,7 @@ class SessionPool:
 
     def discard(self, hosted: HostedSession, step: int) -> None:
         """Drop a session that is at ``step``; its next user gets it from its journal."""
-        self._progress.left(hosted.record.session_id, step)
+        self._progress.note(hosted.record.session_id, step, soon=False)
         hosted.is_discarded = True
         if hosted.journal is not None:
             hosted.journal.close()

@@ -36,19 +36,23 @@ class Diverged(SandboxError):
     code = "INVALID_STATE"
 
 
-def start_record(
-    record: SessionRecord, session: Session, look_back: int, key: IdempotencyKey | None
-) -> Start:
-    """Return the first line of a session's journal."""
-    config: dict[str, Any] = {
+def config_of(record: SessionRecord) -> dict[str, Any]:
+    """Return the configuration of a stored session, as its journal has it."""
+    return {
         "start_time": format_time(record.start_time),
         "end_time": format_time(record.end_time),
         "starting_balance": f"{record.starting_balance:f}",
         "candle_interval": record.interval // 1000,
         **record.config,
     }
+
+
+def start_record(
+    record: SessionRecord, session: Session, look_back: int, key: IdempotencyKey | None
+) -> Start:
+    """Return the first line of a session's journal."""
     return Start(
-        config=config,
+        config=config_of(record),
         pairs=record.pairs,
         exchange=record.exchange,
         risk_profile=record.risk_profile,

@@ -12,8 +12,8 @@ import structlog
 
 from candlestep.api.sessions.hosted_session import HostedSession
 from candlestep.api.sessions.idempotency import IdempotencyKey, ReplyCache
-from candlestep.api.sessions.player import CommandPlayer
-from candlestep.api.sessions.recovery import rebuild_session, start_record
+from candlestep.api.sessions.player import CommandPlayer, recorded_config
+from candlestep.api.sessions.recovery import config_of, rebuild_session, start_record
 from candlestep.data.errors import StorageUnavailable
 from candlestep.data.imports.importer import latest_import
 from candlestep.data.journal.compaction import compacted, without_keys
@@ -34,7 +34,7 @@ from candlestep.data.records.sessions import (
     save_start,
 )
 from candlestep.data.store.database import Store
-from candlestep.sandbox import Market, RiskProfile, Session, SessionConfig
+from candlestep.sandbox import Market, Session
 from candlestep.sandbox.errors import NoPrice
 
 log = structlog.get_logger()
@@ -75,7 +75,8 @@ class SessionRepository:
         """
         number = latest_import(self._store)
         market = self._market(record, number)
-        player = CommandPlayer(Session(session_config(record), market))
+        config = recorded_config(config_of(record), record.risk_profile)
+        player = CommandPlayer(Session(config, market))
         pinned = msgspec.structs.replace(record, import_number=number)
         journal = self._journals.create(start_record(pinned, player.session, LOOK_BACK, key))
         with self._store.transaction():
@@ -127,9 +128,7 @@ class SessionRepository:
 
     def fail(self, record: SessionRecord, error: str) -> SessionRecord:
         """Mark a session as failed, because it can neither go on nor be saved."""
-        names = (record.account_id, record.session_id)
-        save_failure(self._store, *names, error)
-        return get_session(self._store, *names)
+        return save_failure(self._store, record.account_id, record.session_id, error)
 
     def fork(self, hosted: HostedSession, fork: ForkRecord) -> list[tuple[SessionRecord, Journal]]:
         """Create the sessions of a fork, which is already in the journal of ``hosted``.
@@ -234,15 +233,3 @@ def compact(journal: Journal | None, replies: ReplyCache) -> None:
         log.warning("journal_not_compacted", path=str(journal.path), error=str(error))
         journal.compacted_size = journal.size  # Tried again when it has grown again.
     journal.close()
-
-
-def session_config(record: SessionRecord) -> SessionConfig:
-    """Return the configuration with which a stored session runs."""
-    return SessionConfig(
-        start_time=record.start_time,
-        end_time=record.end_time,
-        starting_balance=record.starting_balance,
-        candle_interval=record.interval // 1000,
-        risk=RiskProfile(**record.risk_profile),
-        **record.config,
-    )

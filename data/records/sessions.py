@@ -250,9 +250,9 @@ def save_progress(store: Store, steps: Mapping[str, int]) -> None:
         )
 
 
-def save_failure(store: Store, account_id: str, session_id: str, error: str) -> None:
-    """Set a session failed, with the reason. Raises ``SessionNotFound``."""
-    _update(
+def save_failure(store: Store, account_id: str, session_id: str, error: str) -> SessionRecord:
+    """Set a session failed, with the reason, and return it. Raises ``SessionNotFound``."""
+    return _update(
         store, account_id, session_id,
         "status = 'failed', error = ?, completed_at = epoch_ms(?::BIGINT)", error, now(),
     )  # fmt: skip

@@ -23,10 +23,9 @@ from candlestep.api.sessions.host import SessionHost
 from candlestep.api.sessions.hosted_session import HostedSession
 from candlestep.api.sessions.idempotency import IdempotencyKey
 from candlestep.api.sessions.player import CommandPlayer, Reply
-from candlestep.api.sessions.progress import SessionProgress
 from candlestep.api.sessions.repository import SessionRepository
 from candlestep.api.settings import Settings
-from candlestep.api.threads import Threads
+from candlestep.api.threads import ProgressWriter, Threads
 from candlestep.data.errors import BudgetInUse, StorageUnavailable
 from candlestep.data.journal.journal import DIRECTORY, Journal, Journals
 from candlestep.data.journal.recording import records_of
@@ -82,7 +81,7 @@ def with_host(
             Catalogue(store),
             cache,
             threads,
-            repository=repository_type(store, cache, Journals(home, synced=False)),
+            repository_type(store, cache, Journals(home, synced=False)),
             room_seconds=room_seconds,
         )
         try:
@@ -218,17 +217,17 @@ def test_progress_made_while_older_is_being_stored_is_stored_too(tmp_path: Path)
         assert may_finish.wait(30)
 
     async def test(hosting: Hosting) -> None:
-        progress = SessionProgress(hosting.store, hosting.threads, save=save_slowly)
-        progress.left("bt_1", 500)
-        first = asyncio.create_task(progress.store())
+        progress = ProgressWriter[int](partial(hosting.threads.run, save_slowly, hosting.store))
+        progress.note("bt_1", 500, soon=False)
+        first = asyncio.create_task(progress.flush())
         while not storing.is_set():
             await asyncio.sleep(0)
-        progress.left("bt_1", 510)
-        second = asyncio.create_task(progress.store())
+        progress.note("bt_1", 510, soon=False)
+        second = asyncio.create_task(progress.flush())
         may_finish.set()
         await asyncio.gather(first, second)
         assert written == [{"bt_1": 500}, {"bt_1": 510}]
-        assert progress.last_known("bt_1") is None
+        assert progress.get("bt_1") is None
 
     with_host(tmp_path, test)
 
