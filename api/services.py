@@ -54,6 +54,8 @@ class Services:
         self.authenticator = authenticator
         self.catalogue = Catalogue(store)
         self.threads = Threads()
+        self.in_thread = self.threads.run
+        """Runs work that blocks for milliseconds off the event loop."""
         self.cache = CandleCache(store, settings.memory_budget)
         self.sessions = SessionHost(
             settings,
@@ -75,10 +77,6 @@ class Services:
         )
         self.executing: set[str] = set()
         """The ids of backtests whose execution is just being queued."""
-
-    async def in_thread(self, work: Callable[..., Result], *args: Any, **kwargs: Any) -> Result:
-        """Run work that blocks for milliseconds off the event loop."""
-        return await self.threads.run(work, *args, **kwargs)
 
     async def on_record(
         self, work: Callable[..., Result], request: Request, parameter: str, **changes: Any

@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from candlestep.api.jobs.executor import wait_or_stop
 from candlestep.api.threads import InThread
-from candlestep.data.market.candle_cache import LOOK_BACK
+from candlestep.data.market.candle_cache import LOOK_BACK, CandleRequest
 from candlestep.data.market.mapped_candles import MappedCandles
 from candlestep.data.records.jobs import RunSpec
 
@@ -15,8 +15,7 @@ from candlestep.data.records.jobs import RunSpec
 class HeldCandles(NamedTuple):
     """Candles that were acquired, and the files that they are in."""
 
-    request: tuple[Any, ...]
-    """The arguments that ``MappedCandles.acquire`` was called with."""
+    request: CandleRequest
     paths: Sequence[Path]
 
 
@@ -59,8 +58,8 @@ class CandleHolder:
         """Release what ``acquire`` returned."""
         self._candles.release(held.paths)
 
-    async def _acquire(self, request: tuple[Any, ...]) -> Sequence[Path]:
-        return await self._load(self._candles.acquire, *request)
+    async def _acquire(self, request: CandleRequest) -> Sequence[Path]:
+        return await self._load(self._candles.acquire, request)
 
     def _release_late(self, acquiring: "asyncio.Task[Sequence[Path]]") -> None:
         """Release candles whose run was stopped before they were loaded."""
@@ -68,9 +67,8 @@ class CandleHolder:
             self._candles.release(acquiring.result())
 
 
-def _request(spec: RunSpec) -> tuple[Any, ...]:
-    """Return the arguments of ``MappedCandles.acquire`` for a run."""
+def _request(spec: RunSpec) -> CandleRequest:
     assert spec.import_number is not None, "it is pinned when the job is submitted"
     look_back = max(LOOK_BACK, spec.history)
     period = (spec.start_time, spec.end_time, look_back)
-    return (spec.exchange, tuple(spec.pairs), spec.import_number, *period)
+    return CandleRequest(spec.exchange, tuple(spec.pairs), spec.import_number, *period)

@@ -16,11 +16,10 @@ from candlestep.api.sessions.player import (
 from candlestep.data.imports.importer import latest_import
 from candlestep.data.journal.candle_fingerprints import Fingerprints, fingerprint
 from candlestep.data.journal.records import CommandRecord, Start
-from candlestep.data.market.candle_cache import LOOK_BACK, CandleCache
+from candlestep.data.market.candle_cache import LOOK_BACK, CandleCache, CandleRequest
 from candlestep.data.store.database import Store
 from candlestep.data.symbols import normalise_exchange, normalise_symbol
-from candlestep.sandbox import Market, SandboxError, Session
-from candlestep.sandbox.errors import NoPrice
+from candlestep.sandbox import Market, NoPrice, SandboxError, Session
 
 _CACHE_BYTES = 4 << 30
 _PAIRS_NAMED = 5
@@ -67,12 +66,12 @@ def load_market(store: Store, start: Start) -> Market:
     pairs = [normalise_symbol(pair) for pair in start.pairs]
     look_back = LOOK_BACK if start.look_back is None else start.look_back
     cache = CandleCache(store, _CACHE_BYTES)
+    period = config.start_time, config.end_time
 
     def market_as_of(import_number: int) -> Market | None:
-        candles = cache.candles(
-            exchange, pairs, import_number, config.start_time, config.end_time, look_back
-        ).values()
-        if any(series.has_any(config.start_time, config.end_time) for series in candles):
+        request = CandleRequest(exchange, pairs, import_number, *period, look_back)
+        candles = cache.candles(request).values()
+        if any(series.has_any(*period) for series in candles):
             return Market(candles)
         return None
 

@@ -8,12 +8,7 @@ import httpx
 import msgspec
 
 from candlestep.api.errors import RefusedByServer
-from candlestep.api.schemas.sessions import (
-    CancelResponse,
-    EndResponse,
-    StartedResponse,
-    StartResponse,
-)
+from candlestep.api.schemas.sessions import EndResponse, StartedResponse
 from candlestep.api.sessions.player import Refusal, Reply
 from candlestep.data.errors import StorageUnavailable
 from candlestep.data.journal.candle_fingerprints import Fingerprints
@@ -78,7 +73,7 @@ class RemoteTarget:
                 is_quiet = not events.orders_filled and not events.orders_closed
                 return Reply(body, answer.status_code, is_quiet)
             case CancelRecord():
-                end = _without_id(msgspec.json.decode(body, type=CancelResponse))
+                end = msgspec.json.decode(body, type=EndResponse)
                 return Reply(_encode(end), answer.status_code)
         return Reply(body, answer.status_code)
 
@@ -116,9 +111,8 @@ def remote_session(url: str, key: str | None, start: Start) -> Iterator[RemoteTa
             _session(client, _create_body(start, agent_id)) as session_id,
         ):
             answer = _checked(client.post(f"{_BACKTEST}/{session_id}/start"))
-            started = msgspec.json.decode(answer.content, type=StartResponse)
-            without_id = StartedResponse(started.status, started.virtual_time, started.prices)
-            yield RemoteTarget(client, session_id, without_id)
+            started = msgspec.json.decode(answer.content, type=StartedResponse)
+            yield RemoteTarget(client, session_id, started)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise StorageUnavailable(
             f"the server at {url} cannot be reached: {error}; `candlestep serve` starts a server"
@@ -154,10 +148,6 @@ def _create_body(start: Start, agent_id: str) -> Mapping[str, Any]:
         "agent_id": agent_id,
         "strategy_label": "replay",
     }
-
-
-def _without_id(response: CancelResponse) -> EndResponse:
-    return EndResponse(response.status, response.total_trades, response.roi_pct)
 
 
 def _checked(answer: httpx.Response) -> httpx.Response:

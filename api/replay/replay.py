@@ -40,18 +40,18 @@ class ReplayTarget(Protocol):
         """Return the portfolio, as the API shows it."""
 
 
-class Divergence(msgspec.Struct, frozen=True):
+class Divergence(msgspec.Struct, frozen=True, kw_only=True):
     """The first command whose reply differs from the recorded one."""
 
     line: int
     command: dict[str, Any]
     step: int
     """The step of the session before the command."""
-    expected: Any
+    expected: Any = None
     """None where the recording has only a digest."""
-    actual: Any
-    expected_status: int
-    status: int
+    actual: Any = None
+    expected_status: int = 200
+    status: int = 200
     account: dict[str, Any]
     """The portfolio after the command."""
 
@@ -91,7 +91,9 @@ def replay(recording: Recording, target: ReplayTarget, report: ReportCommands) -
     other_candles = list(differences(start.candles, target.candles())) if start.candles else []
     digest = target.start_digest()
     if start.digest not in (None, digest.decode()):
-        return ReplayResult(0, 0, other_candles, _start_divergence(target))
+        start_line = {"do": "start"}
+        divergence = Divergence(line=1, command=start_line, step=0, account=target.account())
+        return ReplayResult(0, 0, other_candles, divergence)
     lines = [
         (line, record)
         for line, record in enumerate(recording.records, 2)
@@ -186,19 +188,6 @@ def _with_reply(command: CommandRecord, reply: Reply, step: int, digest: str) ->
             order=command.order, at=step, status=reply.status, answer=answer, digest=digest
         )
     return msgspec.structs.replace(command, at=step, answer=answer, digest=digest)
-
-
-def _start_divergence(target: ReplayTarget) -> Divergence:
-    return Divergence(
-        line=1,
-        command={"do": "start"},
-        step=0,
-        expected=None,
-        actual=None,
-        expected_status=200,
-        status=200,
-        account=target.account(),
-    )
 
 
 def _divergence(

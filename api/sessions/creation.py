@@ -1,10 +1,8 @@
 """The creation of sessions: a request checked against the data and the bounds of the server."""
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import nullcontext
 from typing import Any
-
-import msgspec
 
 from candlestep.api.schemas.sessions import CreateRequest, FixedSlippage, VolumeSlippage
 from candlestep.api.sessions.idempotency import IdempotencyKey
@@ -12,32 +10,26 @@ from candlestep.api.settings import Settings
 from candlestep.data.market.catalogue import Catalogue, Series, has_candle
 from candlestep.data.market.fee_schedules import fee_schedule
 from candlestep.data.records.accounts import Agent, get_agent
-from candlestep.data.records.sessions import SessionRecord, create_session, session_of_key
+from candlestep.data.records.sessions import (
+    NewSession,
+    SessionRecord,
+    create_session,
+    session_of_key,
+)
 from candlestep.data.store.database import Store
 from candlestep.data.symbols import normalise_exchange, normalise_symbol
 from candlestep.sandbox import (
     InvalidParameter,
+    NoPrice,
     RiskProfile,
     SessionConfig,
     format_time,
     parse_time,
 )
 from candlestep.sandbox.clock import DAY, Clock, parse_interval
-from candlestep.sandbox.errors import NoPrice
 
 _MAX_RANGES = 20
 """The number of ranges of data that an error lists."""
-
-
-class SessionPlan(msgspec.Struct, frozen=True):
-    """A checked request for a session."""
-
-    agent: Agent
-    exchange: str
-    pairs: tuple[str, ...]
-    config: SessionConfig
-    settings: dict[str, Any]
-    """The arguments of the configuration that are stored with the session."""
 
 
 class SessionCreator:
@@ -55,10 +47,9 @@ class SessionCreator:
 
         It belongs to the agent ``agent_id`` unless the request names another.
         """
-        with ExitStack() as stack:
+        # Two requests with one key at the same time create one session.
+        with nullcontext() if key is None else self._store.transaction():
             if key is not None:
-                # Two requests with one key at the same time create one session.
-                stack.enter_context(self._store.transaction())
                 stored = session_of_key(self._store, account_id, key.key)
                 if stored is not None:
                     record, digest = stored
@@ -66,29 +57,12 @@ class SessionCreator:
                     return record
             agent = get_agent(self._store, account_id, request.agent_id or agent_id)
             plan = plan_session(self._settings, self._catalogue.series(), agent, request)
-            config, clock = plan.config, plan.config.clock
-            return create_session(
-                self._store,
-                account_id,
-                agent_id=agent.agent_id,
-                exchange=plan.exchange,
-                strategy_label=request.strategy_label,
-                pairs=plan.pairs,
-                start_time=config.start_time,
-                end_time=config.end_time,
-                interval=clock.interval,
-                starting_balance=config.starting_balance,
-                total_steps=clock.total_steps,
-                config=plan.settings,
-                risk_profile=agent.risk_profile,
-                key=None if key is None else key.key,
-                key_body=None if key is None else key.digest,
-            )
+            return create_session(self._store, account_id, plan, key)
 
 
 def plan_session(
     bounds: Settings, series: Sequence[Series], agent: Agent, request: CreateRequest
-) -> SessionPlan:
+) -> NewSession:
     """Check a request for a session against the ``series`` of the store.
 
     Raises ``InvalidParameter`` naming the field, and ``NoPrice`` if no pair has candles.
@@ -126,16 +100,24 @@ def plan_session(
     )
     # The rates themselves, so that a changed file of schedules does not change the session.
     settings |= config.costs.fees.settings()
-    return SessionPlan(agent, exchange, pairs[: bounds.max_pairs], config, settings)
+    return NewSession(
+        agent_id=agent.agent_id,
+        exchange=exchange,
+        strategy_label=request.strategy_label,
+        pairs=pairs[: bounds.max_pairs],
+        start_time=start,
+        end_time=end,
+        interval=config.clock.interval,
+        starting_balance=config.starting_balance,
+        total_steps=config.clock.total_steps,
+        config=settings,
+        risk_profile=agent.risk_profile,
+    )
 
 
 def _fees(bounds: Settings, request: CreateRequest, exchange: str) -> dict[str, Any]:
     """Return the fees that the request sets, with the venue's schedule if it asks for that."""
-    terms = {
-        "fee_rate": request.fee_rate,
-        "fee_model": request.fee_model,
-        "fee_bps": request.fee_bps,
-    }
+    terms = {name: getattr(request, name) for name in ("fee_rate", "fee_model", "fee_bps")}
     fees = {name: value for name, value in terms.items() if value is not None}
     if request.fee_model == "match_exchange":
         fees["fee_schedule"] = fee_schedule(exchange, bounds.home)

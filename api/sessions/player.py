@@ -119,15 +119,7 @@ class CommandPlayer:
         order_count = session.order_count
         try:
             order = session.place_order(
-                symbol=normalise_symbol(request.symbol),
-                side=request.side,
-                type=request.type,
-                quantity=request.quantity,
-                price=request.price,
-                trigger_price=request.trigger_price,
-                client_order_id=request.client_order_id,
-                oco_group=request.oco_group,
-                expires_at=request.expires_at,
+                **msgspec.structs.asdict(request) | {"symbol": normalise_symbol(request.symbol)}
             )
         except RiskLimitExceeded as refusal:
             body = encode_refusal(refusal)
@@ -161,12 +153,8 @@ class CommandPlayer:
 def start_response(session: Session) -> StartedResponse:
     """Return the reply to the start of a session, without the session's id."""
     start = session.config.clock.start
-    prices = session.market.prices(start)
-    return StartedResponse(
-        "running",
-        format_time(start),
-        {symbol: money(price) for symbol, price in prices.items()},
-    )
+    prices = {symbol: money(price) for symbol, price in session.market.prices(start).items()}
+    return StartedResponse("running", format_time(start), prices)
 
 
 def start_digest(session: Session) -> bytes:

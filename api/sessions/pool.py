@@ -8,6 +8,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
@@ -37,43 +38,32 @@ _ROOM_PAUSE_SECONDS = 0.5
 Result = TypeVar("Result")
 
 
+@dataclass(eq=False)
 class SessionPool:
     """The sessions in memory, by id. Call its methods on the event loop."""
 
-    def __init__(
-        self,
-        repository: SessionRepository,
-        cache: CandleCache,
-        threads: Threads,
-        progress: ProgressWriter[int],
-        *,
-        budget: int,
-        max_sessions: int,
-        idle_seconds: float,
-        room_seconds: float = ROOM_SECONDS,
-    ) -> None:
-        """Hold at most ``max_sessions`` running sessions, in ``budget`` bytes with their candles.
-
-        Sessions unused for ``idle_seconds`` may be evicted.
-        """
-        self.open_count = 0
-        """The number of running sessions, in memory or on disk."""
-        self.ticks = 0
-        """A clock that counts housekeeping rounds, for the idle times of sessions."""
-        self._repository = repository
-        self._cache = cache
-        self._threads = threads
-        self._progress = progress
-        self._budget = budget
-        self._max_sessions = max_sessions
-        self._idle_ticks = idle_seconds / TICK_SECONDS
-        self._room_seconds = room_seconds
-        self._running: dict[str, HostedSession] = {}
-        self._ended: OrderedDict[str, HostedSession] = OrderedDict()
-        self._loading: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._loads = 0
-        self._freed = asyncio.Event()
-        """Set when a session is loaded, or no longer in use."""
+    repository: SessionRepository
+    cache: CandleCache
+    threads: Threads
+    progress: ProgressWriter[int]
+    _: KW_ONLY
+    budget: int
+    """The most bytes of memory that the sessions and their candles take."""
+    max_sessions: int
+    """The most running sessions in memory."""
+    idle_seconds: float
+    """Sessions unused for longer may be evicted."""
+    room_seconds: float = ROOM_SECONDS
+    open_count: int = 0
+    """The number of running sessions, in memory or on disk."""
+    ticks: int = 0
+    """A clock that counts housekeeping rounds, for the idle times of sessions."""
+    _running: dict[str, HostedSession] = field(default_factory=dict)
+    _ended: OrderedDict[str, HostedSession] = field(default_factory=OrderedDict)
+    _loading: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
+    _loads: int = 0
+    _freed: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when a session is loaded, or no longer in use."""
 
     @property
     def running(self) -> list[HostedSession]:
@@ -99,7 +89,7 @@ class SessionPool:
         hosted = self._running.get(record.session_id)
         if hosted is not None:
             return hosted.session.step_number
-        step = self._progress.get(record.session_id)
+        step = self.progress.get(record.session_id)
         return record.current_step if step is None else step
 
     async def find(self, ref: SessionRef, *, load_ended: bool = True) -> HostedSession:
@@ -114,7 +104,7 @@ class SessionPool:
         async with self.loading_lock(ref.session_id):
             hosted = self.get(ref)
             if hosted is None:
-                record = await self._threads.run(self._repository.record, *ref)
+                record = await self.threads.run(self.repository.record, *ref)
                 require_started(record)
                 if record.status != "running" and not load_ended:
                     raise ended_error(record.status)
@@ -130,7 +120,7 @@ class SessionPool:
 
     async def start(self, record: SessionRecord, key: IdempotencyKey | None) -> HostedSession:
         """Start a created session whose ``loading_lock`` the caller holds."""
-        hosted = await self._load_into_memory(self._repository.start, record, key)
+        hosted = await self._load_into_memory(self.repository.start, record, key)
         self.open_count += 1
         return hosted
 
@@ -187,7 +177,7 @@ class SessionPool:
         Raises ``BudgetInUse`` if no room becomes free within ``room_seconds``.
         """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._room_seconds
+        deadline = loop.time() + self.room_seconds
         self._loads += 1
         try:
             while True:
@@ -206,7 +196,7 @@ class SessionPool:
 
     def discard(self, hosted: HostedSession, step: int) -> None:
         """Drop a session that is at ``step``; its next user gets it from its journal."""
-        self._progress.note(hosted.record.session_id, step, soon=False)
+        self.progress.note(hosted.record.session_id, step, soon=False)
         hosted.is_discarded = True
         if hosted.journal is not None:
             hosted.journal.close()
@@ -219,14 +209,14 @@ class SessionPool:
         hosted.journal = None
         self._running.pop(hosted.record.session_id, None)
         self.open_count -= 1
-        self._progress.forget(hosted.record.session_id)
+        self.progress.forget(hosted.record.session_id)
         self._keep_ended(hosted)
 
     async def fail(self, record: SessionRecord, error: str) -> InvalidState:
         """Mark a session as failed, and return the error for its client."""
-        failed = await self._threads.run(self._repository.fail, record, error)
+        failed = await self.threads.run(self.repository.fail, record, error)
         self.open_count -= 1
-        self._progress.forget(record.session_id)
+        self.progress.forget(record.session_id)
         return failed_error(failed)
 
     async def evict(self, sessions: Sequence[HostedSession]) -> int:
@@ -243,15 +233,15 @@ class SessionPool:
 
     def idle(self) -> list[HostedSession]:
         """Return the sessions that have been unused for longer than the idle time."""
-        latest = self.ticks - self._idle_ticks
+        latest = self.ticks - self.idle_seconds / TICK_SECONDS
         return [hosted for hosted in self._running.values() if hosted.used_at < latest]
 
     async def excess(self) -> list[HostedSession]:
         """Return the unused sessions that memory or open files have no room for."""
         sizes = {session_id: hosted.size for session_id, hosted in self._running.items()}
-        await self._threads.run(self._cache.keep_free, sum(sizes.values()))
-        excess_bytes = sum(sizes.values()) + self._cache.bytes_in_memory() - self._budget
-        excess_count = len(sizes) - self._max_sessions
+        await self.threads.run(self.cache.keep_free, sum(sizes.values()))
+        excess_bytes = sum(sizes.values()) + self.cache.bytes_in_memory() - self.budget
+        excess_count = len(sizes) - self.max_sessions
         excess = []
         if excess_bytes > 0 or excess_count > 0:
             for hosted in self._longest_unused():
@@ -265,7 +255,7 @@ class SessionPool:
     async def _load(self, record: SessionRecord) -> HostedSession:
         """Rebuild a session; mark it as failed if that is not possible."""
         try:
-            return await self._load_into_memory(self._repository.load, record)
+            return await self._load_into_memory(self.repository.load, record)
         except (JournalDamaged, CandlesDiffer, Diverged) as error:
             if record.status == "running":
                 raise await self.fail(record, error.message) from None
@@ -274,8 +264,8 @@ class SessionPool:
     async def _load_into_memory(
         self, load: Callable[..., HostedSession], *args: Any
     ) -> HostedSession:
-        hosted = await self.with_room(self._threads.run, load, *args)
-        self._progress.forget(hosted.record.session_id)
+        hosted = await self.with_room(self.threads.run, load, *args)
+        self.progress.forget(hosted.record.session_id)
         if hosted.journal is not None:
             return self.add(hosted)
         hosted.used_at = self.ticks
@@ -289,11 +279,11 @@ class SessionPool:
 
     async def _make_room(self) -> bool:
         """Evict sessions until candles are freed; return whether any session was evicted."""
-        before = self._cache.bytes_in_memory()
+        before = self.cache.bytes_in_memory()
         evicted = len(self._ended)
         self._ended.clear()
         sessions = self._longest_unused()
-        while sessions and self._cache.bytes_in_memory() >= before:
+        while sessions and self.cache.bytes_in_memory() >= before:
             evicted += await self._evict(sessions[:_EVICTION_BATCH])
             del sessions[:_EVICTION_BATCH]
         return evicted > 0
@@ -307,7 +297,7 @@ class SessionPool:
         """Wait until a session is loaded or no longer in use, but not for long."""
         self._freed.clear()
         with suppress(TimeoutError):
-            async with asyncio.timeout(min(_ROOM_PAUSE_SECONDS, self._room_seconds)):
+            async with asyncio.timeout(min(_ROOM_PAUSE_SECONDS, self.room_seconds)):
                 await self._freed.wait()
 
     def _longest_unused(self) -> list[HostedSession]:
@@ -320,7 +310,7 @@ class SessionPool:
         try:
             # The thread may keep its arguments alive for a moment: not the candles with them.
             journals = [(hosted.journal, hosted.replies) for hosted in acquired]
-            await self._threads.run(self._repository.compact, journals)
+            await self.threads.run(self.repository.compact, journals)
             for hosted in acquired:
                 self.discard(hosted, hosted.session.step_number)
         finally:

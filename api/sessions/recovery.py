@@ -15,6 +15,7 @@ from candlestep.api.sessions.player import (
     with_steps_executed,
 )
 from candlestep.data.journal.candle_fingerprints import fingerprint, require_same_candles
+from candlestep.data.journal.compaction import quiet_runs
 from candlestep.data.journal.recording import Recording
 from candlestep.data.journal.records import (
     AnswerRecord,
@@ -150,22 +151,13 @@ def _skip_quiet_steps(
 
     Each comes with the number of steps skipped before it and the digest after them, or with None.
     """
-    skipped = 0
-    digest = ""
-    pending: StepRecord | None = None
-    for record in records:
-        if isinstance(record, StepRecord) and record.is_quiet and record.key is None:
-            if pending is not None:
-                skipped += pending.steps * pending.times
-                digest = pending.digest or ""
-            pending = record
+    for part in quiet_runs(records):
+        if not isinstance(part, list):
+            yield None, part
             continue
-        if pending is not None:
-            yield (skipped, digest) if skipped else None, pending
-            skipped, pending = 0, None
-        yield None, record
-    if pending is not None:
-        yield (skipped, digest) if skipped else None, pending
+        *skipped, last = part
+        steps = sum(record.steps * record.times for record in skipped)
+        yield (steps, skipped[-1].digest or "") if skipped else None, last
 
 
 def _compare(player: CommandPlayer, digest: str | None, start: Start) -> None:

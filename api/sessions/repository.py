@@ -20,7 +20,7 @@ from candlestep.data.journal.compaction import compacted, without_keys
 from candlestep.data.journal.journal import Journal, JournalDamaged, Journals
 from candlestep.data.journal.recording import Recording, encoded
 from candlestep.data.journal.records import ForkRecord, Origin, Start
-from candlestep.data.market.candle_cache import LOOK_BACK, CandleCache
+from candlestep.data.market.candle_cache import LOOK_BACK, CandleCache, CandleRequest
 from candlestep.data.market.catalogue import effective_imports
 from candlestep.data.records.results import save_results
 from candlestep.data.records.sessions import (
@@ -34,8 +34,7 @@ from candlestep.data.records.sessions import (
     save_start,
 )
 from candlestep.data.store.database import Store
-from candlestep.sandbox import Market, Session
-from candlestep.sandbox.errors import NoPrice
+from candlestep.sandbox import Market, NoPrice, Session
 
 log = structlog.get_logger()
 
@@ -180,9 +179,10 @@ class SessionRepository:
         return InterruptedSessions(len(running), to_save)
 
     def _market(self, record: SessionRecord, import_number: int) -> Market:
-        candles = self._cache.candles(
+        request = CandleRequest(
             record.exchange, record.pairs, import_number, record.start_time, record.end_time
         )
+        candles = self._cache.candles(request)
         if not candles:
             raise NoPrice(
                 "none of the session's pairs has candles in its period any more;"

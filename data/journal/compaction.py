@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import groupby
 
 import msgspec
 
@@ -44,31 +45,32 @@ def compacted(records: Iterable[Record], keys: Iterable[str]) -> Iterator[Record
     ``keys`` are the idempotency keys that may be sent again; other keys are removed.
     """
     live_keys = frozenset(keys)
-    run: StepRecord | None = None
-    last: StepRecord | None = None
-
-    def both() -> Iterator[Record]:
-        yield from (record for record in (run, last) if record is not None)
-
-    for full in records:
-        record = _without_key(full, live_keys)
-        if record is None:
+    stripped = (_without_key(record, live_keys) for record in records)
+    for part in quiet_runs(record for record in stripped if record is not None):
+        if not isinstance(part, list):
+            yield part
             continue
-        if not (isinstance(record, StepRecord) and record.is_quiet and record.key is None):
-            yield from both()
-            run = last = None
-            yield record
+        for _, equal_steps in groupby(part, key=lambda record: record.steps):
+            *merged, last = equal_steps
+            if merged:
+                times = sum(record.times for record in merged)
+                yield msgspec.structs.replace(merged[-1], times=times)
+            yield last
+
+
+def quiet_runs(records: Iterable[Record]) -> Iterator[Record | list[StepRecord]]:
+    """Yield each run of quiet steps without keys as a list, and every other record as it is."""
+    run: list[StepRecord] = []
+    for record in records:
+        if isinstance(record, StepRecord) and record.is_quiet and record.key is None:
+            run.append(record)
             continue
-        if last is None:
-            run, last = None, record
-        elif record.steps == last.steps and (run is None or run.steps == last.steps):
-            times = last.times + (0 if run is None else run.times)
-            run = msgspec.structs.replace(last, times=times)
-            last = record
-        else:
-            yield from both()
-            run, last = None, record
-    yield from both()
+        if run:
+            yield run
+            run = []
+        yield record
+    if run:
+        yield run
 
 
 def without_keys(records: Iterable[Record]) -> Iterator[Record]:

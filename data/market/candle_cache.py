@@ -3,7 +3,7 @@
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -27,6 +27,18 @@ _AS_OF = (
     " AND (superseded_by IS NULL OR superseded_by > ?)"
     " AND open_time >= epoch_ms(?::BIGINT) AND open_time < epoch_ms(?::BIGINT)"
 )
+
+
+class CandleRequest(NamedTuple):
+    """The candles of symbols for a session between two times, in milliseconds."""
+
+    exchange: str
+    symbols: Sequence[str]
+    as_of: int
+    """The number of an import."""
+    start: int
+    end: int
+    look_back: int = LOOK_BACK
 
 
 class CandleArraysKey(NamedTuple):
@@ -61,22 +73,14 @@ class CandleCache:
             weakref.WeakValueDictionary()
         )
 
-    def candles(
-        self,
-        exchange: str,
-        symbols: Iterable[str],
-        as_of: int,
-        start: int,
-        end: int,
-        look_back: int = LOOK_BACK,
-    ) -> dict[str, Candles]:
-        """Return the candles of each symbol that has any, for a session between two times (ms).
+    def candles(self, request: CandleRequest) -> dict[str, Candles]:
+        """Return the candles of each symbol that has any, for a session.
 
         Raises ``OverBudget`` if they exceed the budget, ``BudgetInUse`` if they do not fit next to
         those that sessions use now, and ``MarketPruned`` if that market has been dropped.
         """
         with self._lock:
-            keys = self.keys(exchange, symbols, as_of, start, end, look_back)
+            keys = self.keys(request)
             loaded = {key: self._alive[key] for key in keys if key in self._alive}
             sizes = {key: len(loaded[key]) if key in loaded else self._count(key) for key in keys}
             self._make_room(
@@ -98,24 +102,17 @@ class CandleCache:
             while self._cached and self.bytes_in_memory() > self._budget:
                 self._cached.popitem(last=False)
 
-    def keys(
-        self,
-        exchange: str,
-        symbols: Iterable[str],
-        as_of: int,
-        start: int,
-        end: int,
-        look_back: int = LOOK_BACK,
-    ) -> list[CandleArraysKey]:
+    def keys(self, request: CandleRequest) -> list[CandleArraysKey]:
         """Return the keys of what ``candles`` would return; candles with equal keys are equal.
 
         A symbol whose candles all lie outside the period has a key too. Raises ``MarketPruned``.
         """
-        first, last = month_start(start - look_back), next_month_start(end - 1)
-        distinct = list(dict.fromkeys(symbols))
-        numbers = effective_imports(self._store, exchange, distinct, as_of)
+        first = month_start(request.start - request.look_back)
+        last = next_month_start(request.end - 1)
+        distinct = list(dict.fromkeys(request.symbols))
+        numbers = effective_imports(self._store, request.exchange, distinct, request.as_of)
         return [
-            CandleArraysKey(exchange, symbol, numbers[symbol], first, last)
+            CandleArraysKey(request.exchange, symbol, numbers[symbol], first, last)
             for symbol in distinct
             if symbol in numbers
         ]

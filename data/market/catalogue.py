@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache, partial
 
 from candlestep.data.errors import MarketPruned
 from candlestep.data.imports.importer import latest_import
@@ -67,48 +67,21 @@ class Catalogue:
     """The series of the store as of an import. Each answer is computed once."""
 
     def __init__(self, store: Store) -> None:
+        series = lru_cache(_KEPT_MARKETS)(partial(_read_series, store))
         self._store = store
         self._lock = threading.Lock()
-        self._markets: dict[int, tuple[Series, ...]] = {}
-        self._ranges: dict[int, DataRange] = {}
+        self._series = series
+        self._range = lru_cache(_KEPT_MARKETS)(lambda number: _range(series(number)))
 
     def series(self, as_of: int | None = None) -> tuple[Series, ...]:
         """Return all series as of an import, by default the latest, by exchange and symbol."""
         with self._lock:
             return self._series(latest_import(self._store) if as_of is None else as_of)
 
-    def of_symbol(self, exchange: str, symbol: str) -> list[Series]:
-        """Return the series of one symbol as of the latest import, finest first."""
-        return by_symbol(self.series()).get((exchange, symbol), [])
-
     def data_range(self, as_of: int | None = None) -> DataRange:
         """Return the times, symbols, intervals and gaps of all series as of an import."""
         with self._lock:
-            number = latest_import(self._store) if as_of is None else as_of
-            if number not in self._ranges:
-                _make_room(self._ranges)
-                self._ranges[number] = _range(self._series(number))
-            return self._ranges[number]
-
-    def pairs(
-        self, exchange: str, start: int, end: int, as_of: int | None = None
-    ) -> tuple[str, ...]:
-        """Return the symbols that have a candle between two times in ms, sorted."""
-        return tuple(
-            sorted(
-                {
-                    series.symbol
-                    for series in self.series(as_of)
-                    if series.exchange == exchange and has_candle(series, start, end)
-                }
-            )
-        )
-
-    def _series(self, number: int) -> tuple[Series, ...]:
-        if number not in self._markets:
-            _make_room(self._markets)
-            self._markets[number] = _read_series(self._store, number)
-        return self._markets[number]
+            return self._range(latest_import(self._store) if as_of is None else as_of)
 
 
 def by_symbol(all_series: Iterable[Series]) -> dict[tuple[str, str], list[Series]]:
@@ -188,12 +161,12 @@ def covered_periods(group: Iterable[Series], interval: int) -> list[Span]:
 
 def _read_series(store: Store, as_of: int) -> tuple[Series, ...]:
     rows = store.rows(
-        "SELECT exchange, symbol, base, quote, interval_seconds, epoch_ms(series_start),"
-        " epoch_ms(series_end), series_rows, m.import_number, synthetic, instrument_id"
+        "SELECT exchange, symbol, base, quote, interval_seconds * 1000, epoch_ms(series_start),"
+        " epoch_ms(series_end), series_rows, m.import_number, synthetic"
         " FROM imports m JOIN instruments USING (instrument_id) WHERE m.import_number <= ?"
         " QUALIFY row_number() OVER"
         "  (PARTITION BY instrument_id, interval_seconds ORDER BY m.import_number DESC) = 1"
-        " ORDER BY exchange, symbol, interval_seconds",
+        " AND series_rows > 0 ORDER BY exchange, symbol, interval_seconds",
         as_of,
     )
     gaps: dict[int, list[Span]] = {}
@@ -205,21 +178,8 @@ def _read_series(store: Store, as_of: int) -> tuple[Series, ...]:
     ):
         gaps.setdefault(number, []).append((gap_start, gap_end))
     return tuple(
-        Series(
-            exchange=exchange,
-            symbol=symbol,
-            base=base,
-            quote=quote,
-            interval=seconds * 1000,
-            start=start,
-            end=end,
-            rows=count,
-            gaps=tuple(gaps.get(number, ())),
-            import_number=number,
-            synthetic=synthetic,
-        )
-        for exchange, symbol, base, quote, seconds, start, end, count, number, synthetic, _ in rows
-        if count
+        Series(*[*columns, tuple(gaps.get(number, ())), number, synthetic])
+        for *columns, number, synthetic in rows
     )
 
 
@@ -248,8 +208,3 @@ def has_candle(series: Series, start: int, end: int) -> bool:
     return any(
         a < end and b > start for a, b in subtract_spans(series.start, series.end, series.gaps)
     )
-
-
-def _make_room(cache: dict[int, Any]) -> None:
-    while len(cache) >= _KEPT_MARKETS:
-        del cache[next(iter(cache))]

@@ -13,9 +13,9 @@ from typing import NamedTuple
 from candlestep.data.market.catalogue import Series, by_symbol, covered_periods
 from candlestep.data.market.spans import Span
 from candlestep.data.symbols import DEFAULT_EXCHANGE
-from candlestep.sandbox import InvalidParameter
-from candlestep.sandbox.clock import DAY, INTERVALS, interval_name, parse_time
-from candlestep.sandbox.errors import NoPrice, abbreviate
+from candlestep.sandbox import INTERVALS, InvalidParameter, NoPrice, interval_name, parse_time
+from candlestep.sandbox.clock import DAY
+from candlestep.sandbox.errors import abbreviate
 
 _INTERVALS = "|".join(INTERVALS)
 _NAME = re.compile(

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from candlestep.data.errors import StorageUnavailable
-from candlestep.data.market.candle_cache import LOOK_BACK, CandleArraysKey, CandleCache
+from candlestep.data.market.candle_cache import CandleArraysKey, CandleCache, CandleRequest
 from candlestep.sandbox import Candles
 from candlestep.sandbox.market.candles import COLUMNS, CandleArrays, FirstOpen
 
@@ -94,25 +94,17 @@ class MappedCandles:
         """The acquired files, which are not deleted."""
         return list(self._users)
 
-    def acquire(
-        self,
-        exchange: str,
-        symbols: Sequence[str],
-        as_of: int,
-        start: int,
-        end: int,
-        look_back: int = LOOK_BACK,
-    ) -> list[Path]:
+    def acquire(self, request: CandleRequest) -> list[Path]:
         """Return the files of the symbols that have candles; they stay until they are released.
 
         Blocks while they are written. Raises the errors of ``CandleCache.candles``, and
         ``StorageUnavailable``.
         """
-        keys = self._cache.keys(exchange, symbols, as_of, start, end, look_back)
+        keys = self._cache.keys(request)
         with self._writing:
             missing = [key.symbol for key in keys if self._path(key) not in self._sizes]
             if missing:
-                loaded = self._cache.candles(exchange, missing, as_of, start, end, look_back)
+                loaded = self._cache.candles(request._replace(symbols=missing))
                 for key in keys:
                     if key.symbol in loaded:
                         self._write(self._path(key), loaded[key.symbol])

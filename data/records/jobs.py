@@ -359,18 +359,15 @@ def _select(store: Store, where: str, order: str, *values: Any) -> list[JobRecor
         runs[job_id].append(
             (_decode_spec(spec), None if outcome is None else decode_outcome(outcome))
         )
-    return [_to_record(row, runs[row[0]]) for row in rows]
-
-
-def _to_record(
-    row: tuple[Any, ...], runs: Sequence[tuple[RunSpec, RunOutcome | None]]
-) -> JobRecord:
-    names = JobRecord.__struct_fields__[: len(row)]
-    return JobRecord(
-        **named_values(names, row, ("request",)),
-        specs=[spec for spec, _ in runs],
-        outcomes=[outcome for _, outcome in runs],
-    )
+    *names, _, _ = JobRecord.__struct_fields__
+    return [
+        JobRecord(
+            **named_values(names, row, ("request",)),
+            specs=[spec for spec, _ in runs[row[0]]],
+            outcomes=[outcome for _, outcome in runs[row[0]]],
+        )
+        for row in rows
+    ]
 
 
 _decode_spec = msgspec.json.Decoder(RunSpec).decode

@@ -72,32 +72,34 @@ class SessionRecord(msgspec.Struct, frozen=True):
     error: str | None
 
 
+class NewSession(msgspec.Struct, frozen=True, kw_only=True):
+    """A session to create. Times and the interval are in milliseconds."""
+
+    agent_id: str
+    exchange: str
+    strategy_label: str
+    pairs: Sequence[str]
+    start_time: int
+    end_time: int
+    interval: int
+    starting_balance: Decimal
+    total_steps: int
+    config: Mapping[str, Any]
+    """The arguments of ``SessionConfig`` that are not fields here."""
+    risk_profile: Mapping[str, Any]
+
+
 def new_session_id() -> str:
     """Return a new, unique id (``bt_…``)."""
     return f"bt_{uuid.uuid4()}"
 
 
 def create_session(
-    store: Store,
-    account_id: str,
-    *,
-    agent_id: str,
-    exchange: str,
-    strategy_label: str,
-    pairs: Sequence[str],
-    start_time: int,
-    end_time: int,
-    interval: int,
-    starting_balance: Decimal,
-    total_steps: int,
-    config: Mapping[str, Any],
-    risk_profile: Mapping[str, Any],
-    key: str | None = None,
-    key_body: str | None = None,
+    store: Store, account_id: str, session: NewSession, key: tuple[str, str] | None = None
 ) -> SessionRecord:
     """Store a new session with status ``created``.
 
-    ``key`` and ``key_body`` are the idempotency key and a digest of the body of the request; see
+    ``key`` is the idempotency key of the request and a digest of its body; see
     ``session_of_key``.
     """
     session_id = new_session_id()
@@ -108,9 +110,10 @@ def create_session(
             " risk_profile, total_steps, current_step, created_at, create_key, create_body)"
             " VALUES (?, ?, ?, ?, ?, 'created', ?, epoch_ms(?::BIGINT), epoch_ms(?::BIGINT), ?,"
             " ?::DECIMAL(38, 8), ?, ?, ?, 0, epoch_ms(?::BIGINT), ?, ?)",
-            session_id, account_id, agent_id, exchange, strategy_label, to_json(list(pairs)),
-            start_time, end_time, interval // 1000, f"{starting_balance:f}", to_json(config),
-            to_json(risk_profile), total_steps, now(), key, key_body,
+            session_id, account_id, session.agent_id, session.exchange, session.strategy_label,
+            to_json(list(session.pairs)), session.start_time, session.end_time,
+            session.interval // 1000, f"{session.starting_balance:f}", to_json(session.config),
+            to_json(session.risk_profile), session.total_steps, now(), *(key or (None, None)),
         )  # fmt: skip
         return get_session(store, account_id, session_id)
 

@@ -81,20 +81,12 @@ def write_equity(directory: Path, times: NDArray[Any], units: NDArray[Any]) -> N
 
 def write_trades(directory: Path, trades: Sequence[ClosedTrade]) -> None:
     """Write closed trades exactly, with a column for each field of ``ClosedTrade``."""
-    columns = {
-        name: text_column([_as_text(getattr(trade, name), name) for trade in trades])
-        for name in _TRADES
-    }
-    _write(run_file(directory, "trades"), _selection(_TRADES), columns)
+    _write_rows(run_file(directory, "trades"), _TRADES, trades)
 
 
 def write_signals(directory: Path, signals: Sequence[Any]) -> None:
     """Write the signals of a strategy, with a column for each field of a signal."""
-    columns = {
-        name: text_column([_plain(getattr(signal, name)) for signal in signals])
-        for name in _SIGNALS
-    }
-    _write(run_file(directory, "signals"), _selection(_SIGNALS), columns)
+    _write_rows(run_file(directory, "signals"), _SIGNALS, signals)
 
 
 def write_run_files(directory: Path, files: Mapping[str, bytes]) -> None:
@@ -114,11 +106,7 @@ def read_equity_json(directory: Path) -> msgspec.Raw | None:
     item = (
         f"""'["' || ({TIME_AS_TEXT.format("time")}) || '","' || {_MONEY.format("equity")} || '"]'"""
     )
-
-    def read(path: Path) -> msgspec.Raw:
-        return msgspec.Raw(json_list(item, "time", f"read_parquet({quote_text(str(path))})"))
-
-    return read_run_file(directory, "equity", read)
+    return _read_json(directory, "equity", item, "time")
 
 
 def read_trades_json(directory: Path) -> msgspec.Raw | None:
@@ -132,11 +120,14 @@ def read_trades_json(directory: Path) -> msgspec.Raw | None:
     }  # fmt: skip
     fields = "".join(f""" || ',"{name}":"' || ({sql}) || '"'""" for name, sql in texts.items())
     item = f"""'{{"id":' || row_number() OVER (ORDER BY fill_id){fields} || '}}'"""
+    return _read_json(directory, "trades", item, "fill_id")
 
+
+def _read_json(directory: Path, name: RunFileName, item: str, order: str) -> msgspec.Raw | None:
     def read(path: Path) -> msgspec.Raw:
-        return msgspec.Raw(json_list(item, "fill_id", f"read_parquet({quote_text(str(path))})"))
+        return msgspec.Raw(json_list(item, order, f"read_parquet({quote_text(str(path))})"))
 
-    return read_run_file(directory, "trades", read)
+    return read_run_file(directory, name, read)
 
 
 def read_run_file(
@@ -199,8 +190,13 @@ _MONEY = r"regexp_replace({0}::VARCHAR, '(\.\d\d\d*?)0+$', '\1')"
 """The SQL of an amount with all its digits and at least two decimals."""
 
 
-def _selection(columns: Mapping[str, str]) -> str:
-    return "SELECT " + ", ".join(f"{sql.format(name)} AS {name}" for name, sql in columns.items())
+def _write_rows(path: Path, columns: Mapping[str, str], rows: Sequence[Any]) -> None:
+    """Write the attributes of ``rows``; ``columns`` has their names and the SQL of each."""
+    selection = ", ".join(f"{sql.format(name)} AS {name}" for name, sql in columns.items())
+    texts = {
+        name: text_column([_as_text(getattr(row, name), name) for row in rows]) for name in columns
+    }
+    _write(path, f"SELECT {selection}", texts)
 
 
 def _write(path: Path, selection: str, columns: Mapping[str, NDArray[Any]]) -> None:
@@ -227,8 +223,6 @@ def connection() -> duckdb.DuckDBPyConnection:
 
 def _as_text(value: Any, name: str) -> str | None:
     places = _TRADE_PLACES.get(name)
-    return _plain(value) if places is None else exact_text(value, places)
-
-
-def _plain(value: Any) -> str | None:
+    if places is not None:
+        return exact_text(value, places)
     return None if value is None else str(value)

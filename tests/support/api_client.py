@@ -11,7 +11,7 @@ import httpx
 
 from candlestep.data.imports.importer import latest_import
 from candlestep.data.imports.sample import load_sample
-from candlestep.data.market.candle_cache import CandleCache
+from candlestep.data.market.candle_cache import CandleCache, CandleRequest
 from candlestep.data.records.accounts import create_key, ensure_account, revoke_key
 from candlestep.data.store.database import FILE_NAME, Store
 from candlestep.sandbox import Market
@@ -46,7 +46,7 @@ def sample_market_of(home: Path, symbol: str, span: tuple[int, int]) -> Market:
     """Return a symbol's market as in a session of that span; no server may run on ``home``."""
     store = Store.open(home)
     cache = CandleCache(store, 1 << 30)
-    candles = cache.candles("binance", [symbol], latest_import(store), *span)
+    candles = cache.candles(CandleRequest("binance", [symbol], latest_import(store), *span))
     store.close()
     return Market(candles.values())
 

@@ -169,18 +169,10 @@ def _trades(store: Store, record: SessionRecord, query: TradesQuery) -> TradesRe
 
 
 def _summary(record: SessionRecord) -> ResultsSummary:
-    assert record.final_equity is not None
-    assert record.total_pnl is not None
-    assert record.roi_pct is not None
-    assert record.total_trades is not None
-    assert record.total_fees is not None
-    return ResultsSummary(
-        money(record.final_equity),
-        money(record.total_pnl),
-        money(record.roi_pct),
-        record.total_trades,
-        money(record.total_fees),
-    )
+    figures: list[Any] = [getattr(record, name) for name in ResultsSummary.__struct_fields__]
+    assert None not in figures
+    texts: list[Any] = [money(f) if isinstance(f, Decimal) else f for f in figures]
+    return ResultsSummary(*texts)
 
 
 def metrics_answer(metrics: Metrics) -> MetricsResponse:

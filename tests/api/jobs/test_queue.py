@@ -11,7 +11,7 @@ import pytest
 from candlestep.api.errors import RateLimited
 from candlestep.api.jobs.run_errors import CANCELLED
 from candlestep.data.errors import JobNotFound
-from candlestep.data.market.candle_cache import CandleCache
+from candlestep.data.market.candle_cache import CandleCache, CandleRequest
 from candlestep.data.records.jobs import JobRecord
 from candlestep.data.run_files.run_files import run_directory, run_file
 from candlestep.sandbox import InvalidState
@@ -223,7 +223,7 @@ def test_candles_are_released_while_others_are_loaded(home: Path) -> None:
     loads = Loads()
 
     async def check(jobs: Jobs) -> None:
-        paths = jobs.candles.acquire("binance", ["BTCUSDT"], 1, START, END)
+        paths = jobs.candles.acquire(CandleRequest("binance", ["BTCUSDT"], 1, START, END))
         loads.is_held = True
         job = await submitted(jobs, spec(pairs=["ETHUSDT"]))
         await loads.begin()

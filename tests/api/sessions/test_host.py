@@ -30,10 +30,11 @@ from candlestep.data.errors import BudgetInUse, StorageUnavailable
 from candlestep.data.journal.journal import DIRECTORY, Journal, Journals
 from candlestep.data.journal.recording import records_of
 from candlestep.data.journal.records import ForkRecord
-from candlestep.data.market.candle_cache import CandleCache
+from candlestep.data.market.candle_cache import CandleCache, CandleRequest
 from candlestep.data.market.catalogue import Catalogue
 from candlestep.data.records.accounts import default_agent, ensure_account
 from candlestep.data.records.sessions import (
+    NewSession,
     SessionRecord,
     create_session,
     fork_session,
@@ -105,17 +106,19 @@ def created(store: Store, symbol: str = "BTCUSDT") -> SessionRef:
     record = create_session(
         store,
         account,
-        agent_id=agent,
-        exchange="binance",
-        strategy_label="",
-        pairs=[symbol],
-        start_time=start,
-        end_time=end,
-        interval=MINUTE,
-        starting_balance=Decimal(10_000),
-        total_steps=(end - start) // MINUTE,
-        config={},
-        risk_profile={},
+        NewSession(
+            agent_id=agent,
+            exchange="binance",
+            strategy_label="",
+            pairs=[symbol],
+            start_time=start,
+            end_time=end,
+            interval=MINUTE,
+            starting_balance=Decimal(10_000),
+            total_steps=(end - start) // MINUTE,
+            config={},
+            risk_profile={},
+        ),
     )
     return SessionRef(account, record.session_id)
 
@@ -175,7 +178,9 @@ def test_sessions_make_room_for_the_candles_of_jobs(tmp_path: Path) -> None:
         def load() -> list[str]:
             record = get_session(store, *ref)
             return list(
-                cache.candles("binance", ["ETHUSDT"], 2, record.start_time, record.end_time)
+                cache.candles(
+                    CandleRequest("binance", ["ETHUSDT"], 2, record.start_time, record.end_time)
+                )
             )
 
         with pytest.raises(BudgetInUse):

@@ -22,7 +22,7 @@ from candlestep.data.imports.importer import (
     prune,
 )
 from candlestep.data.imports.reading import ImportOptions
-from candlestep.data.market.candle_cache import CandleCache
+from candlestep.data.market.candle_cache import CandleCache, CandleRequest
 from candlestep.data.market.catalogue import Catalogue
 from candlestep.data.store.database import Store
 from tests.support.candle_files import MINUTE, START, Row, csv_text, real_file, rows, write
@@ -45,7 +45,7 @@ def import_rows(
 
 def market(store: Store, as_of: int, symbol: str = "BTCUSDT") -> list[Row]:
     loaded = CandleCache(store, 1 << 40).candles(
-        "binance", [symbol], as_of, START, START + 3 * DAY, look_back=0
+        CandleRequest("binance", [symbol], as_of, START, START + 3 * DAY, look_back=0)
     )
     if symbol not in loaded:
         return []

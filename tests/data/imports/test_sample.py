@@ -12,7 +12,7 @@ from candlestep.data.imports.importer import import_file, prune
 from candlestep.data.imports.reading import ImportOptions
 from candlestep.data.imports.sample import DAYS, START, drop_sample, load_sample, sample_market
 from candlestep.data.imports.validation import CandleColumns
-from candlestep.data.market.candle_cache import CandleCache
+from candlestep.data.market.candle_cache import CandleCache, CandleRequest
 from candlestep.data.market.catalogue import Catalogue
 from candlestep.data.store.database import Store
 from candlestep.sandbox import Candles, parse_time
@@ -108,9 +108,9 @@ def test_sessions_on_it_keep_it_when_it_is_dropped(store: Store) -> None:
     assert all(series.synthetic for series in Catalogue(store).series(2))
     cache = CandleCache(store, 1 << 40)
     pairs = ("binance", ["BTCUSDT", "ETHUSDT"])
-    assert cache.candles(*pairs, 4, START, START + MINUTE) == {}
+    assert cache.candles(CandleRequest(*pairs, 4, START, START + MINUTE)) == {}
     assert prune(store, [2]) == 0
-    assert len(cache.candles(*pairs, 2, START, START + MINUTE)) == 2
+    assert len(cache.candles(CandleRequest(*pairs, 2, START, START + MINUTE))) == 2
     assert prune(store, []) == 2 * CANDLES
     load_sample(store)
-    assert len(cache.candles(*pairs, 6, START, START + MINUTE)) == 2
+    assert len(cache.candles(CandleRequest(*pairs, 6, START, START + MINUTE))) == 2

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from candlestep.data.imports.importer import latest_import
-from candlestep.data.market.candle_cache import CandleCache
+from candlestep.data.market.candle_cache import CandleCache, CandleRequest
 from candlestep.data.market.mapped_candles import MappedCandles, open_mapped, write_mapped
 from candlestep.data.store.database import Store
 from candlestep.sandbox import Candles
@@ -62,25 +62,31 @@ def test_files_of_candles_are_made_once_and_dropped_when_nobody_holds_them(tmp_p
     assert not leftover.exists()
 
     market = ("binance", ["BTCUSDT", "NOPE"], latest_import(store), START, END)
-    (path,) = mapped.acquire(*market)
+    (path,) = mapped.acquire(CandleRequest(*market))
     written = path.stat().st_mtime_ns
-    assert mapped.acquire(*market) == [path]
+    assert mapped.acquire(CandleRequest(*market)) == [path]
     assert path.stat().st_mtime_ns == written
     mapped.release([path])
-    (other,) = mapped.acquire("binance", ["ETHUSDT"], latest_import(store), START, END)
+    (other,) = mapped.acquire(
+        CandleRequest("binance", ["ETHUSDT"], latest_import(store), START, END)
+    )
     assert path.exists()
     mapped.release([other])
     assert mapped.reacquire([path])
     mapped.release([path])
     assert mapped.in_use == [path]
-    mapped.release(mapped.acquire("binance", ["ETHUSDT"], latest_import(store), START, END))
+    mapped.release(
+        mapped.acquire(CandleRequest("binance", ["ETHUSDT"], latest_import(store), START, END))
+    )
     assert path.exists()
     mapped.release([path])
-    mapped.release(mapped.acquire("binance", ["ETHUSDT"], latest_import(store), START, END))
+    mapped.release(
+        mapped.acquire(CandleRequest("binance", ["ETHUSDT"], latest_import(store), START, END))
+    )
     assert not path.exists()
     assert not mapped.reacquire([path])
     assert not mapped.reacquire([other, path])
     assert other.exists()
-    assert mapped.acquire(*market) == [path]
+    assert mapped.acquire(CandleRequest(*market)) == [path]
     assert path.exists()
     store.close()

@@ -27,6 +27,7 @@ from candlestep.data.records.results import (
 )
 from candlestep.data.records.sessions import (
     SORTABLE,
+    NewSession,
     SessionRecord,
     create_session,
     get_session,
@@ -73,17 +74,19 @@ def new_session(store: Store, account_id: str, label: str = "momentum_v1") -> Se
     return create_session(
         store,
         account_id,
-        agent_id=default_agent(store, account_id).agent_id,
-        exchange="binance",
-        strategy_label=label,
-        pairs=["BTCUSDT", "ETHUSDT"],
-        start_time=START,
-        end_time=START + 1000 * MINUTE,
-        interval=MINUTE,
-        starting_balance=Decimal("10000.00000001"),
-        total_steps=1000,
-        config={"fee_rate": "0.001", "slippage": {"model": "volume"}},
-        risk_profile={"max_order_size_pct": "50"},
+        NewSession(
+            agent_id=default_agent(store, account_id).agent_id,
+            exchange="binance",
+            strategy_label=label,
+            pairs=["BTCUSDT", "ETHUSDT"],
+            start_time=START,
+            end_time=START + 1000 * MINUTE,
+            interval=MINUTE,
+            starting_balance=Decimal("10000.00000001"),
+            total_steps=1000,
+            config={"fee_rate": "0.001", "slippage": {"model": "volume"}},
+            risk_profile={"max_order_size_pct": "50"},
+        ),
     )
 
 
