@@ -119,10 +119,7 @@ def re_record(recording: Recording, target: ReplayTarget, report: ReportCommands
     """Play a recording to its end, and return it as the content of a file with today's replies."""
     digest = target.start_digest()
     start = msgspec.structs.replace(
-        recording.start,
-        engine=__version__,
-        candles=target.candles(),
-        digest=digest.decode(),
+        recording.start, engine=__version__, candles=target.candles(), digest=digest.decode()
     )
     commands = [record for record in recording.records if isinstance(record, CommandRecord)]
     records: list[CommandRecord] = []
@@ -175,19 +172,13 @@ def _step_after(command: CommandRecord, reply: Reply, step: int) -> int:
 
 def _with_reply(command: CommandRecord, reply: Reply, step: int, digest: str) -> CommandRecord:
     """Return the record of a command, with what it replied and the step it led to."""
-    answer = msgspec.Raw(reply.body)
+    answer = UNSET if reply.is_quiet else msgspec.Raw(reply.body)
+    fields: dict[str, Any] = {"at": step, "answer": answer, "digest": digest}
     if isinstance(command, StepRecord):
-        return StepRecord(
-            steps=command.steps,
-            at=step,
-            answer=UNSET if reply.is_quiet else answer,
-            digest=digest,
-        )
+        return StepRecord(steps=command.steps, **fields)
     if isinstance(command, OrderRecord):
-        return OrderRecord(
-            order=command.order, at=step, status=reply.status, answer=answer, digest=digest
-        )
-    return msgspec.structs.replace(command, at=step, answer=answer, digest=digest)
+        return OrderRecord(order=command.order, status=reply.status, **fields)
+    return msgspec.structs.replace(command, **fields)
 
 
 def _divergence(

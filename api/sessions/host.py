@@ -24,7 +24,7 @@ from candlestep.api.sessions.hosted_session import HostedSession, PlayedCommand
 from candlestep.api.sessions.housekeeping import Housekeeping
 from candlestep.api.sessions.idempotency import IdempotencyKey, ReplyCache, repeat_reply
 from candlestep.api.sessions.player import Reply, encode_start
-from candlestep.api.sessions.pool import ROOM_SECONDS, SessionPool, require_started
+from candlestep.api.sessions.pool import SessionPool, require_started
 from candlestep.api.sessions.repository import SessionRepository
 from candlestep.api.settings import Settings
 from candlestep.api.threads import ProgressWriter, Threads
@@ -60,8 +60,6 @@ class SessionHost:
         threads: Threads,
         repository: SessionRepository,
         max_files: int = 1024,
-        *,
-        room_seconds: float = ROOM_SECONDS,
     ) -> None:
         """Host sessions in a process that may have ``max_files`` files open."""
         self.steps_made = 0
@@ -80,7 +78,6 @@ class SessionHost:
             budget=settings.memory_budget,
             max_sessions=max(1, max_files - _OTHER_FILES),
             idle_seconds=settings.idle_seconds,
-            room_seconds=room_seconds,
         )
         self._housekeeping = Housekeeping(
             self.pool, repository, self._progress, threads, self._save_if_ended

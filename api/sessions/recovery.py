@@ -124,8 +124,7 @@ def _play(player: CommandPlayer, record: Record, start: Start, replies: ReplyCac
                 replies.keep(record.key, StoredReply(record.body, 200, b"", record))
             return None
         case AnswerRecord():
-            stored = StoredReply(record.body, record.status, bytes(record.answer))
-            replies.keep(record.key, stored)
+            replies.keep(record.key, StoredReply(record.body, record.status, bytes(record.answer)))
             return None
     before = player.session.step_number
     try:

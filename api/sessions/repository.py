@@ -5,6 +5,7 @@ journal, and the journal knows the session's latest step.
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import msgspec
@@ -48,41 +49,35 @@ class InterruptedSessions(NamedTuple):
     """Those that have ended in their journals, but not in the store."""
 
 
+@dataclass(frozen=True)
 class SessionRepository:
     """The store, the candles and the journals of a home, as sessions need them."""
 
-    def __init__(
-        self,
-        store: Store,
-        cache: CandleCache,
-        journals: Journals,
-        save_forks: Callable[..., list[SessionRecord]] = fork_session,
-    ) -> None:
-        self._save_forks = save_forks
-        self._store = store
-        self._cache = cache
-        self._journals = journals
+    store: Store
+    cache: CandleCache
+    journals: Journals
+    save_forks: Callable[..., list[SessionRecord]] = fork_session
 
     def record(self, account_id: str, session_id: str) -> SessionRecord:
         """Return the stored record of the account's session; raise ``SessionNotFound``."""
-        return get_session(self._store, account_id, session_id)
+        return get_session(self.store, account_id, session_id)
 
     def start(self, record: SessionRecord, key: IdempotencyKey | None) -> HostedSession:
         """Load the market as it is now, and begin the journal.
 
         Raises ``NoPrice`` if no pair has candles, and the errors of ``CandleCache.candles``.
         """
-        number = latest_import(self._store)
+        number = latest_import(self.store)
         market = self._market(record, number)
         config = recorded_config(config_of(record), record.risk_profile)
         player = CommandPlayer(Session(config, market))
         pinned = msgspec.structs.replace(record, import_number=number)
-        journal = self._journals.create(start_record(pinned, player.session, LOOK_BACK, key))
-        with self._store.transaction():
-            if latest_import(self._store) != number:
+        journal = self.journals.create(start_record(pinned, player.session, LOOK_BACK, key))
+        with self.store.transaction():
+            if latest_import(self.store) != number:
                 # Rows superseded since the market was loaded may have been pruned too.
-                effective_imports(self._store, record.exchange, record.pairs, number)
-            started = save_start(self._store, record.account_id, record.session_id, number)
+                effective_imports(self.store, record.exchange, record.pairs, number)
+            started = save_start(self.store, record.account_id, record.session_id, number)
         return HostedSession(started, player, journal, ReplyCache(), key)
 
     def load(self, record: SessionRecord) -> HostedSession:
@@ -92,14 +87,14 @@ class SessionRepository:
         as it was, ``StorageUnavailable``, and the errors of ``CandleCache.candles``.
         """
         try:
-            recording = self._journals.read(record.session_id)
+            recording = self.journals.read(record.session_id)
         except FileNotFoundError:
-            path = self._journals.path(record.session_id)
+            path = self.journals.path(record.session_id)
             raise JournalDamaged(f"its journal {path.name} is missing") from None
         number = 0 if record.import_number is None else record.import_number
         hosted = restore_session(record, recording, self._market(record, number))
         if record.status == "running":
-            hosted.journal = self._journals.open(record.session_id)
+            hosted.journal = self.journals.open(record.session_id)
         return hosted
 
     def compact(self, journals: Iterable[tuple[Journal | None, ReplyCache]]) -> None:
@@ -114,7 +109,7 @@ class SessionRepository:
         """
         record, session = hosted.record, hosted.session
         save_results(
-            self._store,
+            self.store,
             record.account_id,
             record.session_id,
             results=session.results(),
@@ -122,24 +117,24 @@ class SessionRepository:
             fills=session.fills,
             equity=session.snapshots(),
         )
-        hosted.record = get_session(self._store, record.account_id, record.session_id)
+        hosted.record = get_session(self.store, record.account_id, record.session_id)
         compact(hosted.journal, hosted.replies)
 
     def fail(self, record: SessionRecord, error: str) -> SessionRecord:
         """Mark a session as failed, because it can neither go on nor be saved."""
-        return save_failure(self._store, record.account_id, record.session_id, error)
+        return save_failure(self.store, record.account_id, record.session_id, error)
 
     def fork(self, hosted: HostedSession, fork: ForkRecord) -> list[tuple[SessionRecord, Journal]]:
         """Create the sessions of a fork, which is already in the journal of ``hosted``.
 
         Sessions that exist are left as they are. A fork that fails leaves nothing behind.
         """
-        missing = missing_sessions(self._store, fork.sessions)
+        missing = missing_sessions(self.store, fork.sessions)
         start = start_record(hosted.record, hosted.session, LOOK_BACK, None)
         try:
-            journals = [self._journals.create(forked_start(start, fork, id)) for id in missing]
-            records = self._save_forks(
-                self._store,
+            journals = [self.journals.create(forked_start(start, fork, id)) for id in missing]
+            records = self.save_forks(
+                self.store,
                 hosted.record,
                 missing,
                 strategy_label=fork.strategy_label,
@@ -148,7 +143,7 @@ class SessionRepository:
             )
         except StorageUnavailable:
             for session_id in missing:
-                self._journals.remove(session_id)
+                self.journals.remove(session_id)
             raise
         return list(zip(records, journals, strict=True))
 
@@ -157,16 +152,16 @@ class SessionRepository:
 
         ``size`` is the size of the journal of a session in memory. Raises as ``load`` does.
         """
-        return whole_recording(self._journals.read(session_id, size))
+        return whole_recording(self.journals.read(session_id, size))
 
     def interrupted_sessions(self) -> InterruptedSessions:
         """Read from their journals how far the sessions that were left running have come."""
-        running = running_sessions(self._store)
+        running = running_sessions(self.store)
         steps: dict[str, int] = {}
         to_save = []
         for record in running:
             try:
-                step, is_cancelled = self._journals.last_step(record.session_id)
+                step, is_cancelled = self.journals.last_step(record.session_id)
             except (JournalDamaged, StorageUnavailable, FileNotFoundError) as error:
                 # The session's next command says so to its client.
                 log.warning("journal_unreadable", session_id=record.session_id, error=str(error))
@@ -175,14 +170,14 @@ class SessionRepository:
                 to_save.append(record)
             elif step != record.current_step:
                 steps[record.session_id] = step
-        save_progress(self._store, steps)
+        save_progress(self.store, steps)
         return InterruptedSessions(len(running), to_save)
 
     def _market(self, record: SessionRecord, import_number: int) -> Market:
         request = CandleRequest(
             record.exchange, record.pairs, import_number, record.start_time, record.end_time
         )
-        candles = self._cache.candles(request)
+        candles = self.cache.candles(request)
         if not candles:
             raise NoPrice(
                 "none of the session's pairs has candles in its period any more;"

@@ -108,7 +108,7 @@ class CandleCache:
         A symbol whose candles all lie outside the period has a key too. Raises ``MarketPruned``.
         """
         first = month_start(request.start - request.look_back)
-        last = next_month_start(request.end - 1)
+        last = month_start(request.end - 1, later=1)
         distinct = list(dict.fromkeys(request.symbols))
         numbers = effective_imports(self._store, request.exchange, distinct, request.as_of)
         return [
@@ -168,17 +168,8 @@ class CandleCache:
         return candles
 
 
-def month_start(time: int) -> int:
-    """Return the start of the UTC month of a time, in ms."""
-    return _month(time, 0)
-
-
-def next_month_start(time: int) -> int:
-    """Return the start of the next UTC month after a time, in ms."""
-    return _month(time, 1)
-
-
-def _month(time: int, later: int) -> int:
+def month_start(time: int, later: int = 0) -> int:
+    """Return the start of the UTC month of a time, or of that many months later, in ms."""
     month = np.datetime64(time, "ms").astype("datetime64[M]") + later
     return int(month.astype("datetime64[ms]").astype(np.int64))
 

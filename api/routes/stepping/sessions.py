@@ -3,6 +3,7 @@
 from typing import Annotated, Literal
 
 from msgspec import Meta
+from msgspec.structs import asdict
 
 from candlestep.api.http.route import JsonBytes, Request, Route
 from candlestep.api.routes.stepping.session_commands import (
@@ -91,18 +92,9 @@ async def status(services: Services, request: Request) -> SessionResponse:
 
 async def sessions(services: Services, request: Request) -> SessionsResponse:
     """List the account's sessions, filtered, sorted and paged."""
-    query: ListQuery = request.query
+    filters = asdict(request.query)
     records, total = await services.in_thread(
-        list_sessions,
-        services.store,
-        request.account_id,
-        strategy_label=query.strategy_label,
-        status=query.status,
-        agent_id=query.agent_id,
-        sort_by=query.sort_by,
-        order=query.order,
-        limit=query.limit,
-        offset=query.offset,
+        list_sessions, services.store, request.account_id, **filters
     )
     current = map(services.sessions.up_to_date, records)
     return SessionsResponse([SessionResponse.of(record) for record in current], total)

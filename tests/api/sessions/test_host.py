@@ -83,8 +83,8 @@ def with_host(
             cache,
             threads,
             repository_type(store, cache, Journals(home, synced=False)),
-            room_seconds=room_seconds,
         )
+        host.pool.room_seconds = room_seconds
         try:
             async with asyncio.timeout(60):
                 return await test(Hosting(host, store, cache, threads))

@@ -15,7 +15,6 @@ from candlestep.data.market.candle_cache import (
     CandleCache,
     CandleRequest,
     month_start,
-    next_month_start,
 )
 from candlestep.data.store.database import Store
 from candlestep.sandbox import parse_time
@@ -184,6 +183,6 @@ def test_real_candles_come_back_to_the_digit(store: Store) -> None:
 def test_months() -> None:
     leap_day = parse_time("2024-02-29T23:59:59.999Z")
     assert month_start(leap_day) == parse_time("2024-02-01")
-    assert next_month_start(leap_day) == parse_time("2024-03-01")
-    assert next_month_start(parse_time("2024-12-31")) == parse_time("2025-01-01")
+    assert month_start(leap_day, later=1) == parse_time("2024-03-01")
+    assert month_start(parse_time("2024-12-31"), later=1) == parse_time("2025-01-01")
     assert month_start(parse_time("2024-03-01")) == parse_time("2024-03-01")
