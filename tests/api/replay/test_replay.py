@@ -133,7 +133,7 @@ def test_an_order_that_filled_and_does_not_any_more_is_shown(
 
     done = replayed(changed(tmp_path / "quiet.jsonl", other_digest))
     assert done.code == 1
-    assert "only a digest was recorded" in done.out
+    assert "Only a digest of this answer was recorded" in done.out
     assert "orders_filled[0].executed_price" in done.out
 
 
