@@ -321,7 +321,8 @@ class Session:
 
     def _times(self, steps: int) -> Integers:
         """Return the start, every ``steps`` steps since, and now, in milliseconds."""
-        _require_steps(steps)
+        if type(steps) is not int or steps < 1:
+            raise _invalid_steps(steps)
         clock = self._clock
         times = np.arange(clock.start, self.time + 1, steps * clock.interval)
         return times if times[-1] == self.time else np.append(times, self.time)
@@ -330,7 +331,8 @@ class Session:
         """Return the number of the step that is ``steps`` after this one, at most the last."""
         if self.status != "running":
             self._require_running("step")
-        _require_steps(steps)
+        if type(steps) is not int or steps < 1:
+            raise _invalid_steps(steps)
         return min(self._step + steps, self._clock.total_steps)
 
     def _advance(self, after: int, reported_fills: int) -> Step:
@@ -379,8 +381,6 @@ class Session:
             )
 
 
-def _require_steps(steps: object) -> None:
-    if type(steps) is not int or steps < 1:
-        raise InvalidParameter(
-            "steps", f"must be a whole number of at least 1, got {abbreviate(steps)}"
-        )
+def _invalid_steps(steps: object) -> InvalidParameter:
+    message = f"must be a whole number of at least 1, got {abbreviate(steps)}"
+    return InvalidParameter("steps", message)

@@ -2,7 +2,6 @@
 
 from copy import copy
 from decimal import Decimal
-from typing import Any
 
 import msgspec
 
@@ -264,8 +263,7 @@ class Exchange:
 
     def _draft(self, ticket: OrderTicket) -> Order:
         """Return the order that ``ticket`` would become."""
-        terms = msgspec.structs.asdict(ticket)
-        return Order(id=len(self.orders) + 1, created_at=self.now, **terms)
+        return Order(len(self.orders) + 1, self.now, *msgspec.structs.astuple(ticket))
 
     def _accept(self, order: Order) -> Order:
         self.orders.append(order)
@@ -308,7 +306,7 @@ class Exchange:
             self._reject(order, breach)
 
     def _reject(self, order: Order, breach: Breach) -> None:
-        rejected = self._ended(order, "rejected", reason=breach.limit)
+        rejected = self._ended(order, "rejected", breach.limit)
         self.closed.append(self._accept(rejected))
         raise RiskLimitExceeded(
             f"{breach.limit} is {EXACT.normalize(breach.percent):f} %, which allows"
@@ -373,7 +371,7 @@ class Exchange:
             self.now,
         )
         self.fills.append(fill)
-        filled = self._ended(order, "filled", filled_at=self.now, fill=fill)
+        filled = self._ended(order, "filled", order.reason, fill)
         self.orders[order.id - 1] = filled
         if order.oco_group is not None:
             for order_id in self._pending.in_group(order.oco_group):
@@ -388,21 +386,25 @@ class Exchange:
     def _close(self, order: Order, status: OrderStatus, reason: str | None) -> Order:
         """End a pending order without a fill."""
         self._release(order)
-        closed = self._ended(order, status, reason=reason)
+        closed = self._ended(order, status, reason)
         self.orders[order.id - 1] = closed
         self.closed.append(closed)
         self.history.record(self.now, self.account)
         return closed
 
-    def _ended(self, order: Order, status: OrderStatus, **changes: Any) -> Order:
+    def _ended(
+        self, order: Order, status: OrderStatus, reason: str | None, fill: Fill | None = None
+    ) -> Order:
         """Return ``order`` as it is when it stops being pending now, with nothing locked."""
         return msgspec.structs.replace(
             order,
             status=status,
+            reason=reason,
+            filled_at=None if fill is None else self.now,
             closed_at=self.now,
             locked_cash=ZERO,
             locked_quantity=ZERO,
-            **changes,
+            fill=fill,
         )
 
     def _release(self, order: Order) -> None:

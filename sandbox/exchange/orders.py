@@ -55,13 +55,14 @@ class OrderTicket(msgspec.Struct, frozen=True, gc=False):
 class Order(msgspec.Struct, frozen=True):
     """An instruction and its state: an immutable value, replaced when the state changes.
 
-    It has the fields of ``OrderTicket``, from which it is made, and its own.
+    After ``created_at`` come the fields of ``OrderTicket``, in its sequence.
     Times are in milliseconds, quantities in base currency, prices and cash in quote currency.
     ``closed_at`` is the time at which the order stopped being pending, for any reason; ``reason``
     says why it was cancelled or rejected, or that the session itself placed it.
     """
 
     id: int
+    created_at: int
     symbol: str
     side: Side
     type: OrderType
@@ -70,7 +71,6 @@ class Order(msgspec.Struct, frozen=True):
     trigger_price: Decimal | None
     client_order_id: str | None
     oco_group: str | None
-    created_at: int
     expires_at: int | None
     status: OrderStatus = "pending"
     reason: str | None = None
