@@ -20,7 +20,7 @@ from tests.support.server_process import RunningServer, running
 
 ADDRESS = "http://127.0.0.1:8000"
 MOST_LINES = 150
-"""Of the main README."""
+"""The most lines of the main README."""
 FOLDERS = ("sandbox", "data", "api", "tests")
 READMES = [
     ROOT / "README.md",

@@ -1,4 +1,4 @@
-"""What commands on a home share: the option that names it, and operations on its store."""
+"""Shared by commands on a home: the option that names it, and operations on its store."""
 
 import click
 

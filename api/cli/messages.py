@@ -1,4 +1,4 @@
-"""What all commands share: exit codes, the style of errors, and advice on what to do next."""
+"""Shared by all commands: exit codes, the style of errors, and advice on what to do next."""
 
 import sys
 

@@ -52,7 +52,7 @@ class ImportSummary:
     import_number: int | None
     """None if nothing changed."""
     taken: Taken | None = None
-    """What of the file was taken for what."""
+    """The columns, units and instrument that were told from the file."""
 
 
 def read_series(

@@ -34,7 +34,7 @@ class Layout:
     """The columns of a file, by position."""
 
     names: tuple[str, ...]
-    """As in the file's header, or as its layout is known to have them."""
+    """The names in the file's header, or those that its layout is known to have."""
     time: tuple[int, ...]
     """One column, or a date and a time of day that are joined."""
     prices: dict[str, int]

@@ -18,7 +18,7 @@ Integers = NDArray[np.int64]
 
 
 class ImportOptions(msgspec.Struct, frozen=True):
-    """What the caller says of a file, in the place of what its name and content tell."""
+    """Options of the caller that override what a file's name and content tell."""
 
     symbol: str | None = None
     interval: str | int | None = None
@@ -78,7 +78,7 @@ class Problems:
 
     file: str
     unit: str = "line"
-    """What a row's number counts: ``line`` or ``row``."""
+    """The unit of a row's number: ``line`` or ``row``."""
     first: list[BadRow] = field(default_factory=list)
     """The first bad rows."""
     count: int = 0

@@ -22,7 +22,7 @@ from candlestep.sandbox.clock import format_time, interval_name, parse_interval
 
 
 class Taken(msgspec.Struct, frozen=True):
-    """What of a file was taken for what, in words, for the summary of an import."""
+    """The columns, units and instrument told from a file, in words, for a summary."""
 
     times: str
     """The column of times and their form."""
@@ -34,7 +34,7 @@ class Taken(msgspec.Struct, frozen=True):
     """The symbol, and what told it."""
     interval: str
     notes: tuple[str, ...]
-    """What was left out, shifted or contradicted."""
+    """Rows that were left out, shifted or contradicted, in words."""
 
 
 @dataclass(frozen=True)

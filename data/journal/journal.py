@@ -179,7 +179,7 @@ class Journal:
     _window: mmap | None = None
     _window_start: int = 0
     _window_end: int = 0
-    """Where the mapped part of the file, from ``_window_start`` on, ends; 0 if none is mapped."""
+    """The end of the mapped part of the file, which begins at ``_window_start``; 0 without one."""
 
     @property
     def is_worth_compacting(self) -> bool:

@@ -30,7 +30,7 @@ from candlestep.data.run_files.run_files import run_directory, run_file
 from candlestep.sandbox import InvalidParameter
 
 _HELD_SECONDS = 4.0
-"""How long an answer waits for its execution to end; clients give up after five seconds."""
+"""Seconds that an answer waits for its execution to end; clients give up after five."""
 
 _STATES: dict[JobStatus, StateName] = {
     "queued": "New",

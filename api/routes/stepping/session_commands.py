@@ -1,4 +1,4 @@
-"""What the endpoints of a session share: naming it, finding it, and changing it with a key."""
+"""Shared by the endpoints of a session: naming it, finding it, and changing it with a key."""
 
 from functools import partial
 from typing import Any
