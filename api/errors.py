@@ -26,12 +26,16 @@ STATUS = {
     "STRATEGY_NOT_FOUND": 404,
     "SYMBOL_NOT_FOUND": 404,
     "METHOD_NOT_ALLOWED": 405,
+    "CLIENT_ORDER_ID_IN_USE": 409,
     "INVALID_STATE": 409,
     "PAYLOAD_TOO_LARGE": 413,
     "UNSUPPORTED_MEDIA_TYPE": 415,
     "INVALID_PARAMETER": 422,
     "NO_DATA": 422,
     "INSUFFICIENT_BALANCE": 422,
+    "ORDER_WOULD_MATCH": 422,
+    "INSUFFICIENT_MARGIN": 422,
+    "LEVERAGE_LIMIT": 422,
     "RISK_LIMIT_EXCEEDED": 422,
     "RATE_LIMITED": 429,
     "INTERNAL_ERROR": 500,
@@ -68,7 +72,7 @@ class InvalidApiKey(SandboxError):
 
 
 class Forbidden(SandboxError):
-    """A request that a web page from another origin may have caused."""
+    """A request that a web page from another origin may have caused, or that the key may not make."""
 
     code = "FORBIDDEN"
 

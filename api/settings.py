@@ -12,18 +12,23 @@ from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
 
 import msgspec
 
+from candlestep.data.store.home import DEFAULT_HOME
 from candlestep.sandbox import InvalidParameter
 from candlestep.sandbox.errors import abbreviate
 
-DEFAULT_HOME = "~/.candlestep"
-
 _MAX_SIZE = 10**15
 _SIZE = re.compile(r"([0-9]{1,15})\s*([kmgt]?i?b)?", re.ASCII | re.IGNORECASE)
+_ORIGIN = re.compile(
+    r"https?://(?:[a-z0-9._-]{1,253}|\[[0-9a-f:.]{2,45}\])(?::[0-9]{1,5})?", re.ASCII
+)
 _UNITS = {
     "": 1, "b": 1,
     "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
     "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
 }  # fmt: skip
+
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def _directory(text: str) -> Path:
@@ -50,6 +55,28 @@ def _size(text: str) -> int:
     if not 1 <= size <= _MAX_SIZE:
         raise ValueError("is not a size: use bytes, or a number with MB, MiB, GB or GiB")
     return size
+
+
+def _networks(text: str) -> tuple[Network, ...]:
+    try:
+        return tuple(ipaddress.ip_network(part.strip()) for part in text.split(","))
+    except ValueError:
+        raise ValueError(
+            "is not a list of addresses and networks such as 127.0.0.1,10.0.0.0/8"
+        ) from None
+
+
+def _origins(text: str) -> frozenset[str]:
+    origins = [part.strip().lower().rstrip("/") for part in text.split(",")]
+    if not all(_ORIGIN.fullmatch(origin) for origin in origins):
+        raise ValueError("is not a list of origins such as https://app.example.org")
+    return frozenset(origins)
+
+
+def _file(text: str) -> Path:
+    if not text or "\0" in text:
+        raise ValueError("is not the name of a file")
+    return Path(text).absolute()
 
 
 def _matching(pattern: str, problem: str) -> Callable[[str], str]:
@@ -86,6 +113,13 @@ ClusterAddress = Annotated[
     ),
 ]
 
+Networks = Annotated[tuple[Network, ...], _networks]
+Origins = Annotated[frozenset[str], _origins]
+File = Annotated[Path | None, _file]
+ServerName = Annotated[
+    str, _matching("[a-z0-9]{1,16}", "is not a name of 1 to 16 lower-case letters and digits")
+]
+
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The settings of a server, each with its parser (in its type) and its description.
@@ -111,9 +145,40 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Count, "seconds after which an idle session leaves memory (default 900)"
     ] = 900
     max_body_bytes: Annotated[Size, "largest request body (default 1MiB)"] = 1 << 20
+    max_import_bytes: Annotated[Size, "largest file that is imported over HTTP (default 1GiB)"] = (
+        1 << 30
+    )
     max_pairs: Annotated[Count, "most pairs in a session (default 1000)"] = 1000
     max_span_days: Annotated[Count, "longest period of a session, in days (default 3660)"] = 3660
     max_pending_orders: Annotated[Count, "most pending orders in a session (default 1000)"] = 1000
+    max_connections: Annotated[
+        Count, "most connections at a time; never more than half the limit of files (default 10000)"
+    ] = 10_000
+    head_seconds: Annotated[
+        Count, "seconds that the head of a request may take, from its first byte (default 10)"
+    ] = 10
+    body_seconds: Annotated[
+        Count, "seconds that a client may take for the next byte of a body (default 60)"
+    ] = 60
+    keep_alive_seconds: Annotated[
+        Count, "seconds after which a connection without a request is closed (default 300)"
+    ] = 300
+    trusted_proxies: Annotated[
+        Networks,
+        "addresses or networks, with commas between, whose X-Forwarded-For is believed"
+        " (default: none)",
+    ] = ()
+    allow_origin: Annotated[
+        Origins, "origins of web pages that may use the server, with commas between (default: none)"
+    ] = frozenset()
+    server_name: Annotated[
+        ServerName,
+        "name of this server among others, kept in the home; new keys, sessions and tokens carry"
+        " it (default: the one in the home)",
+    ] = ""
+    first_key_file: Annotated[
+        File, "file with the key that a home without keys gets at start (default: none)"
+    ] = None
     executor: Annotated[
         Executor, "where jobs run: local (processes on this machine) or ray (default local)"
     ] = "local"
@@ -126,7 +191,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Size, "memory for one run of a job, without candles, such as 500MB (default 2GiB)"
     ] = 2 << 30
     result_days: Annotated[
-        Count, "days for which equity and trades of a job are kept (default 90)"
+        Count,
+        "days for which equity and trades of a job are kept, and journals of ended sessions are"
+        " not compressed (default 90)",
     ] = 90
 
     @classmethod
@@ -163,6 +230,11 @@ def home_directory(flag: str | None = None) -> Path:
     """Return the absolute path that ``flag``, else CANDLESTEP_HOME, else ``DEFAULT_HOME`` names."""
     home: Path = _read("home", flag)
     return home
+
+
+def server_name(flag: str | None = None) -> str:
+    """Return the name of the server that ``flag``, else CANDLESTEP_SERVER_NAME gives, or none."""
+    return _read("server_name", flag) or ""
 
 
 def flag_name(setting: str) -> str:

@@ -8,5 +8,16 @@
 - ``run_files`` writes the equity, trades and signals of runs as Parquet;
 - ``store`` is the DuckDB file below all of these: connections, transactions and migrations.
 
-Data depends on ``sandbox``, the simulated exchange, and on nothing in ``api``.
+``load_market``, ``load_instruments`` and ``read_candles`` give what is imported, and the candles of
+a file, to sessions in process. Data depends on ``sandbox``, the simulated exchange, and on nothing
+in ``api``.
 """
+
+from candlestep.data.market.loading import (
+    load_instruments,
+    load_market,
+    read_candles,
+    read_funding,
+)
+
+__all__ = ["load_instruments", "load_market", "read_candles", "read_funding"]

@@ -6,7 +6,11 @@ from candlestep.sandbox import SandboxError
 
 
 class StorageUnavailable(SandboxError):
-    """The store could not be read or written. Nothing was changed, and a retry is safe."""
+    """The store could not be read or written.
+
+    Nothing was changed, and a retry is safe, unless ``details["applied"]`` is true: what was asked
+    for is done then, and will be stored without being asked for again.
+    """
 
     code = "STORAGE_UNAVAILABLE"
 
@@ -17,6 +21,10 @@ class StoreLocked(StorageUnavailable):
 
 class StoreTooNew(StorageUnavailable):
     """The store was written by a newer version. The file is unchanged."""
+
+
+class StoreDamaged(StorageUnavailable):
+    """A block of the store is not as it was written, so that what is in it cannot be read."""
 
 
 class NotAStore(StorageUnavailable):
@@ -56,12 +64,6 @@ class BadRows(UnreadableFile):
             count=count,
             rows=[{unit: row.line, "reason": row.reason} for row in shown],
         )
-
-
-class InvalidSymbol(SandboxError):
-    """The base and quote currency of a symbol cannot be determined."""
-
-    code = "INVALID_PARAMETER"
 
 
 class MixedMarket(SandboxError):

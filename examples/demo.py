@@ -1,15 +1,18 @@
-"""Go from candles to results: import, serve, run an agent. ``make demo`` runs this.
+"""Go from candles to a picture: import, serve, run an agent, look. ``make demo`` runs this.
 
     python examples/demo.py [FILE ...]
 
 Imports the files, by default the sample market, into a new home in the temporary directory, starts a
-server on the home, and runs ``agent_loop.py`` against the server. The home stays.
+server on the home, and runs ``agent_loop.py`` against the server. The last line is the address of
+the page of its session, and the server runs until Ctrl-C. Where there is no terminal, the server
+stops and the page becomes a file in the home. The home stays.
 """
 
 import os
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -48,14 +51,33 @@ def main() -> int:
             sys.stdout.flush()
             agent = [sys.executable, str(AGENT), "--url", url]
             code = subprocess.run(agent, env=without_proxy(), check=False).returncode
+            if code:
+                return code
+            session = latest_session(url)
+            if sys.stdout.isatty():
+                print(f"\nThe server runs until Ctrl-C, on {home}. Look at the session:")
+                print(f"{url}/sessions/{session}", flush=True)
+                with suppress(KeyboardInterrupt):
+                    server.wait()
         finally:
             server.terminate()
-    if code == 0:
-        port = urlsplit(url).port
-        print("\nThe server is stopped. To look around, start it again:")
-        print(f"  {Path(sys.executable).parent}/candlestep serve --port {port} --home {home}")
-        print(f"Its log is {log}; remove {home} when you are done.")
-    return code
+    if sys.stdout.isatty():
+        return 0
+    port = urlsplit(url).port
+    print("\nThe server is stopped. To look around, start it again:")
+    print(f"  {Path(sys.executable).parent}/candlestep serve --port {port} --home {home}")
+    print(
+        f"Its log is {log}; remove {home} when you are done. The page of the session:", flush=True
+    )
+    run(["plot", session, "--output", str(home / "session.html")], home)
+    return 0
+
+
+def latest_session(url: str) -> str:
+    """Return the id of the session that was created last."""
+    answer = httpx.get(f"{url}/api/v1/backtest/list", params={"limit": 1}, trust_env=False)
+    session_id: str = answer.raise_for_status().json()["backtests"][0]["session_id"]
+    return session_id
 
 
 def run(command: list[str], home: Path) -> None:

@@ -31,8 +31,25 @@ class InvalidParameter(SandboxError):
         super().__init__(f"{field}: {message}", field=field, **details)
 
 
+class InvalidSymbol(InvalidParameter):
+    """A text that is no symbol, names a contract, or leaves open which currencies it pairs."""
+
+
+class FilterViolated(InvalidParameter):
+    """An order that breaks a filter of its instrument.
+
+    ``details`` has the name of the ``filter``, the ``value``, and the ``nearest`` that would do.
+    """
+
+
 class InvalidCandles(InvalidParameter):
     """Candles that contradict themselves; ``details["row"]`` is the first such row, from 0."""
+
+
+class ClientOrderIdInUse(SandboxError):
+    """A ``client_order_id`` of another order; ``details`` has that order's id, and what differs."""
+
+    code = "CLIENT_ORDER_ID_IN_USE"
 
 
 def abbreviate(value: object) -> str:
@@ -63,6 +80,18 @@ class InsufficientBalance(SandboxError):
     code = "INSUFFICIENT_BALANCE"
 
 
+class InsufficientMargin(InsufficientBalance):
+    """An order or transfer on perpetuals that needs more margin than is available."""
+
+    code = "INSUFFICIENT_MARGIN"
+
+
+class LeverageLimit(SandboxError):
+    """A position and its orders that are larger than the leverage of the symbol allows."""
+
+    code = "LEVERAGE_LIMIT"
+
+
 class RiskLimitExceeded(SandboxError):
     """An order that a limit of the risk profile refuses; it is recorded as rejected."""
 
@@ -73,6 +102,12 @@ class InvalidState(SandboxError):
     """A command that is not possible in the current state, which ``details`` names."""
 
     code = "INVALID_STATE"
+
+
+class OrderWouldMatch(SandboxError):
+    """An order that has to wait, but would fill at once."""
+
+    code = "ORDER_WOULD_MATCH"
 
 
 class OrderNotFound(SandboxError):

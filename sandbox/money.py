@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable
 from decimal import (
     ROUND_05UP,
+    ROUND_CEILING,
+    ROUND_FLOOR,
     ROUND_HALF_UP,
     Context,
     Decimal,
@@ -19,6 +21,9 @@ from decimal import (
     Overflow,
 )
 from functools import reduce
+from typing import Any
+
+import numpy as np
 
 from candlestep.sandbox.errors import InvalidParameter, abbreviate
 
@@ -35,8 +40,15 @@ multiply = EXACT.multiply
 """Exact sums, differences and products of the ledger."""
 
 _ROUNDING = Context(prec=400, rounding=ROUND_HALF_UP, traps=_ERRORS)
+_DOWN = Context(prec=400, rounding=ROUND_FLOOR, traps=_ERRORS)
+_UP = Context(prec=400, rounding=ROUND_CEILING, traps=_ERRORS)
 # Rounding a quotient twice is safe if the first rounding leaves a trace of the lost digits.
 _DIVISION = Context(prec=100, rounding=ROUND_05UP, traps=_ERRORS)
+
+Whole = int | np.integer[Any]
+"""Anything that stands for a whole number."""
+Number = str | Decimal | float | np.floating[Any] | Whole
+"""Anything that stands for a number; a float for its shortest representation."""
 
 ZERO = Decimal(0)
 ONE = Decimal(1)
@@ -54,6 +66,9 @@ AMOUNT_UNIT = _UNIT[AMOUNT_PLACES]
 """The smallest quantity, and the smallest amount of money."""
 
 _quantize = _ROUNDING.quantize
+
+_BASIS_POINT = Decimal("0.0001")
+_MOST_BPS = 5000
 
 _MOST_BITS = 1024
 # Capped, so that a number can neither overflow nor take long to parse.
@@ -77,6 +92,26 @@ def rounded_ratio(numerator: Decimal, denominator: Decimal, places: int) -> Deci
     return _ROUNDING.quantize(_DIVISION.divide(numerator, denominator), _UNIT[places])
 
 
+def rounded_down(value: Decimal, places: int) -> Decimal:
+    """Round ``value`` to ``places`` decimal places, towards minus infinity."""
+    return _DOWN.quantize(value, _UNIT[places])
+
+
+def rounded_up(value: Decimal, places: int) -> Decimal:
+    """Round ``value`` to ``places`` decimal places, towards infinity."""
+    return _UP.quantize(value, _UNIT[places])
+
+
+def ratio_up_to(numerator: Decimal, denominator: Decimal, places: int) -> Decimal:
+    """Return the largest number of ``places`` decimal places up to ``numerator / denominator``."""
+    return _DOWN.quantize(_DIVISION.divide(numerator, denominator), _UNIT[places])
+
+
+def ratio_from(numerator: Decimal, denominator: Decimal, places: int) -> Decimal:
+    """Return the smallest number of ``places`` decimal places from ``numerator / denominator`` on."""
+    return _UP.quantize(_DIVISION.divide(numerator, denominator), _UNIT[places])
+
+
 def rounded_product(a: Decimal, b: Decimal) -> Decimal:
     """Return ``a * b`` as an amount: exact, then rounded half up to 8 places."""
     return _quantize(multiply(a, b), AMOUNT_UNIT)
@@ -91,6 +126,29 @@ def rounded_share(amount: Decimal, part: Decimal, whole: Decimal) -> Decimal:
 def percentage(part: Decimal, whole: Decimal) -> Decimal:
     """Return ``part`` in percent of ``whole``, rounded once, half up to 8 places."""
     return rounded_share(part, HUNDRED, whole)
+
+
+def nearest_multiple(value: Decimal, unit: Decimal) -> Decimal:
+    """Return the multiple of ``unit`` that is nearest to a positive ``value``; of two, the larger."""
+    below = multiple_up_to(value, unit)
+    rest = MARKET.subtract(value, below)
+    return MARKET.add(below, unit) if MARKET.add(rest, rest) >= unit else below
+
+
+def multiple_up_to(value: Decimal, unit: Decimal) -> Decimal:
+    """Return the largest multiple of ``unit`` up to a positive ``value``."""
+    return MARKET.multiply(MARKET.divide_int(value, unit), unit)
+
+
+def multiple_from(value: Decimal, unit: Decimal) -> Decimal:
+    """Return the smallest multiple of ``unit`` that is not below a positive ``value``."""
+    return MARKET.multiply(units_in(value, unit), unit)
+
+
+def units_in(value: Decimal, unit: Decimal) -> Decimal:
+    """Return how many whole ``unit`` it takes to reach a positive ``value``."""
+    whole = MARKET.divide_int(value, unit)
+    return whole if MARKET.multiply(whole, unit) == value else MARKET.add(whole, ONE)
 
 
 def decimal_of(value: float) -> Decimal:
@@ -115,14 +173,30 @@ def smallest_float_from(value: Decimal) -> float:
     return nearest if decimal_of(nearest) >= value else math.nextafter(nearest, math.inf)
 
 
+def python_number(value: object) -> object:
+    """Return the Python number that a NumPy scalar stands for; any other value as it is.
+
+    A float of another precision than 64 bits becomes the decimal of its own shortest
+    representation: ``float32(0.01)`` is 0.01, not the nearby double 0.009999999776482582.
+    """
+    if isinstance(value, np.generic):
+        if value.dtype.kind in "iu":
+            return int(value)
+        if isinstance(value, np.floating):
+            return Decimal(np.format_float_positional(value, trim="-"))
+    return value
+
+
 def parse_number(field: str, value: object) -> Decimal:
-    """Parse ``value`` (str, int, float or Decimal) to a finite decimal.
+    """Parse ``value`` (str, int, float, Decimal or a NumPy number) to a finite decimal.
 
     A float stands for its shortest representation. Raises ``InvalidParameter`` naming ``field``
     for anything else: other types, NaN, infinities, signs of other scripts, thousands
     separators, exponents beyond 999.
     """
     match value:
+        case Decimal() if value.is_finite():
+            return value
         case bool():
             pass
         case str() if _NUMBER.fullmatch(value):
@@ -131,15 +205,25 @@ def parse_number(field: str, value: object) -> Decimal:
             return decimal_of(float(value))
         case int() if value.bit_length() < _MOST_BITS:
             return Decimal(value)
-        case Decimal() if value.is_finite():
-            return value
+        case np.generic() if (number := python_number(value)) is not value:
+            return parse_number(field, number)
     raise InvalidParameter(field, f"{abbreviate(value)!r} is not a finite number such as '0.25'")
+
+
+def parse_count(field: str, value: object) -> int:
+    """Parse a whole number of at least 1, a NumPy one too; raises ``InvalidParameter``."""
+    number = python_number(value)
+    if type(number) is not int or number < 1:
+        raise InvalidParameter(
+            field, f"must be a whole number of at least 1, got {abbreviate(value)}"
+        )
+    return number
 
 
 def parse_positive(field: str, value: object, places: int) -> Decimal:
     """Parse a number above zero and at most ``MAXIMUM``, rounded half up to ``places``."""
     number = parse_number(field, value)
-    if number <= 0:
+    if number <= ZERO:
         raise InvalidParameter(field, f"must be positive, got {abbreviate(value)}")
     if number > MAXIMUM:
         raise InvalidParameter(field, f"must be at most {MAXIMUM:f}, got {abbreviate(value)}")
@@ -147,6 +231,17 @@ def parse_positive(field: str, value: object, places: int) -> Decimal:
     if not number:
         raise InvalidParameter(field, f"rounds to zero at {places} decimal places")
     return number
+
+
+def parse_bps(field: str, value: object) -> Decimal:
+    """Parse hundredths of a percent, from 0 to 5000 at 8 places, to a fraction at 16 places."""
+    bps = parse_share(field, value, AMOUNT_PLACES, _MOST_BPS)
+    return rounded(multiply(bps, _BASIS_POINT), PRICE_PLACES)
+
+
+def format_bps(fraction: Decimal) -> str:
+    """Format a fraction in hundredths of a percent: ``5`` for 0.0005."""
+    return format_decimal(multiply(fraction, Decimal(10_000)))
 
 
 def parse_share(field: str, value: object, places: int, upper: int) -> Decimal:

@@ -11,9 +11,9 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
-DEFAULT_EXAMPLES = 300
+DEFAULT_EXAMPLES = 80
 
-pytest_plugins = ["tests.support.sample_server"]
+pytest_plugins = ["tests.support.sample_server", "tests.support.time_limit"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

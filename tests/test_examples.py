@@ -42,6 +42,9 @@ def test_the_demo_runs_on_the_sample_market(tmp_path: Path) -> None:
     assert "synthetic" in process.stdout
     (home,) = tmp_path.iterdir()
     assert f"--home {home}" in process.stdout
+    # Without a terminal the server has stopped, and the page is a file.
+    assert process.stdout.splitlines()[-1].startswith(f"{home}/session.html: ")
+    assert "Plotly" in (home / "session.html").read_text()
     assert printed(process.stdout, "final equity") == recomputed(home, {})
     assert int(printed(process.stdout, "trades")) > 20
     readme = (ROOT / "README.md").read_text()
@@ -154,3 +157,28 @@ def test_the_agent_tells_what_is_missing(tmp_path: Path, has_server: bool) -> No
     assert process.returncode == 1
     assert ("candlestep data sample" if has_server else "candlestep serve") in process.stderr
     assert "Traceback" not in process.stderr
+
+
+def test_the_random_agent_needs_gymnasium_alone(tmp_path: Path) -> None:
+    process = run("random_agent.py", temporary=tmp_path)
+    assert (process.returncode, process.stderr) == (0, "")
+    assert "one episode to 2025-" in process.stdout
+    assert "1,024 environments at once: " in process.stdout
+    home = sample_home(tmp_path / "home")
+    named = run("random_agent.py", home, "ETHUSDT", temporary=tmp_path)
+    assert (named.returncode, named.stderr) == (0, "")
+    assert named.stdout.startswith("Market(Candles(ETHUSDT 1m, 86400 ")
+
+
+def test_a_short_with_leverage_is_paid_funding_and_liquidated(tmp_path: Path) -> None:
+    """What it prints of the results adds up to the events that it printed before."""
+    with running(sample_home(tmp_path / "home")) as server:
+        process = run("perpetual.py", "--url", server.url, temporary=tmp_path)
+    assert (process.returncode, process.stderr) == (0, "")
+    amounts = [line.split()[-1] for line in process.stdout.splitlines() if "  funding " in line]
+    received = Decimal(printed(process.stdout, "funding received"))
+    assert len(amounts) == 6
+    assert abs(sum(map(Decimal, amounts)) - received) < Decimal("0.001")
+    assert printed(process.stdout, "liquidations") == "1"
+    assert "liquidation, buy 100" in process.stdout
+    assert Decimal(printed(process.stdout, "final equity")) < 6000

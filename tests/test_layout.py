@@ -12,10 +12,11 @@ import pytest
 
 from tests.support.project import ROOT
 
-SANDBOX_BASE = ("sandbox.errors", "sandbox.money", "sandbox.clock")
+SANDBOX_BASE = ("sandbox.errors", "sandbox.money", "sandbox.clock", "sandbox.html_tables")
 MARKET = ("sandbox.market", *SANDBOX_BASE)
 EXCHANGE = ("sandbox.exchange", *MARKET)
-SESSION = ("sandbox.session", "sandbox.performance", "sandbox.config", *EXCHANGE)
+STEPPING = ("sandbox.step", "sandbox.until", "sandbox.turn")
+SESSION = ("sandbox.session", *STEPPING, "sandbox.performance", "sandbox.config", *EXCHANGE)
 STRATEGIES = ("sandbox", "sandbox.strategies", "sandbox.indicators", *SESSION)
 
 DATA_BASE = ("data.store", "data.symbols", "data.clock", "data.errors")
@@ -29,25 +30,32 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "sandbox.errors": (),
     "sandbox.money": ("sandbox.errors",),
     "sandbox.clock": ("sandbox.errors", "sandbox.money"),
+    "sandbox.html_tables": ("sandbox.errors", "sandbox.money", "sandbox.clock"),
     "sandbox.market": SANDBOX_BASE,
     "sandbox.indicators": MARKET,
     "sandbox.exchange": MARKET,
     "sandbox.config": EXCHANGE,
     "sandbox.performance": ("sandbox.config", *EXCHANGE),
-    "sandbox.session": ("sandbox.performance", "sandbox.config", *EXCHANGE),
+    "sandbox.step": EXCHANGE,
+    "sandbox.until": MARKET,
+    "sandbox.turn": ("sandbox.errors",),
+    "sandbox.session": ("sandbox.performance", "sandbox.config", *STEPPING, *EXCHANGE),
     "sandbox.strategies": ("sandbox", "sandbox.indicators", *SESSION),
     "sandbox.engines": STRATEGIES,
+    "sandbox.envs": ("sandbox", "sandbox.indicators", *SESSION),
     "sandbox": SESSION,
-    "data": (),
+    "data": ("data.market",),
     "data.errors": (),
     "data.clock": ("data.errors",),
     "data.symbols": ("data.errors",),
+    "data.processes": (),
     "data.store": ("data.symbols", "data.clock", "data.errors"),
-    "data.imports": ("data.records", *DATA_BASE),
+    "data.imports": ("data.records", "data.processes", *DATA_BASE),
     "data.records": DATA_BASE,
     "data.journal": DATA_BASE,
     "data.market": RECORDS,
     "data.run_files": RECORDS,
+    "data.backups": ("data.journal", "data.run_files", *RECORDS),
     "api.errors": (),
     "api.settings": ("api.errors",),
     "api.threads": ("api.errors",),
@@ -55,12 +63,43 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "api.http": API_BASE,
     "api.sessions": HOSTING,
     "api.jobs": ("api.threads", *API_BASE),
-    "api.replay": ("api.sessions", *API_BASE),
-    "api.services": ("api.sessions", "api.jobs", "api.http", "api.settings", "api.threads"),
-    "api.admin": ("api.replay", "api.http", "api.errors"),
-    "api.routes": SERVING,
-    "api.server": ("api.routes", "api.settings", *SERVING),
-    "api.cli": ("api.server", "api.admin", "api.replay", "api.settings", "api.errors"),
+    "api.replay": ("api.sessions", "api.settings", *API_BASE),
+    "api.client": ("api.errors",),
+    "api.views": API_BASE,
+    "api.services": (
+        "api.admin",
+        "api.dialects",
+        "api.sessions",
+        "api.jobs",
+        "api.http",
+        "api.settings",
+        "api.threads",
+    ),
+    "api.admin": (
+        "api.replay",
+        "api.sessions",
+        "api.views",
+        "api.http",
+        "api.settings",
+        "api.threads",
+        "api.errors",
+    ),
+    "api.dialects": ("api.services", "api.sessions", "api.http", "api.threads", *API_BASE),
+    "api.dialects.driver": (),
+    "api.routes": ("api.threads", "api.views", "api.dialects", *SERVING),
+    "api.mcp": ("api.settings", *SERVING),
+    "api.server": ("api.routes", "api.mcp", "api.settings", *SERVING),
+    "api.evaluation": ("api.views", "api.errors"),
+    "api.cli": (
+        "api.dialects",
+        "api.evaluation",
+        "api.server",
+        "api.admin",
+        "api.replay",
+        "api.views",
+        "api.settings",
+        "api.errors",
+    ),
     "api": ("api.cli",),
 }
 """Each package, and those of its own top-level package that it may import.
@@ -72,19 +111,31 @@ BELOW = {"sandbox": (), "data": ("sandbox",), "api": ("data", "sandbox")}
 NOTEBOOK = {"numpy", "sortedcontainers", "msgspec"}
 THIRD_PARTIES: dict[str, set[str]] = {
     "sandbox": NOTEBOOK,
+    "sandbox.market.frames": NOTEBOOK | {"narwhals", "pandas"},
+    "sandbox.performance.charts": NOTEBOOK | {"plotly"},
     "sandbox.indicators": NOTEBOOK | {"talib"},
     "sandbox.strategies": NOTEBOOK | {"starlark"},
+    "sandbox.envs": NOTEBOOK | {"gymnasium"},
+    "sandbox.envs.sb3": NOTEBOOK | {"gymnasium", "stable_baselines3"},
+    "sandbox.envs.puffer": NOTEBOOK | {"gymnasium", "pufferlib"},
     "sandbox.engines": NOTEBOOK | {"backtrader", "vectorbt", "pandas"},
     "data": {"duckdb", "numpy", "msgspec", "structlog"},
     "data.imports": {"duckdb", "numpy", "msgspec", "structlog", "httpx", "pyarrow"},
     "api": {"msgspec", "structlog", "numpy"},
+    "api.client": {"msgspec"},
     "api.jobs": {"msgspec", "structlog", "numpy", "ray"},
     "api.cli": {"click", "msgspec", "rich"},
+    "api.dialects": {"msgspec", "numpy"},
+    "api.dialects.driver": {"time_machine", "candlestep_clock", "candlestep_control"},
     "api.http": {"jwt", "msgspec", "prometheus_client", "structlog"},
     "api.routes": {"msgspec", "numpy", "structlog", "swagger_ui_bundle"},
+    "api.views": {"msgspec", "numpy", "jinja2", "markupsafe"},
     "api.server": {"msgspec", "structlog", "starlette", "uvicorn", "uvloop", "h11", "httptools"},
-    "api.replay": {"msgspec", "httpx"},
-    "api.admin": {"msgspec", "httpx"},
+    "api.replay": {"msgspec", "numpy", "httpx"},
+    "api.evaluation": {"msgspec", "httpx", "markupsafe"},
+    "api.admin": {"msgspec", "httpx", "structlog"},
+    "api.mcp": {"msgspec", "numpy", "structlog", "starlette"},
+    "api.mcp.server": {"msgspec", "structlog", "mcp", "mcp_types"},
 }
 """The libraries that each package may import; one without an entry has those of its parent."""
 
@@ -224,6 +275,8 @@ def test_data_files_are_installed_with_their_package() -> None:
         for path in (ROOT / top).rglob("*")
         if path.is_file() and path.suffix not in {".py", ".pyc", ".md"}
     }
+    # The rules of the simulation, which a tool reads.
+    present.add(("candlestep.sandbox", "README.md"))
     assert present == installed
 
 
@@ -233,7 +286,7 @@ def test_the_exchange_needs_three_libraries() -> None:
         "import sys, candlestep.sandbox;"
         " print([n for n in sys.modules if n.split('.')[0] in sys.argv])"
     )
-    strange = ["talib", "starlark", "duckdb", "starlette", "scipy", "pandas"]
+    strange = ["talib", "starlark", "duckdb", "starlette", "scipy", "pandas", "plotly"]
     command = [sys.executable, "-c", loaded, *strange]
     found = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     assert found.stdout.strip() == "[]"
@@ -251,6 +304,20 @@ def test_an_engine_is_loaded_by_the_run_that_asks_for_it(engine: str) -> None:
     command = [sys.executable, "-c", loaded, engine]
     found = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     assert found.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(
+    "program", ["api.server.process", "api.jobs.worker", "data.imports.process.reading"]
+)
+def test_what_takes_long_to_load_is_loaded_by_what_needs_it(program: str) -> None:
+    """The programs of the server start often; TA-Lib loads pandas and polars, a second of work."""
+    loaded = (
+        f"import sys, candlestep.{program}; print([n for n in sys.argv[1:] if n in sys.modules])"
+    )
+    slow = ["pandas", "polars", "pyarrow", "scipy", "talib", "vectorbt", "ray", "mcp"]
+    command = [sys.executable, "-c", loaded, *slow]
+    found = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert found.stdout.strip() == "[]"
 
 
 def test_top_level_is_as_agreed() -> None:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
+from candlestep.api.settings import DESCRIPTIONS, variable_name
 from candlestep.sandbox.strategies import TEMPLATES, compile_strategy
 from tests.support.api_client import sample_home
 from tests.support.command_line import ENVIRONMENT, candlestep
@@ -25,6 +26,7 @@ FOLDERS = ("sandbox", "data", "api", "tests")
 READMES = [
     ROOT / "README.md",
     *(path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("README.md"))),
+    ROOT / "api" / "OPERATIONS.md",
 ]
 NAMES = [str(path.relative_to(ROOT)) for path in READMES]
 
@@ -158,6 +160,8 @@ def test_commands_and_their_flags_exist(name: str) -> None:
 
 def test_flags_named_alone_are_those_of_a_command_or_an_example() -> None:
     texts = [help_of("serve"), help_of("replay"), help_of("data", "import")]
+    texts += [help_of("data", "remove"), help_of("data", "instrument"), help_of("keys", "create")]
+    texts += [help_of("data", "prune"), help_of("drive")]
     texts.append((ROOT / "examples" / "agent_loop.py").read_text())
     known = {flag for text in texts for flag in FLAG.findall(text)}
     for path in READMES:
@@ -172,11 +176,25 @@ def test_the_table_of_settings_is_complete() -> None:
     assert sorted([*rows, "--help"]) == sorted(set(FLAG.findall(help_of("serve"))))
 
 
+def test_every_metric_is_explained(sample_server: RunningServer) -> None:
+    with sample_server.client() as client:
+        families = re.findall(r"^# TYPE (\w+) \w+$", client.get("/metrics").text, re.MULTILINE)
+    text = (ROOT / "api" / "OPERATIONS.md").read_text()
+    explained = re.findall(r"^\| `(candlestep_\w+)`", text, re.MULTILINE)
+    assert sorted(explained) == sorted({name for name in families if not name.endswith("_created")})
+
+
+def test_deployments_set_what_can_be_set() -> None:
+    known = {variable_name(setting) for setting in DESCRIPTIONS}
+    for path in (ROOT / "examples" / "deployment").iterdir():
+        assert set(re.findall(r"CANDLESTEP_\w+", path.read_text())) <= known, path.name
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_make_targets_exist(name: str) -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     text = (ROOT / name).read_text()
-    named = set(re.findall(r"(?:^|`)make ([a-z]+)", text, re.MULTILINE))
+    named = set(re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE))
     assert named <= targets
 
 

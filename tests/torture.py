@@ -15,12 +15,23 @@ from typing import Any, NamedTuple
 import httpx
 import msgspec
 
-from candlestep.api.schemas.account import PortfolioResponse
+from candlestep.api.schemas.account import (
+    FundingPaymentResponse,
+    PortfolioResponse,
+    PositionResponse,
+)
 from candlestep.api.schemas.orders import OrderRequest, OrderResponse, TradeResponse
+from candlestep.api.schemas.warnings import without_warnings
 from candlestep.api.sessions.player import CommandPlayer
-from candlestep.data.imports.sample import sample_market
+from candlestep.data.imports.sample import sample_market, sample_perpetual
 from candlestep.data.imports.validation import CandleColumns
-from candlestep.sandbox import Candles, Market, SandboxError, Session, SessionConfig
+from candlestep.data.journal.records import (
+    LeverageRecord,
+    MarginChange,
+    MarginModeRecord,
+    MarginTransferRecord,
+)
+from candlestep.sandbox import Candles, FundingRates, Market, SandboxError, Session, SessionConfig
 from tests.support.api_client import BACKTEST, sample_home
 from tests.support.server_process import RunningServer
 
@@ -37,6 +48,8 @@ CONFIG = {
     "starting_balance": "10000",
 }
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
+PERPETUAL = "SOLUSDT-PERP"
+PERPETUAL_CONFIG = CONFIG | {"market_type": "perp", "leverage": 20, "candle_interval": "5m"}
 
 Json = dict[str, Any]
 
@@ -60,6 +73,10 @@ class Twin:
     @property
     def has_ended(self) -> bool:
         return self.player.session.status != "running"
+
+    @property
+    def is_perpetual(self) -> bool:
+        return self.player.session.config.market_type == "perp"
 
     def fork(self, session_id: str) -> "Twin":
         return Twin(session_id, self.player.fork())
@@ -151,17 +168,20 @@ class Client:
             del answer["session_id"]
             assert answer == msgspec.json.decode(expected), (call, response.text)
         else:
-            assert response.content == expected, (call, expected, response.text)
+            answered = without_warnings(response.content)
+            assert answered == expected, (call, expected, response.text)
 
     def _create(self, http: httpx.Client) -> None:
-        self.creating = self.creating or f"create-{self.calls}-{self.random.random()}"
+        kind = "perpetual" if self.random.random() < 0.4 else "create"
+        self.creating = self.creating or f"{kind}-{self.calls}-{self.random.random()}"
         headers = {"Idempotency-Key": self.creating}
-        created = http.post(f"{BACKTEST}/create", json=CONFIG, headers=headers)
+        config = PERPETUAL_CONFIG if self.creating.startswith("perpetual") else CONFIG
+        created = http.post(f"{BACKTEST}/create", json=config, headers=headers)
         assert created.status_code == 200, created.text
         session_id = created.json()["session_id"]
         started = http.post(f"{BACKTEST}/{session_id}/start", headers=headers)
         assert started.status_code == 200, started.text
-        player = CommandPlayer(Session(SessionConfig(**CONFIG), self.market))  # type: ignore[arg-type]
+        player = CommandPlayer(Session(SessionConfig(**config), self.market))
         self.twins.append(Twin(session_id, player))
         self.creating = None
 
@@ -183,15 +203,39 @@ class Client:
             return Call(path, None, lambda p: p.cancel_order(order_id).body, "DELETE")
         if choose < 0.602:
             return Call("cancel", None, lambda player: player.cancel().body)
+        if twin.is_perpetual and choose < 0.66:
+            return self._random_change()
         order = self._random_order(twin)
         body = OrderRequest(**order)
         return Call("trade/order", order, lambda player: placed(player, body))
 
+    def _random_change(self) -> Call:
+        """Return a change of leverage or margin, which often is refused."""
+        kind = self.random.choice(("leverage", "margin-mode", "margin"))
+        body: Json = {"symbol": PERPETUAL}
+        change: MarginChange
+        if kind == "leverage":
+            body["leverage"] = self.random.choice([5, 20, 50, 200])
+            change = LeverageRecord(symbol=PERPETUAL, leverage=str(body["leverage"]))
+        elif kind == "margin-mode":
+            body["margin_mode"] = self.random.choice(("cross", "isolated"))
+            change = MarginModeRecord(symbol=PERPETUAL, margin_mode=body["margin_mode"])
+        else:
+            body["amount"] = self.random.choice(["25", "-25", "100000"])
+            change = MarginTransferRecord(symbol=PERPETUAL, amount=body["amount"])
+        return Call(f"account/{kind}", body, lambda player: player.change_margin(change).body)
+
     def _random_order(self, twin: Twin) -> Json:
         symbol, side = self.random.choice(SYMBOLS), self.random.choice(("buy", "sell"))
+        if twin.is_perpetual:
+            symbol = PERPETUAL
         order_type = self.random.choice(("market", "limit", "stop_loss", "take_profit"))
         order: Json = {"symbol": symbol, "side": side, "type": order_type}
         order["quantity"] = self.random.choice(["0.001", "0.01", "0.02", 5])
+        if twin.is_perpetual:
+            order["quantity"] = self.random.choice(["1", "20", "200", "700"])
+            if self.random.random() < 0.2:
+                order["reduce_only"] = True
         if order_type != "market":
             price = float(twin.player.session.price(symbol)) * self.random.uniform(0.99, 1.01)
             order["price"] = f"{price:.2f}"
@@ -221,6 +265,8 @@ class Client:
             "orders": get("trade/orders?limit=1000")["orders"],
             "portfolio": get("account/portfolio"),
             "trades": get("trade/history")["trades"],
+            "positions": get("account/positions")["positions"],
+            "funding": get("account/funding?limit=1000")["payments"],
         }
 
 
@@ -250,6 +296,8 @@ def state_of(player: CommandPlayer) -> Json:
                 "orders": [OrderResponse.of(order) for order in session.orders],
                 "portfolio": PortfolioResponse.of(session.portfolio()),
                 "trades": [TradeResponse.of(fill) for fill in session.fills],
+                "positions": [PositionResponse.of(position) for position in session.positions()],
+                "funding": [FundingPaymentResponse.of(one) for one in session.funding_payments],
             }
         )
     )
@@ -263,10 +311,18 @@ def difference(expected: Json, actual: Json) -> str:
 
 def sample() -> Market:
     """Return the sample market, as the server has it."""
-    return Market(
+    perpetual = sample_perpetual()
+    spot = [
         Candles(symbol=symbol, interval="1m", **columns_of(columns))
         for symbol, columns in sample_market().items()
+    ]
+    candles, marks = (
+        Candles(symbol=PERPETUAL, interval="5m", **columns_of(columns))
+        for columns in (perpetual.candles, perpetual.marks)
     )
+    rates = perpetual.funding
+    funding = FundingRates(PERPETUAL, rates.time, rates.rate, rates.interval, rates.mark)
+    return Market([*spot, candles], [marks], [funding])
 
 
 def columns_of(columns: CandleColumns) -> dict[str, Any]:

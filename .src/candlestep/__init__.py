@@ -4,4 +4,4 @@
 ``candlestep.api`` is the server and the command line.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -1,4 +1,4 @@
-"""Operations on the candles of a store: import, list, sample market, export, prune."""
+"""Operations on the data of a store: import, list, remove, sample market, export, prune."""
 
 import os
 from datetime import date
@@ -7,23 +7,30 @@ from typing import Any
 
 import msgspec
 
-from candlestep.api.admin.operation import EmptyInput, Operation, Report, progress_of
+from candlestep.api.admin.operation import EmptyInput, OpenHome, Operation, Report, progress_of
 from candlestep.data.errors import UnreadableFile
-from candlestep.data.imports.importer import ImportSummary, import_file, prune, read_series
+from candlestep.data.imports.contents import Content
+from candlestep.data.imports.importer import ImportSummary, import_contents
+from candlestep.data.imports.kinds import Kind
 from candlestep.data.imports.numbers import DecimalMark
+from candlestep.data.imports.perpetual.funding import ReadFunding
+from candlestep.data.imports.process.file_reader import FileReader
 from candlestep.data.imports.reading import ImportOptions
 from candlestep.data.imports.sample import SOURCE, drop_sample, load_sample
 from candlestep.data.imports.series import ReadSeries, Taken
+from candlestep.data.imports.storing.removal import Removal, prune, remove_candles
+from candlestep.data.journal.archive import journaled_sessions
+from candlestep.data.journal.journal import DIRECTORY
 from candlestep.data.market.catalogue import Catalogue, Series
 from candlestep.data.records.jobs import job_imports
 from candlestep.data.records.sessions import pinned_imports
-from candlestep.data.store.database import Store
-from candlestep.data.symbols import DEFAULT_EXCHANGE
-from candlestep.sandbox import SandboxError
+from candlestep.data.symbols import DEFAULT_EXCHANGE, normalise_exchange
+from candlestep.sandbox import SandboxError, parse_interval
+from candlestep.sandbox.clock import EARLIEST, LATEST
 
 
 class ImportFiles(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Files of candles, by absolute path; a field that is None is inferred from each file."""
+    """Files to import, by absolute path; a field that is None is inferred from each file."""
 
     files: list[str]
     symbol: str | None = None
@@ -33,42 +40,58 @@ class ImportFiles(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     day: date | None = None
     decimal: DecimalMark | None = None
     no_volume: bool = False
+    as_dates: bool = False
     is_trial: bool = False
     """Read the files and import nothing."""
+    kind: Kind | None = None
+    is_perp: bool = False
+    """Take symbols for those of perpetuals."""
 
 
 class ImportReport(msgspec.Struct, frozen=True):
-    """The outcome for each source of candles, which is imported as a whole or not at all."""
+    """The outcome for each file, which is imported as a whole or not at all."""
 
     imports: list["Import"]
     refusals: list["Refusal"]
     previews: list["Preview"] = []
-    """The series of a trial."""
+    """The content of files that were only tried."""
 
 
 class Import(msgspec.Struct, frozen=True):
-    """An imported source of candles, and what the import changed."""
+    """An imported file, or another source, and what the import changed."""
 
     source: str
     summary: ImportSummary
 
 
 class Preview(msgspec.Struct, frozen=True):
-    """A series as it would be imported."""
+    """Rows of one kind and symbol as they would be imported."""
 
     source: str
     taken: Taken
     rows: int
     first: list[float]
-    """The first candle: open time in milliseconds, open, high, low, close and volume."""
+    """The first row: open time in milliseconds, open, high, low, close and volume of a candle; time
+    and rate of a settlement; floor, maintenance margin rate, cum and leverage of a margin tier."""
     last: list[float]
 
     @classmethod
-    def of(cls, source: str, series: ReadSeries) -> "Preview":
-        """Return the preview of a series that was read from ``source``."""
-        columns = (series.candles.open_time, *series.candles.numbers())
-        first, last = ([float(column[row]) for column in columns] for row in (0, -1))
-        return cls(source, series.taken, len(series.candles), first, last)
+    def of(cls, source: str, content: Content) -> "Preview":
+        """Return the preview of what was read from ``source``."""
+        rows: list[list[float]]
+        if isinstance(content, ReadSeries):
+            columns = (content.candles.open_time, *content.candles.numbers())
+            rows = [[float(column[row]) for column in columns] for row in (0, -1)]
+            count = len(content.candles)
+        elif isinstance(content, ReadFunding):
+            times, rates = content.funding.time, content.funding.rate
+            rows = [[float(times[row]), float(rates[row])] for row in (0, -1)]
+            count = len(times)
+        else:
+            tiers = content.tiers.rows
+            rows = [list(map(float, msgspec.structs.astuple(tiers[row]))) for row in (0, -1)]
+            count = len(tiers)
+        return cls(source, content.taken, count, *rows)
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -81,7 +104,7 @@ class Refusal(msgspec.Struct, frozen=True):
 
 
 class SeriesList(msgspec.Struct, frozen=True):
-    """Every series of candles in the store."""
+    """Every series in the store: candles, mark prices, funding rates, margin tiers."""
 
     series: list[Series]
 
@@ -90,6 +113,26 @@ class DroppedSymbols(msgspec.Struct, frozen=True):
     """The symbols whose sample candles were removed."""
 
     symbols: list[str]
+
+
+class RemoveCandles(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The candles of a symbol, or rows of another kind, to remove; times in milliseconds."""
+
+    symbol: str
+    exchange: str = DEFAULT_EXCHANGE
+    interval: str | None = None
+    """None for every interval."""
+    start: int = EARLIEST
+    """The first open time."""
+    end: int = LATEST
+    """The time before which the last one opens."""
+    kind: Kind = "candles"
+
+
+class RemovedCandles(msgspec.Struct, frozen=True):
+    """The candles that were removed from each series."""
+
+    removals: list[Removal]
 
 
 class ExportTo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -111,7 +154,7 @@ class PrunedCandles(msgspec.Struct, frozen=True):
     rows: int
 
 
-def _import_files(store: Store, request: ImportFiles, report: Report) -> ImportReport:
+def _import_files(home: OpenHome, request: ImportFiles, report: Report) -> ImportReport:
     imports, refusals, previews = [], [], []
     options = ImportOptions(
         request.symbol,
@@ -120,23 +163,33 @@ def _import_files(store: Store, request: ImportFiles, report: Report) -> ImportR
         request.time_format,
         request.day,
         request.decimal,
+        request.as_dates,
+        request.kind,
+        request.is_perp,
     )
-    for file in request.files:
-        name = Path(file).name
-        try:
-            _require_file(file)
-            progress = progress_of(name, "rows", report)
-            if request.is_trial:
-                series = read_series(Path(file), options, progress)
-                previews += [Preview.of(name, read) for read in series]
-                continue
-            summaries = import_file(
-                store, file, options, exchange=request.exchange, progress=progress
-            )
-        except SandboxError as error:
-            refusals.append(Refusal(name, error.code, error.message, error.details))
-        else:
-            imports += [Import(name, summary) for summary in summaries]
+    with FileReader(home.store.path.parent) as reader:
+        for file in request.files:
+            name = Path(file).name
+            try:
+                _require_file(file)
+                exchange = normalise_exchange(request.exchange)
+                progress = progress_of(name, "rows", report)
+                contents, sha256 = reader.read(Path(file), options, progress)
+                if request.is_trial:
+                    previews += [Preview.of(name, read) for read in contents]
+                    continue
+                summaries = import_contents(
+                    home.store,
+                    contents,
+                    exchange=exchange,
+                    source=name,
+                    sha256=sha256,
+                    no_volume=request.no_volume,
+                )
+            except SandboxError as error:
+                refusals.append(Refusal(name, error.code, error.message, error.details))
+            else:
+                imports += [Import(name, summary) for summary in summaries]
     return ImportReport(imports, refusals, previews)
 
 
@@ -149,26 +202,45 @@ def _require_file(file: str) -> None:
         raise UnreadableFile(file, "there is no such file")
 
 
-def _list_series(store: Store, request: EmptyInput, report: Report) -> SeriesList:
-    return SeriesList(list(Catalogue(store).series()))
+def _list_series(home: OpenHome, request: EmptyInput, report: Report) -> SeriesList:
+    return SeriesList(list(Catalogue(home.store).lines()))
 
 
-def _load_sample(store: Store, request: EmptyInput, report: Report) -> ImportReport:
-    return ImportReport([Import(SOURCE, summary) for summary in load_sample(store)], [])
+def _load_sample(home: OpenHome, request: EmptyInput, report: Report) -> ImportReport:
+    return ImportReport([Import(SOURCE, summary) for summary in load_sample(home.store)], [])
 
 
-def _drop_sample(store: Store, request: EmptyInput, report: Report) -> DroppedSymbols:
-    return DroppedSymbols(drop_sample(store))
+def _drop_sample(home: OpenHome, request: EmptyInput, report: Report) -> DroppedSymbols:
+    return DroppedSymbols(drop_sample(home.store))
 
 
-def _export(store: Store, request: ExportTo, report: Report) -> StoreCopy:
-    store.export(request.path)
+def _remove_candles(home: OpenHome, request: RemoveCandles, report: Report) -> RemovedCandles:
+    interval = None if request.interval is None else parse_interval(request.interval)
+    return RemovedCandles(
+        remove_candles(
+            home.store,
+            request.symbol,
+            exchange=request.exchange,
+            interval=interval,
+            start=request.start,
+            end=request.end,
+            kind=request.kind,
+        )
+    )
+
+
+def _export(home: OpenHome, request: ExportTo, report: Report) -> StoreCopy:
+    home.store.export(request.path)
     return StoreCopy(request.path, Path(request.path).stat().st_size)
 
 
-def _prune(store: Store, request: EmptyInput, report: Report) -> PrunedCandles:
-    with store.transaction():
-        return PrunedCandles(prune(store, [*pinned_imports(store), *job_imports(store)]))
+def _prune(home: OpenHome, request: EmptyInput, report: Report) -> PrunedCandles:
+    # With the records too: no session starts meanwhile on an import that is not among the pins.
+    with home.store.transaction("candles", "records"):
+        # Listed within the transaction: a session that starts later is running, or waits for it.
+        journaled = journaled_sessions(home.store.path.parent / DIRECTORY)
+        pinned = pinned_imports(home.store, journaled)
+        return PrunedCandles(prune(home.store, [*pinned, *job_imports(home.store)]))
 
 
 IMPORT = Operation(
@@ -181,7 +253,18 @@ SAMPLE = Operation(
 DROP_SAMPLE = Operation(
     "/admin/data/drop-sample", "Drop the sample market", EmptyInput, DroppedSymbols, _drop_sample
 )
+REMOVE = Operation(
+    "/admin/data/remove", "Remove candles", RemoveCandles, RemovedCandles, _remove_candles
+)
 EXPORT = Operation("/admin/data/export", "Write a copy of the store", ExportTo, StoreCopy, _export)
 PRUNE = Operation("/admin/data/prune", "Drop superseded candles", EmptyInput, PrunedCandles, _prune)
 
-OPERATIONS: tuple[Operation[Any, Any], ...] = (IMPORT, LIST, SAMPLE, DROP_SAMPLE, EXPORT, PRUNE)
+OPERATIONS: tuple[Operation[Any, Any], ...] = (
+    IMPORT,
+    LIST,
+    SAMPLE,
+    DROP_SAMPLE,
+    REMOVE,
+    EXPORT,
+    PRUNE,
+)

@@ -1,14 +1,16 @@
-"""Operations on the API keys of a store: create, list, revoke."""
+"""Operations on the API keys of a store: create, list, revoke; and on what tokens are signed with."""
 
 from typing import Any
 
 import msgspec
 
-from candlestep.api.admin.operation import EmptyInput, Operation, Report
-from candlestep.data.errors import AgentNotFound
+from candlestep.api.admin.operation import EmptyInput, OpenHome, Operation, Report
+from candlestep.data.errors import AgentNotFound, SessionNotFound
 from candlestep.data.records import accounts
+from candlestep.data.records.sessions import find_session
 from candlestep.data.store.database import Store
-from candlestep.sandbox import InvalidParameter
+from candlestep.sandbox import InvalidParameter, InvalidState
+from candlestep.sandbox.errors import abbreviate
 
 _LONGEST_NAME = 100
 
@@ -19,6 +21,11 @@ class CreateKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     account: str = accounts.DEFAULT_ACCOUNT
     agent: str | None = None
+    is_admin: bool = False
+    server_name: str = ""
+    """The name to give the server of this home, if it has none yet."""
+    session: str | None = None
+    """The id of the one session that it may use, in whose account and for whose agent it is."""
 
 
 class KeyInfo(msgspec.Struct, frozen=True):
@@ -31,6 +38,8 @@ class KeyInfo(msgspec.Struct, frozen=True):
     agent_id: str
     created_at: int
     revoked_at: int | None
+    is_admin: bool
+    session_id: str | None = None
 
 
 class CreatedKey(msgspec.Struct, frozen=True):
@@ -52,22 +61,64 @@ class RevokeKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key_id: str
 
 
-def _create_key(store: Store, request: CreateKey, report: Report) -> CreatedKey:
+def _create_key(home: OpenHome, request: CreateKey, report: Report) -> CreatedKey:
+    if request.session is not None:
+        return _create_session_key(home, request.name, request.session)
     name, account_name = _valid_name("name", request.name), _valid_name("account", request.account)
-    with store.transaction():
-        account = accounts.ensure_account(store, account_name)
-        agent = _agent_of(store, account, request.agent)
-        key, secret = accounts.create_key(store, account.account_id, name, agent.agent_id)
-        return CreatedKey(_key_info(store, key.key_id), secret)
+    with home.store.transaction():
+        _name_server(home.store, request.server_name)
+        account = accounts.ensure_account(home.store, account_name)
+        agent = _agent_of(home.store, account, request.agent)
+        key, secret = accounts.create_key(
+            home.store, account.account_id, name, agent.agent_id, is_admin=request.is_admin
+        )
+        return CreatedKey(_key_info(home.store, key.key_id), secret)
 
 
-def _list_keys(store: Store, request: EmptyInput, report: Report) -> KeyList:
-    return KeyList(_key_infos(store))
+def _create_session_key(home: OpenHome, name: str, session_id: str) -> CreatedKey:
+    """Create a key of a session, for its account and its agent."""
+    record = find_session(home.store, session_id)
+    if record is None:
+        raise SessionNotFound(
+            f"there is no session {abbreviate(session_id)!r}; `candlestep sessions` lists them",
+            session_id=session_id,
+        )
+    if not accounts.list_keys(home.store):
+        raise InvalidState(
+            "there are no keys yet, so that nobody needs one, and the first one would shut you out;"
+            " make your own with `candlestep keys create NAME`"
+        )
+    key, secret = accounts.create_key(
+        home.store,
+        record.account_id,
+        _valid_name("name", name),
+        session_id=session_id,
+    )
+    return CreatedKey(_key_info(home.store, key.key_id), secret)
 
 
-def _revoke_key(store: Store, request: RevokeKey, report: Report) -> KeyInfo:
-    with store.transaction():
-        return _key_info(store, accounts.revoke_key(store, request.key_id).key_id)
+def _name_server(store: Store, name: str) -> None:
+    known = accounts.server_name(store)
+    if known and name and name != known:
+        raise InvalidParameter(
+            "server_name", f"is {name}, but the server of this home is named {known}"
+        )
+    if name:
+        accounts.name_server(store, name)
+
+
+def _list_keys(home: OpenHome, request: EmptyInput, report: Report) -> KeyList:
+    return KeyList(_key_infos(home.store))
+
+
+def _revoke_key(home: OpenHome, request: RevokeKey, report: Report) -> KeyInfo:
+    with home.store.transaction():
+        return _key_info(home.store, accounts.revoke_key(home.store, request.key_id).key_id)
+
+
+def _rotate_secret(home: OpenHome, request: EmptyInput, report: Report) -> EmptyInput:
+    accounts.replace_signing_key(home.store)
+    return request
 
 
 def _key_infos(store: Store) -> list[KeyInfo]:
@@ -120,5 +171,8 @@ CREATE_KEY = Operation(
 )
 LIST_KEYS = Operation("/admin/keys/list", "List the API keys", EmptyInput, KeyList, _list_keys)
 REVOKE_KEY = Operation("/admin/keys/revoke", "Revoke an API key", RevokeKey, KeyInfo, _revoke_key)
+ROTATE_SECRET = Operation(
+    "/admin/keys/rotate-secret", "End all tokens", EmptyInput, EmptyInput, _rotate_secret
+)
 
-OPERATIONS: tuple[Operation[Any, Any], ...] = (CREATE_KEY, LIST_KEYS, REVOKE_KEY)
+OPERATIONS: tuple[Operation[Any, Any], ...] = (CREATE_KEY, LIST_KEYS, REVOKE_KEY, ROTATE_SECRET)

@@ -6,11 +6,21 @@ result or the error.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 
+from candlestep.api.settings import Settings
+from candlestep.data.market.candle_cache import LoadParts
 from candlestep.data.store.database import Store
+
+
+class OpenHome(NamedTuple):
+    """A home whose store this process has open."""
+
+    store: Store
+    load_parts: LoadParts
+    """Loads candles within the memory budget of this process."""
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -43,8 +53,13 @@ class Operation(Generic[Input, Result]):
     summary: str
     request: type[Input]
     result: type[Result]
-    run: Callable[[Store, Input, Report], Result]
-    """Raises ``SandboxError`` for a refusal, which changes nothing in the store."""
+    run: Callable[[OpenHome, Input, Report], Result]
+    """Raises ``SandboxError`` for a refusal, which changes nothing in the store.
+
+    What its report raises ends it, with nothing half done.
+    """
+    check: Callable[[Input, Settings], None] | None = None
+    """Raises ``SandboxError`` for a request that exceeds the bounds of the server."""
 
 
 class EmptyInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

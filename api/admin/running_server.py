@@ -1,31 +1,23 @@
 """Operations on a home whose store a running server has open: the server runs them."""
 
-import os
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 
 import httpx
 import msgspec
 
-from candlestep.api.admin.operation import Input, Line, Operation, Report, Result
+from candlestep.api.admin.operation import Input, Line, OpenHome, Operation, Report, Result
 from candlestep.api.errors import RefusedByServer
-from candlestep.api.http.auth import TOKEN_HEADER
+from candlestep.api.settings import Settings
 from candlestep.data.errors import StorageUnavailable
+from candlestep.data.market.candle_cache import CandleCache
 from candlestep.data.store.database import Store
+from candlestep.data.store.home import private_files
+from candlestep.data.store.server_file import TOKEN_HEADER, RunningServer, running_server
 
-SERVER_FILE = "server.json"
-"""The file in a home that says where its server runs, readable by the user only."""
-
-_TIMEOUT = httpx.Timeout(5.0, read=None)
-"""Without a limit on reading, because a long operation may send nothing for minutes."""
-
-
-class RunningServer(msgspec.Struct, frozen=True):
-    """A server as it announces itself in its home: process, URL, and token for operations."""
-
-    pid: int
-    url: str
-    token: str
+_TIMEOUT = httpx.Timeout(5.0, read=30.0)
+"""The seconds to connect, and those to wait for a server, which sends something every second."""
 
 
 def run_operation(
@@ -41,27 +33,31 @@ def run_operation(
             return _run_on_server(server, operation, request, report)
         except httpx.ConnectError:
             pass  # The server has ended or is about to: opening the store shows whether it has.
+        except httpx.TimeoutException:
+            raise StorageUnavailable(
+                f"the server at {server.url} does not answer; its process {server.pid} has the"
+                " store: let it go on, or end it, and try again"
+            ) from None
         except httpx.HTTPError as error:
             raise StorageUnavailable(
                 f"the connection to the server at {server.url} broke ({error});"
-                " the server finishes or undoes what it has begun: try again"
+                " the server undoes what it has not finished: try again"
             ) from None
-    with closing(Store.open(home)) as store:
-        return operation.run(store, request, report)
+    if operation.check is not None:
+        operation.check(request, Settings.from_environment(home=str(home)))
+    with private_files(), closing(Store.open(home)) as store:
+        return operation.run(_with_cache(store), request, report)
 
 
-def running_server(home: Path) -> RunningServer | None:
-    """Return the server that runs on ``home``; None if its file is absent, broken or left behind."""
-    try:
-        server = msgspec.json.decode((home / SERVER_FILE).read_bytes(), type=RunningServer)
-        os.kill(server.pid, 0)
-    except (FileNotFoundError, NotADirectoryError, msgspec.MsgspecError, ProcessLookupError):
-        return None
-    except PermissionError:
-        raise StorageUnavailable(
-            f"{home} is in use by a server of another user; run the command as that user"
-        ) from None
-    return server
+def _with_cache(store: Store) -> OpenHome:
+    """Return a home with a cache of its own, which is made when candles are first needed."""
+
+    @cache
+    def candle_cache() -> CandleCache:
+        home = str(store.path.parent)
+        return CandleCache(store, Settings.from_environment(home=home).memory_budget)
+
+    return OpenHome(store, lambda request: candle_cache().parts(request))
 
 
 def _run_on_server(
@@ -72,13 +68,15 @@ def _run_on_server(
         "POST",
         server.url + operation.path,
         json=msgspec.to_builtins(request),
-        headers={TOKEN_HEADER.decode(): server.token},
+        headers={TOKEN_HEADER: server.token},
         timeout=_TIMEOUT,
         trust_env=False,
     ) as answer:
         if answer.status_code != httpx.codes.OK:
             raise RefusedByServer.of_answer(server.url, answer.status_code, answer.read())
         for text in answer.iter_lines():
+            if not text:
+                continue
             line = msgspec.json.decode(text, type=Line)
             if line.error:
                 raise RefusedByServer(line.error.message)

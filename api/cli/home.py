@@ -4,9 +4,10 @@ import click
 
 from candlestep.api.admin.operation import Input, Operation, Result
 from candlestep.api.admin.running_server import run_operation
-from candlestep.api.cli.messages import sentence
+from candlestep.api.cli.messages import print_note, sentence
 from candlestep.api.cli.terminal import ProgressBar
 from candlestep.api.settings import DESCRIPTIONS, home_directory
+from candlestep.data.store.home import is_open_to_others
 
 home_option = click.option(
     "--home",
@@ -18,8 +19,11 @@ home_option = click.option(
 
 def run(operation: Operation[Input, Result], home: str | None, request: Input) -> Result:
     """Run an operation on the store of a home, here or in its server, and show its progress."""
+    directory = home_directory(home)
+    if is_open_to_others(directory):
+        print_note(f"{directory} was open to other users of this machine; it is yours alone now")
     with ProgressBar() as bar:
-        return run_operation(operation, home_directory(home), request, bar.show)
+        return run_operation(operation, directory, request, bar.show)
 
 
 def command_on(home: str | None, command: str) -> str:

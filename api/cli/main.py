@@ -20,11 +20,31 @@ from candlestep.api.cli.messages import INTERRUPTED, MISUSED, REFUSED, print_err
 
 _COMPLETION_VARIABLE = "_CANDLESTEP_COMPLETE"
 _SUMMARIES = {
-    "serve": "Start the server.",
+    "serve": "Start the server, and print the address of its first page.",
+    "sessions": "List the latest sessions of all accounts, the newest first.",
+    "show": "Show a session, job, run, backtest or recording.",
+    "plot": "Write the page of a session into a file that needs no server.",
+    "dialect": "Print the lines by which a client of Binance trades here.",
+    "drive": "Run a bot in Python on the clock of a session.",
     "replay": "Run a recording again and show the first answer that differs.",
+    "mcp": "Offer tools to a language model, over standard input and output.",
+    "evaluate": "Run an agent over open and blind sessions, and report.",
     "data": "Import, list and export candles.",
     "keys": "Create, list and revoke API keys.",
+    "backup": "Copy the home into a new directory.",
+    "restore": "Make a new home of a backup.",
 }
+_ELSEWHERE = {
+    "restore": ("backup", "restore_command"),
+    "mcp": ("mcp.command", "command"),
+    "dialect": ("dialects.dialect", "command"),
+    "drive": ("dialects.drive", "command"),
+    "evaluate": ("evaluate.command", "command"),
+    "sessions": ("pictures.sessions", "command"),
+    "show": ("pictures.show", "command"),
+    "plot": ("pictures.plot", "command"),
+}
+"""The module and the name of commands that are not ``command`` in the module of their name."""
 _EPILOG = f"""\
 Next: `candlestep data sample` loads a sample market, `candlestep serve` starts the server.
 
@@ -37,11 +57,13 @@ Tab completion comes with one line in the startup file of the shell:
 
 
 class _LateCommand(click.Command):
-    """A command that is imported when it is called: ``command`` in the module of its name."""
+    """A command that is imported when it is called."""
 
     def make_context(self, *arguments: Any, **extra: Any) -> click.Context:
         """Return the context of the command itself."""
-        command: click.Command = import_module(f"candlestep.api.cli.{self.name}").command
+        assert self.name is not None
+        module, name = _ELSEWHERE.get(self.name, (self.name, "command"))
+        command: click.Command = getattr(import_module(f"candlestep.api.cli.{module}"), name)
         return command.make_context(*arguments, **extra)
 
 

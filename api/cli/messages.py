@@ -13,6 +13,11 @@ def print_error(message: str) -> None:
     print(f"candlestep: {message}", file=sys.stderr)
 
 
+def print_note(message: str) -> None:
+    """Print what a command did besides what it was asked for, to standard error."""
+    print(f"candlestep: {message}", file=sys.stderr)
+
+
 def suggest(advice: str) -> None:
     """Print what to do next."""
     print(f"\nNext: {advice}.")

@@ -1,5 +1,7 @@
 """``candlestep serve``: start the server."""
 
+import webbrowser
+
 import click
 
 from candlestep.api.cli.home import home_option
@@ -10,8 +12,9 @@ from candlestep.sandbox import InvalidParameter
 
 @click.command("serve")
 @home_option
-def command(**flags: str | None) -> int:
-    """Start the server."""
+@click.option("--open", "opens", is_flag=True, help="Open its first page in a browser.")
+def command(opens: bool, **flags: str | None) -> int:
+    """Start the server, and print the address of its first page."""
     try:
         settings = Settings.from_environment(**flags)
     except InvalidParameter as error:
@@ -20,7 +23,7 @@ def command(**flags: str | None) -> int:
     # Imported late: the help of this command needs no server, which takes time to load.
     from candlestep.api.server.process import serve
 
-    serve(settings)
+    serve(settings, on_ready=webbrowser.open if opens else None)
     return 0
 
 

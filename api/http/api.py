@@ -1,12 +1,14 @@
 """A public API as one value: its routes and the conventions that they share."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from candlestep.api.errors import STATUS
-from candlestep.api.http.route import Route
+from candlestep.api.http.error_body import ErrorBody, ErrorObjectBody, NumberedErrorBody
+from candlestep.api.http.route import File, Route
+from candlestep.sandbox import SandboxError
 
 REFUSED = 422
 """The status of requests that are understood and refused, unless an API has another."""
@@ -30,6 +32,10 @@ class Api(msgspec.Struct, frozen=True, kw_only=True):
     """The routes by tag, under which the documentation groups them. Where two paths match, the
     first one answers.
     """
+    error_body: type[ErrorBody] | type[ErrorObjectBody] | type[NumberedErrorBody] = ErrorBody
+    """The body of errors; the clients of some systems read ``error`` as an object."""
+    error_page: Callable[[SandboxError, str], File] | None = None
+    """Returns an error as a page, given the id of the request, for an API whose answers are pages."""
     refused_status: int = REFUSED
     """The status of requests that are understood and refused."""
     path_parameters: Mapping[str, PathParameter] = {}
@@ -37,8 +43,7 @@ class Api(msgspec.Struct, frozen=True, kw_only=True):
     hot_prefix: str | None = None
     """The start of the paths that are called most, such as ``/sessions/{session_id}/``.
 
-    Below it, paths without further parameters are found by a look-up ahead of the router, and
-    successful requests are counted but not logged.
+    Below it, paths without further parameters are found by a look-up ahead of the router.
     """
 
     def endpoints(self) -> Iterator["Endpoint"]:

@@ -4,7 +4,7 @@ import hmac
 import ipaddress
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -12,21 +12,16 @@ from urllib.parse import urlsplit
 from candlestep.api.errors import Forbidden, InvalidApiKey, Unauthorized
 from candlestep.api.http.route import AccessLevel
 from candlestep.api.http.tokens import Claims, new_token, read_token
-from candlestep.data.records.accounts import (
-    DEFAULT_ACCOUNT,
-    default_agent,
-    ensure_account,
-    hash_key,
-    list_keys,
-    signing_key,
-)
+from candlestep.data.records import accounts
 from candlestep.data.store.database import Store
+from candlestep.data.store.server_file import TOKEN_HEADER
 
-TOKEN_HEADER = b"x-candlestep-token"
-HEADERS = frozenset((b"x-api-key", b"authorization", b"host", b"origin", TOKEN_HEADER))
+_TOKEN_HEADER = TOKEN_HEADER.encode()
+HEADERS = frozenset((b"x-api-key", b"authorization", b"host", b"origin", _TOKEN_HEADER))
 """The headers that authentication reads, in lower case."""
 
 _MAX_CACHED_TOKENS = 1024
+_HOW_TO_CREATE_ONE = "`candlestep keys create NAME` creates one"
 
 
 class Caller(NamedTuple):
@@ -36,19 +31,25 @@ class Caller(NamedTuple):
     agent_id: str
     api_key_id: str | None
     """None while the server has no keys."""
+    is_admin: bool = False
+    session_id: str | None = None
+    """The one session that the key may use; None: all of the account."""
 
 
 class Authenticator:
     """Decides for whom a request acts. Keeps the keys in memory; ``reload`` reads them again."""
 
-    def __init__(self, store: Store) -> None:
-        """Read the keys of ``store``, and make a new token for the command line."""
+    def __init__(self, store: Store, allowed_origins: Collection[str] = ()) -> None:
+        """Read the keys of ``store``, and make a new token for the command line.
+
+        While there is no key, web pages of other origins than ``allowed_origins`` are refused.
+        """
+        self._allowed_origins = frozenset(origin.encode() for origin in allowed_origins)
         self.command_token = secrets.token_urlsafe(32)
         self._store = store
-        account = ensure_account(store, DEFAULT_ACCOUNT)
-        agent = default_agent(store, account.account_id)
+        account = accounts.ensure_account(store, accounts.DEFAULT_ACCOUNT)
+        agent = accounts.default_agent(store, account.account_id)
         self._anyone = Caller(account.account_id, agent.agent_id, None)
-        self._signing_key = signing_key(store)
         self._keys: dict[str, Caller] = {}
         self._tokens: dict[str, Claims] = {}
         """Tokens whose signatures are valid."""
@@ -60,16 +61,26 @@ class Authenticator:
         return not self._ever_closed
 
     def reload(self) -> None:
-        """Read the keys again. Blocks."""
-        keys = list_keys(self._store)
+        """Read the keys, and what tokens are signed with, again. Blocks."""
+        self._signing_key = accounts.signing_key(self._store)
+        self._server_name = accounts.server_name(self._store)
+        self._tokens.clear()
+        self._account_names = {
+            account.account_id: account.name for account in accounts.list_accounts(self._store)
+        }
+        keys = accounts.list_keys(self._store)
         self._ever_closed = bool(keys)
         valid = [key for key in keys if key.revoked_at is None]
-        self._keys = {key.hash: Caller(key.account_id, key.agent_id, key.key_id) for key in valid}
+        self._keys = {
+            key.hash: Caller(key.account_id, key.agent_id, key.key_id, key.is_admin, key.session_id)
+            for key in valid
+        }
         self._by_id = {caller.api_key_id: caller for caller in self._keys.values()}
 
     def token(self, account_id: str, api_key_id: str | None) -> str:
         """Return a token that gives the access of the key, briefly and while the key is valid."""
-        return new_token(self._signing_key, account_id, api_key_id, int(time.time()))
+        now = int(time.time())
+        return new_token(self._signing_key, account_id, api_key_id, now, self._server_name)
 
     def caller(self, access: AccessLevel, headers: Mapping[bytes, bytes]) -> Caller:
         """Return the account and the agent for which a request with these ``HEADERS`` acts.
@@ -77,32 +88,33 @@ class Authenticator:
         Raises ``Unauthorized``, ``InvalidApiKey`` or ``Forbidden``.
         """
         if access == "admin":
-            self._require_token(headers.get(TOKEN_HEADER, b""))
+            self._require_token(headers.get(_TOKEN_HEADER, b""))
             return self._anyone
         if self.is_open:
-            _require_local(headers)
+            self._require_local(headers)
             return self._anyone
-        if access == "public":
+        if access in ("public", "signature"):
             return self._anyone
         secret = _sent_key(headers)
-        caller = None if secret is None else self._keys.get(hash_key(secret))
+        caller = None if secret is None else self._keys.get(accounts.hash_key(secret))
         if caller is None and access == "key":
             raise InvalidApiKey(
-                "send an API key that is not revoked in the header X-API-Key;"
-                " `candlestep keys create NAME` creates one"
+                f"send an API key that is not revoked in the header X-API-Key; {_HOW_TO_CREATE_ONE}"
             )
         if secret is None:
-            raise Unauthorized(
-                "send an API key in the header X-API-Key; `candlestep keys create NAME` creates one"
+            raise Unauthorized(f"send an API key in the header X-API-Key; {_HOW_TO_CREATE_ONE}")
+        caller = caller or self._token_caller(secret)
+        if access == "admin_key" and not caller.is_admin:
+            raise Forbidden(
+                "the API key may not change the data that all accounts share;"
+                " `candlestep keys create NAME --admin` creates one that may"
             )
-        return caller or self._token_caller(secret)
+        return caller
 
     def _token_caller(self, token: str) -> Caller:
-        claims = self._tokens.get(token) or read_token(self._signing_key, token)
+        claims = self._tokens.get(token) or read_token(self._signing_key, token, int(time.time()))
         if claims is None:
-            raise Unauthorized(
-                "the API key is unknown or revoked; `candlestep keys create NAME` creates one"
-            )
+            raise Unauthorized(f"the API key is unknown or revoked; {_HOW_TO_CREATE_ONE}")
         if claims.expires_at <= time.time():
             self._tokens.pop(token, None)
             raise Unauthorized(
@@ -114,10 +126,32 @@ class Authenticator:
             self._tokens[token] = claims
         caller = self._by_id.get(claims.api_key_id)
         if caller is None:
-            raise Unauthorized(
-                "the API key of the token is revoked; `candlestep keys create NAME` creates one"
-            )
+            raise Unauthorized(f"the API key of the token is revoked; {_HOW_TO_CREATE_ONE}")
         return caller
+
+    def derived_secret(self, text: str) -> str:
+        """Return a secret that this server alone can make of ``text``: 64 hexadecimal digits.
+
+        It changes when what tokens are signed with does.
+        """
+        return hmac.new(self._signing_key, text.encode(), "sha256").hexdigest()
+
+    def has_key(self, key_id: str) -> bool:
+        """Return whether there is a key with this id, not revoked."""
+        return key_id in self._by_id
+
+    def account_name(self, account_id: str) -> str | None:
+        """Return the name of an account; None if there is none of this id."""
+        return self._account_names.get(account_id)
+
+    def _require_local(self, headers: Mapping[bytes, bytes]) -> None:
+        """Refuse, while there is no key, what a web page could make a browser send."""
+        origin = headers.get(b"origin")
+        refusal = _refusal(
+            headers.get(b"host", b""), None if origin in self._allowed_origins else origin
+        )
+        if refusal is not None:
+            raise Forbidden(refusal)
 
     def _require_token(self, token: bytes) -> None:
         if not hmac.compare_digest(token, self.command_token.encode()):
@@ -135,13 +169,6 @@ def _sent_key(headers: Mapping[bytes, bytes]) -> str | None:
     return key.decode("latin-1") or None
 
 
-def _require_local(headers: Mapping[bytes, bytes]) -> None:
-    """Refuse, while there is no key, what a web page could make a browser send."""
-    refusal = _refusal(headers.get(b"host", b""), headers.get(b"origin"))
-    if refusal is not None:
-        raise Forbidden(refusal)
-
-
 @lru_cache(maxsize=1024)
 def _refusal(host_header: bytes, origin: bytes | None) -> str | None:
     """Return why a request with these headers is refused while there is no key; None if it is not."""
@@ -152,7 +179,10 @@ def _refusal(host_header: bytes, origin: bytes | None) -> str | None:
             " `candlestep keys create`, or use http://localhost"
         )
     if origin is not None and origin.decode("latin-1") not in (f"http://{host}", f"https://{host}"):
-        return "without API keys the server refuses requests from other web pages"
+        return (
+            "without API keys the server refuses requests from other web pages, except those that"
+            " --allow-origin names"
+        )
     return None
 
 

@@ -1,6 +1,7 @@
 """The OpenAPI document, made of the routes and of the types that they decode and encode."""
 
 import inspect
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,10 +9,13 @@ import msgspec
 
 from candlestep import __version__
 from candlestep.api.http.api import Api, Endpoint
+from candlestep.api.http.descriptions import ERROR_CODES, PARAMETERS
 from candlestep.api.http.error_body import ErrorBody
+from candlestep.api.http.json_schema import readable
 from candlestep.api.http.route import (
     AccessLevel,
     File,
+    FileContent,
     JsonDocument,
     JsonLines,
     NoContent,
@@ -24,10 +28,12 @@ _BY_ACCESS: Mapping[AccessLevel, tuple[str, ...]] = {
     "public": ("FORBIDDEN",),
     "account": ("UNAUTHORIZED", "FORBIDDEN", "STORAGE_UNAVAILABLE"),
     "key": ("invalid_apikey", "FORBIDDEN", "STORAGE_UNAVAILABLE"),
+    "admin_key": ("UNAUTHORIZED", "FORBIDDEN", "STORAGE_UNAVAILABLE"),
     "admin": ("UNAUTHORIZED",),
 }
 _WITH_BODY = ("INVALID_JSON", "PAYLOAD_TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE")
-_WITH_TEXT = ("PAYLOAD_TOO_LARGE",)
+_WITH_TEXT = ("PAYLOAD_TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE")
+_NOT_JSON = (PlainText, FileContent)
 _RETRIED = ("429", "503")
 """Statuses that come with ``Retry-After``."""
 
@@ -59,17 +65,25 @@ References = Mapping[Any, dict[str, Any]]
 """The schema of each type: a reference to its component."""
 
 
-def openapi(apis: Sequence[Api], description: str) -> dict[str, Any]:
-    """Return an OpenAPI 3.1 document of the documented routes of ``apis``."""
+def openapi(
+    apis: Sequence[Api], description: str, examples: Mapping[str, Mapping[str, Any]] | None = None
+) -> dict[str, Any]:
+    """Return an OpenAPI 3.1 document of the documented routes of ``apis``.
+
+    ``examples`` has, by method and path, an example of the ``response`` and of the ``request``.
+    """
     endpoints = [
         endpoint for api in apis for endpoint in api.endpoints() if endpoint.route.is_documented
     ]
-    references, components = _schemas([endpoint.route for endpoint in endpoints])
+    references, components = _schemas(endpoints)
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in endpoints:
         method = endpoint.route.method.lower()
-        paths.setdefault(endpoint.route.path, {})[method] = _operation(endpoint, references)
-    return {
+        operation = _operation(endpoint, references)
+        name = f"{endpoint.route.method} {endpoint.route.path}"
+        _add_examples(operation, (examples or {}).get(name, {}), str(endpoint.route.status))
+        paths.setdefault(endpoint.route.path, {})[method] = operation
+    document = {
         "openapi": "3.1.0",
         "info": {"title": "Candlestep", "version": __version__, "description": description},
         "tags": [{"name": tag} for tag in dict.fromkeys(endpoint.tag for endpoint in endpoints)],
@@ -80,12 +94,25 @@ def openapi(apis: Sequence[Api], description: str) -> dict[str, Any]:
             "securitySchemes": _SECURITY_SCHEMES,
         },
     }
+    readable_document: dict[str, Any] = readable(document)
+    return readable_document
 
 
-def _schemas(routes: Sequence[Route]) -> tuple[References, dict[str, Any]]:
+def _add_examples(operation: dict[str, Any], example: Mapping[str, Any], status: str) -> None:
+    """Add the example of a request and of its answer to an operation, where both are JSON."""
+    for key, place in (("request", operation.get("requestBody")),
+                       ("response", operation["responses"].get(status))):  # fmt: skip
+        content = {} if place is None else place.get("content", {})
+        if key in example and "application/json" in content:
+            content["application/json"]["example"] = example[key]
+
+
+def _schemas(endpoints: Sequence[Endpoint]) -> tuple[References, dict[str, Any]]:
     """Return the schema of each body and answer, and the components that schemas refer to."""
-    types = {answer for route in routes for answer in _described_answers(route)} | {ErrorBody}
-    types |= {route.body for route in routes if route.body not in (None, PlainText)}
+    routes = [endpoint.route for endpoint in endpoints]
+    types = {answer for route in routes for answer in _described_answers(route)}
+    types |= {ErrorBody, *(endpoint.api.error_body for endpoint in endpoints)}
+    types |= {route.body for route in routes if route.body not in (None, *_NOT_JSON)}
     ordered = sorted(types, key=lambda described: described.__name__)
     schemas, components = msgspec.json.schema_components(
         ordered, ref_template="#/components/schemas/{name}"
@@ -126,7 +153,14 @@ def _operation(endpoint: Endpoint, references: References) -> dict[str, Any]:
 
 def _request_body(body: type[msgspec.Struct], references: References) -> dict[str, Any]:
     if body is PlainText:
-        content: dict[str, Any] = {"text/plain": {"schema": {"type": "string"}}}
+        # Generators of clients send a text by its bytes, if at all.
+        content: dict[str, Any] = {
+            "text/plain": {"schema": {"type": "string"}},
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+        }
+        return {"required": True, "content": content}
+    if body is FileContent:
+        content = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
         return {"required": True, "content": content}
     return {
         "required": any(field.required for field in msgspec.structs.fields(body)),
@@ -135,7 +169,9 @@ def _request_body(body: type[msgspec.Struct], references: References) -> dict[st
 
 
 def _identifier(path: str) -> str:
-    return path.strip("/").replace("/", "_").replace("-", "_").replace("{", "").replace("}", "")
+    """Return a path as a name in lower case, as generators of clients name their modules."""
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", path.strip("/").replace("{", "").replace("}", ""))
+    return re.sub(r"[^a-z0-9]+", "_", words.lower())
 
 
 def _path_parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
@@ -145,8 +181,9 @@ def _path_parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
             "name": name,
             "in": "path",
             "required": True,
-            "schema": known[name].schema if name in known else _ANY_TEXT,
+            "schema": (schema := known[name].schema if name in known else _ANY_TEXT),
         }
+        | _description(name, schema)
         for name in endpoint.route.parameters
     ]
 
@@ -165,8 +202,15 @@ def _parameters(struct: type[msgspec.Struct] | None, place: str) -> list[dict[st
             schema = schema | {"default": field.default}
         parameters.append(
             {"name": field.encode_name, "in": place, "required": field.required, "schema": schema}
+            | _description(field.encode_name, schema)
         )
     return parameters
+
+
+def _description(name: str, schema: Mapping[str, Any]) -> dict[str, str]:
+    """Return the description of a parameter: that of its schema, or else that of its name."""
+    text = schema.get("description") or PARAMETERS.get(name)
+    return {} if text is None else {"description": text}
 
 
 def _responses(endpoint: Endpoint, references: References) -> dict[str, Any]:
@@ -180,19 +224,21 @@ def _responses(endpoint: Endpoint, references: References) -> dict[str, Any]:
     for code in _error_codes(route):
         codes.setdefault(endpoint.status_of(code), []).append(code)
     for status, names in sorted(codes.items()):
-        responses[str(status)] = _error_response(references[ErrorBody], names)
+        responses[str(status)] = _error_response(endpoint, references, names)
     for number, response in responses.items():
         names = ["X-Request-Id", *(["Retry-After"] if number in _RETRIED else [])]
         response["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
     return responses
 
 
-def _error_response(reference: dict[str, Any], codes: list[str]) -> dict[str, Any]:
+def _error_response(endpoint: Endpoint, references: References, codes: list[str]) -> dict[str, Any]:
     """Describe an error whose code is among ``codes``."""
-    code = {"enum": codes}
-    schema = reference | {"properties": {"code": code, "error": code}}
+    body = endpoint.api.error_body
+    code: dict[str, Any] = {"enum": codes}
+    error = code if body is ErrorBody else {"properties": {"code": code}}
+    schema = references[body] | {"properties": {"code": code, "error": error}}
     return {
-        "description": ", ".join(codes),
+        "description": "\n".join(f"- `{code}`: {ERROR_CODES[code]}" for code in codes),
         "content": {"application/json": {"schema": schema}},
     }
 
@@ -214,7 +260,7 @@ def _content(route: Route, references: References) -> dict[str, Any]:
 def _error_codes(route: Route) -> tuple[str, ...]:
     codes = [*_EVERY_ROUTE, *_BY_ACCESS[route.access], *route.errors]
     if route.body is not None:
-        codes += _WITH_TEXT if route.body is PlainText else _WITH_BODY
+        codes += _WITH_TEXT if route.body in _NOT_JSON else _WITH_BODY
     if route.access != "public" or route.body is not None:
         codes.append("INVALID_PARAMETER")
     return tuple(dict.fromkeys(codes))

@@ -1,14 +1,19 @@
 """Routes, the requests that they take, and the kinds of answers that they give."""
 
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from types import UnionType
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import msgspec
 
-AccessLevel = Literal["public", "account", "key", "admin"]
-"""The callers of a route. ``key`` is ``account``, but with an API key, not with a token."""
+AccessLevel = Literal["public", "account", "key", "admin_key", "admin", "signature"]
+"""The callers of a route.
+
+``key`` is ``account``, but with an API key, not with a token. ``admin_key`` is ``account``, with a
+key that may change what all accounts share. ``admin`` is the command line of the server's user.
+``signature`` is whoever signs as the handler requires, who checks it.
+"""
 
 
 class JsonLines(msgspec.Struct, frozen=True):
@@ -27,6 +32,20 @@ class File(msgspec.Struct, frozen=True):
     """Further headers of the answer."""
 
 
+class FileContent(msgspec.Struct, frozen=True):
+    """Marks a body that is a file, whatever its content type.
+
+    The handler gets an ``AsyncIterator[bytes]`` of its content as it arrives.
+    """
+
+
+class SentText(msgspec.Struct, frozen=True):
+    """A query and a body as they were sent, of any content type: what signatures are of."""
+
+    query: bytes
+    body: bytes
+
+
 class NoContent(msgspec.Struct, frozen=True):
     """An answer of status 204, without a body."""
 
@@ -35,11 +54,13 @@ class JsonDocument(msgspec.Struct, frozen=True):
     """Marks an answer as a JSON document whose schema is not described."""
 
 
-class JsonBytes(NamedTuple):
+class JsonBytes(msgspec.Struct, frozen=True, gc=False):
     """An answer that is JSON already, and its 2xx status."""
 
     body: bytes
     status: int
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    """Further headers of the answer."""
 
 
 class Request(msgspec.Struct):
@@ -59,10 +80,12 @@ class Request(msgspec.Struct):
     """The headers that the route takes."""
     api_key_id: str | None = None
     """The id of the API key that was sent, or that the token was made with."""
+    session_id: str | None = None
+    """The one session that this key may use; None: all of the account."""
 
 
 Handler = Callable[[Any, Request], Awaitable[Any]]
-Lines = AsyncIterator[bytes]
+Lines = AsyncGenerator[bytes, None]
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -86,6 +109,8 @@ class Route(msgspec.Struct, frozen=True):
     access: AccessLevel = "account"
     takes_key: bool = False
     """True if an Idempotency-Key makes it safe to repeat the request."""
+    is_frequent: bool = False
+    """True if its successes are counted but not logged."""
     headers: type[msgspec.Struct] | None = None
     """The headers that it takes, each a field; all others are ignored."""
     media_type: str = "text/plain"
@@ -94,6 +119,10 @@ class Route(msgspec.Struct, frozen=True):
     """The description of an answer that is a ``File`` or ``JsonLines``."""
     is_documented: bool = True
     """False if it is left out of the OpenAPI document."""
+    is_browser: bool = False
+    """True if a cookie of `/login` may stand for the key, in a GET without one."""
+    for_session_key: bool = False
+    """True if a key of the session that the path names may call it."""
     refused_status: int | None = None
     """Instead of that of the API: the status of requests that are understood and refused."""
 

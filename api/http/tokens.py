@@ -21,8 +21,13 @@ class Claims(msgspec.Struct, frozen=True):
     """Seconds since the epoch."""
 
 
-def new_token(signing_key: bytes, account_id: str, api_key_id: str | None, time: int) -> str:
-    """Return a token that is valid from ``time`` on (seconds since the epoch)."""
+def new_token(
+    signing_key: bytes, account_id: str, api_key_id: str | None, time: int, server_name: str = ""
+) -> str:
+    """Return a token that is valid from ``time`` on (seconds since the epoch).
+
+    Its ``kid`` is the name of the server, so that all tokens of a server begin with the same text.
+    """
     claims = {
         "iss": _ISSUER,
         "sub": account_id,
@@ -30,11 +35,15 @@ def new_token(signing_key: bytes, account_id: str, api_key_id: str | None, time:
         "iat": time,
         "exp": time + TOKEN_SECONDS,
     }
-    return jwt.encode(claims, signing_key, algorithm=_ALGORITHM)
+    headers = {"kid": server_name} if server_name else None
+    return jwt.encode(claims, signing_key, algorithm=_ALGORITHM, headers=headers)
 
 
-def read_token(signing_key: bytes, token: str) -> Claims | None:
-    """Return the contents of a token, expired or not; None if this server did not sign it."""
+def read_token(signing_key: bytes, token: str, time: int) -> Claims | None:
+    """Return the contents of a token, expired or not; None if this server did not sign it.
+
+    None too if it is valid for longer from ``time`` on (seconds) than any token that is given out.
+    """
     try:
         claims: dict[str, Any] = jwt.decode(
             token,
@@ -47,6 +56,7 @@ def read_token(signing_key: bytes, token: str) -> Claims | None:
                 "verify_iat": False,
             },
         )
-        return msgspec.convert(claims, Claims)
+        token_claims = msgspec.convert(claims, Claims)
     except (jwt.PyJWTError, msgspec.ValidationError, UnicodeError):
         return None
+    return token_claims if token_claims.expires_at <= time + TOKEN_SECONDS else None

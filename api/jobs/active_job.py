@@ -41,7 +41,9 @@ class ActiveJob:
         return not self.pending and not self.running
 
     def as_of_now(self) -> JobRecord:
-        """Return the job's record with its present progress and outcomes."""
+        """Return the job's record with its present progress and outcomes, or as it ended."""
+        if self.ended.is_set():
+            return self.record
         return msgspec.structs.replace(
             self.record,
             status="queued" if self.started_at is None else "running",

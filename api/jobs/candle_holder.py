@@ -29,7 +29,16 @@ class CandleHolder:
 
     async def prepare(self, spec: RunSpec) -> None:
         """Load the candles of a run in advance; raises the errors of loading them."""
-        self._candles.release(await self._acquire(_request(spec)))
+        await self.load(_request(spec))
+
+    async def load(self, request: CandleRequest) -> Sequence[Path]:
+        """Load candles and return their files, which may be deleted to make room for others.
+
+        Raises the errors of ``MappedCandles.acquire``.
+        """
+        paths = await self._acquire(request)
+        self._candles.release(paths)
+        return paths
 
     async def acquire(
         self, spec: RunSpec, latest: HeldCandles | None, stop: asyncio.Event

@@ -7,34 +7,44 @@ plans the run (``plan_run``). Errors name the fields as the API does (``FieldNam
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any, NamedTuple
 
 import msgspec
 
 from candlestep.api.errors import with_field_names
+from candlestep.api.jobs.margin import MarginTerms
 from candlestep.api.jobs.run import session_config
 from candlestep.data.clock import now
-from candlestep.data.market.catalogue import Catalogue, Series, by_symbol, covered_periods
+from candlestep.data.market.catalogue import (
+    Catalogue,
+    Series,
+    by_symbol,
+    covered_periods,
+    covered_spans,
+    straddling_interval,
+)
 from candlestep.data.records.jobs import JobOrigin, RunSpec
-from candlestep.data.symbols import normalise_exchange, normalise_symbol
+from candlestep.data.symbols import is_perpetual, normalise_exchange, normalise_symbol
 from candlestep.sandbox import (
     InvalidParameter,
     format_time,
     interval_name,
+    parse_interval,
     parse_time,
 )
-from candlestep.sandbox.clock import candle_span
-from candlestep.sandbox.errors import NoPrice, abbreviate
-from candlestep.sandbox.money import format_decimal, multiply, parse_number
-from candlestep.sandbox.strategies import Strategy, compile_strategy
+from candlestep.sandbox.clock import Clock, candle_span
+from candlestep.sandbox.config import MarketType
+from candlestep.sandbox.errors import NoPrice
+from candlestep.sandbox.market.coverage import Coverage, SessionWarning, coverage_of
+from candlestep.sandbox.market.spans import Span
+from candlestep.sandbox.money import format_decimal
+from candlestep.sandbox.strategies import TEMPLATES, Strategy, compile_strategy
 
+_DEFAULT_MARGIN = MarginTerms()
 MOST_YEARS = 5
 """Between the start and the end of a run, on every API."""
-APPLIES_FUNDING = False
-"""False: only spot instruments can be traded, whose positions pay no funding."""
-
-_BPS = Decimal(10_000)
+IMPORT_FUNDING = "import its funding rates: candlestep data import FILE"
+"""The remedy for funding rates that a run lacks."""
 
 
 class FieldNames(NamedTuple):
@@ -117,21 +127,32 @@ class MarketScope(NamedTuple):
     """By symbol; empty for one without candles."""
     names: FieldNames
     """For errors."""
+    left_out: Sequence[str] = ()
+    """The symbols of the request that have no candles in the period."""
 
     @classmethod
     def resolve(
         cls, catalogue: Catalogue, exchange: str, symbols: Iterable[str], names: FieldNames
     ) -> "MarketScope":
-        """Look up the candles of symbols; raises ``InvalidParameter`` for a malformed name."""
+        """Look up the candles of symbols.
+
+        Raises ``InvalidParameter`` for a malformed name, and for spot pairs and perpetuals together.
+        """
         exchange = normalise_exchange(exchange, names.exchange)
         groups = by_symbol(catalogue.series())
         normalised = [normalise_symbol(symbol, names.symbols) for symbol in symbols]
+        _require_one_kind(normalised, names.symbols)
         series = {symbol: groups.get((exchange, symbol), []) for symbol in normalised}
         return cls(exchange, series, names)
 
     @property
     def symbols(self) -> list[str]:
         return list(self.series)
+
+    @property
+    def market_type(self) -> MarketType:
+        """The kind of all symbols."""
+        return "perp" if any(map(is_perpetual, self.series)) else "spot"
 
     def currency(self) -> str | None:
         """Return the quote currency of all symbols, None without candles.
@@ -157,12 +178,15 @@ class MarketScope(NamedTuple):
         )
         return max((min(intervals) for intervals in overlapping if intervals), default=None)
 
-    def require_candles(self, period: Period, interval: int, catalogue: str) -> None:
-        """Raise ``NoPrice`` for a symbol without candles in the period, naming the nearest.
+    def with_candles(self, period: Period, interval: int, catalogue: str) -> "MarketScope":
+        """Return the scope without the symbols that have no candles in the period.
 
+        Raises ``NoPrice`` if none is left, naming the nearest candles of the first symbol;
         ``catalogue`` is the request that lists the available candles, for the message. Raises
-        ``InvalidParameter`` if the candles of a symbol are coarser than ``interval``.
+        ``InvalidParameter`` if the candles of a symbol are coarser than ``interval``, or straddle
+        its bounds.
         """
+        kept = {}
         for symbol, series in self.series.items():
             alone = self._replace(series={symbol: series})
             finest = alone.finest(period.first, period.last)
@@ -172,11 +196,29 @@ class MarketScope(NamedTuple):
                     f"must be {interval_name(finest)} or more: {symbol} has no finer candles in"
                     " this period",
                 )
-            if not candles_within(series, interval, period.first, period.last):
-                raise NoPrice(
-                    f"there are no candles of {symbol} on {self.exchange} in this period"
-                    + _nearest(series, interval, period, catalogue),
-                    **{self.names.symbol: symbol},
+            alone.require_whole(period, interval)
+            if candles_within(series, interval, period.first, period.last):
+                kept[symbol] = series
+        if not kept:
+            symbol, series = next(iter(self.series.items()))
+            raise NoPrice(
+                f"there are no candles of {', '.join(self.symbols)} on {self.exchange} in this"
+                f" period{_nearest(series, interval, period, catalogue)}",
+                **{self.names.symbol: symbol},
+            )
+        left_out = [symbol for symbol in self.series if symbol not in kept]
+        return self._replace(series=kept, left_out=left_out)
+
+    def require_whole(self, period: Period, timeframe: int) -> None:
+        """Raise ``InvalidParameter`` if candles in the period straddle the bounds of a timeframe."""
+        for symbol, series in self.series.items():
+            own = straddling_interval(series, timeframe, period.first, period.last)
+            if own is not None:
+                name = interval_name(timeframe)
+                raise InvalidParameter(
+                    self.names.timeframe,
+                    f"must not be {name}: candles of {symbol} of {interval_name(own)} in this period"
+                    f" straddle the bounds of {name} in UTC; choose {interval_name(own)}",
                 )
 
     def clip(self, period: Period, interval: int) -> Period:
@@ -194,6 +236,33 @@ class MarketScope(NamedTuple):
             return period
         first, last = min(start for start, _ in covered), max(end for _, end in covered)
         return period._replace(first=max(period.first, first), last=min(period.last, last))
+
+
+def run_coverage(
+    start: int, end: int, interval: int, covered: Mapping[str, Sequence[Span]]
+) -> Coverage:
+    """Return the coverage of a run between two times (ms), given what each symbol's candles cover."""
+    return coverage_of(Clock(start, interval, (end - start) // interval), covered)
+
+
+def _coverage_and_warnings(
+    market: MarketScope, period: Period, interval: int
+) -> tuple[dict[str, float], list[SessionWarning]]:
+    """Return the coverage of all symbols of the request, and a warning for each one left out."""
+    covered = {symbol: covered_spans(series) for symbol, series in market.series.items()}
+    coverage = run_coverage(period.first, period.last, interval, covered)
+    shares = coverage.shares | dict.fromkeys(market.left_out, 0.0)
+    left_out = [
+        SessionWarning(
+            "NO_CANDLES",
+            symbol,
+            period.first,
+            period.last,
+            f"{symbol} has no candles in the whole run: it is left out",
+        )
+        for symbol in market.left_out
+    ]
+    return shares, [*left_out, *coverage.warnings]
 
 
 def candles_within(series: Iterable[Series], interval: int, start: int, end: int) -> int:
@@ -240,14 +309,24 @@ def plan_run(
     interval: int,
     starting_balance: Any,
     costs: CostTerms,
+    margin: MarginTerms = _DEFAULT_MARGIN,
     **terms: Any,
 ) -> RunSpec:
     """Return a run, checked; ``terms`` are further fields of its spec.
 
     Raises ``InvalidParameter``.
     """
+    names, is_perp = market.names, market.market_type == "perp"
+    try:
+        strategy.require_market_type(market.market_type)
+    except InvalidParameter as refusal:
+        raise with_field_names(refusal, names.strategy, within=names.strategy_within) from None
+    timeframe = interval if strategy.timeframe is None else parse_interval(strategy.timeframe)
+    market.require_whole(period, timeframe)
     currency = market.currency()
     config: dict[str, Any] = {} if currency is None else {"currency": currency}
+    config |= margin.on_perpetuals() if is_perp else margin.on_spot(names.leverage)
+    coverage, warnings = _coverage_and_warnings(market, period, interval)
     spec = RunSpec(
         strategy=strategy.content,
         exchange=market.exchange,
@@ -258,16 +337,20 @@ def plan_run(
         starting_balance=starting_balance,
         config=config | costs.arguments(),
         history=strategy.history(interval),
+        warnings=warnings,
+        coverage=coverage,
         **terms,
     )
     try:
         session = session_config(spec)
     except InvalidParameter as refusal:
-        raise with_field_names(refusal, market.names.session) from None
+        raise with_field_names(refusal, names.session) from None
+    if session.margin is not None:
+        settings = session.margin.settings()
+        config |= {"leverage": settings.get("leverage", 1)}
     config |= session.costs.fees.settings()
     if costs.slippage_bps is not None:
-        bps = format_decimal(multiply(session.costs.fixed, _BPS))
-        config["slippage"] = {"model": "fixed_bps", "bps": bps}
+        config["slippage"] = session.costs.slippage_settings()
     balance = format_decimal(session.starting_balance)
     return msgspec.structs.replace(spec, starting_balance=balance, config=config)
 
@@ -285,11 +368,24 @@ def compile_for(
         raise with_field_names(refusal, names.strategy, within=names.strategy_within) from None
 
 
-def require_no_leverage(leverage: Any, names: FieldNames) -> None:
-    """Raise ``InvalidParameter`` unless ``leverage`` is 1: only spot instruments can be traded."""
-    if parse_number(names.leverage, leverage) != 1:
+def _require_one_kind(symbols: Sequence[str], field: str) -> None:
+    """Raise ``InvalidParameter`` for spot pairs and perpetuals in one run."""
+    kinds = {is_perpetual(symbol): symbol for symbol in symbols}
+    if len(kinds) > 1:
         raise InvalidParameter(
-            names.leverage, f"must be 1, got {abbreviate(leverage)}: there are no perpetuals yet"
+            field,
+            f"has {kinds[False]}, a spot pair, and {kinds[True]}, a perpetual; a run trades one kind",
+        )
+
+
+def require_one_price(strategy: Strategy, market: MarketScope) -> None:
+    """Raise ``InvalidParameter`` for several symbols with a strategy that names prices of one."""
+    template = TEMPLATES.get(strategy.content.get("template", ""))
+    names_prices = strategy.content.get("grid") or (template and template.is_of_one_symbol)
+    if len(market.symbols) > 1 and names_prices:
+        raise InvalidParameter(
+            market.names.symbols,
+            "must contain exactly one symbol, because this strategy names absolute prices",
         )
 
 

@@ -52,6 +52,7 @@ class JobQueue:
         candles: CandleHolder,
         executor: Executor,
         in_thread: InThread,
+        read: InThread,
         *,
         result_days: int,
         pause_seconds: float = 1.0,
@@ -66,6 +67,7 @@ class JobQueue:
         self._candles = candles
         self._executor = executor
         self._in_thread = in_thread
+        self._read = read
         self._result_days = result_days
         self._pause_seconds = pause_seconds
         self._clock = clock
@@ -81,7 +83,7 @@ class JobQueue:
 
     async def recover(self) -> None:
         """Resume the jobs that an earlier process left; runs that have ended are not repeated."""
-        for record in await self._in_thread(self._stored.unfinished):
+        for record in await self._read(self._stored.unfinished):
             self._add(record)
         self._start(self._enforce_retention())
         self._dispatch()
@@ -140,15 +142,19 @@ class JobQueue:
         job = self._active_job(account_id, job_id, origin)
         if job is not None:
             return job.as_of_now()
-        return await self._in_thread(self._stored.get, account_id, job_id, origin)
+        return await self._read(self._stored.get, account_id, job_id, origin)
 
     async def list(self, account_id: str, **filters: Any) -> Sequence[JobRecord]:
         """Return a page of jobs as ``data.records.jobs.list_jobs`` does, with their progress."""
         if filters.get("status") is not None:
             await self._progress.flush()
-        records = await self._in_thread(self._stored.list, account_id, **filters)
+        # A job may end while the store is read, and its record still be that of a running one.
+        active = dict(self._of_account.get(account_id, {}))
+        records = await self._read(self._stored.list, account_id, **filters)
         return [
-            job.as_of_now() if (job := self._active_job(account_id, record.job_id)) else record
+            active[record.job_id].as_of_now()
+            if record.finished_at is None and record.job_id in active
+            else record
             for record in records
         ]
 

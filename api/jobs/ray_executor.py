@@ -21,12 +21,14 @@ from ray.exceptions import RayError
 from candlestep.api.jobs.executor import SECONDS_TO_STOP, RunTask, WorkerDied, wait_or_stop
 from candlestep.api.jobs.run import execute_run
 from candlestep.api.jobs.run_errors import CANCELLED, too_slow, wears_out
-from candlestep.api.jobs.worker import limit_memory
 from candlestep.data.market.mapped_candles import open_mapped
+from candlestep.data.market.parts import Part
+from candlestep.data.processes import limit_memory
 from candlestep.data.records.jobs import RunOutcome, RunSpec
 from candlestep.data.run_files.run_files import write_run_files
-from candlestep.sandbox import Candles, SandboxError
+from candlestep.sandbox import Candles, FundingRates, SandboxError
 from candlestep.sandbox.market.candles import CandleArrays
+from candlestep.sandbox.market.funding import FundingArrays
 
 _KEPT_CANDLES = 64
 """The candles of symbols that a process keeps ready for its next runs."""
@@ -190,8 +192,10 @@ def _put(path: Path) -> Any:
     return ray.put(open_mapped(path).arrays)
 
 
-def _restore(reference: Any) -> Candles:
-    arrays: CandleArrays = ray.get(reference)
+def _restore(reference: Any) -> Part:
+    arrays: CandleArrays | FundingArrays = ray.get(reference)
+    if isinstance(arrays, FundingArrays):
+        return FundingRates.restore(arrays)
     return Candles.restore(arrays)
 
 

@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from candlestep.api.jobs.run_errors import FAULT, OUT_OF_MEMORY
+from candlestep.data.market.parts import Part, market_of
 from candlestep.data.records.jobs import RunError, RunOutcome, RunSpec, RunSummary
 from candlestep.data.run_files.run_files import write_equity, write_signals, write_trades
-from candlestep.sandbox import Candles, Market, Metrics, SandboxError, SessionConfig
+from candlestep.sandbox import Market, Metrics, Results, SandboxError, SessionConfig
 from candlestep.sandbox.engines import EngineRun, run_engine
 from candlestep.sandbox.errors import NoPrice
+from candlestep.sandbox.exchange.margin.reports import MarginFigures
 from candlestep.sandbox.money import AMOUNT_UNIT
 from candlestep.sandbox.performance.metrics import EquitySeries, with_risk_free_rate
 from candlestep.sandbox.strategies import compile_strategy
@@ -22,12 +24,12 @@ from candlestep.sandbox.strategies import compile_strategy
 
 def execute_run(
     spec: RunSpec,
-    candles: Sequence[Candles],
+    parts: Sequence[Part],
     directory: Path,
     on_progress: Callable[[float], object],
     is_stopped: Callable[[], bool],
 ) -> RunOutcome:
-    """Run ``spec`` on the candles of its pairs, write its files to ``directory``, return the outcome.
+    """Run ``spec`` on the market of these parts, write its files to ``directory``, return the outcome.
 
     Errors are returned in the outcome, not raised. ``is_stopped`` is called every few
     milliseconds; a run that it stops has the error ``CANCELLED``.
@@ -39,7 +41,7 @@ def execute_run(
             spec.engine,
             compile_strategy(spec.strategy),
             session_config(spec),
-            _market(spec, candles),
+            _market(spec, parts),
             on_progress,
             is_stopped,
         )
@@ -78,22 +80,28 @@ def session_config(spec: RunSpec) -> SessionConfig:
         end_time=spec.end_time,
         starting_balance=spec.starting_balance,
         candle_interval=spec.interval // 1000,
+        allow_gaps=True,  # The period was cut to the candles when the run was planned.
         **spec.config,
     )
 
 
-def _market(spec: RunSpec, candles: Sequence[Candles]) -> Market:
-    with_candles = {
-        series.symbol for series in candles if series.has_any(spec.start_time, spec.end_time)
-    }
-    missing = sorted(set(spec.pairs) - with_candles)
-    if missing:
+def _market(spec: RunSpec, parts: Sequence[Part]) -> Market:
+    market = market_of(parts)
+    known = () if market is None else market.symbols
+    missing = [
+        pair
+        for pair in sorted({*spec.pairs})
+        if market is None
+        or pair not in known
+        or not market.candles_of(pair).has_any(spec.start_time, spec.end_time)
+    ]
+    if missing or market is None:
         raise NoPrice(
             f"there are no candles of {', '.join(missing)} in the period of the run;"
             " GET /api/v1/market/data-range lists the available periods",
             pairs=missing,
         )
-    return Market(candles)
+    return market
 
 
 def _summary(spec: RunSpec, result: EngineRun) -> RunSummary:
@@ -114,7 +122,16 @@ def _summary(spec: RunSpec, result: EngineRun) -> RunSummary:
         open_positions=len(result.positions),
         open_value=result.open_value,
         unrealized_pnl=result.unrealized_pnl,
+        margin=margin_figures(results),
     )
+
+
+def margin_figures(results: Results) -> MarginFigures | None:
+    """Return what only the results of a session on perpetuals have; None on spot."""
+    if results.liquidations is None:
+        return None
+    fields = {name: getattr(results, name) for name in MarginFigures.__struct_fields__}
+    return MarginFigures(**fields)
 
 
 def _metrics(spec: RunSpec, result: EngineRun) -> Metrics:

@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 
 from candlestep.data.clock import now
-from candlestep.data.imports.importer import latest_import
+from candlestep.data.imports.storing.changes import latest_import
 from candlestep.data.records import jobs as records
+from candlestep.data.records.instruments import instruments_to_copy
 from candlestep.data.run_files import run_files
 from candlestep.data.store.database import Store
 
@@ -31,21 +32,24 @@ class StoredJobs:
     ) -> records.JobRecord:
         """Store a queued job, in place of an earlier one of its id, whose files are deleted.
 
-        Runs whose specs name no import are pinned to the latest one.
+        Runs whose specs name no import are pinned to the latest one. All copy their instruments.
         """
         with self._store.transaction():
             number = latest_import(self._store)
-            pinned = [
-                spec
-                if spec.import_number is not None
-                else msgspec.structs.replace(spec, import_number=number)
-                for spec in specs
-            ]
+            pinned = [self._pinned(spec, number) for spec in specs]
             if job_id is not None:
                 run_files.delete_job_files(self._home, job_id)
             return records.save_job(
                 self._store, account_id, origin=origin, specs=pinned, request=request, job_id=job_id
             )
+
+    def _pinned(self, spec: records.RunSpec, number: int) -> records.RunSpec:
+        """Return a run that nothing changes any more: of an import, with its instruments copied."""
+        instruments = instruments_to_copy(self._store, spec.exchange, spec.pairs, spec.start_time)
+        config = spec.config | ({"instruments": instruments} if instruments else {})
+        if spec.import_number is not None:
+            number = spec.import_number
+        return msgspec.structs.replace(spec, import_number=number, config=config)
 
     def get(
         self, account_id: str, job_id: str, origin: records.JobOrigin | None = None

@@ -5,18 +5,21 @@
 """
 
 import ctypes
-import resource
 import signal
 import sys
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import ModuleType
 
 from candlestep.api.jobs import worker_messages as messages
 from candlestep.api.jobs.run import execute_run
 from candlestep.data.market.mapped_candles import open_mapped
+from candlestep.data.processes import limit_memory
+from candlestep.sandbox.indicators.indicators import load_functions
 
 _OPEN_FILES = 16
 """Candle files that stay open, together with what earlier runs derived from them."""
@@ -72,6 +75,9 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _end_with_parent()
     handle, run_memory = map(int, sys.argv[1:])
+    # Nothing here gives TA-Lib the series of pandas or polars, which take it a second to load.
+    with _absent("pandas", "polars"):
+        load_functions()
     # Evaluating a program that is nested as deeply as its length allows takes this much.
     threading.stack_size(_STACK_BYTES)
     working = threading.Thread(target=_work, args=(handle, run_memory))
@@ -85,18 +91,23 @@ def _work(handle: int, run_memory: int) -> None:
         Worker(Connection(handle)).work()
 
 
+@contextmanager
+def _absent(*modules: str) -> Iterator[None]:
+    """Within the context, let modules that are not loaded yet look as if they were not installed."""
+    absent = [name for name in modules if name not in sys.modules]
+    loaded: dict[str, ModuleType | None] = sys.modules  # type: ignore[assignment]
+    loaded.update(dict.fromkeys(absent))
+    try:
+        yield
+    finally:
+        for name in absent:
+            del loaded[name]
+
+
 def _end_with_parent() -> None:
     """Have the system kill this process when its server ends, even in the middle of a run."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
-
-
-def limit_memory(size: int) -> None:
-    """Let this process allocate ``size`` more bytes; mapped files do not count."""
-    if sys.platform == "linux":
-        pages = int(Path("/proc/self/statm").read_text().split()[5])
-        most = pages * resource.getpagesize() + size
-        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
 
 if __name__ == "__main__":

@@ -119,13 +119,14 @@ class WorkerPool:
     ) -> RunOutcome:
         """Have ``worker`` do a run; kill it if it does not end by itself in time."""
         paths = [str(path) for path in task.candles]
-        await worker.send(Begin(task.spec, paths, str(task.directory)))
-        ending = asyncio.create_task(_outcome(worker, on_progress))
+        begin = Begin(task.spec, paths, str(task.directory))
+        ending = asyncio.create_task(_outcome(worker, begin, on_progress))
         try:
             has_ended = await wait_or_stop(ending, stop, self._run_seconds)
             if not has_ended and stop.is_set():
-                await worker.send(Stop())
-                await asyncio.wait((ending,), timeout=SECONDS_TO_STOP)
+                # A worker that reads nothing holds up who sends to it, until it is killed.
+                stopping = asyncio.create_task(worker.send(Stop()))
+                await asyncio.wait((ending, stopping), timeout=SECONDS_TO_STOP)
             if ending.done():
                 return await ending
             await worker.kill()
@@ -139,8 +140,11 @@ class WorkerPool:
             ending.cancel()
 
 
-async def _outcome(worker: WorkerProcess, on_progress: Callable[[float], object]) -> RunOutcome:
-    """Report the worker's progress, and return the outcome of its run."""
+async def _outcome(
+    worker: WorkerProcess, begin: Begin, on_progress: Callable[[float], object]
+) -> RunOutcome:
+    """Have the worker do a run, report its progress, and return its outcome."""
+    await worker.send(begin)
     while True:
         message = await worker.receive()
         if isinstance(message, Ended):

@@ -16,6 +16,7 @@ from typing import Any
 import structlog
 
 from candlestep.api.jobs import worker_messages as messages
+from candlestep.data.processes import environment
 
 _COMMAND = (sys.executable, "-P", "-m", "candlestep.api.jobs.worker")
 _OUTPUT_BYTES = 8192
@@ -64,7 +65,7 @@ class WorkerProcess:
                 stdout=PIPE,
                 stderr=STDOUT,
                 pass_fds=[handle],
-                env=_environment(),
+                env=environment(),
             )
         return cls(process, ours)
 
@@ -137,13 +138,6 @@ class WorkerProcess:
         """Call something on the event loop, unless that is closed."""
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(call, value)
-
-
-def _environment() -> dict[str, str]:
-    """Return the server's environment and import path, with one thread for numerical libraries."""
-    one_thread = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    path = os.pathsep.join(filter(None, sys.path))
-    return {**os.environ, **one_thread, "PYTHONPATH": path, "RUST_BACKTRACE": "0"}
 
 
 def _describe_exit(code: int) -> str:

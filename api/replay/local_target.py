@@ -1,11 +1,14 @@
 """Target of a replay: a session of this process, on the candles of a store."""
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import msgspec
 
 from candlestep.api.errors import STATUS
 from candlestep.api.schemas.account import PortfolioResponse
+from candlestep.api.schemas.market import CandleResponse
 from candlestep.api.sessions.player import (
     CommandPlayer,
     Reply,
@@ -13,29 +16,48 @@ from candlestep.api.sessions.player import (
     recorded_config,
     start_digest,
 )
-from candlestep.data.imports.importer import latest_import
+from candlestep.api.sessions.recovery import candle_request, recorded_market
+from candlestep.data.imports.storing.changes import latest_import
 from candlestep.data.journal.candle_fingerprints import Fingerprints, fingerprint
 from candlestep.data.journal.records import CommandRecord, Start
-from candlestep.data.market.candle_cache import LOOK_BACK, CandleCache, CandleRequest
+from candlestep.data.market.candle_cache import LoadParts
+from candlestep.data.market.day_fingerprints import day_fingerprints
+from candlestep.data.market.parts import market_of
 from candlestep.data.store.database import Store
-from candlestep.data.symbols import normalise_exchange, normalise_symbol
 from candlestep.sandbox import Market, NoPrice, SandboxError, Session
 
-_CACHE_BYTES = 4 << 30
 _PAIRS_NAMED = 5
+
+
+class RecordedMarket(NamedTuple):
+    """The market of a recording, and the digests of its candles by day, if they are not too many."""
+
+    market: Market
+    days: Fingerprints | None
 
 
 class LocalTarget:
     """A session of this process, as a replay plays on it."""
 
-    def __init__(self, start: Start, market: Market) -> None:
-        config = recorded_config(start.config, start.risk_profile)
-        self._player = CommandPlayer(Session(config, market))
+    def __init__(self, start: Start, recorded: RecordedMarket) -> None:
+        # A recording is played on whatever candles there are, and those that differ are named.
+        config = recorded_config(start.config | {"allow_gaps": True}, start.risk_profile)
+        self._player = CommandPlayer(Session(config, recorded.market), engine=start.engine)
+        self._days = recorded.days
 
     def candles(self) -> Fingerprints:
-        """Return the fingerprints of the candles that the session can read."""
+        """Return the fingerprints of the candles that the session can read, by month."""
         session = self._player.session
         return fingerprint(session.config, session.market)
+
+    @property
+    def session(self) -> Session:
+        """The session itself."""
+        return self._player.session
+
+    def days(self) -> Fingerprints | None:
+        """Return the digests of these candles by day; None if there are too many."""
+        return self._days
 
     def start_digest(self) -> bytes:
         """Return the digest of the reply to the start."""
@@ -54,41 +76,57 @@ class LocalTarget:
         fields: dict[str, Any] = msgspec.to_builtins(portfolio)
         return fields
 
+    def candle(self, symbol: str) -> dict[str, Any] | None:
+        """Return the latest complete candle of a symbol, as the API shows it; None without one."""
+        session = self._player.session
+        if symbol not in session.market:
+            return None
+        candles = list(session.candles(symbol, limit=1))
+        if not candles:
+            return None
+        fields: dict[str, Any] = msgspec.to_builtins(CandleResponse.of(candles[-1]))
+        return fields
 
-def load_market(store: Store, start: Start) -> Market:
+
+@contextmanager
+def local_session(start: Start, recorded: RecordedMarket) -> Iterator[LocalTarget]:
+    """Open a session of this process at its start."""
+    yield LocalTarget(start, recorded)
+
+
+def load_market(store: Store, load_parts: LoadParts, start: Start) -> RecordedMarket:
     """Load the market for a recording: the latest candles, or else those that it was recorded on.
 
     The candles as of the recorded import are used if they match the recorded fingerprints and the
-    latest do not. Blocks. Raises ``NoPrice`` if there are no candles, and ``InvalidParameter``.
+    latest do not. Blocks. Raises ``NoPrice`` if there are no candles, ``InvalidParameter``, and
+    the errors of ``load_parts``.
     """
     config = recorded_config(start.config, start.risk_profile)
-    exchange = normalise_exchange(start.exchange)
-    pairs = [normalise_symbol(pair) for pair in start.pairs]
-    look_back = LOOK_BACK if start.look_back is None else start.look_back
-    cache = CandleCache(store, _CACHE_BYTES)
     period = config.start_time, config.end_time
 
     def market_as_of(import_number: int) -> Market | None:
-        request = CandleRequest(exchange, pairs, import_number, *period, look_back)
-        candles = cache.candles(request).values()
-        if any(series.has_any(*period) for series in candles):
-            return Market(candles)
-        return None
+        request = candle_request(start, import_number)
+        market = recorded_market(start, market_of(load_parts(request).values()), request)
+        return market if market is not None and market.covered(*period) is not None else None
 
     def is_recorded(market: Market | None) -> bool:
         return market is not None and start.candles == fingerprint(config, market)
 
-    latest = latest_import(store)
-    market = market_as_of(latest)
+    number = latest_import(store)
+    market = market_as_of(number)
     recorded = start.import_number
-    if not is_recorded(market) and recorded is not None and recorded < latest:
+    if not is_recorded(market) and recorded is not None and recorded < number:
         earlier = market_as_of(recorded)
-        market = earlier if is_recorded(earlier) else market
+        if is_recorded(earlier):
+            market, number = earlier, recorded
     if market is None:
+        pairs = candle_request(start, number).symbols
         raise NoPrice(
             f"there are no candles of {', '.join(pairs[:_PAIRS_NAMED])} in the period of the"
             " recording; `candlestep data import FILE` imports candles, `candlestep data sample`"
             " loads the sample market",
-            pairs=pairs,
+            pairs=list(pairs),
         )
-    return market
+    if start.blind is not None:
+        return RecordedMarket(market, None)
+    return RecordedMarket(market, day_fingerprints(store, candle_request(start, number)))

@@ -7,27 +7,32 @@ from msgspec import Meta
 
 from candlestep import __version__
 from candlestep.api.http.api import Api
+from candlestep.api.http.error_body import ErrorObjectBody
 from candlestep.api.http.route import File, Request, Route
-from candlestep.api.schemas.fields import Time, optional_time
+from candlestep.api.schemas.fields import Time
+from candlestep.api.schemas.response import Response
 from candlestep.api.services import Services
-from candlestep.sandbox import format_time
 
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
 
-class GapResponse(msgspec.Struct, frozen=True):
+class GapResponse(Response, frozen=True):
     exchange: str
     symbol: str
     start: Time
     end: Time
 
 
-class DataRangeResponse(msgspec.Struct, frozen=True):
+class DataRangeResponse(Response, frozen=True):
     earliest: Time | None
     latest: Time | None
     total_pairs: int
     intervals_available: list[str]
     data_gaps: list[GapResponse]
+    funding_gaps: Annotated[
+        list[GapResponse],
+        Meta(description="Holes between settlements of perpetuals, of more than 1.5 intervals."),
+    ]
     pairs: list[str]
     synthetic: Annotated[
         bool, Meta(description="Whether any of the data is the synthetic sample market.")
@@ -47,30 +52,25 @@ async def health(services: Services, request: Request) -> HealthResponse:
 
 async def metrics(services: Services, request: Request) -> File:
     """Return metrics for Prometheus: requests, writes, sessions, jobs, workers and sizes."""
-    return File(_PROMETHEUS, await services.in_thread(services.metrics.text))
+    return File(_PROMETHEUS, await services.read(services.metrics.text))
 
 
 async def data_range(services: Services, request: Request) -> DataRangeResponse:
     """Return the times, pairs and intervals on which sessions can be run."""
-    data = await services.in_thread(services.catalogue.data_range)
-    series = await services.in_thread(services.catalogue.series)
-    return DataRangeResponse(
-        optional_time(data.earliest),
-        optional_time(data.latest),
-        data.total_pairs,
-        list(data.intervals_available),
-        [
-            GapResponse(gap.exchange, gap.symbol, format_time(gap.start), format_time(gap.end))
-            for gap in data.data_gaps
-        ],
-        sorted({entry.symbol for entry in series}),
-        any(entry.synthetic for entry in series),
+    data = await services.read(services.catalogue.data_range)
+    series = await services.read(services.catalogue.series)
+    return DataRangeResponse.of(
+        data,
+        data_gaps=[GapResponse.of(gap) for gap in data.data_gaps],
+        funding_gaps=[GapResponse.of(gap) for gap in data.funding_gaps],
+        pairs=sorted({entry.symbol for entry in series}),
+        synthetic=any(entry.synthetic for entry in series),
     )
 
 
 _ROUTES = [
-    Route("GET", "/health", health, "Health", HealthResponse, access="public"),
-    Route("GET", "/metrics", metrics, "Prometheus metrics", File, access="public"),
-    Route("GET", "/api/v1/market/data-range", data_range, "Available data", DataRangeResponse),
+    Route("GET", "/health", health, "Health", access="public"),
+    Route("GET", "/metrics", metrics, "Prometheus metrics", access="public"),
+    Route("GET", "/api/v1/market/data-range", data_range, "Available data"),
 ]
-API = Api(routes={"server": _ROUTES})
+API = Api(routes={"server": _ROUTES}, error_body=ErrorObjectBody)

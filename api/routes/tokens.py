@@ -30,7 +30,7 @@ async def exchange(services: Services, request: Request) -> TokenResponse:
 
 _ROUTES = [
     Route(
-        "POST", "/api/v1/auth/token", exchange, "Exchange an API key for a token", TokenResponse,
+        "POST", "/api/v1/auth/token", exchange, "Exchange an API key for a token",
         body=EmptyBody, access="key",
     ),
 ]  # fmt: skip

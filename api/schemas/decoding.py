@@ -5,8 +5,9 @@ error names the field at fault.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from difflib import get_close_matches
+from functools import cache
 from typing import Any, ClassVar, Literal, get_args, get_origin
 
 import msgspec
@@ -20,6 +21,8 @@ from candlestep.sandbox.strategies.json_input import DEEPEST
 class RequestBody(msgspec.Struct, forbid_unknown_fields=True):
     """The base class of request bodies and queries, which refuses unknown fields by name."""
 
+    foreign_names: ClassVar[Mapping[str, str]] = {}
+    """Names of fields that other systems have, and what is meant by them here."""
     has_strategy: ClassVar[bool] = False
     """True if a field holds a strategy, whose numbers ``with_numbers`` restores."""
 
@@ -29,7 +32,7 @@ class EmptyBody(RequestBody):
 
 
 class PlainText(msgspec.Struct, frozen=True):
-    """A body that is taken as text, whatever its content type."""
+    """A body that is taken as text, whatever its content type, unless that is JSON."""
 
     text: str
 
@@ -44,7 +47,9 @@ _WHOLE_NUMBER = re.compile(r"-?[0-9]+", re.ASCII)
 _ABOUT_FIELD = re.compile(
     r"(Object (?:contains unknown|missing required) field) `(.*?)`(?: - at `(.*)`)?", re.DOTALL
 )
-_LONGEST_MESSAGE = 200
+_ABOUT_LENGTH = re.compile(r"Expected `array` of length (>=|<=) ([0-9]+)", re.ASCII)
+_INDEX = re.compile(r"\[[^\]]*\]")
+_LONGEST_MESSAGE = 240
 
 _decoders: dict[type[msgspec.Struct], msgspec.json.Decoder[Any]] = {}
 
@@ -77,7 +82,7 @@ def decode_query(query_type: type[msgspec.Struct], query: Mapping[str, str]) -> 
         decoded = msgspec.convert(query, query_type, strict=False)
     except msgspec.ValidationError as error:
         raise _invalid(error, query_type) from None
-    fields = {field.encode_name: field.name for field in msgspec.structs.fields(query_type)}
+    fields = _fields_by_name(query_type)
     for name, text in query.items():
         value = getattr(decoded, fields[name])
         if value is None:  # msgspec reads "null" as None, which would lift the filter
@@ -101,9 +106,15 @@ def decode_headers(header_type: type[msgspec.Struct], headers: Mapping[bytes, by
     return decode_query(header_type, sent)
 
 
-def header_names(header_type: type[msgspec.Struct]) -> list[str]:
+def header_names(header_type: type[msgspec.Struct]) -> Collection[str]:
     """Return the names of the headers that a type of headers has, as they are usually written."""
-    return [field.encode_name for field in msgspec.structs.fields(header_type)]
+    return _fields_by_name(header_type)
+
+
+@cache
+def _fields_by_name(struct_type: type[msgspec.Struct]) -> Mapping[str, str]:
+    """Return the attribute of each field by its name in requests; msgspec takes long to tell them."""
+    return {field.encode_name: field.name for field in msgspec.structs.fields(struct_type)}
 
 
 def with_numbers(value: Any, depth: int = 0) -> Any:
@@ -122,6 +133,8 @@ def with_numbers(value: Any, depth: int = 0) -> Any:
 
 
 def _decode_text(raw: bytes) -> PlainText:
+    if not raw:
+        raise InvalidParameter("body", "is missing: send the text itself, as text/plain")
     try:
         return PlainText(raw.decode())
     except UnicodeDecodeError as error:
@@ -136,7 +149,7 @@ def _invalid(
     about_field = _ABOUT_FIELD.fullmatch(text)
     if about_field:
         problem, name, place = about_field.groups()
-        message = _field_message(problem, name, decoded_type if not place else None)
+        message = _field_message(problem, name, _struct_at(decoded_type, place or ""))
     else:
         name = ""
         message, separator, place = text.rpartition(" - at `")
@@ -146,6 +159,10 @@ def _invalid(
     field = ".".join(part for part in (parent, abbreviate(name)) if part) or "body"
     if message.startswith("Invalid enum value"):
         message += _choices(decoded_type, field)
+    about_length = _ABOUT_LENGTH.fullmatch(message)
+    if about_length:
+        bound = "at least" if about_length[1] == ">=" else "at most"
+        message = f"must have {bound} {about_length[2]} items"
     if len(message) > _LONGEST_MESSAGE:
         message = message[:_LONGEST_MESSAGE] + "…"
     return InvalidParameter(field, f"{message[:1].lower()}{message[1:]}")
@@ -154,16 +171,40 @@ def _invalid(
 def _field_message(problem: str, name: str, decoded_type: type[msgspec.Struct] | None) -> str:
     """Describe a missing or an unknown field; suggest the known name nearest to it."""
     if "missing" in problem:
-        return f"is required: {problem} `{abbreviate(name)}`"
-    known = () if decoded_type is None else decoded_type.__struct_encode_fields__
-    near = get_close_matches(name[:100], known, n=1)
-    suggestion = f"; did you mean `{near[0]}`?" if near else ""
-    return f"{problem} `{abbreviate(name)}`{suggestion}"
+        return "is required"
+    if decoded_type is None:
+        return f"{problem} `{abbreviate(name)}`"
+    known = decoded_type.__struct_encode_fields__
+    near = [f"`{field}`" for field in get_close_matches(name[:100], known, n=1)]
+    foreign: Mapping[str, str] = getattr(decoded_type, "foreign_names", {})
+    meant = foreign.get(name) or next(iter(near), None)
+    suggestion = f"; did you mean {meant}?" if meant else ""
+    fields = f" It may have {', '.join(known)}." if known else " It may have no fields."
+    return f"{problem} `{abbreviate(name)}`{suggestion or '.'}{fields}"
+
+
+def _struct_at(decoded_type: type[msgspec.Struct], place: str) -> type[msgspec.Struct] | None:
+    """Return the only type of object that may stand at a place such as ``$.orders[0]``, or None."""
+    found: type[msgspec.Struct] = decoded_type
+    for name in _INDEX.sub("", place.rstrip("`")).removeprefix("$").lstrip(".").split("."):
+        if not name:
+            return found
+        fields = [field for field in msgspec.structs.fields(found) if field.encode_name == name]
+        structs = [
+            part
+            for field in fields
+            for part in _parts(field.type)
+            if isinstance(part, type) and issubclass(part, msgspec.Struct)
+        ]
+        if len(structs) != 1:
+            return None
+        (found,) = structs
+    return found
 
 
 def _choices(decoded_type: type[msgspec.Struct], field: str) -> str:
     """List the values of an enumerated field, or return an empty text for any other field."""
-    first, _, rest = field.partition(".")
+    first, _, rest = _INDEX.sub("", field).partition(".")
     parts = [
         part
         for struct_field in msgspec.structs.fields(decoded_type)

@@ -16,6 +16,7 @@ Money = Annotated[
     str, Meta(pattern=r"^-?\d+\.\d{2,}$", examples=["10000.00"], description="A decimal number.")
 ]
 Decimals = Annotated[str, Meta(pattern=r"^\d+(\.\d+)?$", examples=["0.001"])]
+SignedDecimals = Annotated[str, Meta(pattern=r"^-?\d+(\.\d+)?$", examples=["0.0001"])]
 Time = Annotated[
     str,
     Meta(
@@ -24,8 +25,16 @@ Time = Annotated[
         description="ISO 8601, UTC.",
     ),
 ]
+CoveredFrom = Annotated[
+    Time,
+    Meta(description="The period asked for is cut to the candles there are: it is run from here"),
+]
+CoveredTo = Annotated[Time, Meta(description="up to here.")]
 NUMBER_PATTERN = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?$"
-SYMBOL_PATTERN = "^([A-Za-z0-9]{2,40}|[A-Za-z0-9]{1,20}[/_-][A-Za-z0-9]{1,20})$"
+SYMBOL_PATTERN = (
+    "^([A-Za-z0-9]{2,40}|[A-Za-z0-9]{1,20}[/_-][A-Za-z0-9]{1,20}"
+    "|[A-Za-z0-9]{1,20}/(USDT:USDT|USDC:USDC))$"
+)
 EXCHANGE_PATTERN = "^[A-Za-z0-9][A-Za-z0-9_.-]{0,31}$"
 _TIME_PATTERN = (
     r"^[0-9]{4}-[0-9]{2}-[0-9]{2}"
@@ -43,6 +52,21 @@ def number_schema(example: Any, **bounds: Any) -> Meta:
 
 
 PositiveNumber = Annotated[Any, number_schema("0.1", exclusiveMinimum=0, maximum=10**16)]
+FundingRate = Annotated[Any, number_schema("0.0001", exclusiveMinimum=-1, exclusiveMaximum=1)]
+SignedNumber = Annotated[Any, number_schema("-100", minimum=-(10**16), maximum=10**16)]
+Leverage = Annotated[
+    Any,
+    Meta(
+        description="A whole number, at most that of the margin tiers.",
+        extra_json_schema={
+            "type": ["integer", "string"],
+            "minimum": 1,
+            "maximum": 1000,
+            "pattern": r"^[0-9]{1,4}$",
+            "examples": [5],
+        },
+    ),
+]
 Fraction = Annotated[Any, number_schema("0.001", minimum=0, maximum=1)]
 Percent = Annotated[Any, number_schema(10, minimum=0, maximum=100)]
 BasisPoints = Annotated[Any, number_schema(5, minimum=0, maximum=5000)]
@@ -65,7 +89,8 @@ ExchangeGiven = Annotated[
 Symbol = Annotated[
     str,
     Meta(
-        description="Such as `BTCUSDT`; `btc-usdt` and `BTC/USDT` are the same.",
+        description="Such as `BTCUSDT`; `btc-usdt` and `BTC/USDT` are the same. A perpetual is"
+        " `BTCUSDT-PERP` or `BTC/USDT:USDT`.",
         max_length=200,
         examples=["BTCUSDT"],
         extra_json_schema={"pattern": SYMBOL_PATTERN},
@@ -86,6 +111,9 @@ IntervalInput = Annotated[
 ]
 Status = SessionStatus
 Name = Annotated[str, Meta(max_length=200)]
+PageSize = Annotated[int, Meta(ge=1, le=1000)]
+PageStart = Annotated[int, Meta(ge=0, le=10**9)]
+"""The number of items to return of a list, and the number of items before them."""
 StrategyId = Annotated[str, Meta(max_length=100)]
 
 

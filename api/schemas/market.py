@@ -1,17 +1,21 @@
 """The market of a session in answers: prices, a day's ticker, candles."""
 
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import msgspec
+from msgspec import UNSET, Meta
 
 from candlestep.api.schemas.fields import Money, Time, money
+from candlestep.api.schemas.prices import MarkPricesJson, PricesJson
 from candlestep.api.schemas.response import Response
 from candlestep.sandbox import Candle, Ticker, format_time
+from candlestep.sandbox.market.funding import FundingRow
 
 
 class PricesResponse(msgspec.Struct, frozen=True):
-    prices: dict[str, Money]
+    prices: PricesJson
     virtual_time: Time
+    mark_prices: MarkPricesJson = UNSET
 
 
 class PriceResponse(msgspec.Struct, frozen=True):
@@ -58,3 +62,31 @@ class CandlesResponse(msgspec.Struct, frozen=True):
     interval: str
     candles: list[CandleResponse]
     count: int
+
+
+class FundingRateResponse(Response, frozen=True):
+    time: Time
+    rate: Annotated[
+        Money,
+        Meta(description="As a fraction of the notional: what a long pays and a short receives."),
+    ]
+    interval_seconds: int
+    mark: Annotated[
+        Money | None, Meta(description="The mark price of the settlement, if it was imported.")
+    ]
+
+    @classmethod
+    def of(cls, row: FundingRow, /, **fields: Any) -> Self:
+        """Return the answer that shows a settlement."""
+        return super().of(row, interval_seconds=row.interval // 1000, **fields)
+
+
+class FundingRatesResponse(msgspec.Struct, frozen=True):
+    symbol: str
+    rates: list[FundingRateResponse]
+    count: int
+    total: Annotated[int, Meta(description="The number of all settlements so far.")]
+    next_time: Annotated[
+        Time | None,
+        Meta(description="The time of the next settlement, by the interval of the last one."),
+    ]

@@ -1,17 +1,26 @@
 """The results of sessions in answers: configuration, metrics, equity, comparisons."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from candlestep.api.schemas.fields import Decimals, Money, Status, Time, money
-from candlestep.sandbox import Snapshot, format_time
+from candlestep.api.schemas.fields import Decimals, Money, SignedDecimals, Status, Time, money
+from candlestep.api.schemas.response import Response
+from candlestep.api.schemas.warnings import CoverageByPair, Warnings
+from candlestep.data.records.sessions import SessionRecord
+from candlestep.sandbox import Snapshot, format_time, interval_name
+from candlestep.sandbox.exchange.clearing import MarginMode
 from candlestep.sandbox.exchange.costs.fees import FeeModel
+from candlestep.sandbox.exchange.margin.clearing import LiquidationAt, LiquidationRules
+from candlestep.sandbox.exchange.margin.reports import MarkSource
+from candlestep.sandbox.exchange.margin.settings import DEFAULTS, MarkPrice, TiersSource
+from candlestep.sandbox.market.blind.disguise import Variant
+from candlestep.sandbox.money import format_decimal
 
 
-class SlippageResponse(msgspec.Struct, frozen=True, omit_defaults=True):
+class SlippageResponse(msgspec.Struct, frozen=True):
     model: Literal["volume", "fixed_bps", "none"]
     bps: Decimals | UnsetType = UNSET
 
@@ -27,13 +36,8 @@ class FeePeriodResponse(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> "FeePeriodResponse":
-        return cls(
-            entry["from"],
-            entry.get("until"),
-            entry.get("symbols"),
-            entry["maker"],
-            entry["taker"],
-        )
+        fields: list[Any] = [entry.get(name) for name in cls.__struct_encode_fields__]
+        return cls(*fields)
 
 
 class RiskResponse(msgspec.Struct, frozen=True):
@@ -46,7 +50,30 @@ class RiskResponse(msgspec.Struct, frozen=True):
         return cls(*(profile.get(limit) for limit in cls.__struct_fields__))
 
 
-class ResultsConfig(msgspec.Struct, frozen=True):
+class LiquidationTermsResponse(msgspec.Struct, frozen=True):
+    fee_rate: Decimals
+    at: LiquidationAt
+
+
+class MarginTierResponse(msgspec.Struct, frozen=True):
+    floor: Decimals
+    mmr: Decimals
+    cum: Decimals
+    max_leverage: Decimals
+
+
+class TiersResponse(msgspec.Struct, frozen=True):
+    source: Annotated[
+        TiersSource,
+        Meta(
+            description="`given` with the session; imported for the `instrument`; or the `default`,"
+            " because neither was."
+        ),
+    ]
+    tiers: list[MarginTierResponse]
+
+
+class ResultsConfig(Response, frozen=True):
     start_time: Time
     end_time: Time
     starting_balance: Money
@@ -67,15 +94,99 @@ class ResultsConfig(msgspec.Struct, frozen=True):
     slippage: SlippageResponse
     trigger: Literal["path", "close"]
     liquidate_at_end: bool
+    allow_gaps: bool
     risk_profile: RiskResponse
+    locking_stops: Annotated[bool | UnsetType, Meta(description="Left out if false.")] = UNSET
+    market_type: Annotated[
+        Literal["perp"] | UnsetType, Meta(description="Left out on spot, as all that follows.")
+    ] = UNSET
+    leverage: Annotated[
+        int | dict[str, int] | UnsetType, Meta(description="At the start, of all pairs or by pair.")
+    ] = UNSET
+    margin_mode: MarginMode | UnsetType = UNSET
+    funding: bool | UnsetType = UNSET
+    funding_rate_default: SignedDecimals | UnsetType | None = UNSET
+    mark: MarkPrice | UnsetType = UNSET
+    liquidation: LiquidationTermsResponse | UnsetType = UNSET
+    settle_at_data_end: bool | UnsetType = UNSET
+    margin_tiers: Annotated[
+        dict[str, TiersResponse] | UnsetType, Meta(description="Those of the session, by pair.")
+    ] = UNSET
+
+    @classmethod
+    def of(cls, record: SessionRecord, /, **fields: Any) -> Self:
+        """Return the answer that shows the configuration of a session."""
+        config = record.config
+        if config.get("market_type") == "perp":
+            fields |= _settings_of_perpetuals(config)
+        periods = config.get("fee_schedule")
+        schedule = None if periods is None else [FeePeriodResponse.of(entry) for entry in periods]
+        own = {
+            "candle_interval": interval_name(record.interval),
+            **{name: config.get(name) for name in ("fee_rate", "fee_model", "fee_bps")},
+            "fee_schedule": schedule,
+            "slippage": SlippageResponse(**config["slippage"]),
+            "trigger": config["trigger"],
+            "liquidate_at_end": config["liquidate_at_end"],
+            "allow_gaps": record.allows_gaps,
+            "locking_stops": config.get("locking_stops", UNSET),
+            "risk_profile": RiskResponse.of(record.risk_profile),
+        }
+        return super().of(record, **own, **fields)
 
 
-class ResultsSummary(msgspec.Struct, frozen=True):
+def _settings_of_perpetuals(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a session on perpetuals: those stored, else their defaults."""
+    settings: dict[str, Any] = {**DEFAULTS}
+    settings |= {name: config[name] for name in DEFAULTS if name in config}
+    del settings["margin_tiers"]
+    rules, stored = LiquidationRules(), settings["liquidation"] or {}
+    settings["liquidation"] = LiquidationTermsResponse(
+        stored.get("fee_rate", format_decimal(rules.fee_rate)), stored.get("at", rules.at)
+    )
+    return settings | {"market_type": "perp"}
+
+
+class ResultsSummary(Response, frozen=True):
     final_equity: Money
     total_pnl: Money
     roi_pct: Money
     total_trades: int
     total_fees: Money
+    total_funding: Annotated[
+        Money | UnsetType,
+        Meta(
+            description="Of perpetuals: received less paid. Left out on spot, as all that follows."
+        ),
+    ] = UNSET
+    total_liquidation_fees: Annotated[
+        Money | UnsetType, Meta(description="The part of `total_fees` that liquidations cost.")
+    ] = UNSET
+    liquidations: Annotated[int | UnsetType, Meta(description="Positions liquidated.")] = UNSET
+    insurance: Annotated[
+        Money | UnsetType, Meta(description="Debts that the insurance fund took over.")
+    ] = UNSET
+    max_leverage_used: Annotated[
+        Money | UnsetType,
+        Meta(description="Highest notional of all positions over equity, after a fill."),
+    ] = UNSET
+    mark_source: Annotated[
+        MarkSource | UnsetType,
+        Meta(
+            description="`mark`: positions were valued at mark prices; `last`: at prices; `mixed`:"
+            " at prices where the mark prices have holes."
+        ),
+    ] = UNSET
+    mark_holes: Annotated[
+        int | UnsetType, Meta(description="Candles without a mark price, if the pair has any.")
+    ] = UNSET
+    funding_expected: Annotated[
+        int | UnsetType, Meta(description="Settlements at which a position was held.")
+    ] = UNSET
+    funding_applied: Annotated[
+        int | UnsetType,
+        Meta(description="Payments, those at `funding_rate_default` included."),
+    ] = UNSET
 
 
 class MetricsResponse(msgspec.Struct, frozen=True):
@@ -100,15 +211,42 @@ class MetricsResponse(msgspec.Struct, frozen=True):
     cvar_99: float | None
     expectancy: Money | None
     turnover: float | None
-    candles_in_market: int
+    candles_in_market: Annotated[
+        int, Meta(description="Steps at which a symbol was held that had a candle.")
+    ]
     returns_grid: str
+    capped_fills: Annotated[
+        int | None,
+        Meta(
+            description="Fills at the largest slippage of the volume model, 10 %. Null, as the times"
+            " that follow, in results of earlier versions."
+        ),
+    ]
+    covered_from: Annotated[
+        Time | None, Meta(description="The metrics rest on the time that candles cover: from here")
+    ]
+    covered_to: Annotated[Time | None, Meta(description="up to here.")]
 
 
-class PairResponse(msgspec.Struct, frozen=True):
+class PairResponse(Response, frozen=True):
     symbol: str
     trades: int
     win_rate: float | None
     net_pnl: Money
+
+
+class RealResponse(msgspec.Struct, frozen=True):
+    """The real market of a blind session."""
+
+    seed: int
+    names: bool
+    times: bool
+    prices: bool | Literal["exact"]
+    variant: Variant
+    exchange: str
+    pairs: Annotated[dict[str, str], Meta(description="By the name that the session shows.")]
+    start_time: Time
+    end_time: Time
 
 
 class ResultsResponse(msgspec.Struct, frozen=True):
@@ -118,9 +256,15 @@ class ResultsResponse(msgspec.Struct, frozen=True):
     summary: ResultsSummary
     metrics: MetricsResponse
     by_pair: list[PairResponse]
+    warnings: Warnings
+    coverage: CoverageByPair
+    real: Annotated[
+        RealResponse | UnsetType,
+        Meta(description="Of a blind session: what was real. All else is as the session shows it."),
+    ] = UNSET
 
 
-class SnapshotResponse(msgspec.Struct, frozen=True):
+class SnapshotResponse(Response, frozen=True):
     simulated_at: Time
     total_equity: Money
     available_cash: Money
@@ -128,18 +272,24 @@ class SnapshotResponse(msgspec.Struct, frozen=True):
     position_value: Money
     unrealized_pnl: Money
     realized_pnl: Money
+    wallet_balance: Annotated[
+        Money | UnsetType, Meta(description="Of perpetuals: cash without open PnL.")
+    ] = UNSET
+    margin_balance: Annotated[
+        Money | UnsetType, Meta(description="Of perpetuals: wallet balance and unrealized PnL.")
+    ] = UNSET
+    funding: Annotated[
+        Money | UnsetType,
+        Meta(description="Of perpetuals: received less paid since the start."),
+    ] = UNSET
 
     @classmethod
-    def of(cls, snapshot: Snapshot) -> "SnapshotResponse":
-        return cls(
-            format_time(snapshot.time),
-            money(snapshot.total_equity),
-            money(snapshot.available_cash),
-            money(snapshot.locked_cash),
-            money(snapshot.position_value),
-            money(snapshot.unrealized_pnl),
-            money(snapshot.realized_pnl),
-        )
+    def of(cls, snapshot: Snapshot, /, **fields: Any) -> Self:
+        """Return the answer that shows a snapshot."""
+        own: dict[str, Any] = {"wallet_balance": UNSET}
+        if snapshot.funding is not None:
+            own = {"margin_balance": money(snapshot.total_equity)}
+        return super().of(snapshot, simulated_at=format_time(snapshot.time), **own, **fields)
 
 
 class EquityCurveResponse(msgspec.Struct, frozen=True):
@@ -148,7 +298,7 @@ class EquityCurveResponse(msgspec.Struct, frozen=True):
     snapshots: list[SnapshotResponse]
 
 
-class Comparison(msgspec.Struct, frozen=True):
+class Comparison(Response, frozen=True):
     session_id: str
     strategy_label: str
     roi_pct: float

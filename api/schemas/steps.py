@@ -1,14 +1,28 @@
 """The answers to steps, thousands per second: values that have not changed are not written again."""
 
 from decimal import Decimal
+from typing import Annotated
 
 import msgspec
+from msgspec import UNSET, Meta, UnsetType
 
-from candlestep.api.schemas.account import PortfolioResponse, PositionResponse
+from candlestep.api.schemas.account import (
+    FundingPaymentResponse,
+    LiquidationResponse,
+    PortfolioResponse,
+    PositionResponse,
+)
 from candlestep.api.schemas.fields import Money, Time, money
 from candlestep.api.schemas.orders import OrderResponse
+from candlestep.api.schemas.prices import (
+    MarkPricesJson,
+    PricesJson,
+    mark_price_writer,
+    price_writer,
+)
 from candlestep.api.schemas.sessions import progress
-from candlestep.sandbox import Holding, Portfolio, Position, Step, format_time
+from candlestep.sandbox import Holding, Portfolio, Position, Session, Step, format_time
+from candlestep.sandbox.exchange.margin.account import MarginPortfolio
 
 
 class StepResponse(msgspec.Struct, frozen=True):
@@ -16,73 +30,109 @@ class StepResponse(msgspec.Struct, frozen=True):
     step: int
     total_steps: int
     progress_pct: Money
-    prices: dict[str, Money]
+    prices: PricesJson
     orders_filled: list[OrderResponse]
     orders_closed: list[OrderResponse]
     portfolio: PortfolioResponse
     is_complete: bool
     remaining_steps: int
+    mark_prices: MarkPricesJson = UNSET
+    funding: Annotated[
+        list[FundingPaymentResponse] | UnsetType,
+        Meta(description="Of perpetuals: paid and received since the last step."),
+    ] = UNSET
+    liquidations: Annotated[
+        list[LiquidationResponse] | UnsetType,
+        Meta(description="Of perpetuals: positions that were closed for want of margin."),
+    ] = UNSET
 
 
-class FastResponse(StepResponse, frozen=True):
+class FastResponse(StepResponse, frozen=True, kw_only=True):
     steps_executed: int
 
 
 class StepTexts:
     """Writes the steps of one session, and reuses the text of values that have not changed."""
 
-    def __init__(self) -> None:
-        self._cash: tuple[Decimal | None, ...] = (None, None, None, None)
+    def __init__(self, session: Session) -> None:
+        self._prices = price_writer(session.market)
+        self._mark_prices = mark_price_writer(session)
+        self._cash: tuple[Decimal, ...] = ()
         self._cash_texts: tuple[str, ...] = ()
         self._holdings: dict[str, tuple[Holding, tuple[str, str, str, str]]] = {}
 
     def answer(self, step: Step) -> StepResponse:
         """Return the answer to a step."""
-        prices = {symbol: money(price) for symbol, price in step.prices.items()}
+        prices = self._prices(step.time)
+        if self._mark_prices is not None:
+            return self._of_perpetuals(step, prices, self._mark_prices(step.time))
         return StepResponse(
             format_time(step.time),
             step.step,
             step.total_steps,
             progress(step.step, step.total_steps),
             prices,
-            [OrderResponse.of(order) for order in step.orders_filled],
-            [OrderResponse.of(order) for order in step.orders_closed],
+            list(map(OrderResponse.of, step.orders_filled)),
+            list(map(OrderResponse.of, step.orders_closed)),
             self._portfolio(step.portfolio, prices),
             step.is_complete,
             step.total_steps - step.step,
         )
 
-    def _portfolio(self, portfolio: Portfolio, prices: dict[str, str]) -> PortfolioResponse:
-        available, locked, realized, starting = self._cash
-        if (
-            portfolio.available_cash is not available
-            or portfolio.locked_cash is not locked
-            or portfolio.realized_pnl is not realized
-            or portfolio.starting_balance is not starting
-        ):
-            self._cash = cash = (
-                portfolio.available_cash,
-                portfolio.locked_cash,
-                portfolio.realized_pnl,
-                portfolio.starting_balance,
-            )
-            self._cash_texts = tuple(map(money, cash))
-        available_text, locked_text, realized_text, starting_text = self._cash_texts
-        return PortfolioResponse(
-            money(portfolio.total_equity),
-            available_text,
-            locked_text,
-            money(portfolio.position_value),
-            money(portfolio.unrealized_pnl),
-            realized_text,
-            starting_text,
-            [
-                self._position(holding, position, prices[holding.symbol])
-                for holding, position in zip(portfolio.holdings, portfolio.positions, strict=True)
-            ],
+    def _of_perpetuals(
+        self, step: Step, prices: PricesJson, mark_prices: PricesJson
+    ) -> StepResponse:
+        portfolio = step.portfolio
+        assert isinstance(portfolio, MarginPortfolio)
+        return StepResponse(
+            format_time(step.time),
+            step.step,
+            step.total_steps,
+            progress(step.step, step.total_steps),
+            prices,
+            list(map(OrderResponse.of, step.orders_filled)),
+            list(map(OrderResponse.of, step.orders_closed)),
+            msgspec.structs.replace(
+                self._portfolio(portfolio, mark_prices),
+                wallet_balance=money(portfolio.wallet_balance),
+                margin_balance=money(portfolio.margin_balance),
+                funding=money(portfolio.funding),
+            ),
+            step.is_complete,
+            step.total_steps - step.step,
+            mark_prices,
+            list(map(FundingPaymentResponse.of, step.funding)),
+            list(map(LiquidationResponse.of, step.liquidations)),
         )
 
-    def _position(self, holding: Holding, position: Position, price: str) -> PositionResponse:
+    def _portfolio(self, portfolio: Portfolio, prices: PricesJson) -> PortfolioResponse:
+        cash = (
+            portfolio.available_cash,
+            portfolio.locked_cash,
+            portfolio.realized_pnl,
+            portfolio.starting_balance,
+        )
+        if cash != self._cash:
+            self._cash, self._cash_texts = cash, tuple(map(money, cash))
+        available, locked, realized, starting = self._cash_texts
+        texts = prices if type(prices) is dict else None
+        positions = []
+        for holding, position in zip(portfolio.holdings, portfolio.positions, strict=True):
+            positions.append(self._position(holding, position, texts))
+        return PortfolioResponse(
+            money(portfolio.total_equity),
+            available,
+            locked,
+            money(portfolio.position_value),
+            money(portfolio.unrealized_pnl),
+            realized,
+            starting,
+            positions,
+        )
+
+    def _position(
+        self, holding: Holding, position: Position, prices: dict[str, str] | None
+    ) -> PositionResponse:
         entry = self._holdings.get(holding.symbol)
         if entry is None or entry[0] is not holding:
             amounts = (position.quantity, position.avg_entry_price, position.cost_basis)
@@ -95,7 +145,7 @@ class StepTexts:
             quantity,
             price_paid,
             basis,
-            price,
+            money(position.current_price) if prices is None else prices[holding.symbol],
             money(position.market_value),
             money(position.unrealized_pnl),
             realized,

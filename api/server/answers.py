@@ -1,10 +1,12 @@
 """Sending of answers as ASGI messages."""
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import Any
 
 import msgspec
-from starlette.types import Message, Send
+from starlette.types import Receive, Send
 
 from candlestep.api.http.route import File, JsonBytes, NoContent
 
@@ -25,40 +27,45 @@ async def send_answer(
     content_type = b"application/json"
     if type(answer) is JsonBytes:
         body = answer.body
+        if answer.headers:
+            extra = [*extra, *answer.headers]
     elif isinstance(answer, File):
         body, content_type = answer.content, answer.content_type.encode()
         extra = [*extra, *_file_headers(answer)]
     else:
         body = _encode(answer)
-    start: Message = {
-        "type": "http.response.start",
-        "status": status,
-        "headers": [
-            (b"content-type", content_type),
-            (b"content-length", b"%d" % len(body)),
-            (b"x-request-id", request_id.encode()),
-            *extra,
-        ],
-    }
-    await send(start)
+    headers = [
+        (b"content-type", content_type),
+        (b"content-length", b"%d" % len(body)),
+        (b"x-request-id", request_id.encode()),
+        *extra,
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
-async def send_lines(send: Send, request_id: str, lines: AsyncIterator[bytes]) -> None:
-    """Send lines of JSON, each as soon as there is one."""
-    await send(
-        {
-            "type": "http.response.start",
-            "status": 200,
-            "headers": [
-                (b"content-type", b"application/x-ndjson"),
-                (b"x-request-id", request_id.encode()),
-            ],
-        }
-    )
-    async for line in lines:
-        await send({"type": "http.response.body", "body": line, "more_body": True})
+async def send_lines(
+    send: Send, receive: Receive, request_id: str, lines: AsyncGenerator[bytes, None]
+) -> None:
+    """Send lines of JSON, each as soon as there is one; close ``lines`` if the client leaves."""
+    headers = [(b"content-type", b"application/x-ndjson"), (b"x-request-id", request_id.encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    leaving = asyncio.create_task(_disconnect(receive))
+    try:
+        async with aclosing(lines):
+            async for line in lines:
+                await send({"type": "http.response.body", "body": line, "more_body": True})
+                if leaving.done():
+                    break
+    finally:
+        leaving.cancel()
     await send({"type": "http.response.body", "body": b""})
+
+
+async def _disconnect(receive: Receive) -> None:
+    """Return when the client has disconnected."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def _file_headers(file: File) -> Headers:

@@ -4,26 +4,22 @@ import itertools
 import re
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl
 
+import msgspec
 import structlog
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
-from candlestep.api.errors import (
-    RETRY_AFTER_SECONDS,
-    STATUS,
-    InternalError,
-    MethodNotAllowed,
-    NotFound,
-    PayloadTooLarge,
-    UnsupportedMediaType,
-)
+from candlestep.api import errors
 from candlestep.api.http.api import Api, Endpoint
-from candlestep.api.http.auth import HEADERS
-from candlestep.api.http.error_body import error_body
-from candlestep.api.http.route import JsonBytes, JsonLines, Request, Route
+from candlestep.api.http.auth import HEADERS, Caller
+from candlestep.api.http.cookies import with_cookie_as_key
+from candlestep.api.http.error_body import ErrorBody
+from candlestep.api.http.route import FileContent, JsonBytes, JsonLines, Request, Route, SentText
+from candlestep.api.mcp.endpoint import PATH as TOOLS_PATH
+from candlestep.api.mcp.endpoint import McpEndpoint
 from candlestep.api.schemas.decoding import (
     EmptyBody,
     PlainText,
@@ -33,13 +29,10 @@ from candlestep.api.schemas.decoding import (
     header_names,
 )
 from candlestep.api.server.answers import Headers, send_answer, send_lines
-from candlestep.api.server.routing import (
-    Endpoints,
-    endpoints_by_path,
-    hot_paths,
-    starlette_router,
-)
+from candlestep.api.server.proxies import TrustedProxies
+from candlestep.api.server.routing import Endpoints, endpoints_by_path, hot_paths, starlette_router
 from candlestep.api.services import Services
+from candlestep.data.errors import SessionNotFound
 from candlestep.sandbox import InvalidParameter, SandboxError
 from candlestep.sandbox.errors import abbreviate
 
@@ -51,6 +44,7 @@ _EVERY_ROUTE_READS = HEADERS | {
     b"x-request-id",
 }
 """Headers, in lower case."""
+_READS = ("GET", "HEAD", "OPTIONS")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,64}")
 _KEY = re.compile(rb"[!-~]{0,255}")
 _JSON_TYPE = re.compile(rb"application/(?:[a-z0-9.+-]+\+)?json\s*(?:;.*)?", re.IGNORECASE)
@@ -67,6 +61,9 @@ class App:
 
     def __init__(self, apis: Sequence[Api], services: Services) -> None:
         self._services = services
+        self.tools = McpEndpoint(services)
+        """The tools for language models, which are loaded when they are first asked for."""
+        self._proxies = TrustedProxies(services.settings.trusted_proxies)
         self._authenticator = services.authenticator
         self._note_request = services.metrics.requests.note
         self._request_prefix = secrets.token_hex(4)
@@ -74,29 +71,22 @@ class App:
         self._read_headers = _EVERY_ROUTE_READS | _read_by_routes(apis)
         by_path = endpoints_by_path(apis)
         self._hot_paths = [hot_paths(api, by_path) for api in apis if api.hot_prefix is not None]
-        self._unlogged = frozenset(
-            path
-            for path in by_path
-            for api in apis
-            if api.hot_prefix is not None and path.startswith(api.hot_prefix)
-        )
-        """Paths whose successful requests are not logged."""
         self._router = starlette_router(
             [(endpoints, _PathApp(self, endpoints)) for endpoints in by_path.values()],
             self._unknown_path,
         )
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Answer one request, once this is awaited."""
         if scope["type"] != "http":
             raise RuntimeError(f"candlestep speaks HTTP, not {scope['type']}")
         for paths in self._hot_paths:
             match = paths.find(scope["path"])
             if match is not None:
-                endpoints, parameters = match
-                await self.answer(endpoints, parameters, scope, receive, send)
-                return
-        await self._router(scope, receive, send)
+                return self.answer(*match, scope, receive, send)
+        if scope["path"] == TOOLS_PATH:
+            return self._answer_tools(scope, receive, send)
+        return self._router(scope, receive, send)
 
     async def answer(
         self,
@@ -114,72 +104,169 @@ class App:
         method: str = scope["method"]
         endpoint = endpoints.get("GET" if method == "HEAD" else method)
         extra: Headers = ()
+        caller: Caller | None = None
+        code: str | None = None
         try:
             if endpoint is None:
                 raise _method_not_allowed(method, endpoints)
             route = endpoint.route
-            account_id, agent_id, api_key_id = self._authenticator.caller(route.access, headers)
-            raw = b""
-            if route.body is not None and _has_body(headers):
-                raw = await self._read_body(headers, receive, is_json=route.body is not PlainText)
+            caller = self._authenticator.caller(route.access, headers)
+            if caller.session_id is not None:
+                _require_own_session(route, parameters, caller.session_id)
+            body = None
+            if route.body is not None:
+                # Most requests on the path of a step have no body, and need not wait for one.
+                if _has_body(headers) or route.body is FileContent:
+                    body = await self._body(route.body, headers, receive, scope["query_string"])
+                elif route.body is SentText:
+                    body = SentText(scope["query_string"], b"")
+                else:
+                    body = decode_body(route.body, b"")
             request = Request(
-                account_id,
-                agent_id,
+                caller.account_id,
+                caller.agent_id,
                 parameters,
-                None if route.body is None else decode_body(route.body, raw),
+                body,
                 _query(route, scope["query_string"]),
                 request_id,
                 _key(headers) if b"idempotency-key" in headers and route.takes_key else None,
                 None if route.headers is None else decode_headers(route.headers, headers),
-                api_key_id,
+                caller.api_key_id,
+                caller.session_id,
             )
             answer = await route.handler(self._services, request)
             status = answer.status if type(answer) is JsonBytes else route.status
         except _Disconnected:
             return
         except SandboxError as error:
-            status = STATUS[error.code] if endpoint is None else endpoint.status_of(error.code)
-            answer = error_body(error, request_id)
+            status = (
+                errors.STATUS[error.code] if endpoint is None else endpoint.status_of(error.code)
+            )
+            code = error.code
+            answer = _describe(error, endpoint, request_id)
             extra = _error_headers(status, endpoints)
         except Exception:
             log.exception("request_failed", request_id=request_id, path=scope["path"])
-            status = 500
-            answer = error_body(
-                InternalError("the server failed; please report this with the request id"),
-                request_id,
+            status, code = 500, errors.InternalError.code
+            failure = errors.InternalError(
+                "the server failed; please report this with the request id"
             )
+            answer = _describe(failure, endpoint, request_id)
         if endpoint is not None and endpoint.route.answer is JsonLines and status < 400:
-            await send_lines(send, request_id, answer)
+            await send_lines(send, receive, request_id, answer)
         else:
             await send_answer(send, status, request_id, answer, extra)
-        self._note(method, endpoint, scope["path"], status, began, request_id)
-
-    def _note(
-        self,
-        method: str,
-        endpoint: Endpoint | None,
-        path: str,
-        status: int,
-        began: float,
-        request_id: str,
-    ) -> None:
-        """Count a request, and log it unless it is a success on a hot path."""
         seconds = time.perf_counter() - began
         template = "unknown" if endpoint is None else endpoint.route.path
         self._note_request(method, template, status, seconds)
-        if status >= 400 or template not in self._unlogged:
-            log.info(
-                "request",
-                method=method,
-                path=path,
-                status=status,
-                milliseconds=round(seconds * 1000, 2),
-                request_id=request_id,
-            )
+        if status >= 400 or (
+            endpoint is not None and method not in _READS and not endpoint.route.is_frequent
+        ):
+            self._log(scope, status, request_id, seconds, caller, code)
 
-    async def _read_body(
-        self, headers: Mapping[bytes, bytes], receive: Receive, *, is_json: bool
-    ) -> bytes:
+    async def _answer_tools(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the SDK of tools answer a request, once the caller is known."""
+        began = time.perf_counter()
+        headers = {name: value for name, value in scope["headers"] if name in self._read_headers}
+        request_id = self._request_id(headers)
+        caller: Caller | None = None
+        code: str | None = None
+        status = 0
+
+        async def send_noted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                identified = [*message["headers"], (b"x-request-id", request_id.encode())]
+                message = {**message, "headers": identified}
+            await send(message)
+
+        failure: SandboxError | None = None
+        extra: Headers = ()
+        try:
+            if scope["method"] != "POST":
+                extra = [(b"allow", b"POST")]
+                raise errors.MethodNotAllowed(
+                    f"{scope['method']} is not allowed here; use POST", allowed=["POST"]
+                )
+            caller = self._authenticator.caller("account", headers)
+            await self.tools.answer(caller, scope, receive, send_noted)
+        except SandboxError as error:
+            failure = error
+        except Exception:
+            log.exception("request_failed", request_id=request_id, path=scope["path"])
+            failure = errors.InternalError(
+                "the server failed; please report this with the request id"
+            )
+        if failure is not None and not status:
+            status, code = errors.STATUS[failure.code], failure.code
+            await send_answer(send, status, request_id, ErrorBody.of(failure, request_id), extra)
+        seconds = time.perf_counter() - began
+        self._note_request(scope["method"], TOOLS_PATH, status, seconds)
+        if status >= 400:
+            self._log(scope, status, request_id, seconds, caller, code)
+
+    def _log(
+        self,
+        scope: Scope,
+        status: int,
+        request_id: str,
+        seconds: float,
+        caller: Caller | None,
+        code: str | None,
+    ) -> None:
+        """Log a request that changed something or failed, and who sent it."""
+        account = None if caller is None else self._authenticator.account_name(caller.account_id)
+        log.info(
+            "request",
+            method=scope["method"],
+            path=scope["path"],
+            status=status,
+            code=code,
+            milliseconds=round(seconds * 1000, 2),
+            account=account,
+            key_id=None if caller is None else caller.api_key_id,
+            client=self._proxies.client_address(scope.get("client"), scope["headers"]),
+            request_id=request_id,
+        )
+
+    async def _body(
+        self,
+        body_type: type[msgspec.Struct],
+        headers: Mapping[bytes, bytes],
+        receive: Receive,
+        query: bytes,
+    ) -> Any:
+        """Return the decoded body of a request, or its content as it arrives if it is a file."""
+        if body_type is FileContent:
+            return self._stream_body(headers, receive)
+        raw = await self._read_body(headers, receive)
+        if body_type is SentText:
+            return SentText(query, raw)
+        _require_media_type(body_type, headers, raw)
+        return decode_body(body_type, raw)
+
+    async def _stream_body(
+        self, headers: Mapping[bytes, bytes], receive: Receive
+    ) -> AsyncIterator[bytes]:
+        """Yield the content of a file as it arrives; raise ``PayloadTooLarge``."""
+        max_bytes = self._services.settings.max_import_bytes
+        length = headers.get(b"content-length", b"")
+        if length.isdigit() and int(length[:20]) > max_bytes:
+            raise _too_large(max_bytes)
+        size, is_more = 0, _has_body(headers)
+        while is_more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise _Disconnected
+            chunk: bytes = message.get("body", b"")
+            size += len(chunk)
+            if size > max_bytes:
+                raise _too_large(max_bytes)
+            yield chunk
+            is_more = message.get("more_body", False)
+
+    async def _read_body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
         max_bytes = self._services.settings.max_body_bytes
         length = headers.get(b"content-length", b"")
         if length.isdigit() and int(length[:20]) > max_bytes:
@@ -193,10 +280,6 @@ class App:
             raise _too_large(max_bytes)
         if message["type"] == "http.disconnect":
             raise _Disconnected
-        if is_json and body and not _JSON_TYPE.fullmatch(headers.get(b"content-type", b"")):
-            raise UnsupportedMediaType(
-                "send the body as JSON, with the header Content-Type: application/json"
-            )
         return body
 
     def _request_id(self, headers: Mapping[bytes, bytes]) -> str:
@@ -208,13 +291,15 @@ class App:
     async def _unknown_path(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {name: value for name, value in scope["headers"] if name in self._read_headers}
         request_id = self._request_id(headers)
-        error = NotFound(
+        error = errors.NotFound(
             f"there is nothing at {abbreviate(scope['path'])}; GET /docs shows all paths",
             path=abbreviate(scope["path"]),
         )
         began = time.perf_counter()
-        await send_answer(send, 404, request_id, error_body(error, request_id), ())
-        self._note(scope["method"], None, scope["path"], 404, began, request_id)
+        await send_answer(send, 404, request_id, ErrorBody.of(error, request_id), ())
+        seconds = time.perf_counter() - began
+        self._note_request(scope["method"], "unknown", 404, seconds)
+        self._log(scope, 404, request_id, seconds, None, error.code)
 
 
 class _PathApp:
@@ -225,7 +310,23 @@ class _PathApp:
         self._endpoints = endpoints
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] in ("GET", "HEAD") and _is_of_browsers(self._endpoints):
+            scope["headers"] = with_cookie_as_key(scope["headers"])
         await self._app.answer(self._endpoints, scope["path_params"], scope, receive, send)
+
+
+def _is_of_browsers(endpoints: Endpoints) -> bool:
+    endpoint = endpoints.get("GET")
+    return endpoint is not None and endpoint.route.is_browser
+
+
+def _describe(error: SandboxError, endpoint: Endpoint | None, request_id: str) -> Any:
+    """Return the answer that describes an error, as the API of the endpoint has it."""
+    if endpoint is None:
+        return ErrorBody.of(error, request_id)
+    if endpoint.api.error_page is not None:
+        return endpoint.api.error_page(error, request_id)
+    return endpoint.api.error_body.of(error, request_id)
 
 
 def _read_by_routes(apis: Sequence[Api]) -> set[bytes]:
@@ -239,11 +340,30 @@ def _read_by_routes(apis: Sequence[Api]) -> set[bytes]:
     }
 
 
-def _method_not_allowed(method: str, endpoints: Endpoints) -> MethodNotAllowed:
+def _require_own_session(route: Route, parameters: Mapping[str, str], session_id: str) -> None:
+    """Refuse, to the key of one session, everything else."""
+    if not route.for_session_key:
+        raise errors.Forbidden("this key is that of one session: it may step, trade and read it")
+    if parameters.get("session_id") != session_id:
+        raise SessionNotFound("this key is that of another session", key_session_id=session_id)
+
+
+def _method_not_allowed(method: str, endpoints: Endpoints) -> errors.MethodNotAllowed:
     allowed = sorted(endpoints)
-    return MethodNotAllowed(
+    return errors.MethodNotAllowed(
         f"{method} is not allowed here; use {' or '.join(allowed)}", allowed=allowed
     )
+
+
+def _require_media_type(body_type: type[Any], headers: Mapping[bytes, bytes], body: bytes) -> None:
+    """Raise ``UnsupportedMediaType`` for a body that is said to be JSON and must not, or the reverse."""
+    is_json = _JSON_TYPE.fullmatch(headers.get(b"content-type", b"")) is not None
+    if body and is_json == (body_type is PlainText):
+        raise errors.UnsupportedMediaType(
+            "send the text itself, with the header Content-Type: text/plain"
+            if is_json
+            else "send the body as JSON, with the header Content-Type: application/json"
+        )
 
 
 def _has_body(headers: Mapping[bytes, bytes]) -> bool:
@@ -262,7 +382,7 @@ def _key(headers: Mapping[bytes, bytes]) -> str | None:
 
 def _query(route: Route, raw: bytes) -> Any:
     """Decode a query string; a route without a query refuses one, unless it is public."""
-    if route.query is None and (not raw or route.access == "public"):
+    if route.query is None and (not raw or route.access == "public" or route.body is SentText):
         return None
     try:
         pairs = parse_qsl(
@@ -276,13 +396,13 @@ def _query(route: Route, raw: bytes) -> Any:
     return decode_query(route.query or EmptyBody, query)
 
 
-def _too_large(max_bytes: int) -> PayloadTooLarge:
-    return PayloadTooLarge(f"a body may have at most {max_bytes} bytes", max_bytes=max_bytes)
+def _too_large(max_bytes: int) -> errors.PayloadTooLarge:
+    return errors.PayloadTooLarge(f"a body may have at most {max_bytes} bytes", max_bytes=max_bytes)
 
 
 def _error_headers(status: int, endpoints: Endpoints) -> Headers:
     if status == 405:
         return [(b"allow", ", ".join(sorted(endpoints)).encode())]
     if status in (429, 503):
-        return [(b"retry-after", str(RETRY_AFTER_SECONDS).encode())]
+        return [(b"retry-after", str(errors.RETRY_AFTER_SECONDS).encode())]
     return ()

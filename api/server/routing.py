@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.routing import Route as StarletteRoute
 from starlette.routing import Router
 from starlette.types import ASGIApp
@@ -11,6 +12,15 @@ from candlestep.api.http.api import Api, Endpoint
 
 Endpoints = Mapping[str, Endpoint]
 """The endpoints of one path, by method."""
+
+
+class _TextConvertor(PathConvertor):
+    """Any text, even with slashes and line breaks, at which Starlette's ``path`` ends."""
+
+    regex = r"[\s\S]*"
+
+
+register_url_convertor("text", _TextConvertor())
 
 
 class HotPaths(NamedTuple):
@@ -48,7 +58,7 @@ def endpoints_by_path(apis: Iterable[Api]) -> dict[str, dict[str, Endpoint]]:
 
 
 def hot_paths(api: Api, by_path: Mapping[str, Endpoints]) -> HotPaths:
-    """Return the hot paths of an API that has a ``hot_prefix``."""
+    """Return the hot paths of an API that has a ``hot_prefix``: not those that browsers read."""
     assert api.hot_prefix is not None
     start, _, parameter = api.hot_prefix.removesuffix("}/").partition("{")
     return HotPaths(
@@ -58,7 +68,9 @@ def hot_paths(api: Api, by_path: Mapping[str, Endpoints]) -> HotPaths:
         {
             path.removeprefix(api.hot_prefix): endpoints
             for path, endpoints in by_path.items()
-            if path.startswith(api.hot_prefix) and "{" not in path.removeprefix(api.hot_prefix)
+            if path.startswith(api.hot_prefix)
+            and "{" not in path.removeprefix(api.hot_prefix)
+            and not any(endpoint.route.is_browser for endpoint in endpoints.values())
         },
     )
 
@@ -89,5 +101,5 @@ def _template(endpoints: Endpoints) -> str:
     path = endpoint.route.path
     for name, parameter in endpoint.api.path_parameters.items():
         if parameter.may_contain_slash:
-            path = path.replace(f"{{{name}}}", f"{{{name}:path}}")
+            path = path.replace(f"{{{name}}}", f"{{{name}:text}}")
     return path

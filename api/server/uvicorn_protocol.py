@@ -1,35 +1,182 @@
-"""uvicorn's HTTP protocol, with answers in one write, bounded heads and errors of our shape."""
+"""uvicorn's HTTP protocol, with bounds on connections, answers in one write, errors of our shape."""
 
 import asyncio
 import secrets
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from heapq import nsmallest
+from typing import Any, ClassVar, Literal, NamedTuple
+from urllib.parse import unquote
 
 import msgspec
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from httptools import parse_url
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from candlestep.api.errors import InvalidRequest
-from candlestep.api.http.error_body import error_body
+from candlestep.api.http.error_body import ErrorBody
+from candlestep.api.server.answers import Headers
 
 _MAX_HEAD_BYTES = 64 * 1024
 """The bytes of a request line and headers that are still incomplete."""
 
 
-class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with three differences.
+_ROUND_SECONDS = 1.0
+"""The time between two looks at the connections that are late."""
+_CLOSED_AT_ONCE = 0.01
+"""The share of the connections that is closed when there are too many: finding them takes a while."""
 
-    It bounds headers; it answers malformed HTTP with a JSON error, not with plain text; and it
-    sends everything written to a connection in one turn of the event loop together. uvicorn writes
-    the head and the body of an answer separately, and each write costs as much as the rest of a
-    step.
+
+class ConnectionLimits(NamedTuple):
+    """The most connections, and the seconds for which each may keep the server waiting."""
+
+    most: int
+    head_seconds: int
+    """From the first byte of a head to its end."""
+    body_seconds: int
+    """Between two bytes of a body."""
+    idle_seconds: int
+    """Without a request."""
+
+
+class Connections:
+    """The connections of a server, which closes those that keep it waiting for too long.
+
+    When there are too many, those that have been idle for longest are closed first. A connection
+    whose request is being answered is never closed.
+    """
+
+    def __init__(self, limits: ConnectionLimits) -> None:
+        self._limits = limits
+        self._open: dict[BoundedProtocol, None] = {}
+        """The connections, oldest first."""
+
+    def new_protocol(self, **arguments: Any) -> "BoundedProtocol":
+        """Return the protocol of a new connection, given what uvicorn gives to protocols."""
+        return BoundedProtocol(self, **arguments)
+
+    def add(self, protocol: "BoundedProtocol") -> None:
+        """Count a connection, and close others to make room for it. Linear where there is none."""
+        self._open[protocol] = None
+        if len(self._open) <= self._limits.most:
+            return
+        waiting = [other for other in self._open if other.waits_for is not None]
+        count = len(self._open) - self._limits.most + int(self._limits.most * _CLOSED_AT_ONCE)
+        for other in nsmallest(count, waiting, key=lambda other: other.waiting_since):
+            other.transport.close()
+
+    def remove(self, protocol: "BoundedProtocol") -> None:
+        """Forget a connection that has ended."""
+        self._open.pop(protocol, None)
+
+    async def close_late_ones(self) -> None:
+        """Close connections that are late, for as long as the server runs."""
+        seconds = {
+            "head": self._limits.head_seconds,
+            "body": self._limits.body_seconds,
+            "request": self._limits.idle_seconds,
+        }
+        clock = asyncio.get_running_loop().time
+        while True:
+            await asyncio.sleep(_ROUND_SECONDS)
+            now = clock()
+            for protocol in list(self._open):
+                part = protocol.waits_for
+                if part is not None and now - protocol.waiting_since > seconds[part]:
+                    protocol.transport.close()
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """uvicorn's protocol with five differences.
+
+    It bounds headers; it tells ``Connections`` what it waits for, and leaves it to that to close it; it answers a client that has
+    closed its own side; it answers malformed HTTP with a JSON error, not with plain text; and its
+    requests are ``_WholeAnswers``.
     """
 
     _head_bytes = 0
 
+    def __init__(self, connections: Connections, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._all = connections
+        self.waiting_since = self.loop.time()
+        """The time of the loop since when it waits for what ``waits_for`` says."""
+
+    @property
+    def waits_for(self) -> Literal["request", "head", "body"] | None:
+        """The part of a request that the client has to send next; None while it is answered."""
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete:
+            return "head" if self._head_bytes else "request"
+        return "body" if cycle.more_body and not self.flow.read_paused else None
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        joined = _JoinedWrites(transport, self.loop)
-        super().connection_made(joined)  # type: ignore[arg-type]
+        super().connection_made(_LaterWrites(transport, self.loop))  # type: ignore[arg-type]
+        self._all.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._all.remove(self)
+        super().connection_lost(exc)
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Keep the connection open for an answer that is still to be sent."""
+        is_answered = self.waits_for is None
+        if is_answered:
+            self.cycle.keep_alive = False
+        return is_answered
+
+    def on_headers_complete(self) -> None:
+        """Have the request answered, after those that came before it on the connection.
+
+        As uvicorn does, without what this server does not use: root paths, upgrades and a bound on
+        requests at a time.
+        """
+        scope, parser = self.scope, self.parser
+        version = parser.get_http_version()
+        url = parse_url(self.url)
+        path = url.path.decode("ascii")
+        scope["method"] = parser.get_method().decode("ascii")
+        scope["http_version"] = version
+        scope["path"] = unquote(path) if "%" in path else path
+        scope["raw_path"] = url.path
+        scope["query_string"] = url.query or b""
+        before, self.cycle = (
+            self.cycle,
+            _WholeAnswers(
+                scope,
+                self.transport,
+                self.flow,
+                self.logger,
+                self.access_logger,
+                self.access_log,
+                self.server_state.default_headers,
+                asyncio.Event(),
+                self.expect_100_continue,
+                version != "1.0" and parser.should_keep_alive(),
+                self.on_response_complete,
+            ),
+        )
+        if before is None or before.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
+
+    def on_response_complete(self) -> None:
+        """Go on with the next request, without uvicorn's timer for each: ``Connections`` has one."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.waiting_since = self.loop.time()
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
 
     def data_received(self, data: bytes) -> None:
+        if not self._head_bytes:
+            self.waiting_since = self.loop.time()
         super().data_received(data)
         if self.cycle is not None and self.cycle.scope is self.scope:
             self._head_bytes = 0
@@ -40,7 +187,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         request_id = f"req_{secrets.token_hex(7)}"
-        body = msgspec.json.encode(error_body(InvalidRequest(msg), request_id))
+        body = msgspec.json.encode(ErrorBody.of(InvalidRequest(msg), request_id))
         self.transport.write(
             b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"
             b"content-length: %d\r\nx-request-id: %s\r\nconnection: close\r\n\r\n%s"
@@ -49,40 +196,82 @@ class BoundedProtocol(HttpToolsProtocol):
         self.transport.close()
 
 
-class _JoinedWrites:
-    """A transport that waits for the end of the event loop's turn before it writes."""
+class _WholeAnswers(RequestResponseCycle):
+    """A request whose answer is sent in one write, unless it is sent as it is made.
 
-    _unwritten: ClassVar["list[_JoinedWrites]"] = []
-    """Those of all connections with something to write; one call at the end of the turn does it."""
+    uvicorn writes the head and the body separately, and each write costs as much as the rest of a
+    step.
+    """
+
+    _head: bytes | None = None
+    """The head of an answer whose body is to follow."""
+
+    async def send(self, message: Any) -> None:
+        """Take a message of ASGI; hold the head of an answer back until its body is there."""
+        if self._head is not None and not self.response_complete:
+            if self.flow.write_paused and not self.disconnected:
+                await self.flow.drain()
+            if self.disconnected:
+                return
+            self.transport.write(self._head + message["body"])
+            self.response_complete = True
+            self.message_event.set()
+            if not self.keep_alive:
+                self.transport.close()
+            self.on_response()
+        elif message["type"] == "http.response.start" and self._is_whole(dict(message["headers"])):
+            self.response_started = True
+            self._head = _head(message["status"], [*self.default_headers, *message["headers"]])
+        else:
+            await super().send(message)
+
+    def _is_whole(self, headers: Mapping[bytes, bytes]) -> bool:
+        """Return whether an answer with these headers is one body, after which others may follow."""
+        return (
+            b"content-length" in headers
+            and b"connection" not in headers
+            and self.keep_alive
+            and self.scope["method"] != "HEAD"
+        )
+
+
+def _head(status: int, headers: Headers) -> bytes:
+    lines = b"\r\n".join([b": ".join(header) for header in headers])
+    if len(lines.splitlines()) != len(headers):
+        raise RuntimeError("a header has a line break")
+    return STATUS_LINE[status] + lines + b"\r\n\r\n"
+
+
+class _LaterWrites:
+    """A transport that writes at the end of the event loop's turn.
+
+    The writes of all connections then follow one another, and a client that they wake does not
+    take the processor from the requests that were to be answered in the same turn.
+    """
+
+    _unwritten: ClassVar[list[tuple[asyncio.Transport, bytes]]] = []
+    """The writes of all connections; one call at the end of the turn makes them."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
         self._call_soon = loop.call_soon
-        self._parts: list[bytes] = []
         # Called for every request, so it does not go through __getattr__.
         self.is_closing = transport.is_closing
 
     def write(self, data: bytes) -> None:
-        if not self._parts:
-            if not self._unwritten:
-                self._call_soon(self._write_all)
-            self._unwritten.append(self)
-        self._parts.append(data)
+        if not self._unwritten:
+            self._call_soon(self._write_all)
+        self._unwritten.append((self._transport, data))
 
     def close(self) -> None:
-        self._flush()
+        self._write_all()
         self._transport.close()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
-    def _flush(self) -> None:
-        if self._parts:
-            self._transport.write(b"".join(self._parts))
-            self._parts.clear()
-
     @classmethod
     def _write_all(cls) -> None:
-        for transport in cls._unwritten:
-            transport._flush()
+        for transport, data in cls._unwritten:
+            transport.write(data)
         cls._unwritten.clear()

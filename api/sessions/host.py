@@ -5,9 +5,10 @@ reply is returned. Every caller changes sessions through ``SessionHost.apply``; 
 shortcut for the plainest of commands.
 """
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -15,16 +16,20 @@ from candlestep.api.schemas.sessions import CreateRequest, fork_response
 from candlestep.api.sessions.commands import (
     Command,
     ForkCommand,
+    OcoCommand,
     OrderCommand,
     SessionRef,
     StartCommand,
+    TurnCommand,
 )
+from candlestep.api.sessions.coverage import require_candles_of, session_coverage
 from candlestep.api.sessions.creation import SessionCreator
 from candlestep.api.sessions.hosted_session import HostedSession, PlayedCommand
 from candlestep.api.sessions.housekeeping import Housekeeping
 from candlestep.api.sessions.idempotency import IdempotencyKey, ReplyCache, repeat_reply
 from candlestep.api.sessions.player import Reply, encode_start
 from candlestep.api.sessions.pool import SessionPool, require_started
+from candlestep.api.sessions.real_reading import RealReading
 from candlestep.api.sessions.repository import SessionRepository
 from candlestep.api.settings import Settings
 from candlestep.api.threads import ProgressWriter, Threads
@@ -33,12 +38,21 @@ from candlestep.data.errors import StorageUnavailable
 from candlestep.data.journal.records import ForkRecord
 from candlestep.data.market.candle_cache import CandleCache
 from candlestep.data.market.catalogue import Catalogue
-from candlestep.data.records.sessions import SessionRecord, new_session_id, save_progress
+from candlestep.data.records.sessions import (
+    JournalPosition,
+    SessionRecord,
+    list_sessions,
+    new_session_id,
+)
 from candlestep.data.store.database import Store
 from candlestep.sandbox import InvalidParameter, InvalidState, SandboxError
+from candlestep.sandbox.market.coverage import Coverage
 
 PROGRESS_STEPS = 500
 """The number of steps after which a session's progress is stored."""
+
+_TURNS_AT_ONCE = 20
+"""The turns of one request between two chances for other requests."""
 
 _OTHER_FILES = 256
 """Open files kept for other uses than journals."""
@@ -46,6 +60,17 @@ _OTHER_FILES = 256
 Result = TypeVar("Result")
 
 _encode = msgspec.json.Encoder().encode
+
+
+Outcomes = list[Reply | SandboxError]
+
+
+class SessionTurn(NamedTuple):
+    """The turn of one of several sessions."""
+
+    ref: SessionRef
+    command: TurnCommand
+    key: IdempotencyKey | None
 
 
 class SessionHost:
@@ -65,11 +90,16 @@ class SessionHost:
         self.steps_made = 0
         """The steps of all sessions since the start of the server."""
         self._threads = threads
+        self._store = store
+        self._catalogue = catalogue
         self._is_synced = settings.durability == "power"
+        self._server_name = settings.server_name
         self._max_pending = settings.max_pending_orders
         self._creator = SessionCreator(settings, store, catalogue)
         self._repository = repository
-        self._progress = ProgressWriter[int](partial(threads.run, save_progress, store))
+        self._progress = ProgressWriter[JournalPosition](
+            partial(threads.run, repository.save_progress)
+        )
         self.pool = SessionPool(
             repository,
             cache,
@@ -80,7 +110,12 @@ class SessionHost:
             idle_seconds=settings.idle_seconds,
         )
         self._housekeeping = Housekeeping(
-            self.pool, repository, self._progress, threads, self._save_if_ended
+            self.pool,
+            repository,
+            self._progress,
+            threads,
+            self._save_if_ended,
+            settings.result_days,
         )
 
     async def create(
@@ -93,19 +128,46 @@ class SessionHost:
         """
         return await self._threads.run(self._creator.create, account_id, agent_id, request, key)
 
+    async def coverage(self, record: SessionRecord) -> Coverage:
+        """Return the coverage of a session's pairs by the candles that it has, or would start with."""
+        return await self._threads.read(session_coverage, self._catalogue, record)
+
     async def record(self, ref: SessionRef) -> SessionRecord:
         """Return the record of a session in any state; raises ``SessionNotFound``."""
         hosted = self.pool.get(ref)
         if hosted is not None:
-            return self.up_to_date(hosted.record)
-        return self.up_to_date(await self._threads.run(self._repository.record, *ref))
+            return self.pool.up_to_date(hosted.record)
+        with self._progress.reading():
+            record = await self._threads.read(self._repository.record, *ref)
+            return self.pool.up_to_date(record)
 
-    def up_to_date(self, record: SessionRecord) -> SessionRecord:
-        """Return a stored record with the session's current step."""
-        step = self.pool.step_of(record)
-        if step == record.current_step:
-            return record
-        return msgspec.structs.replace(record, current_step=step)
+    async def real_reading(self, record: SessionRecord) -> RealReading:
+        """Return the real reading of a blind session that has ended.
+
+        Raises ``InvalidState`` for one that is not blind or has not ended, and the errors of
+        ``CandleCache.candles``.
+        """
+        if record.blind is None:
+            raise InvalidState(
+                "the session is not blind: what it shows is real", status=record.status
+            )
+        if record.status not in ("completed", "cancelled"):
+            raise InvalidState(
+                "what was real of a blind session is told when it has ended", status=record.status
+            )
+        reading = await self.pool.with_room(
+            self._threads.load, self._repository.real_reading, record
+        )
+        assert reading is not None, "it is blind"
+        return reading
+
+    async def list(self, account_id: str, **filters: Any) -> tuple[list[SessionRecord], int]:
+        """Return a page of the account's sessions, and the count of all pages; see ``list_sessions``."""
+        with self._progress.reading():
+            records, total = await self._threads.read(
+                list_sessions, self._store, account_id, **filters
+            )
+            return [self.pool.up_to_date(record) for record in records], total
 
     async def find(self, ref: SessionRef) -> HostedSession:
         """Return a started session to read from; raises as ``SessionPool.find`` does."""
@@ -119,11 +181,16 @@ class SessionHost:
         record = await self.record(ref)
         if record.status == "created":
             require_started(record)
+        if record.is_sealed and record.status == "running":
+            raise InvalidState(
+                "the session is sealed: its recording is there when it has ended",
+                status=record.status,
+            )
         async with self.pool.at_rest(ref.session_id) as hosted:
             journal = None if hosted is None else hosted.journal
             size = None if journal is None else journal.size
             try:
-                return await self._threads.run(self._repository.recording, ref.session_id, size)
+                return await self._threads.load(self._repository.recording, ref.session_id, size)
             except FileNotFoundError:
                 raise InvalidState(
                     "the session's journal is missing", status=record.status
@@ -135,18 +202,19 @@ class SessionHost:
         A shortcut for the most frequent command, sent without a key.
         """
         hosted = self.pool.get(ref)
-        if hosted is None or self._is_synced or hosted.lock.locked():
+        if hosted is None or self._is_synced or hosted.hold or hosted.lock.locked():
             return None
         session = hosted.session
         before = session.step_number
         if before + 1 >= session.total_steps:
             return None
+        commands = hosted.commands
         try:
             reply = hosted.step(1)
         except Exception as error:
-            self._discard_changed(hosted, before, error)
+            self._discard_changed(hosted, JournalPosition(before, commands), error)
             raise
-        self._advanced(ref.session_id, before, before + 1)
+        self._advanced(hosted, before, before + 1)
         return reply
 
     async def apply(
@@ -155,8 +223,9 @@ class SessionHost:
         """Change a session by a command, at most once for its key, and return the reply.
 
         The change is in the journal, and a session that it ends is saved, before this returns.
-        Raises the refusal of a command, ``StorageUnavailable`` with nothing changed, and as
-        ``SessionPool.find`` does.
+        Raises the refusal of a command, and as ``SessionPool.find`` does; ``StorageUnavailable``
+        with nothing changed, or, with ``applied`` true in its details, with the session ended and
+        yet to be saved.
         """
         match command:
             case StartCommand():
@@ -165,6 +234,21 @@ class SessionHost:
                 return await self._fork(ref, command, key)
             case _:
                 return await self._play(ref, command, key)
+
+    async def take_turns(self, turns: Iterable[SessionTurn]) -> Outcomes:
+        """Apply a turn to each of some sessions, one after the other.
+
+        Return the replies and the errors, each in its turn's place.
+        """
+        outcomes: Outcomes = []
+        for number, turn in enumerate(turns, 1):
+            try:
+                outcomes.append(await self.apply(turn.ref, turn.command, turn.key))
+            except SandboxError as error:
+                outcomes.append(error)
+            if number % _TURNS_AT_ONCE == 0:
+                await asyncio.sleep(0)  # Requests of others may come between.
+        return outcomes
 
     async def recover(self) -> None:
         """Find the sessions that an earlier process left behind, save those that have ended, and
@@ -185,19 +269,20 @@ class SessionHost:
         async with self.pool.loading_lock(ref.session_id):
             record = await self.record(ref)
             if record.status == "created":
+                await self._threads.read(require_candles_of, self._catalogue, record)
                 hosted = await self.pool.start(record, key)
-                return _start_reply(hosted)
+                return await self._start_reply(hosted)
         require_started(record)
         if key is not None:
             hosted = await self.pool.find(ref)
             if hosted.start_key is not None and hosted.start_key.key == key.key:
                 key.require_same(hosted.start_key.digest)
-                return _start_reply(hosted)
+                return await self._start_reply(hosted)
         if record.status == "running":
             hosted = await self.pool.find(ref)
             step = hosted.session.step_number
             if step == 0 and hosted.final is None:
-                return _start_reply(hosted)
+                return await self._start_reply(hosted)
             raise InvalidState(
                 f"the session is at step {step} already; step on",
                 status="running",
@@ -207,10 +292,14 @@ class SessionHost:
             f"the session is {record.status}; create a new one", status=record.status
         )
 
+    async def _start_reply(self, hosted: HostedSession) -> Reply:
+        coverage = await self.coverage(hosted.record)
+        return Reply(encode_start(hosted.record.session_id, hosted.session, coverage))
+
     async def _play(
         self, ref: SessionRef, command: PlayedCommand, key: IdempotencyKey | None
     ) -> Reply:
-        load_ended = key is not None or isinstance(command, OrderCommand)
+        load_ended = key is not None or isinstance(command, OrderCommand | OcoCommand)
         hosted = await self._acquire(ref, load_ended=load_ended)
         try:
             stored = None if key is None else hosted.replies.find(key)
@@ -233,12 +322,14 @@ class SessionHost:
         """Create running sessions that share the past of a running one."""
         hosted = await self._acquire(ref, load_ended=key is not None)
         try:
+            if hosted.record.is_sealed:
+                raise InvalidState("the session is sealed: it has no forks", status="running")
             stored = None if key is None else hosted.replies.find(key)
             if stored is None:
                 label = command.strategy_label
                 if label is None:
                     label = hosted.record.strategy_label
-                ids = [new_session_id() for _ in range(command.count)]
+                ids = [new_session_id(self._server_name) for _ in range(command.count)]
                 fork = await self._change(hosted, lambda: hosted.fork(ids, label, now(), key), key)
                 await self._create_forks(hosted, fork, keep=True)
             elif stored.fork is None:
@@ -257,7 +348,8 @@ class SessionHost:
         if keep:
             for record, journal in created:
                 player = hosted.player.fork()
-                self.pool.add(HostedSession(record, player, journal, ReplyCache(), None))
+                forked = HostedSession(record, player, journal, hosted.commands, ReplyCache(), None)
+                self.pool.add(forked)
 
     async def _acquire(self, ref: SessionRef, *, load_ended: bool) -> HostedSession:
         """Return a session, acquired."""
@@ -273,7 +365,7 @@ class SessionHost:
     ) -> Result:
         """Change an acquired session: entirely, and as durably as the settings say, or not at all."""
         size = 0 if hosted.journal is None else hosted.journal.size
-        before = hosted.session.step_number
+        before = hosted.position
         try:
             try:
                 result = change()
@@ -287,10 +379,12 @@ class SessionHost:
         except Exception as error:
             self._discard_changed(hosted, before, error)
             raise
-        self._advanced(hosted.record.session_id, before, hosted.session.step_number)
+        self._advanced(hosted, before.step, hosted.session.step_number)
         return result
 
-    def _discard_changed(self, hosted: HostedSession, before: int, error: Exception) -> None:
+    def _discard_changed(
+        self, hosted: HostedSession, before: JournalPosition, error: Exception
+    ) -> None:
         """Discard a session after an error, unless that is a refusal, which changes nothing.
 
         The session may be half changed; its journal is intact, and the next use rebuilds it.
@@ -298,11 +392,11 @@ class SessionHost:
         if isinstance(error, StorageUnavailable) or not isinstance(error, SandboxError):
             self.pool.discard(hosted, before)
 
-    def _advanced(self, session_id: str, before: int, after: int) -> None:
-        """Count the steps of a session; have them stored soon if it has advanced far enough."""
+    def _advanced(self, hosted: HostedSession, before: int, after: int) -> None:
+        """Count the steps of a session that has advanced; have them stored soon if they are enough."""
         self.steps_made += after - before
         if before // PROGRESS_STEPS != after // PROGRESS_STEPS:
-            self._progress.note(session_id, after)
+            self._progress.note(hosted.record.session_id, hosted.position)
 
     async def _sync(self, hosted: HostedSession, size: int) -> None:
         """Sync what the journal has beyond ``size`` bytes to disk; cut it off if that fails."""
@@ -321,12 +415,14 @@ class SessionHost:
             return
         try:
             await self._threads.run(self._repository.save, hosted)
+        except StorageUnavailable as failure:
+            raise StorageUnavailable(
+                f"the session is {hosted.session.status}, and its results could not be saved"
+                f" ({failure.message}); it is done and will be saved: do not send it again",
+                applied=True,
+            ) from None
         except InvalidParameter as refusal:
             error = await self.pool.fail(hosted.record, refusal.message)
-            self.pool.discard(hosted, hosted.session.step_number)
+            self.pool.discard(hosted, hosted.position)
             raise error from None
         self.pool.end(hosted)
-
-
-def _start_reply(hosted: HostedSession) -> Reply:
-    return Reply(encode_start(hosted.record.session_id, hosted.session))

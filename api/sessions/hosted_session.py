@@ -1,6 +1,7 @@
 """One session in memory: its state, its journal, and the lock that one command at a time holds."""
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -12,37 +13,58 @@ from candlestep.api.schemas.orders import OrderRequest
 from candlestep.api.sessions.commands import (
     CancelCommand,
     CancelOrderCommand,
+    MarginCommand,
+    OcoCommand,
     OrderCommand,
+    ReplaceOrderCommand,
     StepCommand,
+    TurnCommand,
 )
+from candlestep.api.sessions.hold import Hold, require_free
 from candlestep.api.sessions.idempotency import IdempotencyKey, ReplyCache, StoredReply
 from candlestep.api.sessions.player import (
     CommandPlayer,
     Reply,
     encode_cancel,
     encode_refusal,
+    recorded_changes,
     recorded_order,
     with_steps_executed,
 )
 from candlestep.data.journal.journal import Journal
-from candlestep.data.journal.recording import encoded, quiet_step
+from candlestep.data.journal.recording import command_count, encoded, quiet_step
 from candlestep.data.journal.records import (
     AnswerRecord,
     CancelOrderRecord,
     CancelRecord,
     ForkRecord,
+    MarginChange,
+    OcoRecord,
     OrderRecord,
     Record,
+    ReplaceOrderRecord,
     StepRecord,
+    TurnRecord,
 )
-from candlestep.data.records.sessions import SessionRecord
-from candlestep.sandbox import InvalidParameter, InvalidState, Order, SandboxError, Session
+from candlestep.data.market.candle_cache import BYTES_PER_CANDLE
+from candlestep.data.records.sessions import JournalPosition, SessionRecord
+from candlestep.sandbox import InvalidParameter, InvalidState, SandboxError, Session
+from candlestep.sandbox.until import Until
 
 _NO_KEY = (None, None)
 _SESSION_BYTES = 16 * 1024
 _ORDER_BYTES = 2 * 1024
 
-PlayedCommand = StepCommand | OrderCommand | CancelOrderCommand | CancelCommand
+PlayedCommand = (
+    StepCommand
+    | OrderCommand
+    | OcoCommand
+    | ReplaceOrderCommand
+    | CancelOrderCommand
+    | TurnCommand
+    | MarginCommand
+    | CancelCommand
+)
 """The commands that are played on a session that runs."""
 
 
@@ -66,6 +88,8 @@ class HostedSession:
     player: CommandPlayer
     journal: Journal | None
     """None once the session has ended and is saved."""
+    commands: int
+    """The number of commands in the journal."""
     replies: ReplyCache
     start_key: IdempotencyKey | None
     """The key with which the session was started."""
@@ -78,6 +102,8 @@ class HostedSession:
     """The time of the last use, in ticks of the pool."""
     is_discarded: bool = False
     """True once the pool no longer has this session."""
+    hold: Hold | None = None
+    """The driver that makes its time, if one does."""
 
     @property
     def session(self) -> Session:
@@ -85,9 +111,22 @@ class HostedSession:
         return self.player.session
 
     @property
+    def position(self) -> JournalPosition:
+        """The position that the session and its journal have reached."""
+        return JournalPosition(self.session.step_number, self.commands)
+
+    @property
     def size(self) -> int:
         """The approximate memory that the session takes, in bytes, without candles."""
-        return _SESSION_BYTES + _ORDER_BYTES * self.session.order_count + self.replies.size
+        own = _SESSION_BYTES + _ORDER_BYTES * self.session.order_count + self.replies.size
+        return own if self.record.blind is None else own + self._disguised_bytes
+
+    @property
+    def _disguised_bytes(self) -> int:
+        """The memory of its market in disguise, which the cache of candles does not count."""
+        market = self.session.market
+        rows = sum(len(market.candles_of(symbol)) for symbol in market.symbols)
+        return rows * BYTES_PER_CANDLE
 
     def apply(self, command: PlayedCommand, key: IdempotencyKey | None, most_pending: int) -> Reply:
         """Write a change of the session to the journal, and return the reply.
@@ -97,30 +136,49 @@ class HostedSession:
         """
         match command:
             case StepCommand():
+                require_free(self.hold, command.holder)
                 if command.from_step is not None:
                     self._require_step(command.from_step)
-                return self.step(command.steps, key, counts_steps=command.counts_steps)
+                return self.step(
+                    command.steps, key, counts_steps=command.counts_steps, until=command.until
+                )
             case OrderCommand():
                 return self._place_order(command.order, key, most_pending)
+            case OcoCommand():
+                return self._place_oco(command.orders, key, most_pending)
+            case ReplaceOrderCommand():
+                return self._replace_order(command, key)
             case CancelOrderCommand():
-                return self._cancel_order(command.order_id)
+                return self._cancel_order(command.order_id, key)
+            case TurnCommand():
+                if command.steps:
+                    require_free(self.hold, None)
+                return self._turn(command, key, most_pending)
+            case MarginCommand():
+                return self._change_margin(command.change, key)
             case CancelCommand():
                 return self._cancel(key)
 
     def step(
-        self, steps: int, key: IdempotencyKey | None = None, *, counts_steps: bool = False
+        self,
+        steps: int,
+        key: IdempotencyKey | None = None,
+        *,
+        counts_steps: bool = False,
+        until: Until | Mapping[str, Any] = "steps",
     ) -> Reply:
         """Advance by ``steps``; repeat the final reply of a session that has ended unsaved."""
-        if self.final is not None and self.session.status == "completed" and key is None:
-            return Reply(with_steps_executed(*self.final) if counts_steps else self.final.body)
-        journal = self._writable()
+        journal = self.journal
+        if journal is None or self.final is not None:
+            return self._repeat_final(key, counts_steps=counts_steps)
         session = self.player.session
         before = session.step_number
-        reply = self.player.step(steps)
+        reply = self.player.step(steps, until)
         after = session.step_number
         body = with_steps_executed(reply.body, after - before) if counts_steps else reply.body
         if reply.is_quiet and key is None:
             journal.append(quiet_step(after - before, after, self.player.digest))
+            self.commands += 1
         else:
             self._write(
                 StepRecord(
@@ -133,7 +191,13 @@ class HostedSession:
             self._remember(key, 200, body)
         if session.status != "running":
             self.final = FinalReply(reply.body, after - before)
-        return reply._replace(body=body) if counts_steps else reply
+        return msgspec.structs.replace(reply, body=body) if counts_steps else reply
+
+    def _repeat_final(self, key: IdempotencyKey | None, *, counts_steps: bool) -> Reply:
+        """Repeat the reply of the last step, to a command without a key until the end is saved."""
+        if self.final is None or self.session.status != "completed" or key is not None:
+            raise ended_error(self.session.status)
+        return Reply(with_steps_executed(*self.final) if counts_steps else self.final.body)
 
     def fork(
         self, sessions: list[str], strategy_label: str, time: int, key: IdempotencyKey | None
@@ -159,13 +223,8 @@ class HostedSession:
         self, order: OrderRequest, key: IdempotencyKey | None, most_pending: int
     ) -> Reply:
         """Place an order; an order that a risk limit rejects is recorded, and its reply says so."""
-        sent_before = self._sent_before(order, most_pending)
-        if sent_before is not None:
-            reply = self.player.repeat_order(sent_before)
-        else:
-            if order.type != "market":
-                self._require_room(most_pending)
-            reply = self.player.order(order)
+        self._require_room(order, most_pending)
+        reply = self.player.order(order)
         if reply.status == 200:
             self._keep(key, 200, reply.body)
             return reply
@@ -180,17 +239,90 @@ class HostedSession:
         self._remember(key, reply.status, reply.body)
         return reply
 
-    def _cancel_order(self, order_id: int) -> Reply:
+    def _place_oco(
+        self, orders: Sequence[OrderRequest], key: IdempotencyKey | None, most_pending: int
+    ) -> Reply:
+        """Place two orders, as ``_place_order`` one."""
+        self._require_room(orders[0], most_pending, len(orders))
+        reply = self.player.oco(orders)
+        if reply.status == 200:
+            self._keep(key, 200, reply.body)
+            return reply
+        self._write(
+            OcoRecord(
+                orders=[recorded_order(order) for order in orders],
+                status=reply.status,
+                answer=msgspec.Raw(reply.body),
+                **self._recorded(key),
+            )
+        )
+        self._remember(key, reply.status, reply.body)
+        return reply
+
+    def _replace_order(self, command: ReplaceOrderCommand, key: IdempotencyKey | None) -> Reply:
+        """Replace an order; a replacement that a risk limit rejects is recorded."""
+        self._writable()
+        reply = self.player.replace_order(command.order_id, command.changes)
+        self._write(
+            ReplaceOrderRecord(
+                order_id=command.order_id,
+                changes=recorded_changes(command.changes),
+                status=reply.status,
+                answer=msgspec.Raw(reply.body),
+                **self._recorded(key),
+            )
+        )
+        self._remember(key, reply.status, reply.body)
+        return reply
+
+    def _cancel_order(self, order_id: int, key: IdempotencyKey | None) -> Reply:
         self._writable()
         reply = self.player.cancel_order(order_id)
         self._write(
             CancelOrderRecord(
-                order_id=order_id,
-                at=self.session.step_number,
-                answer=msgspec.Raw(reply.body),
-                digest=self.player.digest.decode(),
+                order_id=order_id, answer=msgspec.Raw(reply.body), **self._recorded(key)
             )
         )
+        self._remember(key, reply.status, reply.body)
+        return reply
+
+    def _turn(self, command: TurnCommand, key: IdempotencyKey | None, most_pending: int) -> Reply:
+        """Take a turn; what was done of it is recorded, also if a part was refused."""
+        self._writable()
+        if command.from_step is not None:
+            self._require_step(command.from_step)
+        body, reply, orders, cancel, steps = self.player.turn(
+            command.orders,
+            command.cancel,
+            command.steps,
+            command.until,
+            lambda order: self._require_room(order, most_pending),
+        )
+        if not (orders or cancel or steps):
+            self._keep(key, 200, body)
+            return Reply(body)
+        self._write(
+            TurnRecord(
+                orders=[recorded_order(order) for order in orders],
+                cancel=cancel,
+                steps=steps,
+                answer=UNSET if reply.is_quiet else msgspec.Raw(reply.body),
+                reply=UNSET if key is None or body == reply.body else msgspec.Raw(body),
+                **self._recorded(key),
+            )
+        )
+        self._remember(key, 200, body)
+        if self.session.status != "running":
+            assert reply.step is not None
+            self.final = FinalReply(reply.step, steps)
+        return Reply(body)
+
+    def _change_margin(self, change: MarginChange, key: IdempotencyKey | None) -> Reply:
+        self._writable()
+        reply = self.player.change_margin(change)
+        answer = {"answer": msgspec.Raw(reply.body), **self._recorded(key)}
+        self._write(msgspec.structs.replace(change, **answer))
+        self._remember(key, reply.status, reply.body)
         return reply
 
     def _cancel(self, key: IdempotencyKey | None) -> Reply:
@@ -204,22 +336,11 @@ class HostedSession:
         self._remember(key, 200, body)
         return Reply(body)
 
-    def _sent_before(self, order: OrderRequest, most_pending: int) -> Order | None:
-        """Return the earlier order with the same ``client_order_id``, if no order can be placed now.
-
-        While orders can be placed, ``Session.place_order`` finds it, and faster.
-        """
-        client_id, session = order.client_order_id, self.session
-        if client_id is None or (
-            session.status == "running" and session.pending_count < most_pending
-        ):
-            return None
-        orders = (known for known in session.orders if known.client_order_id == client_id)
-        return next(orders, None)
-
-    def _require_room(self, most_pending: int) -> None:
-        """Raise ``InvalidParameter`` if no further order may be pending."""
-        if self.session.pending_count >= most_pending:
+    def _require_room(self, order: OrderRequest, most_pending: int, count: int = 1) -> None:
+        """Raise ``InvalidParameter`` if ``count`` such orders are to be pending, and may not be."""
+        if order.type == "market" or self.session.order_of_client(order.client_order_id):
+            return
+        if self.session.pending_count + count > most_pending:
             raise InvalidParameter(
                 "type",
                 f"the session has {most_pending} pending orders, the maximum; cancel one first",
@@ -283,6 +404,7 @@ class HostedSession:
     def _write(self, record: Record) -> None:
         assert self.journal is not None
         self.journal.append(encoded(record))
+        self.commands += command_count((record,))
 
 
 def ended_error(status: str) -> InvalidState:

@@ -1,4 +1,4 @@
-"""Housekeeping: ended sessions are saved, long journals compacted, idle sessions evicted."""
+"""Housekeeping: ended sessions are saved, journals compacted and archived, idle sessions evicted."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -13,8 +13,11 @@ from candlestep.api.sessions.pool import TICK_SECONDS, SessionPool
 from candlestep.api.sessions.repository import SessionRepository
 from candlestep.api.threads import ProgressWriter, Threads
 from candlestep.data.errors import BudgetInUse, StorageUnavailable
-from candlestep.data.records.sessions import SessionRecord
+from candlestep.data.records.sessions import JournalPosition, SessionRecord
 from candlestep.sandbox import SandboxError
+
+_ARCHIVE_SECONDS = 3600
+"""The time between two looks for journals to archive."""
 
 log = structlog.get_logger()
 
@@ -25,24 +28,27 @@ class Housekeeping:
 
     pool: SessionPool
     repository: SessionRepository
-    progress: ProgressWriter[int]
+    progress: ProgressWriter[JournalPosition]
     threads: Threads
     save_if_ended: Callable[[HostedSession], Awaitable[None]]
-    _task: asyncio.Task[None] | None = None
+    keep_days: int
+    """The days after the end of a session when its journal is archived."""
+    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _to_save: list[SessionRecord] = field(default_factory=list)
 
     async def start(self, to_save: Sequence[SessionRecord]) -> None:
         """Save the sessions that an earlier process left unsaved, and begin the rounds."""
         self._to_save = list(to_save)
         await self._save_ended()
-        self._task = asyncio.create_task(self._run())
+        rounds = (self._run(), self._archive_old_journals())
+        self._tasks = [asyncio.create_task(round) for round in rounds]
 
     async def stop(self) -> None:
         """End the rounds, save what has ended, and evict all sessions."""
-        if self._task is not None:
-            self._task.cancel()
+        for task in self._tasks:
+            task.cancel()
             with suppress(asyncio.CancelledError):
-                await self._task
+                await task
         try:
             await self._save_ended()
             await self.pool.evict(self.pool.running)
@@ -53,6 +59,7 @@ class Housekeeping:
         while True:
             try:
                 await self._save_ended()
+                await self._fail_without_journals()
                 await self._compact_long_journals()
                 await self.pool.evict(self.pool.idle() or await self.pool.excess())
                 await self.progress.flush()
@@ -60,6 +67,38 @@ class Housekeeping:
                 log.exception("housekeeping_failed")
             await asyncio.sleep(TICK_SECONDS)
             self.pool.ticks += 1
+
+    async def _archive_old_journals(self) -> None:
+        """Compress the journals of sessions that ended long ago, at regular intervals."""
+        while True:
+            try:
+                await self._archive()
+            except (StorageUnavailable, OSError) as error:
+                log.warning("journals_not_archived", error=str(error))
+            await asyncio.sleep(_ARCHIVE_SECONDS)
+
+    async def _archive(self) -> None:
+        ids = await self.threads.run(self.repository.sessions_to_archive, self.keep_days)
+        for session_id in ids:
+            # One at a time: other work need not wait, and the server may stop in between.
+            await self.threads.run(self.repository.archive, session_id)
+        if ids:
+            log.info("journals_archived", sessions=len(ids))
+
+    async def _fail_without_journals(self) -> None:
+        """Fail the sessions whose open journals were deleted, before they go on for longer."""
+        # In a thread, because each is a system call; what it finds is looked at again.
+        deleted = await self.threads.read(_with_deleted_journals, self.pool.running)
+        for hosted in await self.pool.acquire_unused(deleted):
+            try:
+                if not _with_deleted_journals([hosted]):
+                    continue
+                self.pool.discard(hosted, hosted.position)
+            finally:
+                self.pool.release(hosted)
+            # Its journal is missing, so this fails it, unless another one stands in its place.
+            with suppress(SandboxError):
+                await self.pool.find(SessionRef(hosted.record.account_id, hosted.record.session_id))
 
     async def _compact_long_journals(self) -> None:
         for hosted in self.pool.running:
@@ -90,6 +129,17 @@ class Housekeeping:
                 _log_unsaved(hosted.record, error)
             finally:
                 self.pool.release(hosted)
+
+
+def _with_deleted_journals(sessions: Sequence[HostedSession]) -> list[HostedSession]:
+    """Return the sessions whose open journals were deleted."""
+    found = []
+    for hosted in sessions:
+        # Another thread may close the file meanwhile.
+        with suppress(OSError):
+            if hosted.journal is not None and hosted.journal.is_deleted:
+                found.append(hosted)
+    return found
 
 
 def _log_unsaved(record: SessionRecord, error: SandboxError) -> None:

@@ -12,6 +12,8 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
+import msgspec
+
 from candlestep.api.sessions.commands import SessionRef
 from candlestep.api.sessions.hosted_session import HostedSession, ended_error
 from candlestep.api.sessions.idempotency import IdempotencyKey
@@ -22,7 +24,7 @@ from candlestep.data.errors import BudgetInUse
 from candlestep.data.journal.candle_fingerprints import CandlesDiffer
 from candlestep.data.journal.journal import JournalDamaged
 from candlestep.data.market.candle_cache import CandleCache
-from candlestep.data.records.sessions import SessionRecord
+from candlestep.data.records.sessions import JournalPosition, SessionRecord
 from candlestep.sandbox import InvalidState
 
 TICK_SECONDS = 1.0
@@ -45,7 +47,7 @@ class SessionPool:
     repository: SessionRepository
     cache: CandleCache
     threads: Threads
-    progress: ProgressWriter[int]
+    progress: ProgressWriter[JournalPosition]
     _: KW_ONLY
     budget: int
     """The most bytes of memory that the sessions and their candles take."""
@@ -84,13 +86,24 @@ class SessionPool:
         hosted.used_at = self.ticks
         return hosted
 
-    def step_of(self, record: SessionRecord) -> int:
-        """Return the step of a session, from memory where the store may be behind."""
+    def peek(self, ref: SessionRef) -> HostedSession | None:
+        """Return the account's session if it is in memory, without counting this as a use of it."""
+        account_id, session_id = ref
+        hosted = self._running.get(session_id) or self._ended.get(session_id)
+        return None if hosted is None or hosted.record.account_id != account_id else hosted
+
+    def up_to_date(self, record: SessionRecord) -> SessionRecord:
+        """Return a stored record with the position of its session, where memory knows a later one.
+
+        A record that was read in a thread has to be read within ``progress.reading()``.
+        """
         hosted = self._running.get(record.session_id)
-        if hosted is not None:
-            return hosted.session.step_number
-        step = self.progress.get(record.session_id)
-        return record.current_step if step is None else step
+        known = self.progress.get(record.session_id) if hosted is None else hosted.position
+        if known is None or known <= record.position:
+            return record
+        return msgspec.structs.replace(
+            record, current_step=known.step, command_count=known.commands
+        )
 
     async def find(self, ref: SessionRef, *, load_ended: bool = True) -> HostedSession:
         """Return the account's session, started or ended, from memory or from its journal.
@@ -104,7 +117,7 @@ class SessionPool:
         async with self.loading_lock(ref.session_id):
             hosted = self.get(ref)
             if hosted is None:
-                record = await self.threads.run(self.repository.record, *ref)
+                record = self.up_to_date(await self.threads.read(self.repository.record, *ref))
                 require_started(record)
                 if record.status != "running" and not load_ended:
                     raise ended_error(record.status)
@@ -185,7 +198,7 @@ class SessionPool:
                     return await in_thread(load, *args)
                 except BudgetInUse:
                     is_hopeless = not self._may_be_freed or loop.time() > deadline
-                    if await self._make_room():
+                    if await self.make_room():
                         continue
                     if is_hopeless:
                         raise
@@ -194,9 +207,20 @@ class SessionPool:
             self._loads -= 1
             self._freed.set()
 
-    def discard(self, hosted: HostedSession, step: int) -> None:
-        """Drop a session that is at ``step``; its next user gets it from its journal."""
-        self.progress.note(hosted.record.session_id, step, soon=False)
+    async def make_room(self) -> bool:
+        """Evict sessions until candles are freed; return whether any session was evicted."""
+        before = self.cache.bytes_in_memory()
+        evicted = len(self._ended)
+        self._ended.clear()
+        sessions = self._longest_unused()
+        while sessions and self.cache.bytes_in_memory() >= before:
+            evicted += await self._evict(sessions[:_EVICTION_BATCH])
+            del sessions[:_EVICTION_BATCH]
+        return evicted > 0
+
+    def discard(self, hosted: HostedSession, position: JournalPosition) -> None:
+        """Drop a session; its next user gets it from its journal, which is at ``position``."""
+        self.progress.note(hosted.record.session_id, position, soon=False)
         hosted.is_discarded = True
         if hosted.journal is not None:
             hosted.journal.close()
@@ -264,7 +288,7 @@ class SessionPool:
     async def _load_into_memory(
         self, load: Callable[..., HostedSession], *args: Any
     ) -> HostedSession:
-        hosted = await self.with_room(self.threads.run, load, *args)
+        hosted = await self.with_room(self.threads.load, load, *args)
         self.progress.forget(hosted.record.session_id)
         if hosted.journal is not None:
             return self.add(hosted)
@@ -276,17 +300,6 @@ class SessionPool:
         self._ended[hosted.record.session_id] = hosted
         while len(self._ended) > _ENDED_IN_MEMORY:
             self._ended.popitem(last=False)
-
-    async def _make_room(self) -> bool:
-        """Evict sessions until candles are freed; return whether any session was evicted."""
-        before = self.cache.bytes_in_memory()
-        evicted = len(self._ended)
-        self._ended.clear()
-        sessions = self._longest_unused()
-        while sessions and self.cache.bytes_in_memory() >= before:
-            evicted += await self._evict(sessions[:_EVICTION_BATCH])
-            del sessions[:_EVICTION_BATCH]
-        return evicted > 0
 
     @property
     def _may_be_freed(self) -> bool:
@@ -312,7 +325,7 @@ class SessionPool:
             journals = [(hosted.journal, hosted.replies) for hosted in acquired]
             await self.threads.run(self.repository.compact, journals)
             for hosted in acquired:
-                self.discard(hosted, hosted.session.step_number)
+                self.discard(hosted, hosted.position)
         finally:
             for hosted in acquired:
                 self.release(hosted)

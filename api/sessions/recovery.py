@@ -3,7 +3,10 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from msgspec import UNSET
+
 from candlestep import __version__
+from candlestep.api.sessions.blind import hidden_of, shown_market
 from candlestep.api.sessions.hosted_session import FinalReply
 from candlestep.api.sessions.idempotency import IdempotencyKey, ReplyCache, StoredReply
 from candlestep.api.sessions.player import (
@@ -19,15 +22,17 @@ from candlestep.data.journal.compaction import quiet_runs
 from candlestep.data.journal.recording import Recording
 from candlestep.data.journal.records import (
     AnswerRecord,
-    CancelOrderRecord,
     CancelRecord,
     ForkRecord,
     Origin,
     Record,
     Start,
     StepRecord,
+    TurnRecord,
 )
+from candlestep.data.market.candle_cache import LOOK_BACK, CandleRequest
 from candlestep.data.records.sessions import SessionRecord
+from candlestep.data.symbols import normalise_exchange, traded_symbol
 from candlestep.sandbox import Market, SandboxError, Session, format_time
 
 
@@ -45,27 +50,68 @@ def config_of(record: SessionRecord) -> dict[str, Any]:
         "starting_balance": f"{record.starting_balance:f}",
         "candle_interval": record.interval // 1000,
         **record.config,
+        # That its candles suffice was required of the real ones; in disguise they may end earlier.
+        **({} if record.blind is None else {"allow_gaps": True}),
     }
 
 
-def start_record(
-    record: SessionRecord, session: Session, look_back: int, key: IdempotencyKey | None
-) -> Start:
+def start_record(record: SessionRecord, session: Session, key: IdempotencyKey | None) -> Start:
     """Return the first line of a session's journal."""
     return Start(
-        config=config_of(record),
+        config=config_of(record) | _copied_instruments(session),
         pairs=record.pairs,
         exchange=record.exchange,
         risk_profile=record.risk_profile,
         engine=__version__,
         session_id=record.session_id,
         import_number=record.import_number,
-        look_back=look_back,
+        look_back=LOOK_BACK if record.look_back is None else record.look_back,
         candles=fingerprint(session.config, session.market),
         key=None if key is None else key.key,
         body=None if key is None else key.digest,
         digest=start_digest(session).decode(),
+        blind=record.blind,
     )
+
+
+def _copied_instruments(session: Session) -> dict[str, Any]:
+    """Return the instruments that a session copied at its start, as a field of its configuration."""
+    instruments = [instrument.settings() for instrument in session.config.instruments.values()]
+    return {"instruments": instruments} if instruments else {}
+
+
+def look_back_of(start: Start) -> int:
+    """Return the look-back of a recording in ms; the usual one if it was written without it."""
+    return LOOK_BACK if start.look_back is None else start.look_back
+
+
+def candle_request(start: Start, import_number: int) -> CandleRequest:
+    """Return the candles that a recorded session can read, as of an import.
+
+    Raises ``InvalidParameter`` and ``InvalidSymbol`` for a recording that was written by hand.
+    """
+    config = recorded_config(start.config, start.risk_profile)
+    hidden = hidden_of(start.blind)
+    exchange, pairs, moved = start.exchange, start.pairs, 0
+    if hidden is not None:
+        exchange, pairs, moved = hidden.exchange, hidden.pairs, hidden.start - config.start_time
+    return CandleRequest(
+        normalise_exchange(exchange),
+        [traded_symbol(pair, config.market_type) for pair in pairs],
+        import_number,
+        config.start_time + moved,
+        config.end_time + moved,
+        look_back_of(start),
+    )
+
+
+def recorded_market(start: Start, market: Market | None, request: CandleRequest) -> Market | None:
+    """Return the market that a recorded session reads, given that of its ``candle_request``."""
+    hidden = hidden_of(start.blind)
+    if hidden is None:
+        return market
+    config = recorded_config(start.config, start.risk_profile)
+    return shown_market(market, request, hidden.disguise(start.pairs, config.start_time))
 
 
 def rebuild_session(
@@ -81,7 +127,7 @@ def rebuild_session(
     config = recorded_config(start.config, start.risk_profile)
     if start.candles is not None:
         require_same_candles(start.candles, fingerprint(config, market))
-    player = CommandPlayer(Session(config, market))
+    player = CommandPlayer(Session(config, market), engine=start.engine)
     _compare(player, start.digest, start)
     _play_all(player, recording.records[: recording.shared], start, replies)
     if start.forked_from is not None:
@@ -103,7 +149,8 @@ def _play_all(
         before = player.session.step_number
         reply = _play(player, record, start, replies)
         if reply is not None and player.session.status != "running":
-            final = FinalReply(reply.body, player.session.step_number - before)
+            steps = player.session.step_number - before
+            final = FinalReply(reply.body if reply.step is None else reply.step, steps)
     return final
 
 
@@ -132,11 +179,13 @@ def _play(player: CommandPlayer, record: Record, start: Start, replies: ReplyCac
     except SandboxError as error:
         raise _diverged(player, start, f": {error.message}") from None
     _compare(player, record.digest, start)
-    if isinstance(record, CancelOrderRecord) or record.key is None or record.body is None:
+    if record.key is None or record.body is None:
         return reply
     body = reply.body
     if isinstance(record, StepRecord) and record.fast:
         body = with_steps_executed(body, player.session.step_number - before)
+    elif isinstance(record, TurnRecord) and record.reply is not UNSET:
+        body = bytes(record.reply)
     elif isinstance(record, CancelRecord) and start.session_id is not None:
         body = encode_cancel(start.session_id, player.session)
     replies.keep(record.key, StoredReply(record.body, reply.status, body))

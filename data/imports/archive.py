@@ -1,16 +1,17 @@
-"""Downloads of monthly klines from the public kline archive: verified, resumed and retried."""
+"""Downloads of months from the public kline archive: verified, resumed and retried."""
 
 import hashlib
 import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import httpx
 
 from candlestep.data.errors import DownloadFailed
-from candlestep.data.symbols import normalise_symbol
+from candlestep.data.imports.kinds import Kind
+from candlestep.data.symbols import PERPETUAL, is_perpetual, normalise_symbol
 from candlestep.sandbox import InvalidParameter
 
 DEFAULT_BASE_URL = "https://data.binance.vision"
@@ -24,6 +25,7 @@ ReportBytes = Callable[[int, int], None]
 Answer = TypeVar("Answer")
 
 _MONTH = re.compile(r"(\d{4})-(0[1-9]|1[0-2])", re.ASCII)
+_FOLDERS = {"candles": "klines", "mark": "markPriceKlines", "funding": "fundingRate"}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _TIMEOUT = httpx.Timeout(30.0)
 
@@ -44,26 +46,56 @@ def months(first: str, last: str) -> list[str]:
     return [f"{n // 12:04}-{n % 12 + 1:02}" for n in range(numbers[0], numbers[1] + 1)]
 
 
+class ArchivedMonth(NamedTuple):
+    """A month of candles, or of mark prices or funding rates of a perpetual, in the archive."""
+
+    symbol: str
+    """That of a perpetual is ``BTCUSDT-PERP``."""
+    month: str
+    interval: str = "1m"
+    """That of candles and mark prices."""
+    kind: Kind = "candles"
+
+    @property
+    def pair(self) -> str:
+        """The symbol as the archive spells it."""
+        return self.symbol.removesuffix(PERPETUAL)
+
+    @property
+    def name(self) -> str:
+        """The name of the file."""
+        part = "fundingRate" if self.kind == "funding" else self.interval
+        return f"{self.pair}-{part}-{self.month}.zip"
+
+    @property
+    def folder(self) -> str:
+        """The folder of the file in the archive."""
+        market = "futures/um" if is_perpetual(self.symbol) else "spot"
+        folder = f"{market}/monthly/{_FOLDERS[self.kind]}/{self.pair}"
+        return folder if self.kind == "funding" else f"{folder}/{self.interval}"
+
+
 def fetch_month(
-    symbol: str,
-    month: str,
+    wanted: ArchivedMonth,
     directory: Path,
     *,
-    interval: str = "1m",
     base_url: str = DEFAULT_BASE_URL,
     progress: ReportBytes | None = None,
     retry_waits: Sequence[float] | None = None,
 ) -> Path | None:
-    """Download the zip file of a month's klines and return its path.
+    """Download the zip file of a month and return its path.
 
     Returns None if the archive does not have the month. A file in ``directory`` with the right
-    checksum is not downloaded again, and an interrupted download is resumed. ``retry_waits`` are
-    the seconds to wait before each retry, by default ``RETRY_WAITS``. Raises ``DownloadFailed`` if
-    the archive cannot be reached, or if its file does not match its checksum.
+    checksum is not downloaded again, and an interrupted download is resumed. Those of perpetuals are
+    in folders as in the archive, because files of candles and mark prices have the same names.
+    ``retry_waits`` are the seconds to wait before each retry, by default ``RETRY_WAITS``. Raises
+    ``DownloadFailed`` if the archive cannot be reached, or if its file does not match its checksum.
     """
-    symbol = normalise_symbol(symbol)
-    name = f"{symbol}-{interval}-{month}.zip"
-    url = f"{base_url.rstrip('/')}/data/spot/monthly/klines/{symbol}/{interval}/{name}"
+    wanted = wanted._replace(symbol=normalise_symbol(wanted.symbol))
+    name = wanted.name
+    url = f"{base_url.rstrip('/')}/data/{wanted.folder}/{name}"
+    if is_perpetual(wanted.symbol):
+        directory /= wanted.folder
     target = directory / name
     partial = directory / f"{name}.partial"
     waits = RETRY_WAITS if retry_waits is None else retry_waits

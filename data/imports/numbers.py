@@ -15,7 +15,7 @@ DecimalMark = Literal[".", ","]
 MISSING = frozenset(("", "nan", "null", "none", "na", "n/a", "-"))
 """Texts that stand for no value, in lower case."""
 
-_EXACT_DIGITS = 15
+EXACT_DIGITS = 15
 """Every decimal of this many significant digits is reproduced by its nearest double."""
 _PLAIN = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _THOUSANDS = {
@@ -39,16 +39,17 @@ def parse_numbers(texts: Sequence[str], mark: DecimalMark | None) -> Floats:
     return np.fromiter((parse(text.strip()) for text in texts), np.float64, len(texts))
 
 
-def inexact(texts: Sequence[str], numbers: Floats) -> list[int]:
+def inexact(texts: Sequence[str], numbers: Floats, mark: DecimalMark | None) -> list[int]:
     """Return the places of texts that have more digits than their doubles reproduce."""
-    if max(map(len, texts), default=0) <= _EXACT_DIGITS:
+    if max(map(len, texts), default=0) <= EXACT_DIGITS:
         return []
-    places = (place for place, text in enumerate(texts) if len(text) > _EXACT_DIGITS)
-    return [place for place in places if _is_inexact(texts[place], float(numbers[place]))]
+    places = (place for place, text in enumerate(texts) if len(text) > EXACT_DIGITS)
+    return [place for place in places if _is_inexact(texts[place], float(numbers[place]), mark)]
 
 
-def _is_inexact(text: str, number: float) -> bool:
-    plain = text.strip().replace(",", "")
+def _is_inexact(text: str, number: float, mark: DecimalMark | None) -> bool:
+    plain = text.strip()
+    plain = plain.replace(".", "").replace(",", ".") if mark == "," else plain.replace(",", "")
     return _PLAIN.fullmatch(plain) is not None and Decimal(plain) != Decimal(repr(number))
 
 
@@ -70,10 +71,10 @@ def _with_comma(text: str) -> float:
         return float("nan")
     if _THOUSANDS[","].fullmatch(text):
         text = text.replace(".", "")
-    text = text.replace(",", ".", 1)
-    if not _PLAIN.fullmatch(text):
-        raise ValueError(_reason(text))
-    return float(text)
+    with_point = text.replace(",", ".", 1)
+    if "." in text or not _PLAIN.fullmatch(with_point):
+        raise ValueError(f"{text[:40]!r} is not a number with a decimal comma")
+    return float(with_point)
 
 
 def _reason(text: str) -> str:
@@ -83,4 +84,6 @@ def _reason(text: str) -> str:
             f"{text[:40]!r} is {as_point} with a decimal comma, or {as_thousands} with a separator"
             " of thousands; give --decimal , or --decimal ."
         )
+    if _THOUSANDS[","].fullmatch(text):
+        return f"{text[:40]!r} is a number only with a decimal comma; give --decimal ,"
     return f"{text[:40]!r} is not a number"

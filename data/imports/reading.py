@@ -1,17 +1,28 @@
 """Reading: the rows of a file of any format made into raw series, one for each symbol in it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from bisect import insort
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date
+from itertools import chain
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from candlestep.data.errors import BadRow, BadRows
+from candlestep.data.errors import BadRow, BadRows, UnreadableFile
+from candlestep.data.imports.kinds import Kind
 from candlestep.data.imports.layouts import PRICES, Layout
 from candlestep.data.imports.numbers import DecimalMark, inexact, parse_numbers
-from candlestep.data.imports.times import TimeForm, read_times
+from candlestep.data.imports.times import (
+    TimeForm,
+    describe,
+    names_zone,
+    read_times,
+    tell_form,
+    zone_of,
+)
+from candlestep.data.imports.zones import SourceZone, zone_of_source
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -27,13 +38,24 @@ class ImportOptions(msgspec.Struct, frozen=True):
     time_format: str | None = None
     """The directives of ``strptime`` for its times."""
     day: date | None = None
-    """The day of times that have no date."""
+    """The day of times that have no date, or from which margin tiers are in force."""
     decimal: DecimalMark | None = None
     """The decimal mark of its numbers."""
+    as_dates: bool = False
+    """Take daily candles for those of the UTC days on which they open."""
+    kind: Kind | None = None
+    """The kind of the rows; None if the file tells it."""
+    is_perp: bool = False
+    """Take the symbol for that of a perpetual."""
 
 
 NO_OPTIONS = ImportOptions()
 
+Report = Callable[[int, int], None]
+"""Receives the number of rows read, and the total as far as it is known."""
+
+CHUNK = 10_000
+"""The rows parsed at once: few enough that other threads get their turn in between."""
 MAX_BAD_ROWS = 10_000
 """The number of bad rows at which a file is given up."""
 
@@ -88,18 +110,39 @@ class Problems:
     inexact_count: int = 0
 
     def add(self, line: int, reason: str) -> None:
-        """Count a bad row; rows have to be added in the order of the file."""
+        """Count a bad row."""
         self.count += 1
-        if self.count <= BadRows.SHOWN:
-            self.first.append(BadRow(line, reason))
-        if self.count == MAX_BAD_ROWS:
-            raise BadRows(self.file, self.first, self.count, self.unit)
+        insort(self.first, BadRow(line, reason))
+        del self.first[BadRows.SHOWN :]
+
+    def require_few(self) -> None:
+        """Raise ``BadRows`` if so many rows are bad that the file is given up."""
+        if self.count >= MAX_BAD_ROWS:
+            raise BadRows(self.file, self.first, MAX_BAD_ROWS, self.unit)
 
     def add_inexact(self, line: int, reason: str) -> None:
         """Count a row with a number that its double does not reproduce."""
         self.inexact_count += 1
         if self.inexact_count <= BadRows.SHOWN:
             self.inexact.append(BadRow(line, reason))
+
+
+@dataclass
+class ReadFile:
+    """The rows of a file, and what was taken for what."""
+
+    name: str
+    rows: Rows
+    layout: Layout
+    problems: Problems
+    times: str
+    """The form of the times, in words."""
+    symbol: str | None = None
+    """The symbol of all rows, where the file names it outside of them."""
+    left_out: list[str] = field(default_factory=list)
+    """The lines that are not rows, in words."""
+    zone: SourceZone | None = None
+    """The zone of its source, from which its times were moved to UTC."""
 
 
 @dataclass(frozen=True)
@@ -117,20 +160,18 @@ class RowParser:
         """Return the rows that can be parsed; the others go to the problems."""
         whole = [row for row in rows if len(row.cells) == self.layout.width]
         if len(whole) < len(rows):
-            return self._parse_unequal(rows)
-        return self._parse(whole)
+            self._note_unequal(rows)
+        parsed = self._parse(whole)
+        self.problems.require_few()
+        return parsed
 
-    def _parse_unequal(self, rows: Sequence[Row]) -> Rows:
-        """Parse rows, some of which have another number of columns."""
-        parts = []
+    def _note_unequal(self, rows: Sequence[Row]) -> None:
+        """Note the rows that have another number of columns."""
         for row in rows:
-            if len(row.cells) == self.layout.width:
-                parts.append(row)
-            else:
+            if len(row.cells) != self.layout.width:
                 self.problems.add(
                     row.line, f"has {len(row.cells)} columns instead of {self.layout.width}"
                 )
-        return self._parse(parts)
 
     def _parse(self, rows: Sequence[Row]) -> Rows:
         columns = list(zip(*(row.cells for row in rows), strict=True))
@@ -143,7 +184,7 @@ class RowParser:
                 self.problems.add(int(lines[0]), str(error))
                 return self._convert([()] * self.layout.width, lines[:0])
         else:
-            self._note_inexact(columns, parsed)
+            self.note_inexact(columns, parsed)
             return parsed
         # Whole columns are parsed fast; halving finds the few rows that spoil them.
         middle = len(rows) // 2
@@ -175,13 +216,16 @@ class RowParser:
         except ValueError as error:
             raise ValueError(f"{name} {error}") from None
 
-    def _note_inexact(self, columns: Sequence[Sequence[str]], parsed: Rows) -> None:
-        for name, place in self.layout.prices.items():
-            texts, numbers = columns[place], parsed.prices[name]
-            for row in inexact(texts, numbers):
-                self.problems.add_inexact(
-                    int(parsed.line[row]), f"{name} {texts[row]} becomes {float(numbers[row])!r}"
-                )
+    def note_inexact(self, columns: Sequence[Sequence[str]], parsed: Rows) -> None:
+        """Note the prices of rows whose cells have more digits than their doubles reproduce."""
+        found = sorted(
+            (row, order, name)
+            for order, (name, place) in enumerate(self.layout.prices.items())
+            for row in inexact(columns[place], parsed.prices[name], self.decimal)
+        )
+        for row, _, name in found:
+            text, number = columns[self.layout.prices[name]][row], float(parsed.prices[name][row])
+            self.problems.add_inexact(int(parsed.line[row]), f"{name} {text} becomes {number!r}")
 
 
 def joined(parts: Sequence[Rows]) -> Rows:
@@ -212,8 +256,71 @@ def by_symbol(rows: Rows) -> dict[str | None, Rows]:
     """Return the rows of each symbol, in the order in which the symbols first appear."""
     if rows.symbols is None:
         return {None: rows}
-    names, first, groups = np.unique(
-        rows.symbols.astype(str), return_index=True, return_inverse=True
+    numbers: dict[str, int] = {}
+    groups = np.fromiter(
+        (numbers.setdefault(symbol, len(numbers)) for symbol in rows.symbols), np.int64, len(rows)
     )
-    order = np.argsort(first)
-    return {str(names[place]): rows.where(groups == place) for place in order.tolist()}
+    return {symbol: rows.where(groups == number) for symbol, number in numbers.items()}
+
+
+def file_of_rows(
+    file: str,
+    rows: Sequence[Row],
+    layout: Layout,
+    problems: Problems,
+    options: ImportOptions,
+    latest: int,
+    symbol: str | None = None,
+) -> ReadFile:
+    """Return a file whose rows are all in memory; ``symbol`` is that of all of them, if named."""
+    form, example = form_of_times(file, layout, rows, options)
+    parser = RowParser(layout, form, latest, options.decimal, problems)
+    # At least one part, even of no rows.
+    starts = range(0, max(len(rows), 1), CHUNK)
+    parsed = joined([parser.parse(rows[start : start + CHUNK]) for start in starts])
+    read = ReadFile(file, parsed, layout, problems, form.kind, symbol)
+    return in_utc(read, form, example, latest)
+
+
+def form_of_times(
+    file: str, layout: Layout, rows: Iterable[Row], options: ImportOptions
+) -> tuple[TimeForm, str]:
+    """Tell the form of the times of all rows, and return it with the first of them.
+
+    Raises ``UnreadableFile`` where two readings are possible.
+    """
+    texts = chain.from_iterable(_time_texts(layout, row.cells) for row in rows)
+    example = next(texts, "")
+    form = tell_form(file, chain([example], texts), options.time_format, options.day)
+    if layout.is_local and form.kind == "text" and zone_of(example) is None:
+        raise UnreadableFile(
+            file,
+            f"its times are of a zone that it does not name (column {layout.time_name!r}); export it"
+            " with times in UTC, or with their offset",
+        )
+    return form, example
+
+
+def _time_texts(layout: Layout, cells: Sequence[str]) -> Iterator[str]:
+    """Yield the text of a row's time, if the row has one."""
+    if len(cells) > max(layout.time):
+        yield " ".join(cells[place] for place in layout.time)
+
+
+def in_utc(file: ReadFile, form: TimeForm, example: str, latest: int) -> ReadFile:
+    """Return a file with its times in UTC, and their form in words; ``example`` is the first.
+
+    Times that name no zone are of the zone that the file's source writes, or of UTC.
+    """
+    if not len(file.rows):
+        return file
+    zone = None if names_zone(form, example) else zone_of_source(file.name, file.layout)
+    words = describe(form, example, latest, None if zone is None else zone.name)
+    return moved_to_utc(replace(file, times=words), zone)
+
+
+def moved_to_utc(file: ReadFile, zone: SourceZone | None) -> ReadFile:
+    """Return a file whose times are of a zone with its times in UTC."""
+    if zone is not None:
+        file.rows.open_time = file.rows.open_time + zone.delay
+    return replace(file, zone=zone)

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from candlestep.data.errors import BadRow, BadRows
 from candlestep.data.imports.layouts import PRICES
 from candlestep.data.imports.reading import Floats, Integers, Problems, Rows
-from candlestep.sandbox.clock import format_time, interval_name
-from candlestep.sandbox.market.candles import MAXIMUM_VOLUME
+from candlestep.sandbox.clock import MINUTE, format_time, interval_name
+from candlestep.sandbox.market.checks import MAXIMUM_VOLUME
 from candlestep.sandbox.money import MAXIMUM
 
 Mask = NDArray[np.bool_]
@@ -36,7 +36,12 @@ class CandleColumns:
         """Return open, high, low, close and volume."""
         return (self.open, self.high, self.low, self.close, self.volume)
 
-    def where(self, rows: Mask) -> "CandleColumns":
+    def columns(self) -> dict[str, "NDArray[np.generic]"]:
+        """Return the open times and the numbers by name."""
+        numbers = dict(zip(NUMBERS, self.numbers(), strict=True))
+        return {"open_time": self.open_time, **numbers}
+
+    def where(self, rows: Mask | slice) -> "CandleColumns":
         """Return the candles that ``rows`` selects."""
         return CandleColumns(self.open_time[rows], *(column[rows] for column in self.numbers()))
 
@@ -91,8 +96,8 @@ def _rules(times: Integers, numbers: dict[str, Floats], interval: int) -> list[t
         rules.append((high < numbers[name], f"high {{high}} is below the {name} {{{name}}}"))
     rules.append(
         (
-            times % (interval * 1000) != 0,
-            f"{{time}} is not the open time of a candle of {interval_name(interval)}",
+            times % (MINUTE * 1000) != 0,
+            f"{{time}} is not the open time of a candle of {interval_name(interval)}: a whole minute",
         )
     )
     return rules

@@ -37,8 +37,8 @@ class VolumeChoice(NamedTuple):
     """The column that is taken for the volume, and what contradicts it."""
 
     column: str
-    contradictions: int
-    """The number of rows in which the two columns seem to be the other way round."""
+    contradictions: NDArray[np.intp]
+    """The rows in which the two columns seem to be the other way round."""
     reason: str
 
 
@@ -49,8 +49,11 @@ def volume_columns(names: Sequence[str]) -> list[str]:
 
 def choose_volume(
     columns: Mapping[str, Floats], prices: tuple[Floats, Floats], base: str, quote: str
-) -> VolumeChoice:
-    """Choose the column that counts the base currency; ``prices`` are lows and highs."""
+) -> VolumeChoice | None:
+    """Choose the column that counts the base currency; ``prices`` are lows and highs.
+
+    Returns None if every column counts the quote currency.
+    """
     names = list(columns)
     ticks = [name for name in names if name in _TICK_NAMES]
     if ticks:
@@ -63,15 +66,21 @@ def choose_volume(
     others = [name for name in names if name not in of_quote and name not in ticks]
     best = (of_base or others or ticks or names)[0]
     rivals = [name for name in names if name != best and name not in ticks]
-    if best in ticks or not rivals:
-        reason = "tick volume" if best in ticks else "the only volume"
-        return VolumeChoice(best, 0, reason)
+    none = np.array([], dtype=np.intp)
+    if best in ticks:
+        return VolumeChoice(best, none, "tick volume")
+    if not rivals:
+        return None if best in of_quote else VolumeChoice(best, none, "the only volume")
     rival = rivals[0]
     forward = _is_quote_of(columns[best], columns[rival], prices)
     backward = _is_quote_of(columns[rival], columns[best], prices)
+    # At prices near 1, a row may be both.
+    forward, backward = forward & ~backward, backward & ~forward
     if backward.sum() > forward.sum():
-        return VolumeChoice(rival, int(forward.sum()), f"{best} is {rival} x price")
-    return VolumeChoice(best, int(backward.sum()), f"{rival} is {best} x price")
+        return VolumeChoice(rival, np.flatnonzero(forward), f"{best} is {rival} x price")
+    if forward.any():
+        return VolumeChoice(best, np.flatnonzero(backward), f"{rival} is {best} x price")
+    return None if best in of_quote else VolumeChoice(best, none, f"by its name, not {rival}")
 
 
 def _is_quote_of(base: Floats, quote: Floats, prices: tuple[Floats, Floats]) -> NDArray[np.bool_]:

@@ -2,17 +2,18 @@
 
 import re
 from collections.abc import Iterable, Iterator
-from itertools import groupby
+from typing import TypeGuard
 
 import msgspec
+from msgspec import UNSET
 
 from candlestep.data.journal.recording import encoded, records_of
 from candlestep.data.journal.records import (
     AnswerRecord,
-    CancelOrderRecord,
     ForkRecord,
     Record,
     StepRecord,
+    TurnRecord,
 )
 
 _QUIET = rb'\{"do":"step","steps":%s,"at": *[0-9]+,"digest":"[0-9a-f]{16}","crc":"[0-9a-f]{8}"\}\n'
@@ -42,27 +43,34 @@ def _as_one(run: re.Match[bytes]) -> bytes:
 def compacted(records: Iterable[Record], keys: Iterable[str]) -> Iterator[Record]:
     """Yield the records with each run of equal quiet steps as two: all but the last, and the last.
 
-    ``keys`` are the idempotency keys that may be sent again; other keys are removed.
+    ``keys`` are the idempotency keys that may be sent again; other keys are removed. Holds at most
+    two records, however long the runs are.
     """
     live_keys = frozenset(keys)
-    stripped = (_without_key(record, live_keys) for record in records)
-    for part in quiet_runs(record for record in stripped if record is not None):
-        if not isinstance(part, list):
-            yield part
+    earlier: StepRecord | None = None
+    last: StepRecord | None = None
+    for full in records:
+        record = _without_key(full, live_keys)
+        if record is None:
             continue
-        for _, equal_steps in groupby(part, key=lambda record: record.steps):
-            *merged, last = equal_steps
-            if merged:
-                times = sum(record.times for record in merged)
-                yield msgspec.structs.replace(merged[-1], times=times)
-            yield last
+        if not _is_quiet_step(record):
+            yield from (held for held in (earlier, last) if held is not None)
+            earlier = last = None
+            yield record
+        elif last is not None and last.steps == record.steps:
+            times = last.times + (0 if earlier is None else earlier.times)
+            earlier, last = msgspec.structs.replace(last, times=times), record
+        else:
+            yield from (held for held in (earlier, last) if held is not None)
+            earlier, last = None, record
+    yield from (held for held in (earlier, last) if held is not None)
 
 
 def quiet_runs(records: Iterable[Record]) -> Iterator[Record | list[StepRecord]]:
     """Yield each run of quiet steps without keys as a list, and every other record as it is."""
     run: list[StepRecord] = []
     for record in records:
-        if isinstance(record, StepRecord) and record.is_quiet and record.key is None:
+        if _is_quiet_step(record):
             run.append(record)
             continue
         if run:
@@ -71,6 +79,10 @@ def quiet_runs(records: Iterable[Record]) -> Iterator[Record | list[StepRecord]]
         yield record
     if run:
         yield run
+
+
+def _is_quiet_step(record: Record) -> TypeGuard[StepRecord]:
+    return isinstance(record, StepRecord) and record.is_quiet and record.key is None
 
 
 def without_keys(records: Iterable[Record]) -> Iterator[Record]:
@@ -82,10 +94,12 @@ def without_keys(records: Iterable[Record]) -> Iterator[Record]:
 
 
 def _without_key(record: Record, live_keys: frozenset[str]) -> Record | None:
-    if isinstance(record, CancelOrderRecord) or record.key is None or record.key in live_keys:
+    if record.key is None or record.key in live_keys:
         return record
     if isinstance(record, AnswerRecord):
         return None
     if isinstance(record, StepRecord):
         return msgspec.structs.replace(record, key=None, body=None, fast=False)
+    if isinstance(record, TurnRecord):
+        return msgspec.structs.replace(record, key=None, body=None, reply=UNSET)
     return msgspec.structs.replace(record, key=None, body=None)

@@ -1,19 +1,20 @@
 """Journals: every command is written to its session's journal before it is acknowledged.
 
 A journal is a recording (see ``recording.py``). It only grows, except that runs of quiet steps
-become one record when the session is evicted or ends, or when they are most of the file. While
-a journal is open, zeros may follow its last line.
+become one record when the session is evicted or ends, or when they are most of the file. Long after
+its end it is archived (see ``archive.py``).
 """
 
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import KW_ONLY, dataclass
-from mmap import ALLOCATIONGRANULARITY, mmap
 from pathlib import Path
 
 from candlestep.data.clock import NoteSeconds, ignore_seconds, timed
 from candlestep.data.errors import StorageUnavailable
+from candlestep.data.journal.archive import SUFFIX, archive
+from candlestep.data.journal.archive import read as read_file
 from candlestep.data.journal.compaction import collapsed, compacted, without_keys
 from candlestep.data.journal.recording import (
     InvalidRecording,
@@ -29,10 +30,8 @@ from candlestep.sandbox import SandboxError
 DIRECTORY = "journals"
 """The directory in the home; it has one file per session."""
 
-_SUFFIX = ".jsonl"
 _WORTH_COMPACTING = 1024 * 1024
 _TAIL = 256 * 1024
-_ZEROS = bytes(64 * 1024)
 
 
 class JournalDamaged(SandboxError):
@@ -48,8 +47,8 @@ class Journals:
         """Open the journals of ``home``; blocks.
 
         With ``synced``, a file and its name are on disk when the call that writes them returns.
-        ``on_write`` is called with the seconds that each write to a file took, in any thread.
-        Lines that fit the mapped part of a file are not timed.
+        ``on_write`` is called with the seconds that each write to a file took, in any thread, except
+        for single lines, of which there is one a step.
         """
         self._directory = home / DIRECTORY
         self._synced = synced
@@ -60,6 +59,15 @@ class Journals:
                 unfinished.unlink()
             if synced:
                 _sync(home)
+
+    @classmethod
+    def to_read(cls, home: Path) -> "Journals":
+        """Return the journals of a home only to read them, next to a server that writes them."""
+        journals = cls.__new__(cls)
+        journals._directory = home / DIRECTORY
+        journals._synced = False
+        journals._on_write = ignore_seconds
+        return journals
 
     def file_bytes(self) -> int:
         """Return the size of all journals. Blocks; linear in their number."""
@@ -73,7 +81,7 @@ class Journals:
 
     def path(self, session_id: str) -> Path:
         """Return the path of the session's journal, which need not exist."""
-        return self._directory / f"{session_id}{_SUFFIX}"
+        return self._directory / f"{session_id}{SUFFIX}"
 
     def create(self, start: Start) -> "Journal":
         """Create a journal with its first line, replacing one of the same session. Blocks."""
@@ -120,6 +128,20 @@ class Journals:
             origin = part.start.forked_from
         return Recording(own.start, [*past, *own.records], len(past))
 
+    def sync(self, session_ids: Iterable[str]) -> None:
+        """Flush the journals of sessions to disk; those that are missing are left out. Blocks."""
+        for session_id in session_ids:
+            with suppress(FileNotFoundError):
+                self._journal(session_id).sync()
+
+    def archive(self, session_id: str) -> None:
+        """Compress the journal of a session that has ended.
+
+        It is read as before, but can no longer be opened. Blocks; linear.
+        """
+        with _unavailable("the journal cannot be archived"):
+            archive(self.path(session_id))
+
     def last_step(self, session_id: str) -> tuple[int, bool]:
         """Return the step of a session, and whether it was cancelled.
 
@@ -148,7 +170,7 @@ class Journals:
         """Read the file itself, or its first ``size`` bytes."""
         path = self.path(session_id)
         with _unavailable("the journal cannot be read"), _as_damage(path):
-            data = path.read_bytes()
+            data = read_file(path)
             data = whole_lines(data) if size is None else data[:size]
             if size is not None and len(data) < size:
                 raise InvalidRecording(
@@ -161,9 +183,8 @@ class Journals:
 class Journal:
     """The journal of one session in memory. Its file is opened by the first write.
 
-    Lines are written into memory that is mapped to the file, so the operating system has them at
-    once, at a tenth of the cost of a system call. The mapped part is filled with zeros beforehand,
-    so a full disk shows up then and not in the middle of a line.
+    A line is one system call, so the operating system has it at once, and a full disk or a file
+    that was cut from outside is an error of that call, which harms no other session.
     """
 
     path: Path
@@ -176,77 +197,56 @@ class Journal:
     """The first bytes of the file that forks share; they are never rewritten."""
     compacted_size: int = 0
     """The size after the last compaction."""
-    _window: mmap | None = None
-    _window_start: int = 0
-    _window_end: int = 0
-    """The end of the mapped part of the file, which begins at ``_window_start``; 0 without one."""
+    _file: int | None = None
+    """The descriptor of the open file."""
 
     @property
     def is_worth_compacting(self) -> bool:
         """True if the file is not small and has at least doubled since it was compacted."""
         return self.size - self.compacted_size > max(_WORTH_COMPACTING, self.compacted_size)
 
+    @property
+    def is_deleted(self) -> bool:
+        """True if another program has deleted the open file, or put another one in its place."""
+        file = self._file
+        return file is not None and os.fstat(file).st_nlink == 0
+
     def append(self, line: bytes) -> None:
         """Append a line; the operating system has it when this returns.
 
         It therefore survives the end of the process. Raises ``StorageUnavailable``, with the file
-        unchanged.
+        unchanged, also where somebody else has changed the length of the file.
         """
-        end = self.size + len(line)
-        window = self._window
-        if window is not None and end <= self._window_end:
-            start = self._window_start
-            window[self.size - start : end - start] = line
-        else:
-            with timed(self.on_write):
-                self._write(line)
-        self.size = end
-
-    def _write(self, line: bytes) -> None:
-        """Write a line that does not fit the mapped part, then zeros, and map the zeros."""
-        self._unmap()
         try:
-            with self.path.open("r+b", buffering=0) as file:
-                written = os.pwrite(file.fileno(), line + _ZEROS, self.size)
-                if written < len(line):
-                    raise OSError("the line was not written whole")
-                self._map(file.fileno(), self.size + len(line), self.size + written)
+            file = self._file
+            if file is None:
+                file = self._file = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+            found = os.lseek(file, 0, os.SEEK_END)
+            if found != self.size:
+                raise self._changed(found)
+            if os.pwrite(file, line, found) < len(line):
+                self.truncate(found)
+                raise OSError("the line was not written whole")
         except OSError as error:
-            self.truncate(self.size)
             raise _as_unavailable("the journal cannot be written", error) from None
+        self.size += len(line)
 
-    def _map(self, file: int, start: int, end: int) -> None:
-        """Map the file from ``start``, where the next line goes, to its end at ``end``."""
-        start = start // ALLOCATIONGRANULARITY * ALLOCATIONGRANULARITY
-        # If the file system cannot map files, every line is written like the first one.
-        with suppress(OSError, ValueError):
-            self._window = mmap(file, end - start, offset=start)
-            self._window_start, self._window_end = start, end
-
-    def _unmap(self) -> None:
-        if self._window is not None:
-            self._window.close()
-            self._window = None
-            self._window_start = self._window_end = 0
+    def _changed(self, found: int) -> OSError:
+        return OSError(f"it has {found} bytes instead of {self.size}: another program changed it")
 
     def truncate(self, size: int) -> None:
         """Cut the file back to ``size`` bytes.
 
         A failure is ignored: the line left behind is torn, or its command is repeated.
         """
-        self._unmap()
         with suppress(OSError):
             os.truncate(self.path, size)
         self.size = size
 
     def sync(self) -> None:
         """Flush all appended lines to disk. Blocks; other journals may sync at the same time."""
-        with (
-            _unavailable("the journal cannot be synced"),
-            timed(self.on_write),
-            self.path.open("r+b", buffering=0) as file,
-        ):
-            os.fdatasync(file.fileno())
+        with _unavailable("the journal cannot be synced"), timed(self.on_write):
+            _sync(self.path, os.O_RDWR)
 
     def compact(self, keys: Iterable[str]) -> None:
         """Merge each run of quiet steps into one record.
@@ -255,6 +255,8 @@ class Journal:
         unchanged. Blocks; linear.
         """
         data = self.path.read_bytes()[: self.size]
+        if len(data) < self.size:
+            raise _as_unavailable("the journal cannot be compacted", self._changed(len(data)))
         shared = data[: self.shared_size] or data[: data.index(b"\n") + 1]
         with _as_damage(self.path):
             reads = list(records_of(collapsed(data[len(shared) :]), needs_crc=True))
@@ -290,8 +292,9 @@ class Journal:
 
     def close(self) -> None:
         """Close the file; the next write opens it again."""
-        if self._window is not None:
-            self.truncate(self.size)
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
 
 
 def _shared_size(data: bytes) -> int:
@@ -300,10 +303,12 @@ def _shared_size(data: bytes) -> int:
     return 0 if fork < 0 else data.index(b"\n", fork + 1) + 1
 
 
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+def _sync(path: Path, flags: int = os.O_RDONLY | os.O_DIRECTORY) -> None:
+    """Flush a directory, or a file that ``flags`` open, to disk."""
+    descriptor = os.open(path, flags)
     try:
-        os.fsync(descriptor)
+        # Not every system has fdatasync.
+        getattr(os, "fdatasync", os.fsync)(descriptor)
     finally:
         os.close(descriptor)
 

@@ -9,6 +9,7 @@ there. A line written by hand may omit all three. ``records.py`` defines the fie
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from zlib import crc32
@@ -17,7 +18,14 @@ import msgspec
 from msgspec import UNSET
 
 from candlestep.data.errors import UnreadableFile
-from candlestep.data.journal.records import FORMAT, Line, Record, Start
+from candlestep.data.journal.records import (
+    FORMAT,
+    CommandRecord,
+    Line,
+    Record,
+    Start,
+    StepRecord,
+)
 from candlestep.sandbox import SandboxError
 
 DIGEST_LENGTH = 16
@@ -55,6 +63,12 @@ class Recording(msgspec.Struct, frozen=True):
     records: Sequence[Record]
     shared: int = 0
     """The number of records, from the first on, that belong to the shared past of a fork."""
+
+
+def command_count(records: Iterable[Record]) -> int:
+    """Return the number of commands among records, which compaction leaves as it is."""
+    commands = (record for record in records if isinstance(record, CommandRecord))
+    return sum(record.times if isinstance(record, StepRecord) else 1 for record in commands)
 
 
 def chained(digest: bytes, answer: bytes) -> bytes:
@@ -120,8 +134,21 @@ def read_recording(path: Path) -> Recording:
 
     Raises ``UnreadableFile`` and ``InvalidRecording``.
     """
-    try:
+    with _named_after(path):
         return recording_of(records_of(path.read_bytes(), needs_crc=False))
+
+
+def read_start(path: Path) -> Start:
+    """Read the first line of a recording alone; raises as ``read_recording`` does."""
+    with _named_after(path), path.open("rb") as file:
+        return recording_of(records_of(file.readline(), needs_crc=False)).start
+
+
+@contextmanager
+def _named_after(path: Path) -> Iterator[None]:
+    """Name the file in errors."""
+    try:
+        yield
     except InvalidRecording as error:
         raise InvalidRecording(error.problem, **error.details, file=path.name) from None
     except OSError as error:

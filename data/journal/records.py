@@ -54,12 +54,19 @@ class Start(_Record, frozen=True, tag="start"):
     look_back: Annotated[int, Meta(ge=0, le=_LONGEST_LOOK_BACK)] | None = None
     """The length of the history before the start, in milliseconds."""
     candles: dict[str, dict[str, str]] | None = None
-    """For each symbol and UTC month, a digest of the candles that the session can read."""
+    """For each symbol and UTC month, a digest of the candles that the session can read.
+
+    Mark prices and funding rates of a perpetual are under the names of their lines.
+    """
     forked_from: Origin | None = None
     at: int = 0
     key: str | None = None
     body: str | None = None
     digest: str | None = None
+    days: dict[str, dict[str, str]] | None = None
+    """For each symbol and UTC day, a digest of its candles; only in a downloaded recording."""
+    blind: dict[str, Any] | None = None
+    """The real market of a blind session, and its seed; names and times here are in disguise."""
 
 
 class StepRecord(_Record, frozen=True, tag="step"):
@@ -96,11 +103,94 @@ class OrderRecord(_Record, frozen=True, tag="order"):
     digest: str | None = None
 
 
+class OcoRecord(_Record, frozen=True, tag="oco"):
+    """Two orders that were placed at once, or of which one was rejected by a risk limit (422)."""
+
+    orders: list[dict[str, Any]]
+    at: int | None = None
+    key: str | None = None
+    body: str | None = None
+    status: int | None = None
+    answer: msgspec.Raw | UnsetType = UNSET
+    digest: str | None = None
+
+
+class ReplaceOrderRecord(_Record, frozen=True, tag="replace_order"):
+    """The replacement of a pending order by one with other numbers, or its rejection (422)."""
+
+    order_id: int
+    changes: dict[str, Any]
+    at: int | None = None
+    key: str | None = None
+    body: str | None = None
+    status: int | None = None
+    answer: msgspec.Raw | UnsetType = UNSET
+    digest: str | None = None
+
+
 class CancelOrderRecord(_Record, frozen=True, tag="cancel_order"):
     """The cancellation of a pending order."""
 
     order_id: int
     at: int | None = None
+    key: str | None = None
+    body: str | None = None
+    answer: msgspec.Raw | UnsetType = UNSET
+    digest: str | None = None
+
+
+class TurnRecord(_Record, frozen=True, tag="turn"):
+    """A turn: what was cancelled, placed and stepped, in this sequence, as far as it was done.
+
+    A part that was refused and changed nothing is left out; an order that a risk limit rejected is
+    the last of ``orders``. ``answer`` is the answer to these parts; it is kept if there are any
+    orders or cancellations, or fills or closed orders.
+    """
+
+    orders: list[dict[str, Any]] = []
+    cancel: list[int] = []
+    steps: int = 0
+    at: int | None = None
+    key: str | None = None
+    body: str | None = None
+    answer: msgspec.Raw | UnsetType = UNSET
+    reply: msgspec.Raw | UnsetType = UNSET
+    """The answer that was sent, to be repeated for the key, where it tells of more parts."""
+    digest: str | None = None
+
+
+class LeverageRecord(_Record, frozen=True, tag="leverage"):
+    """A change of the leverage of a perpetual."""
+
+    symbol: str
+    leverage: str
+    at: int | None = None
+    key: str | None = None
+    body: str | None = None
+    answer: msgspec.Raw | UnsetType = UNSET
+    digest: str | None = None
+
+
+class MarginModeRecord(_Record, frozen=True, tag="margin_mode"):
+    """A change of the margin mode of a perpetual."""
+
+    symbol: str
+    margin_mode: str
+    at: int | None = None
+    key: str | None = None
+    body: str | None = None
+    answer: msgspec.Raw | UnsetType = UNSET
+    digest: str | None = None
+
+
+class MarginTransferRecord(_Record, frozen=True, tag="margin"):
+    """A transfer to the isolated wallet of a perpetual, or with a negative amount from it."""
+
+    symbol: str
+    amount: str
+    at: int | None = None
+    key: str | None = None
+    body: str | None = None
     answer: msgspec.Raw | UnsetType = UNSET
     digest: str | None = None
 
@@ -141,6 +231,17 @@ class AnswerRecord(_Record, frozen=True, tag="answer"):
     at: int | None = None
 
 
-CommandRecord = StepRecord | OrderRecord | CancelOrderRecord | CancelRecord
+MarginChange = LeverageRecord | MarginModeRecord | MarginTransferRecord
+"""The commands that only sessions on perpetuals have."""
+CommandRecord = (
+    StepRecord
+    | OrderRecord
+    | OcoRecord
+    | ReplaceOrderRecord
+    | CancelOrderRecord
+    | TurnRecord
+    | MarginChange
+    | CancelRecord
+)
 Record = CommandRecord | ForkRecord | AnswerRecord
 Line = Start | Record

@@ -3,30 +3,38 @@
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import numpy as np
 
 from candlestep.data.errors import BudgetInUse, OverBudget
+from candlestep.data.market.candle_loading import (
+    Period,
+    count_candles,
+    instrument_ids,
+    load_candles,
+)
 from candlestep.data.market.catalogue import effective_imports
+from candlestep.data.market.parts import Part, load_funding, market_of, names_of_lines
 from candlestep.data.store.database import Store
+from candlestep.data.symbols import symbol_of_line
 from candlestep.sandbox.clock import HOUR
 from candlestep.sandbox.market.candles import Candles
+from candlestep.sandbox.market.market import Market
 
 LOOK_BACK = 1000 * HOUR
 """The least history before its start that a session can read, in ms: 1000 candles of 1h."""
 
-BYTES_PER_CANDLE = 112
-"""Seven columns of 8 bytes, and as much again for the data that ``Candles`` derives."""
+BYTES_PER_CANDLE = 64
+"""Six columns of 8 bytes, and two that ``Candles`` derives for valuations and orders."""
 
-_AS_OF = (
-    " FROM candles c JOIN instruments USING (instrument_id)"
-    " WHERE exchange = ? AND symbol = ? AND c.import_number <= ?"
-    " AND (superseded_by IS NULL OR superseded_by > ?)"
-    " AND open_time >= epoch_ms(?::BIGINT) AND open_time < epoch_ms(?::BIGINT)"
-)
+_FEW_SYMBOLS = 100
+"""The most symbols of a request that are prepared for orders at once, with all their look-back."""
+
+
+_KEPT_COUNTS = 8
 
 
 class CandleRequest(NamedTuple):
@@ -42,13 +50,29 @@ class CandleRequest(NamedTuple):
 
 
 class CandleArraysKey(NamedTuple):
-    """The identity of a symbol's candles of whole months, as of an import that changed them."""
+    """The identity of a line's rows of whole months, as of an import that changed them."""
 
     exchange: str
     symbol: str
+    """The name of the line: that of its candles is the symbol."""
     import_number: int
     start: int
     end: int
+
+
+class _Counted(NamedTuple):
+    """The symbols that have candles in a period."""
+
+    symbols: dict[int, str]
+    """By the id of the instrument."""
+    counts: dict[int, int]
+    period: Period
+    rows: int
+    """The sum of the counts."""
+
+
+LoadParts = Callable[[CandleRequest], Mapping[CandleArraysKey, Part]]
+"""Loads candles, mark prices and funding rates as ``CandleCache.parts`` does."""
 
 
 class CandleCache:
@@ -66,12 +90,32 @@ class CandleCache:
     def __init__(self, store: Store, budget_bytes: int) -> None:
         self._store = store
         self._budget = self._whole_budget = budget_bytes
+        self._counts = lru_cache(_KEPT_COUNTS)(partial(count_candles, store))
         self._lock = threading.Lock()
         self._counting = threading.Lock()
         self._cached: OrderedDict[CandleArraysKey, Candles] = OrderedDict()
         self._alive: weakref.WeakValueDictionary[CandleArraysKey, Candles] = (
             weakref.WeakValueDictionary()
         )
+        self._markets: weakref.WeakValueDictionary[tuple[CandleArraysKey, ...], Market] = (
+            weakref.WeakValueDictionary()
+        )
+
+    def market(self, request: CandleRequest) -> Market | None:
+        """Return the market of the symbols that have candles, for a session; None without any.
+
+        Sessions over the same candles share it. Raises as ``candles`` does.
+        """
+        with self._lock:
+            keys = tuple(self.keys(request))
+            market = self._markets.get(keys)
+            if market is None:
+                market = market_of(self._parts(request).values())
+                if market is not None:
+                    self._markets[keys] = market
+            else:
+                self._loaded(request)
+            return market
 
     def candles(self, request: CandleRequest) -> dict[str, Candles]:
         """Return the candles of each symbol that has any, for a session.
@@ -80,20 +124,33 @@ class CandleCache:
         those that sessions use now, and ``MarketPruned`` if that market has been dropped.
         """
         with self._lock:
-            keys = self.keys(request)
-            loaded = {key: self._alive[key] for key in keys if key in self._alive}
-            sizes = {key: len(loaded[key]) if key in loaded else self._count(key) for key in keys}
-            self._make_room(
-                sum(sizes.values()) * BYTES_PER_CANDLE,
-                sum(sizes[key] for key in keys if key not in loaded) * BYTES_PER_CANDLE,
-            )
-            for key in keys:
-                if sizes[key]:
-                    candles = loaded.get(key) or self._load(key)
-                    with self._counting:
-                        self._alive[key] = self._cached[key] = loaded[key] = candles
-                    self._cached.move_to_end(key)
-            return {key.symbol: loaded[key] for key in keys if key in loaded}
+            loaded = self._loaded(request)
+        wanted = {*request.symbols}
+        return {key.symbol: candles for key, candles in loaded.items() if key.symbol in wanted}
+
+    def parts(self, request: CandleRequest) -> dict[CandleArraysKey, Part]:
+        """Return the candles, and for perpetuals the mark prices and funding rates, by their keys.
+
+        Raises as ``candles`` does.
+        """
+        with self._lock:
+            return self._parts(request)
+
+    def fitting_look_back(self, request: CandleRequest) -> int:
+        """Return the look-back of a request, shortened by months until the candles fit the budget.
+
+        It is shortened only for a request of many symbols, and no further than to the month of the
+        start, which may still be too much. Depends on the whole budget alone, not on other users.
+        """
+        if len(request.symbols) <= _FEW_SYMBOLS:
+            return request.look_back
+        look_back = request.look_back
+        while look_back:
+            keys = self.keys(request._replace(look_back=look_back))
+            if not keys or self._counted(keys).rows * BYTES_PER_CANDLE <= self._whole_budget:
+                break
+            look_back = max(0, request.start - month_start(keys[0].start, later=1))
+        return look_back
 
     def keep_free(self, size: int) -> None:
         """Reserve ``size`` bytes of the budget for other users, evicting candles not in use."""
@@ -103,13 +160,12 @@ class CandleCache:
                 self._cached.popitem(last=False)
 
     def keys(self, request: CandleRequest) -> list[CandleArraysKey]:
-        """Return the keys of what ``candles`` would return; candles with equal keys are equal.
+        """Return the keys of what ``parts`` would return; what has equal keys is equal.
 
         A symbol whose candles all lie outside the period has a key too. Raises ``MarketPruned``.
         """
-        first = month_start(request.start - request.look_back)
-        last = month_start(request.end - 1, later=1)
-        distinct = list(dict.fromkeys(request.symbols))
+        first, last = _months(request)
+        distinct = names_of_lines(request.symbols)
         numbers = effective_imports(self._store, request.exchange, distinct, request.as_of)
         return [
             CandleArraysKey(request.exchange, symbol, numbers[symbol], first, last)
@@ -121,6 +177,59 @@ class CandleCache:
         """Return the approximate size of all candles cached or in use, without waiting for a load."""
         with self._counting:
             return sum(map(len, self._alive.values())) * BYTES_PER_CANDLE
+
+    def _parts(self, request: CandleRequest) -> dict[CandleArraysKey, Part]:
+        parts: dict[CandleArraysKey, Part] = {**self._loaded(request)}
+        with_funding = {
+            symbol_of_line(key.symbol): key
+            for key in self.keys(request)
+            if key.symbol != symbol_of_line(key.symbol) and key not in parts
+        }
+        if with_funding:
+            period = Period(request.as_of, *_months(request))
+            for rates in load_funding(self._store, request.exchange, with_funding, period):
+                parts[with_funding[rates.symbol]] = rates
+        return parts
+
+    def _loaded(self, request: CandleRequest) -> dict[CandleArraysKey, Candles]:
+        """Return the candles and mark prices of the keys that have any, in memory from now on."""
+        keys = self.keys(request)
+        # Held, so that none of them is freed on the way.
+        alive = {key: candles for key in keys if (candles := self._alive.get(key)) is not None}
+        missing = [key for key in keys if key not in alive]
+        loaded = alive | (self._load(missing, alive) if missing else {})
+        for key in loaded:
+            self._cached[key] = loaded[key]
+            self._cached.move_to_end(key)
+        return {key: loaded[key] for key in keys if key in loaded}
+
+    def _load(
+        self, missing: Sequence[CandleArraysKey], alive: Mapping[CandleArraysKey, Candles]
+    ) -> dict[CandleArraysKey, Candles]:
+        """Make room for the candles of ``missing`` keys of one period, next to ``alive``; load them."""
+        key_of = {key.symbol: key for key in missing}
+        symbols, counts, period, rows = self._counted(missing)
+        self._make_room(
+            (rows + sum(map(len, alive.values()))) * BYTES_PER_CANDLE, rows * BYTES_PER_CANDLE
+        )
+        loaded = {}
+        for candles in load_candles(self._store, symbols, counts, period):
+            if len(missing) <= _FEW_SYMBOLS:
+                candles.prepare()
+            key = key_of[candles.symbol]
+            with self._counting:
+                self._alive[key] = loaded[key] = candles
+        return loaded
+
+    def _counted(self, keys: Sequence[CandleArraysKey]) -> _Counted:
+        """Return the symbols of keys of one period that have candles, and how many."""
+        exchange, _, _, start, end = keys[0]
+        # Up to the latest of these imports, no other has changed any of the symbols.
+        period = Period(max(key.import_number for key in keys), start, end)
+        symbols = instrument_ids(self._store, exchange, [key.symbol for key in keys])
+        counts = self._counts(tuple(symbols), period)
+        with_candles = {number: symbols[number] for number in counts}
+        return _Counted(with_candles, counts, period, sum(counts.values()))
 
     def _make_room(self, wanted: int, missing: int) -> None:
         if wanted > self._whole_budget:
@@ -142,31 +251,6 @@ class CandleCache:
                 )
             self._cached.popitem(last=False)
 
-    def _count(self, key: CandleArraysKey) -> int:
-        count: int = self._store.rows("SELECT count(*)" + _AS_OF, *_parameters(key))[0][0]
-        return count
-
-    def _load(self, key: CandleArraysKey) -> Candles:
-        columns = self._store.arrays(
-            "SELECT interval_seconds, epoch_ms(open_time) AS open_time, open, high, low, close,"
-            f" volume{_AS_OF} ORDER BY interval_seconds, c.open_time",
-            *_parameters(key),
-        )
-        seconds = columns.pop("interval_seconds")
-        bounds = [0, *(np.flatnonzero(np.diff(seconds)) + 1).tolist(), len(seconds)]
-        candles = Candles.merge(
-            [
-                Candles(
-                    symbol=key.symbol,
-                    interval=int(seconds[start]),
-                    **{name: column[start:stop] for name, column in columns.items()},
-                )
-                for start, stop in pairwise(bounds)
-            ]
-        )
-        candles.prepare()
-        return candles
-
 
 def month_start(time: int, later: int = 0) -> int:
     """Return the start of the UTC month of a time, or of that many months later, in ms."""
@@ -174,8 +258,9 @@ def month_start(time: int, later: int = 0) -> int:
     return int(month.astype("datetime64[ms]").astype(np.int64))
 
 
-def _parameters(key: CandleArraysKey) -> tuple[str | int, ...]:
-    return (key.exchange, key.symbol, key.import_number, key.import_number, key.start, key.end)
+def _months(request: CandleRequest) -> tuple[int, int]:
+    """Return the start of the first month of a request, and the end of the last."""
+    return month_start(request.start - request.look_back), month_start(request.end - 1, later=1)
 
 
 def _megabytes(size: int) -> str:

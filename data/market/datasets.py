@@ -1,7 +1,8 @@
 """Datasets: names for the candles of a symbol, an interval and a period, ``btcusdt-1m-2024``.
 
 The period is a year, or two days, both inclusive: ``btcusdt-1h-20240115-20240630``. The name of an
-exchange other than the default one comes first: ``kraken:btceur-1h-2024``.
+exchange other than the default one comes first: ``kraken:btceur-1h-2024``. Those of a perpetual
+are ``solusdt-perp-1h-2024``; ``sol-perp-1h-2024`` names the one in USDT too.
 """
 
 import re
@@ -11,15 +12,16 @@ from difflib import get_close_matches
 from typing import NamedTuple
 
 from candlestep.data.market.catalogue import Series, by_symbol, covered_periods
-from candlestep.data.market.spans import Span
-from candlestep.data.symbols import DEFAULT_EXCHANGE
+from candlestep.data.market.time_line import periods, time_line, whole_candles
+from candlestep.data.symbols import DEFAULT_EXCHANGE, DEFAULT_QUOTE, PERPETUAL, is_perpetual
 from candlestep.sandbox import INTERVALS, InvalidParameter, NoPrice, interval_name, parse_time
 from candlestep.sandbox.clock import DAY
 from candlestep.sandbox.errors import abbreviate
+from candlestep.sandbox.market.spans import Span
 
 _INTERVALS = "|".join(INTERVALS)
 _NAME = re.compile(
-    rf"(?:([a-z0-9][a-z0-9_.-]{{0,31}}):)?([a-z0-9]{{2,40}})-({_INTERVALS})"
+    rf"(?:([a-z0-9][a-z0-9_.-]{{0,31}}):)?([a-z0-9]{{2,40}}(?:-perp)?)-({_INTERVALS})"
     r"-(?:([0-9]{4})|([0-9]{8})-([0-9]{8}))",
     re.ASCII,
 )
@@ -46,13 +48,14 @@ class Dataset(NamedTuple):
 def list_datasets(all_series: Iterable[Series]) -> list[Dataset]:
     """Return a dataset for every symbol, interval and year, and one for all of its years.
 
-    Intervals are those that the candles of the symbol can make. Linear in the number of datasets
-    and of gaps.
+    Intervals are those that the candles of the symbol can make. A dataset has the candles that lie
+    in its period as a whole. Linear in the number of datasets and of gaps.
     """
     datasets = []
     for group in by_symbol(all_series).values():
+        line = time_line(group)
         for interval in INTERVALS.values():
-            spans = covered_periods(group, interval)
+            spans = periods(line, interval)
             if not spans:
                 continue
             first, last = _moment(spans[0][0]), _moment(spans[-1][1] - 1)
@@ -79,7 +82,7 @@ def find_dataset(all_series: Sequence[Series], dataset_id: str) -> Dataset:
     exchange, symbol, interval, *times = match.groups()
     text = "-".join(time for time in times if time is not None)
     _span(text)
-    group = by_symbol(all_series).get((exchange or DEFAULT_EXCHANGE, symbol.upper()), [])
+    group = _group(all_series, exchange or DEFAULT_EXCHANGE, symbol.upper())
     spans = covered_periods(group, INTERVALS[interval])
     dataset = _dataset(group, INTERVALS[interval], text, spans) if spans else None
     if dataset is None:
@@ -94,12 +97,25 @@ def find_dataset(all_series: Sequence[Series], dataset_id: str) -> Dataset:
     return dataset
 
 
+def _group(all_series: Iterable[Series], exchange: str, symbol: str) -> Sequence[Series]:
+    """Return the series of a symbol, or of a perpetual whose coin alone is named."""
+    groups = by_symbol(all_series)
+    in_default_quote = symbol.removesuffix(PERPETUAL) + DEFAULT_QUOTE + PERPETUAL
+    names = (symbol, in_default_quote) if is_perpetual(symbol) else (symbol,)
+    return next((groups[exchange, name] for name in names if (exchange, name) in groups), [])
+
+
 def _dataset(
     group: Sequence[Series], interval: int, text: str, spans: Sequence[Span]
 ) -> Dataset | None:
     """Return the dataset of the period that ``text`` names; None if it has no candles."""
     start, end = _span(text)
-    inside = [(max(a, start), min(b, end)) for a, b in spans if a < end and b > start]
+    parts = [
+        whole_candles(a, interval, max(a, start), min(b, end))
+        for a, b in spans
+        if a < end and b > start
+    ]
+    inside = [(first, last) for first, last in parts if first < last]
     if not inside:
         return None
     first = group[0]
@@ -111,7 +127,7 @@ def _dataset(
         first.quote,
         interval,
         inside[0][0],
-        inside[-1][1],
+        max(last for _, last in inside),
         sum(b - a for a, b in inside) // interval,
     )
 

@@ -8,6 +8,7 @@ import msgspec
 
 from candlestep.data.symbols import normalise_exchange, normalise_symbol
 from candlestep.sandbox import InvalidParameter, SandboxError
+from candlestep.sandbox.config import MarketType
 
 FILE_NAME = "fee_schedules.json"
 """The file next to this module, which describes its format, and the one in a home directory."""
@@ -24,7 +25,11 @@ class _Entry(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
 
 class _Venue(msgspec.Struct, forbid_unknown_fields=True):
     entries: list[_Entry]
+    futures: list[_Entry] = []
     about: str = ""
+
+    def of(self, market_type: MarketType) -> list[_Entry]:
+        return self.entries if market_type == "spot" else self.futures
 
 
 class _Schedules(msgspec.Struct, forbid_unknown_fields=True):
@@ -32,23 +37,29 @@ class _Schedules(msgspec.Struct, forbid_unknown_fields=True):
     about: str | list[str] = ""
 
 
+_NAMES: dict[MarketType, str] = {
+    "spot": "fee schedule",
+    "perp": "fee schedule for perpetuals",
+}
+
 Entries = list[dict[str, Any]]
 """A venue's schedule, for ``SessionConfig(fee_schedule=...)``."""
 
 
-def fee_schedule(exchange: str, home: Path) -> Entries:
-    """Return the fees that ``exchange`` charged for spot trades, and when.
+def fee_schedule(exchange: str, market_type: MarketType, home: Path) -> Entries:
+    """Return the fees that ``exchange`` charged for spot trades or perpetuals, and when.
 
-    A venue in the file of ``home`` replaces the one that comes with the product. Both files are
-    small and read by each call, so a change takes effect at once. Raises
-    ``InvalidParameter`` for an unknown venue, naming the known ones, and for a file of ``home``
-    that cannot be read.
+    A venue in the file of ``home`` replaces the one that comes with the product, if it has fees
+    for that type of market. Both files are small and read by each call, so a change takes effect
+    at once. Raises ``InvalidParameter`` for a venue without such fees, naming those that have some,
+    and for a file of ``home`` that cannot be read.
     """
-    venues = _venues((files("candlestep.data.market") / FILE_NAME).read_bytes())
+    shipped = (files("candlestep.data.market") / FILE_NAME).read_bytes()
+    venues = _venues(shipped, market_type)
     own = home / FILE_NAME
     try:
         if own.exists():
-            venues |= _venues(own.read_bytes())
+            venues |= _venues(own.read_bytes(), market_type)
     except (OSError, SandboxError, msgspec.DecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise InvalidParameter(
@@ -58,19 +69,20 @@ def fee_schedule(exchange: str, home: Path) -> Entries:
         known = sorted(venues)
         raise InvalidParameter(
             "fee_model",
-            f"match_exchange: there is no fee schedule of {exchange!r}; the known venues are"
-            f" {', '.join(known)}. Add it to {FILE_NAME} in the home directory, or choose another"
+            f"match_exchange: there is no {_NAMES[market_type]} of {exchange!r}; the known venues"
+            f" are {', '.join(known)}. Add it to {FILE_NAME} in the home directory, or choose another"
             " fee_model",
             venues=known,
         )
     return venues[exchange]
 
 
-def _venues(content: bytes) -> dict[str, Entries]:
+def _venues(content: bytes, market_type: MarketType) -> dict[str, Entries]:
     schedules = msgspec.json.decode(content, type=_Schedules)
     return {
-        normalise_exchange(name): [_as_argument(entry) for entry in venue.entries]
+        normalise_exchange(name): entries
         for name, venue in schedules.venues.items()
+        if (entries := [_as_argument(entry) for entry in venue.of(market_type)])
     }
 
 

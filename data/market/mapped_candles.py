@@ -16,37 +16,52 @@ import numpy as np
 
 from candlestep.data.errors import StorageUnavailable
 from candlestep.data.market.candle_cache import CandleArraysKey, CandleCache, CandleRequest
-from candlestep.sandbox import Candles
+from candlestep.data.market.parts import Part
+from candlestep.data.symbols import symbol_of_line
+from candlestep.sandbox import Candles, FundingRates
 from candlestep.sandbox.market.candles import COLUMNS, CandleArrays, FirstOpen
+from candlestep.sandbox.market.funding import FundingArrays
 
 DIRECTORY = "mapped"
 """The directory in the home."""
 
 _ALIGNMENT = 64
+_FUNDING_COLUMNS = {
+    "time": np.dtype(np.int64),
+    "rate": np.dtype(np.float64),
+    "interval": np.dtype(np.int64),
+    "mark": np.dtype(np.float64),
+}
 
 
 class _Header(msgspec.Struct, frozen=True):
     symbol: str
-    intervals: tuple[int, ...]
-    first_open: FirstOpen
     rows: int
+    intervals: tuple[int, ...] = ()
+    """Those of candles; none for funding rates."""
+    first_open: FirstOpen | None = None
 
 
-def write_mapped(path: Path, candles: Candles) -> None:
-    """Write candles to a file; it appears whole or not at all."""
-    line = candles.arrays
-    header = _Header(*line[:3], rows=len(candles))
+def write_mapped(path: Path, part: Part) -> None:
+    """Write candles, mark prices or funding rates to a file; it appears whole or not at all."""
+    if isinstance(part, FundingRates):
+        names, columns = _FUNDING_COLUMNS, part.arrays.columns
+        header = _Header(part.symbol, len(part))
+    else:
+        line = part.arrays
+        names, columns = COLUMNS, line.columns
+        header = _Header(line.symbol, len(part), line.intervals, line.first_open)
     partial = path.with_suffix(".partial")
     with partial.open("wb") as file:
         file.write(msgspec.json.encode(header) + b"\n")
-        for name in COLUMNS:
+        for name in names:
             file.write(bytes(-file.tell() % _ALIGNMENT))
-            file.write(line.columns[name].data)
+            file.write(columns[name].data)
     partial.replace(path)
 
 
-def open_mapped(path: Path) -> Candles:
-    """Return the candles of a file, in memory shared by all processes that open it.
+def open_mapped(path: Path) -> Part:
+    """Return the content of a file, in memory shared by all processes that open it.
 
     The file may be deleted afterwards.
     """
@@ -56,10 +71,12 @@ def open_mapped(path: Path) -> Candles:
     header = msgspec.json.decode(line, type=_Header)
     columns = {}
     place = len(line)
-    for name, dtype in COLUMNS.items():
+    for name, dtype in (_FUNDING_COLUMNS if header.first_open is None else COLUMNS).items():
         place += -place % _ALIGNMENT
         columns[name] = np.frombuffer(content, dtype, header.rows, place)
         place += columns[name].nbytes
+    if header.first_open is None:
+        return FundingRates.restore(FundingArrays(header.symbol, columns))
     return Candles.restore(
         CandleArrays(header.symbol, header.intervals, header.first_open, columns)
     )
@@ -97,17 +114,20 @@ class MappedCandles:
     def acquire(self, request: CandleRequest) -> list[Path]:
         """Return the files of the symbols that have candles; they stay until they are released.
 
+        Perpetuals have files of their mark prices and funding rates too.
+
         Blocks while they are written. Raises the errors of ``CandleCache.candles``, and
         ``StorageUnavailable``.
         """
         keys = self._cache.keys(request)
         with self._writing:
-            missing = [key.symbol for key in keys if self._path(key) not in self._sizes]
+            missing = [key for key in keys if self._path(key) not in self._sizes]
             if missing:
-                loaded = self._cache.candles(request._replace(symbols=missing))
-                for key in keys:
-                    if key.symbol in loaded:
-                        self._write(self._path(key), loaded[key.symbol])
+                symbols = list(dict.fromkeys(symbol_of_line(key.symbol) for key in missing))
+                loaded = self._cache.parts(request._replace(symbols=symbols))
+                for key in missing:
+                    if key in loaded:
+                        self._write(self._path(key), loaded[key])
             with self._counting:
                 paths = [path for key in keys if (path := self._path(key)) in self._sizes]
                 for path in paths:
@@ -136,9 +156,9 @@ class MappedCandles:
             self._users.subtract(paths)
             self._users += Counter()
 
-    def _write(self, path: Path, candles: Candles) -> None:
+    def _write(self, path: Path, part: Part) -> None:
         try:
-            write_mapped(path, candles)
+            write_mapped(path, part)
             size = path.stat().st_size
         except OSError as error:
             raise StorageUnavailable(

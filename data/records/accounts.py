@@ -18,6 +18,7 @@ DEFAULT_ACCOUNT = "default"
 """The name of the account that requests act for while there are no keys."""
 
 KEY_PREFIX = "ak_"
+"""The start of every key, before the name of the server if it has one."""
 _KEY_BYTES = 32
 _SIGNING_KEY_BYTES = 32
 
@@ -27,8 +28,8 @@ _AGENT = (
 )
 _AGENT_JSON = ("risk_profile",)
 _KEY = (
-    "SELECT key_id, account_id, agent_id, name, hash, epoch_ms(created_at), epoch_ms(revoked_at)"
-    " FROM keys"
+    "SELECT key_id, account_id, agent_id, name, hash, epoch_ms(created_at), epoch_ms(revoked_at),"
+    " is_admin, session_id FROM keys"
 )
 
 
@@ -61,6 +62,10 @@ class Key(msgspec.Struct, frozen=True):
     hash: str
     created_at: int
     revoked_at: int | None
+    is_admin: bool = False
+    """True if it may change the data that all accounts share."""
+    session_id: str | None = None
+    """The one session that it may use; None: all of the account."""
 
 
 def ensure_account(store: Store, name: str) -> Account:
@@ -170,25 +175,64 @@ def delete_agent(store: Store, account_id: str, agent_id: str) -> None:
 
 
 def create_key(
-    store: Store, account_id: str, name: str, agent_id: str | None = None
+    store: Store,
+    account_id: str,
+    name: str,
+    agent_id: str | None = None,
+    *,
+    is_admin: bool = False,
+    secret: str | None = None,
+    session_id: str | None = None,
 ) -> tuple[Key, str]:
-    """Create a key and return it with its secret, which is not stored.
+    """Create a key and return it with its secret, random unless given, which is not stored.
 
     Sessions created with the key belong to ``agent_id``, by default the account's default agent.
+    With ``is_admin`` it may change the data that all accounts share; with ``session_id`` it may use
+    that session and nothing else.
     """
-    secret = KEY_PREFIX + secrets.token_urlsafe(_KEY_BYTES)
     with store.transaction():
+        if secret is None:
+            secret = _key_prefix(store) + secrets.token_urlsafe(_KEY_BYTES)
         get_account(store, account_id)
         if agent_id is None:
             agent_id = default_agent(store, account_id).agent_id
         else:
             get_agent(store, account_id, agent_id)
-        key = Key(_new_id("key"), account_id, agent_id, name, hash_key(secret), now(), None)
+        key = Key(
+            _new_id("key"),
+            account_id,
+            agent_id,
+            name,
+            hash_key(secret),
+            now(),
+            None,
+            is_admin,
+            session_id,
+        )
         store.execute(
-            "INSERT INTO keys VALUES (?, ?, ?, ?, ?, epoch_ms(?::BIGINT), NULL)",
-            key.key_id, account_id, agent_id, name, key.hash, key.created_at,
+            "INSERT INTO keys VALUES (?, ?, ?, ?, ?, epoch_ms(?::BIGINT), NULL, ?, ?)",
+            key.key_id, account_id, agent_id, name, key.hash, key.created_at, is_admin, session_id,
         )  # fmt: skip
     return key, secret
+
+
+def server_name(store: Store) -> str:
+    """Return the name of the server of this home, which its keys carry; empty if it has none."""
+    rows = store.rows("SELECT name FROM server_name")
+    return rows[0][0] if rows else ""
+
+
+def name_server(store: Store, name: str) -> None:
+    """Name the server of this home; keys that exist stay as they are."""
+    with store.transaction():
+        if server_name(store) != name:
+            store.execute("DELETE FROM server_name")
+            store.execute("INSERT INTO server_name VALUES (?)", name)
+
+
+def _key_prefix(store: Store) -> str:
+    name = server_name(store)
+    return f"{KEY_PREFIX}{name}_" if name else KEY_PREFIX
 
 
 def list_keys(store: Store, account_id: str | None = None) -> list[Key]:
@@ -237,6 +281,13 @@ def signing_key(store: Store) -> bytes:
             "INSERT INTO signing_keys VALUES (?, epoch_ms(?::BIGINT))", secret.hex(), now()
         )
         return secret
+
+
+def replace_signing_key(store: Store) -> None:
+    """Sign tokens with another key from now on, so that all earlier ones are refused."""
+    with store.transaction():
+        store.execute("DELETE FROM signing_keys")
+        signing_key(store)
 
 
 def _insert_agent(

@@ -13,17 +13,11 @@ import msgspec
 
 from candlestep.data.clock import now
 from candlestep.data.errors import BacktestNotFound
-from candlestep.data.records.jobs import (
-    UNFINISHED,
-    JobRecord,
-    JobStatus,
-    RunOutcome,
-    RunSummary,
-    decode_outcome,
-)
+from candlestep.data.records import jobs
 from candlestep.data.store.database import Store
 from candlestep.data.store.rows import named_values, to_json
 from candlestep.sandbox.errors import abbreviate
+from candlestep.sandbox.market.coverage import SessionWarning
 
 BacktestStatus = Literal["pending", "running", "completed", "failed"]
 
@@ -35,7 +29,7 @@ _COLUMNS = (
 """The fields of a ``BacktestRecord`` except its run."""
 _RUN_COLUMNS = (
     "j.job_id, b.run_number, j.status, epoch_ms(j.finished_at), j.error_message,"
-    " j.payload_deleted_at IS NOT NULL, r.outcome"
+    " j.payload_deleted_at IS NOT NULL, r.outcome, r.spec->'$.warnings', r.spec->'$.coverage'"
 )
 """The fields of a ``BacktestRun``."""
 _SELECT = (
@@ -63,16 +57,20 @@ class BacktestRun(msgspec.Struct, frozen=True, kw_only=True):
 
     job_id: str
     run_number: int
-    job_status: JobStatus
+    job_status: jobs.JobStatus
     finished_at: int | None
     """When the job ended, in milliseconds since the epoch."""
     job_error: str | None
     files_are_deleted: bool
-    outcome: RunOutcome | None
+    outcome: jobs.RunOutcome | None
     """None until the run has ended."""
+    warnings: list[SessionWarning] = []
+    """The stretches of the run in which its symbol has no candles."""
+    coverage: dict[str, float] = {}
+    """By symbol, the share of the run's steps that have a candle."""
 
     @classmethod
-    def of(cls, job: JobRecord, run_number: int) -> "BacktestRun":
+    def of(cls, job: jobs.JobRecord, run_number: int) -> "BacktestRun":
         """Return a run of ``job`` in its current state."""
         return cls(
             job_id=job.job_id,
@@ -82,15 +80,17 @@ class BacktestRun(msgspec.Struct, frozen=True, kw_only=True):
             job_error=job.error_message,
             files_are_deleted=job.files_deleted_at is not None,
             outcome=job.outcomes[run_number],
+            warnings=job.specs[run_number].warnings,
+            coverage=job.specs[run_number].coverage,
         )
 
     @property
     def is_under_way(self) -> bool:
         """True if it is queued or running."""
-        return self.job_status in UNFINISHED and self.outcome is None
+        return self.job_status in jobs.UNFINISHED and self.outcome is None
 
     @property
-    def summary(self) -> RunSummary | None:
+    def summary(self) -> jobs.RunSummary | None:
         """The summary of the run; None unless it was completed."""
         return None if self.outcome is None else self.outcome.summary
 
@@ -204,6 +204,12 @@ def get_backtests(store: Store, account_id: str, ids: Sequence[str]) -> list[Bac
     return [records[backtest_id] for backtest_id in ids]
 
 
+def find_backtest(store: Store, backtest_id: str) -> BacktestRecord | None:
+    """Return the backtest of this id, whichever account it belongs to; None if there is none."""
+    rows = store.rows(f"{_SELECT} WHERE b.backtest_id = ?", backtest_id)
+    return _to_record(rows[0]) if rows else None
+
+
 def list_backtests(
     store: Store, account_id: str, *, strategy_id: str | None = None, skip: int, limit: int
 ) -> list[BacktestRecord]:
@@ -217,7 +223,7 @@ def list_backtests(
 
 
 def save_execution(
-    store: Store, account_id: str, backtest_id: str, job: JobRecord
+    store: Store, account_id: str, backtest_id: str, job: jobs.JobRecord
 ) -> BacktestRecord:
     """Save that a backtest is executed by the only run of ``job``, since its submission.
 
@@ -308,5 +314,11 @@ def _to_run(row: Sequence[Any]) -> BacktestRun | None:
     if values["job_id"] is None:
         return None
     if values["outcome"] is not None:
-        values["outcome"] = decode_outcome(values["outcome"])
+        values["outcome"] = jobs.decode_outcome(values["outcome"])
+    values["warnings"] = _decode_warnings(values["warnings"] or "[]")
+    values["coverage"] = _decode_coverage(values["coverage"] or "{}")
     return BacktestRun(**values)
+
+
+_decode_warnings = msgspec.json.Decoder(list[SessionWarning]).decode
+_decode_coverage = msgspec.json.Decoder(dict[str, float]).decode

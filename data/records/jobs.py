@@ -18,6 +18,8 @@ from candlestep.data.store.rows import named_values, to_json
 from candlestep.data.symbols import DEFAULT_EXCHANGE
 from candlestep.sandbox import InvalidParameter, Metrics, PairResult
 from candlestep.sandbox.errors import abbreviate
+from candlestep.sandbox.exchange.margin.reports import MarginFigures
+from candlestep.sandbox.market.coverage import SessionWarning
 
 JobOrigin = Literal["jobs", "execute", "backtests", "runs"]
 """The API through which a job was submitted."""
@@ -55,6 +57,11 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
     """The least time before its start that candles must reach back, for the indicators, in ms."""
     overrides: dict[str, Any] = {}
     """The parameters by which a run of a sweep differs from the others, as its API names them."""
+    warnings: list[SessionWarning] = []
+    """The stretches of the run in which a symbol of the request has no candles; see ``Coverage``."""
+    coverage: dict[str, float] = {}
+    """By symbol of the request, the share of the steps that have a candle; see ``Coverage``. Empty
+    in a run that an earlier version stored."""
 
 
 class RunError(msgspec.Struct, frozen=True):
@@ -84,6 +91,8 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     open_value: Decimal
     """The value of the positions that are open at the end."""
     unrealized_pnl: Decimal
+    margin: MarginFigures | None = None
+    """The figures of a run on perpetuals alone: funding, liquidations and so on."""
 
 
 class RunOutcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,6 +138,26 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     def has_ended(self) -> bool:
         """True if the job is done, failed or cancelled."""
         return self.status not in UNFINISHED
+
+    @property
+    def covered_from(self) -> int:
+        """The start of its runs: of the part of the period asked for that has candles."""
+        return self.specs[0].start_time
+
+    @property
+    def covered_to(self) -> int:
+        """The end of its runs."""
+        return self.specs[0].end_time
+
+    @property
+    def warnings(self) -> Sequence[SessionWarning]:
+        """The stretches of its first run in which a symbol has no candles."""
+        return self.specs[0].warnings
+
+    @property
+    def coverage(self) -> Mapping[str, float]:
+        """By symbol, the share of the steps of its first run that have a candle."""
+        return self.specs[0].coverage
 
     @property
     def summary(self) -> RunSummary | None:
@@ -199,6 +228,12 @@ def get_job(
     if not jobs or origin not in (None, jobs[0].origin):
         raise job_not_found(job_id)
     return jobs[0]
+
+
+def find_job(store: Store, job_id: str) -> JobRecord | None:
+    """Return the job of this id, whichever account it belongs to; None if there is none."""
+    jobs = _select(store, "job_id = ?", "", job_id)
+    return jobs[0] if jobs else None
 
 
 def job_not_found(job_id: str) -> JobNotFound:

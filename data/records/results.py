@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from candlestep.data.clock import now
+from candlestep.data.records.margin_results import MarginRecord, save_margin
 from candlestep.data.records.sessions import get_session
 from candlestep.data.store.database import Store
 from candlestep.data.store.rows import amount_column, exact_text, text_column
@@ -31,19 +32,28 @@ LOWER_IS_BETTER = frozenset(
 
 _SUMMARY = ("final_equity", "total_pnl", "roi_pct", "total_trades", "total_fees")
 _METRICS = Metrics.__struct_fields__
-_UNRANKED = ("returns_grid", "returns_count", "returns_skewness", "returns_kurtosis")
+_TIMES = ("covered_from", "covered_to")
+_UNRANKED = (
+    "returns_grid",
+    "returns_count",
+    "returns_skewness",
+    "returns_kurtosis",
+    "capped_fills",
+    *_TIMES,
+)
 """Metrics that do not rank sessions."""
 
 RANKED = (*_SUMMARY, *(m for m in _METRICS if m not in (*_SUMMARY, *_UNRANKED)))
 """The figures by which the best session can be selected."""
 
-_AMOUNT_COLUMNS = Snapshot.__struct_fields__[1:]
+_AMOUNT_COLUMNS = tuple(name for name in Snapshot.__struct_fields__ if name != "time")
 _TRADE_COLUMNS = (
     "trade_id, order_id, symbol, side, type, quantity, price, quote_amount, fee, slippage,"
-    " realized_pnl, epoch_ms(simulated_at)"
+    " realized_pnl, epoch_ms(simulated_at), closed_pnl, closed_quantity, is_liquidation"
 )
 _TRADE_DECIMALS = {
     "quantity": 8, "price": 16, "quote_amount": 8, "fee": 8, "slippage": 16, "realized_pnl": 8,
+    "closed_pnl": 8, "closed_quantity": 8,
 }  # fmt: skip
 
 
@@ -64,33 +74,39 @@ def save_results(
     current_step: int,
     fills: Sequence[Fill],
     equity: EquityCurve,
+    margin: MarginRecord | None = None,
 ) -> None:
     """Save the results of a session in one transaction, replacing those that were saved before.
 
-    Raises ``SessionNotFound``, or ``StorageUnavailable`` with nothing changed; then save again.
+    ``margin`` is what only a session on perpetuals has. Raises ``SessionNotFound``, or ``StorageUnavailable`` with nothing changed; then save again.
     """
     trades = _trade_columns(fills)
-    amounts = {name: amount_column(getattr(equity, name)) for name in _AMOUNT_COLUMNS}
+    units = {name: getattr(equity, name) for name in _AMOUNT_COLUMNS}
+    amounts = {name: amount_column(of) for name, of in units.items() if of is not None}
     with store.transaction():
         get_session(store, account_id, session_id)
         for table in ("trades", "equity", "metrics", "by_pair"):
             store.execute(f"DELETE FROM {table} WHERE session_id = ?", session_id)
         _save_summary(store, session_id, results, current_step)
         _save_metrics(store, session_id, results)
+        save_margin(store, session_id, margin)
         session = quote_text(session_id)
         if fills:
             decimals = ", ".join(
                 f"{name}::DECIMAL(38, {places})" for name, places in _TRADE_DECIMALS.items()
             )
             store.insert(
-                f"INSERT INTO trades SELECT {session}, id, order_id, symbol, side, type,"
-                f" {decimals}, epoch_ms(time) FROM incoming",
+                "INSERT INTO trades (session_id, trade_id, order_id, symbol, side, type,"
+                f" {', '.join(_TRADE_DECIMALS)}, simulated_at, is_liquidation)"
+                f" SELECT {session}, id, order_id, symbol, side, type,"
+                f" {decimals}, epoch_ms(time), is_liquidation FROM incoming",
                 trades,
             )
         if len(equity):
             exact = ", ".join(sql.format(name) for name, (_, sql) in amounts.items())
             store.insert(
-                f"INSERT INTO equity SELECT {session}, epoch_ms(time), {exact} FROM incoming",
+                f"INSERT INTO equity (session_id, simulated_at, {', '.join(amounts)})"
+                f" SELECT {session}, epoch_ms(time), {exact} FROM incoming",
                 {"time": equity.time, **{name: column for name, (column, _) in amounts.items()}},
             )
 
@@ -102,7 +118,8 @@ def load_metrics(store: Store, account_id: str, session_id: str) -> Metrics | No
     account.
     """
     get_session(store, account_id, session_id)
-    rows = store.rows(f"SELECT {', '.join(_METRICS)} FROM metrics WHERE session_id = ?", session_id)
+    columns = (f"epoch_ms({name})" if name in _TIMES else name for name in _METRICS)
+    rows = store.rows(f"SELECT {', '.join(columns)} FROM metrics WHERE session_id = ?", session_id)
     return Metrics(*rows[0]) if rows else None
 
 
@@ -180,9 +197,9 @@ def _save_metrics(store: Store, session_id: str, results: Results) -> None:
         exact_text(value, 8) if isinstance(value, Decimal) else value
         for value in msgspec.structs.astuple(results.metrics)
     ]
+    places = ("epoch_ms(?::BIGINT)" if name in _TIMES else "?" for name in _METRICS)
     store.execute(
-        f"INSERT INTO metrics (session_id, {', '.join(_METRICS)})"
-        f" VALUES (?{', ?' * len(_METRICS)})",
+        f"INSERT INTO metrics (session_id, {', '.join(_METRICS)}) VALUES (?, {', '.join(places)})",
         session_id, *values,
     )  # fmt: skip
     for pair in results.by_pair:
@@ -197,6 +214,7 @@ def _trade_columns(fills: Sequence[Fill]) -> dict[str, NDArray[Any]]:
         name: np.array([getattr(fill, name) for fill in fills], dtype=np.int64)
         for name in ("id", "order_id", "time")
     }
+    columns["is_liquidation"] = np.array([fill.is_liquidation for fill in fills], dtype=np.bool_)
     for name in ("symbol", "side", "type"):
         columns[name] = text_column([getattr(fill, name) for fill in fills])
     for name, places in _TRADE_DECIMALS.items():

@@ -1,9 +1,9 @@
 """Stored sessions: their configuration, their progress and their results in brief."""
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import msgspec
 import numpy as np
@@ -30,9 +30,17 @@ _COLUMNS = (
     " epoch_ms(start_time), epoch_ms(end_time), interval_seconds * 1000, starting_balance,"
     " config, risk_profile, import_number, total_steps, current_step, final_equity, total_pnl,"
     " roi_pct, total_trades, total_fees, sharpe_ratio, max_drawdown_pct, epoch_ms(created_at),"
-    " epoch_ms(started_at), epoch_ms(completed_at), error"
+    " epoch_ms(started_at), epoch_ms(completed_at), error, coalesce(command_count, 0), look_back, blind,"
+    " coalesce(sealed, false)"
 )
-_JSON_COLUMNS = ("pairs", "config", "risk_profile")
+_JSON_COLUMNS = ("pairs", "config", "risk_profile", "blind")
+
+
+class JournalPosition(NamedTuple):
+    """The position of a session: its step, and the number of commands in its journal."""
+
+    step: int
+    commands: int
 
 
 class SessionRecord(msgspec.Struct, frozen=True):
@@ -70,6 +78,25 @@ class SessionRecord(msgspec.Struct, frozen=True):
     started_at: int | None
     completed_at: int | None
     error: str | None
+    command_count: int
+    """The commands that its journal is known to have, at least."""
+    look_back: int | None
+    """The history before its start that it can read, at least; pinned when it starts. None: the
+    usual one."""
+    blind: dict[str, Any] | None = None
+    """The real market of a blind session, whose names and times here are those that it shows."""
+    is_sealed: bool = False
+    """True if nothing of it can be taken out or tried again before its end."""
+
+    @property
+    def position(self) -> JournalPosition:
+        """The position that the journal has reached, at least."""
+        return JournalPosition(self.current_step, self.command_count)
+
+    @property
+    def allows_gaps(self) -> bool:
+        """True if the session may start before its candles or end after them, as all once could."""
+        return bool(self.config.get("allow_gaps", True))
 
 
 class NewSession(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,35 +114,44 @@ class NewSession(msgspec.Struct, frozen=True, kw_only=True):
     config: Mapping[str, Any]
     """The arguments of ``SessionConfig`` that are not fields here."""
     risk_profile: Mapping[str, Any]
+    blind: Mapping[str, Any] | None = None
+    is_sealed: bool = False
 
 
-def new_session_id() -> str:
-    """Return a new, unique id (``bt_…``)."""
-    return f"bt_{uuid.uuid4()}"
+def new_session_id(server_name: str = "") -> str:
+    """Return a new, unique id, which carries the name of a server: ``bt_…`` or ``bt_a_…``."""
+    return f"bt_{server_name}_{uuid.uuid4()}" if server_name else f"bt_{uuid.uuid4()}"
 
 
 def create_session(
-    store: Store, account_id: str, session: NewSession, key: tuple[str, str] | None = None
+    store: Store,
+    account_id: str,
+    session: NewSession,
+    key: tuple[str, str] | None = None,
+    server_name: str = "",
 ) -> SessionRecord:
     """Store a new session with status ``created``.
 
     ``key`` is the idempotency key of the request and a digest of its body; see
-    ``session_of_key``.
+    ``session_of_key``. The id carries ``server_name``.
     """
-    session_id = new_session_id()
+    session_id = new_session_id(server_name)
     with store.transaction():
-        store.execute(
+        rows = store.execute(
             "INSERT INTO sessions (session_id, account_id, agent_id, exchange, strategy_label,"
             " status, pairs, start_time, end_time, interval_seconds, starting_balance, config,"
-            " risk_profile, total_steps, current_step, created_at, create_key, create_body)"
+            " risk_profile, total_steps, current_step, created_at, create_key, create_body,"
+            " blind, sealed)"
             " VALUES (?, ?, ?, ?, ?, 'created', ?, epoch_ms(?::BIGINT), epoch_ms(?::BIGINT), ?,"
-            " ?::DECIMAL(38, 8), ?, ?, ?, 0, epoch_ms(?::BIGINT), ?, ?)",
+            " ?::DECIMAL(38, 8), ?, ?, ?, 0, epoch_ms(?::BIGINT), ?, ?, ?, ?)"
+            f" RETURNING {_COLUMNS}",
             session_id, account_id, session.agent_id, session.exchange, session.strategy_label,
             to_json(list(session.pairs)), session.start_time, session.end_time,
             session.interval // 1000, f"{session.starting_balance:f}", to_json(session.config),
             to_json(session.risk_profile), session.total_steps, now(), *(key or (None, None)),
+            None if session.blind is None else to_json(session.blind), session.is_sealed,
         )  # fmt: skip
-        return get_session(store, account_id, session_id)
+    return _to_record(rows[0])
 
 
 def get_session(store: Store, account_id: str, session_id: str) -> SessionRecord:
@@ -150,10 +186,10 @@ def fork_session(
     session_ids: Sequence[str],
     *,
     strategy_label: str,
-    step: int,
+    position: JournalPosition,
     time: int,
 ) -> list[SessionRecord]:
-    """Store running sessions that share the past of ``origin`` up to a step.
+    """Store running sessions that share the past of ``origin`` up to a position.
 
     ``time``, in milliseconds, is when they were forked.
     """
@@ -161,14 +197,14 @@ def fork_session(
         store.execute(
             "INSERT INTO sessions (session_id, account_id, agent_id, exchange, strategy_label,"
             " status, pairs, start_time, end_time, interval_seconds, starting_balance, config,"
-            " risk_profile, import_number, total_steps, current_step, created_at, started_at,"
-            " forked_from) SELECT fork.session_id, account_id, agent_id, exchange, ?, 'running',"
+            " risk_profile, import_number, look_back, total_steps, current_step, command_count,"
+            " created_at, started_at, forked_from, blind) SELECT fork.session_id, account_id, agent_id, exchange, ?, 'running',"
             " pairs, start_time, end_time, interval_seconds, starting_balance, config,"
-            " risk_profile, import_number, total_steps, ?, epoch_ms(?::BIGINT),"
-            " epoch_ms(?::BIGINT), origin.session_id"
+            " risk_profile, import_number, look_back, total_steps, ?, ?, epoch_ms(?::BIGINT),"
+            " epoch_ms(?::BIGINT), origin.session_id, blind"
             " FROM sessions origin, unnest(?::VARCHAR[]) fork(session_id)"
             " WHERE origin.session_id = ?",
-            strategy_label, step, time, time, list(session_ids), origin.session_id,
+            strategy_label, *position, time, time, list(session_ids), origin.session_id,
         )  # fmt: skip
         return [get_session(store, origin.account_id, session_id) for session_id in session_ids]
 
@@ -219,6 +255,25 @@ def list_sessions(
     return [_to_record(row) for row in page], total
 
 
+def latest_sessions(
+    store: Store, *, status: str | None = None, limit: int
+) -> tuple[list[SessionRecord], int]:
+    """Return the latest sessions of all accounts, newest first, and the count of all."""
+    where = "WHERE coalesce(status = ?, true)"
+    total: int = store.rows(f"SELECT count(*) FROM sessions {where}", status)[0][0]
+    rows = store.rows(
+        f"SELECT {_COLUMNS} FROM sessions {where} ORDER BY created_at DESC, session_id LIMIT ?",
+        status, limit,
+    )  # fmt: skip
+    return [_to_record(row) for row in rows], total
+
+
+def find_session(store: Store, session_id: str) -> SessionRecord | None:
+    """Return the session of this id, whichever account it belongs to; None if there is none."""
+    rows = store.rows(f"SELECT {_COLUMNS} FROM sessions WHERE session_id = ?", session_id)
+    return _to_record(rows[0]) if rows else None
+
+
 def running_sessions(store: Store) -> list[SessionRecord]:
     """Return the running sessions of all accounts, oldest first."""
     rows = store.rows(
@@ -227,29 +282,63 @@ def running_sessions(store: Store) -> list[SessionRecord]:
     return [_to_record(row) for row in rows]
 
 
-def save_start(store: Store, account_id: str, session_id: str, import_number: int) -> SessionRecord:
+def ended_sessions(store: Store, time: int) -> list[str]:
+    """Return the ids of the sessions of all accounts that ended before ``time`` (ms)."""
+    rows = store.rows(
+        "SELECT session_id FROM sessions WHERE status IN ('completed', 'cancelled', 'failed')"
+        " AND completed_at < epoch_ms(?::BIGINT) ORDER BY completed_at, session_id",
+        time,
+    )
+    return [session_id for (session_id,) in rows]
+
+
+def started_sessions(store: Store) -> list[str]:
+    """Return the ids of the sessions that have, or had, a journal, oldest first."""
+    rows = store.rows(
+        "SELECT session_id FROM sessions WHERE started_at IS NOT NULL"
+        " ORDER BY created_at, session_id"
+    )
+    return [session_id for (session_id,) in rows]
+
+
+def origins(store: Store) -> dict[str, str]:
+    """Return the session that each fork was forked from, whose past it shares."""
+    rows = store.rows(
+        "SELECT session_id, forked_from FROM sessions WHERE forked_from IS NOT NULL"
+        " ORDER BY session_id"
+    )
+    return dict(rows)
+
+
+def save_start(
+    store: Store, account_id: str, session_id: str, import_number: int, look_back: int
+) -> SessionRecord:
     """Set a session running on the market as of ``import_number``, and return it.
+
+    It can read ``look_back`` milliseconds before its start, at least.
 
     A repeated call keeps the first start time. Raises ``SessionNotFound``.
     """
     return _update(
         store, account_id, session_id,
-        "status = 'running', import_number = ?,"
+        "status = 'running', import_number = ?, look_back = ?,"
         " started_at = coalesce(started_at, epoch_ms(?::BIGINT))",
-        import_number, now(),
+        import_number, look_back, now(),
     )  # fmt: skip
 
 
-def save_progress(store: Store, steps: Mapping[str, int]) -> None:
-    """Save the steps of sessions, by id; sessions that are not running stay as they are."""
-    if not steps:
+def save_progress(store: Store, positions: Mapping[str, JournalPosition]) -> None:
+    """Save how far sessions have come, by id; sessions that are not running stay as they are."""
+    if not positions:
         return
-    ids = text_column(list(steps))
+    ids = text_column(list(positions))
+    steps, commands = np.array(list(positions.values()), dtype=np.int64).T
     with store.transaction():
         store.insert(
-            "UPDATE sessions SET current_step = incoming.step FROM incoming"
+            "UPDATE sessions SET current_step = incoming.step,"
+            " command_count = greatest(incoming.commands, command_count) FROM incoming"
             " WHERE sessions.session_id = incoming.session_id AND status = 'running'",
-            {"session_id": ids, "step": np.array(list(steps.values()), dtype=np.int64)},
+            {"session_id": ids, "step": steps.copy(), "commands": commands.copy()},
         )
 
 
@@ -261,12 +350,17 @@ def save_failure(store: Store, account_id: str, session_id: str, error: str) -> 
     )  # fmt: skip
 
 
-def pinned_imports(store: Store) -> list[int]:
-    """Return the import numbers on which sessions run or ran, which ``prune`` must keep."""
+def pinned_imports(store: Store, journaled: Collection[str]) -> list[int]:
+    """Return the import numbers that ``prune`` must keep, because sessions need their candles.
+
+    These are those of running sessions, and of ended ones whose ids are in ``journaled``: without
+    a journal, no session can be rebuilt. Linear in the sessions.
+    """
     rows = store.rows(
-        "SELECT DISTINCT import_number FROM sessions WHERE import_number IS NOT NULL ORDER BY ALL"
+        "SELECT session_id, import_number, status = 'running' FROM sessions"
+        " WHERE import_number IS NOT NULL"
     )
-    return [number for (number,) in rows]
+    return sorted({number for name, number, runs in rows if runs or name in journaled})
 
 
 def _update(

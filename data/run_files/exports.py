@@ -10,12 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from candlestep.data.run_files.run_files import (
-    TIME_AS_TEXT,
-    connection,
-    json_list,
-    read_run_file,
-)
+from candlestep.data.run_files.run_files import TIME_AS_TEXT, connection, json_list, read_run_file
 from candlestep.data.store.sql import quote_text
 
 Export = Literal["equity", "trades"]

@@ -1,20 +1,31 @@
-"""The store: one DuckDB file under a home directory, written by one thread at a time."""
+"""The store: one DuckDB file under a home directory.
+
+One thread at a time writes records, and one candles.
+"""
 
 import os
 import re
 import threading
+import time
 import uuid
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import duckdb
 from numpy.typing import NDArray
 
 from candlestep.data.clock import NoteSeconds, ignore_seconds, now, timed
-from candlestep.data.errors import NotAStore, StorageUnavailable, StoreLocked, StoreTooNew
+from candlestep.data.errors import (
+    NotAStore,
+    StorageUnavailable,
+    StoreDamaged,
+    StoreLocked,
+    StoreTooNew,
+)
+from candlestep.data.store.home import open_home
 from candlestep.data.store.migrations import MIGRATIONS
 from candlestep.data.store.sql import quote_name, quote_text
 from candlestep.sandbox import InvalidParameter
@@ -23,6 +34,8 @@ FILE_NAME = "candlestep.duckdb"
 
 _PID = re.compile(r"PID (\d+)")
 _READ_TRIES = 5
+_WAIT_SECONDS = 30.0
+_PAUSE_SECONDS = 0.05
 _BROKEN = (
     duckdb.IOException,
     duckdb.FatalException,
@@ -31,7 +44,18 @@ _BROKEN = (
     duckdb.TransactionException,
     duckdb.ConnectionException,
 )
-"""Errors of DuckDB that blame the storage rather than the statement."""
+"""Errors of DuckDB that blame the storage rather than the statement.
+
+So does ``duckdb.Error`` itself, which is raised for a block that was changed.
+"""
+_DAMAGED = "Corrupt database file"
+"""Part of the message about such a block."""
+
+Part = Literal["candles", "records"]
+"""A part of the store. The candles are the tables of candles, imports, gaps, digests of days and
+instruments; the records are all others."""
+_PARTS: tuple[Part, ...] = ("candles", "records")
+"""All parts, in the order in which they are locked."""
 
 Fetched = TypeVar("Fetched")
 
@@ -45,23 +69,30 @@ class _Cursors(threading.local):
 class Store:
     """An open store. Any thread may use it; each reads through a cursor of its own.
 
-    Reads see committed data. Writes happen inside ``transaction()``, one transaction at a time.
+    Reads see committed data. Writes happen inside ``transaction()``, one transaction at a time in
+    each part, so that records are written during an import.
     When storage fails, they raise ``StorageUnavailable`` with nothing changed, and the store can
     be used again as soon as the cause is gone.
     """
 
-    def __init__(self, path: Path, migrations: Sequence[str]) -> None:
-        """Use ``Store.open``."""
+    def __init__(
+        self, path: Path, migrations: Sequence[str], *, is_read_only: bool = False
+    ) -> None:
+        """Use ``Store.open`` or ``Store.open_to_read``."""
         self.path = path
+        self._is_read_only = is_read_only
         self.on_write: NoteSeconds = ignore_seconds
         """Called with the seconds that each transaction took, in its thread."""
         self._migrations = migrations
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._closed = False
         self._generation = 0
-        self._cursors: weakref.WeakSet[duckdb.DuckDBPyConnection] = weakref.WeakSet()
+        self._cursors: weakref.WeakKeyDictionary[duckdb.DuckDBPyConnection, int] = (
+            weakref.WeakKeyDictionary()
+        )
+        """The cursors of all threads, each with the id of its thread."""
         self._connecting = threading.RLock()
-        self._writing = threading.RLock()
+        self._writing = {part: threading.RLock() for part in _PARTS}
         self._local = threading.local()
         self._cursor_of = _Cursors()
 
@@ -72,10 +103,7 @@ class Store:
         Raises ``StoreLocked``, ``StoreTooNew`` or ``NotAStore`` with the file unchanged.
         """
         path = Path(home).expanduser() / FILE_NAME
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageUnavailable(f"{path.parent} cannot be created: {error.strerror}") from None
+        open_home(path.parent)
         if path.exists():
             _check(path, len(migrations))
         store = cls(path, migrations)
@@ -84,11 +112,48 @@ class Store:
         except BaseException:
             store.close()
             raise
+        path.chmod(0o600)
         return store
+
+    @classmethod
+    def open_to_read(cls, home: str | Path) -> Self:
+        """Open the store under ``home``, which must exist, next to other processes that read it.
+
+        An older store is migrated first. Waits for a process that has it open for writing, which
+        may just be migrating it, for at most ``_WAIT_SECONDS``; then raises ``StoreLocked``. Raises
+        ``StoreTooNew`` or ``NotAStore``.
+        """
+        path = Path(home).expanduser() / FILE_NAME
+        deadline = time.monotonic() + _WAIT_SECONDS
+        while True:
+            try:
+                if _check(path, len(MIGRATIONS)) < len(MIGRATIONS):
+                    cls.open(home).close()
+                store = cls(path, MIGRATIONS, is_read_only=True)
+                store.rows("SELECT 1")  # Else the first query would connect, and not wait.
+                return store
+            except StoreLocked as error:
+                if error.details["pid"] == os.getpid() or time.monotonic() > deadline:
+                    raise
+            time.sleep(_PAUSE_SECONDS)
+
+    @staticmethod
+    def holder(home: Path) -> int | None:
+        """Return the id of the process that has the store under ``home`` open for writing.
+
+        Return 0 for a process whose id is not known, and None if there is no such process.
+        """
+        try:
+            _connect(home / FILE_NAME, read_only=True).close()
+        except StoreLocked as error:
+            return error.details["pid"] or 0
+        except StorageUnavailable:
+            pass  # Who opens it is told why that fails.
+        return None
 
     def close(self) -> None:
         """Close the store and the cursors of all threads. May be called twice."""
-        with self._writing, self._connecting:
+        with self._locked(_PARTS), self._connecting:
             self._closed = True
             self._disconnect()
 
@@ -96,6 +161,15 @@ class Store:
         """Return the size of the file and of its write-ahead log."""
         files = (self.path, self.path.with_name(f"{self.path.name}.wal"))
         return sum(file.stat().st_size for file in files if file.exists())
+
+    def interrupt(self, thread_id: int) -> None:
+        """Break off the statement that a thread runs, if any; it raises there.
+
+        A transaction that is under way is then undone.
+        """
+        with self._connecting:
+            for cursor in [one for one, thread in self._cursors.items() if thread == thread_id]:
+                cursor.interrupt()
 
     def rows(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """Return the rows of a query. Inside a transaction, a query sees the transaction's writes."""
@@ -127,35 +201,39 @@ class Store:
                 cursor.unregister("incoming")
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self, *parts: Part) -> Iterator[None]:
         """Commit everything that this thread writes inside, or nothing if an error is raised.
 
-        One thread at a time; a transaction inside another is part of that one. Raises
-        ``StorageUnavailable`` if the store could not be written.
+        It may write to these ``parts``, or only to the records if none is named. One thread at a
+        time for each part; a transaction inside another is part of that one, which must have its
+        parts. Raises ``StorageUnavailable`` if the store could not be written.
         """
-        with self._writing:
-            if self._in_transaction():
-                yield
-                return
-            generation = self._generation
-            try:
-                with timed(self.on_write):
-                    self._begin()
-                    generation = self._generation
-                    try:
-                        yield
-                        self._transaction_cursor().execute("COMMIT")
-                    except BaseException:
-                        with suppress(duckdb.Error):
-                            self._transaction_cursor().execute("ROLLBACK")
-                        raise
-                    finally:
-                        self._local.writes = False
-            except duckdb.Error as error:
-                if not isinstance(error, _BROKEN) and generation == self._generation:
+        wanted: tuple[Part, ...] = parts or ("records",)
+        if self._in_transaction():
+            if not {*wanted} <= {*self._local.parts}:
+                raise RuntimeError(f"the transaction around this one does not have {wanted}")
+            yield
+            return
+        generation = self._generation
+        try:
+            with self._locked(wanted), timed(self.on_write):
+                generation = self._generation
+                self._begin(wanted)
+                generation = self._generation
+                try:
+                    yield
+                    self._transaction_cursor().execute("COMMIT")
+                except BaseException:
+                    with suppress(duckdb.Error):
+                        self._transaction_cursor().execute("ROLLBACK")
                     raise
-                self._recover()
-                raise _unavailable(error) from error
+                finally:
+                    self._local.parts = ()
+        except duckdb.Error as error:
+            if not _is_broken(error) and generation == self._generation:
+                raise
+            self._recover()
+            raise self._unavailable(error) from error
 
     def export(self, path: str | Path) -> None:
         """Write a copy of the store that the DuckDB shell can open while a server is running.
@@ -192,15 +270,24 @@ class Store:
             except duckdb.Error as error:
                 # The error is not stored: its frames hold a cursor, which keeps a dead database.
                 is_alive = self._is_alive(generation)
-                if is_alive and not isinstance(error, _BROKEN):
+                if is_alive and not _is_broken(error):
                     raise
                 if is_alive or not left:
-                    raise _unavailable(error) from error
+                    raise self._unavailable(error) from error
                 # A failed write of another thread invalidates every cursor: read again.
         raise AssertionError("the last try raises")
 
     def _in_transaction(self) -> bool:
-        return getattr(self._local, "writes", False)
+        return bool(getattr(self._local, "parts", ()))
+
+    @contextmanager
+    def _locked(self, parts: Collection[Part]) -> Iterator[None]:
+        """Keep other threads from writing to these parts."""
+        with ExitStack() as locks:
+            for part in _PARTS:
+                if part in parts:
+                    locks.enter_context(self._writing[part])
+            yield
 
     def _transaction_cursor(self) -> duckdb.DuckDBPyConnection:
         if not self._in_transaction():
@@ -210,7 +297,7 @@ class Store:
             raise duckdb.ConnectionException("the connection was lost")
         return cursor
 
-    def _begin(self) -> None:
+    def _begin(self, parts: tuple[Part, ...]) -> None:
         generation = self._generation
         try:
             self._cursor().execute("BEGIN TRANSACTION")
@@ -218,7 +305,7 @@ class Store:
             if self._is_alive(generation):
                 raise
             self._cursor().execute("BEGIN TRANSACTION")
-        self._local.writes = True
+        self._local.parts = parts
 
     def _cursor(self) -> duckdb.DuckDBPyConnection:
         """Return this thread's cursor of the current connection."""
@@ -228,10 +315,18 @@ class Store:
                 if self._closed:
                     raise StorageUnavailable("the store is closed")
                 if self._connection is None:
-                    self._connection = _connect(self.path)
+                    self._connection = _connect(self.path, self._is_read_only)
                 cursor = self._cursor_of.cursor = self._connection.cursor()
-                self._cursors.add(cursor)
+                self._cursors[cursor] = threading.get_ident()
         return cursor
+
+    def _unavailable(self, error: duckdb.Error) -> StorageUnavailable:
+        if _DAMAGED in str(error):
+            return _damaged(self.path, error)
+        reason = str(error).splitlines()[0]
+        return StorageUnavailable(
+            f"the store could not be read or written ({reason}); nothing was changed, try again"
+        )
 
     def _is_alive(self, generation: int) -> bool:
         """Return whether the connection of ``generation`` is in use and answers; else close it."""
@@ -248,14 +343,15 @@ class Store:
     def _recover(self) -> None:
         """Reopen the file after a failed write, and free the disk space that the write took.
 
-        A write that fills the disk leaves its blocks behind; only a checkpoint frees them.
+        A write that fills the disk leaves its blocks behind; only a checkpoint frees them. Waits
+        for the transaction of another thread, which would be lost with the connection.
         """
-        with self._connecting:
+        with self._locked(_PARTS), self._connecting:
             if self._closed:
                 return
             self._disconnect()
             try:
-                self._connection = _connect(self.path)
+                self._connection = _connect(self.path, self._is_read_only)
                 self._connection.execute("CHECKPOINT")
             except (duckdb.Error, StorageUnavailable):
                 self._disconnect()
@@ -275,7 +371,7 @@ class Store:
         self._connection = None
 
     def _migrate(self) -> None:
-        with self.transaction():
+        with self.transaction(*_PARTS):
             self.execute(
                 "CREATE TABLE IF NOT EXISTS schema_version"
                 " (version INTEGER NOT NULL, migrated_at TIMESTAMP NOT NULL)"
@@ -288,8 +384,8 @@ class Store:
                 )
 
 
-def _check(path: Path, latest: int) -> None:
-    """Raise if a file is not a store of at most version ``latest``, without writing to it."""
+def _check(path: Path, latest: int) -> int:
+    """Return the version of a store without writing to it; raise if it is above ``latest``."""
     connection = _connect(path, read_only=True)
     try:
         tables = {
@@ -297,14 +393,16 @@ def _check(path: Path, latest: int) -> None:
             for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()
         }
         if not tables:
-            return
+            return 0
         if "schema_version" not in tables:
             raise NotAStore(
                 f"{path} is a DuckDB file, but not a Candlestep store; use another home"
             )
-        version = (
+        version: int = (
             connection.execute("SELECT max(version) FROM schema_version").fetchall()[0][0] or 0
         )
+    except duckdb.Error as error:
+        raise _damaged(path, error) from error
     finally:
         connection.close()
     if version > latest:
@@ -313,6 +411,7 @@ def _check(path: Path, latest: int) -> None:
             f" {latest}); update candlestep, or use another home",
             version=version,
         )
+    return version
 
 
 def _connect(path: Path, read_only: bool = False) -> duckdb.DuckDBPyConnection:
@@ -331,6 +430,8 @@ def _connect(path: Path, read_only: bool = False) -> duckdb.DuckDBPyConnection:
             raise StoreLocked(
                 f"{path} is in use by {by}; stop it, or use another home", pid=pid
             ) from None
+        if _DAMAGED in text:
+            raise _damaged(path, error) from error
         if "not a valid DuckDB" in text or "Is a directory" in text:
             raise NotAStore(
                 f"{path} is not a DuckDB file; move it away, or use another home"
@@ -343,6 +444,8 @@ def _connect(path: Path, read_only: bool = False) -> duckdb.DuckDBPyConnection:
 def _copy_database(cursor: duckdb.DuckDBPyConnection, source: str, path: Path, name: str) -> None:
     cursor.execute(f"ATTACH {quote_text(str(path))} AS {name}")
     try:
+        # One thread, so that what others read and write meanwhile does not wait for processors.
+        cursor.execute("SET threads = 1")
         # In one transaction, so that the secrets are never in the file, not even for a moment.
         cursor.execute("BEGIN TRANSACTION")
         cursor.execute(f"COPY FROM DATABASE {quote_name(source)} TO {name}")
@@ -353,11 +456,17 @@ def _copy_database(cursor: duckdb.DuckDBPyConnection, source: str, path: Path, n
             cursor.execute("ROLLBACK")
         raise
     finally:
+        with suppress(duckdb.Error):
+            cursor.execute("RESET threads")
         cursor.execute(f"DETACH {name}")
 
 
-def _unavailable(error: duckdb.Error) -> StorageUnavailable:
-    reason = str(error).splitlines()[0]
-    return StorageUnavailable(
-        f"the store could not be read or written ({reason}); nothing was changed, try again"
+def _is_broken(error: duckdb.Error) -> bool:
+    return isinstance(error, _BROKEN) or type(error) is duckdb.Error
+
+
+def _damaged(path: Path, error: duckdb.Error) -> StoreDamaged:
+    return StoreDamaged(
+        f"{path} is damaged ({str(error).splitlines()[0]}): a part of it was changed by something"
+        " else than Candlestep, or the disk fails; `candlestep restore` makes a home of a backup"
     )

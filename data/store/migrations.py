@@ -1,13 +1,16 @@
 """The tables of the store, as numbered migrations.
 
-A released script is never edited; to change the tables, add a script at the end. The version of a
-store is the number of scripts that have been run on it.
+A released script is never edited; to change the tables, add a script at the end, that of
+``later_migrations``, where they go on. The version of a store is the number of scripts that have
+been run on it.
 
 Amounts of money and quantities are DECIMAL(38, 8): the ledger rounds them to 8 places. Prices are
 DECIMAL(38, 16): a fill price has 16 places and at most 17 digits before the point. So every number
 of a result is read back as it was written, and the DuckDB shell can calculate with it. Candles are
 DOUBLE: what was imported is the double nearest to the text of the file. Times are UTC.
 """
+
+from candlestep.data.store.later_migrations import LATER_MIGRATIONS
 
 MIGRATIONS = (
     """
@@ -350,4 +353,93 @@ MIGRATIONS = (
     COMMENT ON TABLE preparations IS 'markets and times that programs are executed on';
     COMMENT ON COLUMN preparations.import_number IS 'the market is as of this import';
     """,
+    """
+    ALTER TABLE sessions ADD COLUMN command_count BIGINT;
+    COMMENT ON COLUMN sessions.command_count IS 'commands in its journal, which holds no fewer; NULL: not noted yet';
+    """,
+    """
+    CREATE TABLE day_digests (
+        instrument_id INTEGER NOT NULL,
+        interval_seconds INTEGER NOT NULL,
+        day INTEGER NOT NULL,
+        import_number INTEGER NOT NULL,
+        digest BLOB NOT NULL
+    );
+    COMMENT ON TABLE day_digests IS 'SHA-256 of the candles of each day that an import changed';
+    COMMENT ON COLUMN day_digests.day IS 'days since 1970, UTC';
+    """,
+    """
+    ALTER TABLE instruments ADD COLUMN kind VARCHAR DEFAULT 'spot';
+    ALTER TABLE instruments ADD COLUMN volume_usable BOOLEAN DEFAULT true;
+    ALTER TABLE instruments ADD COLUMN tick_size DECIMAL(38, 16);
+    ALTER TABLE instruments ADD COLUMN step_size DECIMAL(38, 8);
+    ALTER TABLE instruments ADD COLUMN min_quantity DECIMAL(38, 8);
+    ALTER TABLE instruments ADD COLUMN min_notional DECIMAL(38, 8);
+    COMMENT ON COLUMN instruments.volume_usable IS 'false: the volume of its candles has another unit';
+    COMMENT ON COLUMN instruments.tick_size IS 'prices of orders are multiples of it; NULL: any';
+    COMMENT ON COLUMN instruments.step_size IS 'quantities are multiples of it; NULL: any';
+    COMMENT ON COLUMN instruments.min_quantity IS 'least quantity of an order; NULL: any';
+    COMMENT ON COLUMN instruments.min_notional IS 'least quantity times price; NULL: any';
+
+    ALTER TABLE keys ADD COLUMN is_admin BOOLEAN DEFAULT false;
+    COMMENT ON COLUMN keys.is_admin IS 'it may change the data that all accounts share';
+    """,
+    """
+    ALTER TABLE sessions ADD COLUMN look_back BIGINT;
+    COMMENT ON COLUMN sessions.look_back IS 'ms of candles before its start, at least; NULL: as usual';
+    """,
+    """
+    ALTER TABLE metrics ADD COLUMN capped_fills BIGINT;
+    ALTER TABLE metrics ADD COLUMN covered_from TIMESTAMP;
+    ALTER TABLE metrics ADD COLUMN covered_to TIMESTAMP;
+    COMMENT ON COLUMN metrics.capped_fills IS 'fills at the largest slippage of the volume model';
+    COMMENT ON COLUMN metrics.covered_from IS 'candles cover the session from here';
+    COMMENT ON COLUMN metrics.covered_to IS 'candles cover the session up to here';
+    """,
+    """
+    CREATE TABLE server_name (
+        name VARCHAR NOT NULL
+    );
+    COMMENT ON TABLE server_name IS 'one row, if the server of this home has a name among others';
+    """,
+    """
+    COMMENT ON COLUMN instruments.kind IS 'spot or perp; mark, funding, tiers: a line of a perpetual';
+    COMMENT ON COLUMN imports.interval_seconds IS 'of candles and mark prices; 0: they have none';
+
+    CREATE TABLE funding (
+        instrument_id INTEGER NOT NULL,
+        settled_at TIMESTAMP NOT NULL,
+        stated_at TIMESTAMP NOT NULL,
+        rate DOUBLE NOT NULL,
+        interval_ms BIGINT NOT NULL,
+        mark DOUBLE,
+        import_number INTEGER NOT NULL,
+        superseded_by INTEGER
+    );
+    COMMENT ON TABLE funding IS 'every funding rate ever imported; see the view current_funding';
+    COMMENT ON COLUMN funding.settled_at IS 'the minute of the settlement';
+    COMMENT ON COLUMN funding.stated_at IS 'its time as the file has it';
+    COMMENT ON COLUMN funding.rate IS 'the part of the notional that longs pay to shorts';
+    COMMENT ON COLUMN funding.interval_ms IS 'the time until the next settlement';
+    COMMENT ON COLUMN funding.mark IS 'the mark price of the settlement; NULL: the file has none';
+    COMMENT ON COLUMN funding.superseded_by IS 'the import that replaced it; NULL: still current';
+
+    CREATE VIEW current_funding AS
+        SELECT i.exchange, split_part(i.symbol, '.', 1) AS symbol, f.settled_at, f.rate,
+               f.interval_ms, f.mark, f.import_number
+        FROM funding f JOIN instruments i USING (instrument_id)
+        WHERE f.superseded_by IS NULL;
+
+    CREATE TABLE tiers (
+        instrument_id INTEGER NOT NULL,
+        in_force_from TIMESTAMP NOT NULL,
+        tiers JSON NOT NULL,
+        import_number INTEGER NOT NULL,
+        superseded_by INTEGER
+    );
+    COMMENT ON TABLE tiers IS 'all margin tiers ever imported, in force from a day';
+    COMMENT ON COLUMN tiers.tiers IS 'from a notional on, the margin is notional x mmr - cum';
+    COMMENT ON COLUMN tiers.superseded_by IS 'the import that replaced it; NULL: still current';
+    """,
+    *LATER_MIGRATIONS,
 )

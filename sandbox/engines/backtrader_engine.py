@@ -87,13 +87,11 @@ class _PlannedOrders(bt.Strategy):  # type: ignore[misc]
     def _order(self, orders: EngineOrders, cash: float, held: Any) -> None:
         """Place the orders of this row; the cash that one order leaves is available to the next."""
         row = self._row
-        for column, data in enumerate(self.datas):
-            quantity = orders.quantity(row, column, cash, held)
-            if not quantity:
-                continue
+        while (order := orders.next_order(row, cash, held)) is not None:
+            column, quantity = order
             place = self.buy if quantity > 0 else self.sell
-            place(data=data, size=abs(quantity), row=row, column=column)
+            place(data=self.datas[column], size=abs(quantity), row=row, column=column)
             price = orders.unit_price(row, column, 1 if quantity > 0 else -1)
             notional, fee = orders.cost(abs(quantity), price)
             cash = cash - notional - fee if quantity > 0 else cash + notional - fee
-            held[column] = max(held[column] + quantity, 0.0)
+            held[column] += quantity

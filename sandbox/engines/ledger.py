@@ -5,6 +5,7 @@ fills by the same functions as those of the sandbox.
 """
 
 from collections.abc import Sequence
+from copy import copy
 from decimal import Decimal
 
 import msgspec
@@ -13,16 +14,19 @@ import numpy as np
 from candlestep.sandbox import (
     ClosedTrade,
     Fill,
+    InvalidParameter,
     Market,
     Position,
     Results,
+    SessionConfig,
     closed_trades,
     format_time,
 )
 from candlestep.sandbox.engines.orders import EngineFill, EngineOrders, EngineResult
-from candlestep.sandbox.exchange.account import Account
-from candlestep.sandbox.exchange.costs.costs import Cost
-from candlestep.sandbox.exchange.history import AccountHistory
+from candlestep.sandbox.exchange.costs.costs import Cost, Terms
+from candlestep.sandbox.exchange.exchange import Exchange
+from candlestep.sandbox.exchange.margin.reports import figures_of, positions_of
+from candlestep.sandbox.exchange.orders import OrderTicket
 from candlestep.sandbox.market.candles import Integers
 from candlestep.sandbox.market.fixed_point import Units, as_floats
 from candlestep.sandbox.money import (
@@ -80,29 +84,31 @@ def post_to_ledger(
     ``ValueError`` if the resulting equity differs from that of the engine, which is a fault of the
     engine or of its adapter.
     """
-    config, clock = plan.config, plan.config.clock
-    account = Account(config.starting_balance)
-    history = AccountHistory(clock.start, account)
-    fills: list[Fill] = []
+    config, clock = at_last_prices(plan.config), plan.config.clock
+    market = market.part(config.market_type)
+    exchange = config.open_exchange(market)
     for engine_fill in result.fills:
-        fill = _post(len(fills) + 1, engine_fill, orders, account, config.costs.fixed)
-        fills.append(fill)
-        history.record(fill.time, account)
-        history.record_holding(fill.time, fill.symbol, account)
+        _post(engine_fill, orders, exchange, config.costs.fixed)
+    exchange.advance(clock.end)
+    _require_no_liquidation(exchange)
+    clearing, history, fills = exchange.clearing, exchange.history, exchange.fills
     equity = as_floats(total_equity(history, market, orders.time), AMOUNT_PLACES)
     _require_equal(orders, result, equity, fills)
     times = np.arange(clock.start, clock.end + 1, plan.timeframe)
     if times[-1] != clock.end:
         times = np.append(times, clock.end)
+    portfolio = clearing.portfolio(market.prices(clock.end), clock.end)
     return EngineRun(
         results=compute_results(
             config,
             market,
             status="completed",
             time=clock.end,
-            account=account,
+            account=clearing.account,
+            portfolio=portfolio,
             history=history,
             fills=fills,
+            margin=figures_of(clearing, market, clock.start, clock.end),
         ),
         equity_time=times,
         equity=total_equity(history, market, times),
@@ -110,42 +116,48 @@ def post_to_ledger(
         trades=closed_trades(fills),
         signals=orders.signals,
         candles=plan.candles,
-        positions=account.portfolio(market.prices(clock.end)).positions,
+        positions=positions_of(clearing, portfolio, clock.end),
     )
+
+
+def at_last_prices(config: SessionConfig) -> SessionConfig:
+    """Return the session with positions valued at last prices, the only ones that engines know."""
+    margin = config.margin
+    if margin is None:
+        return config
+    config = copy(config)
+    config.margin = msgspec.structs.replace(margin, mark="last")
+    return config
 
 
 def _post(
-    number: int, engine_fill: EngineFill, orders: EngineOrders, account: Account, slippage: Decimal
-) -> Fill:
-    """Post a fill of an engine to ``account``; return it as a fill of the session."""
+    engine_fill: EngineFill, orders: EngineOrders, exchange: Exchange, slippage: Decimal
+) -> None:
+    """Post a fill of an engine to the account of ``exchange``, at its time."""
+    exchange.advance(int(orders.time[engine_fill.row]))
     symbol = orders.symbols[engine_fill.column]
     is_buy = engine_fill.quantity > 0
-    # A sale sells all that is held; the engine's sum of several buys may have lost a digit.
-    quantity = account.holding(symbol).quantity
-    if is_buy:
-        quantity = rounded(decimal_of(engine_fill.quantity), AMOUNT_PLACES)
+    held = exchange.account.holding(symbol).quantity
+    quantity = held.copy_abs()
+    # What closes a position closes all of it; the engine's sum of several orders may have lost a
+    # digit.
+    if not held or (held > 0) == is_buy:
+        quantity = rounded(decimal_of(abs(engine_fill.quantity)), AMOUNT_PLACES)
     price = rounded(decimal_of(engine_fill.price), PRICE_PLACES)
     fee = rounded(decimal_of(engine_fill.fee), AMOUNT_PLACES)
     cost = Cost(rounded_product(quantity, price), fee)
-    realized = None
-    if is_buy:
-        account.buy(symbol, quantity, cost)
-    else:
-        realized = account.sell(symbol, quantity, cost)
-    return Fill(
-        id=number,
-        order_id=number,
-        symbol=symbol,
-        side="buy" if is_buy else "sell",
-        type="market",
-        quantity=quantity,
-        price=price,
-        quote_amount=cost.quote_amount,
-        fee=cost.fee,
-        slippage=slippage,
-        realized_pnl=realized,
-        time=int(orders.time[engine_fill.row]),
-    )
+    ticket = OrderTicket(symbol, "buy" if is_buy else "sell", "market", quantity)
+    exchange.book(ticket, Terms(quantity, price, slippage, cost))
+
+
+def _require_no_liquidation(exchange: Exchange) -> None:
+    for liquidation in exchange.clearing.liquidations:
+        raise InvalidParameter(
+            "engine",
+            f"does not liquidate, but the position in {liquidation.symbol} lacks margin at"
+            f" {format_time(liquidation.time)}; use the engine sandbox",
+            feature="liquidation",
+        )
 
 
 def _require_equal(

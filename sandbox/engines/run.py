@@ -9,6 +9,8 @@ from candlestep.sandbox.engines.ledger import EngineRun, post_to_ledger
 from candlestep.sandbox.engines.orders import EngineOrders, EngineResult
 from candlestep.sandbox.errors import abbreviate
 from candlestep.sandbox.exchange.costs.fees import FlatFees
+from candlestep.sandbox.exchange.instruments import NO_FILTERS
+from candlestep.sandbox.exchange.margin.settings import MarginSettings
 from candlestep.sandbox.exchange.risk import RiskProfile
 from candlestep.sandbox.strategies import Strategy, run, signal_plan
 from candlestep.sandbox.strategies.card import ParsedCard
@@ -56,7 +58,6 @@ def run_engine(
     on_progress: Callable[[float], object] | None = None,
     cancelled: Callable[[], bool] | None = None,
     *,
-    is_installed: Callable[[str], bool] = is_installed,
     load_adapter: Callable[[str], Adapter] = load_adapter,
 ) -> EngineRun:
     """Run ``strategy`` over a session of ``config`` on ``market`` with the engine ``name``.
@@ -64,7 +65,7 @@ def run_engine(
     Every engine sees the candles that ``sandbox.strategies.run`` sees, and acts at the same times and
     prices. Raises the errors of ``run`` and of ``check_engine``, and ``EngineFailed``.
     """
-    check_engine(name, strategy, config, is_installed)
+    check_engine(name, strategy, config)
     if name == _SANDBOX:
         return _run_in_sandbox(strategy, config, market, on_progress, cancelled)
     scope = StrategyScope.of(strategy, config)
@@ -93,9 +94,11 @@ def check_engine(
     """Raise ``InvalidParameter`` unless the engine is installed and supports the run.
 
     Engines other than the sandbox buy and sell at the market, at complete candles, by rules that
-    are fixed before the run, with a single fee rate and a single slippage rate. The error's
-    ``details`` name the ``feature`` that the engine lacks.
+    are fixed before the run, with a single fee rate and a single slippage rate. On perpetuals they
+    trade without leverage and funding, and value positions at last prices. The error's ``details``
+    name the ``feature`` that the engine lacks.
     """
+    strategy.require_market_type(config.market_type)
     _require_installed(name, engines(is_installed))
     if name == _SANDBOX:
         return
@@ -126,7 +129,7 @@ def _unsupported_feature(strategy: Strategy, config: SessionConfig) -> tuple[str
         return "source", "does not run programs; write the strategy as a card"
     if body.card.grid is not None:
         return "grid", "does not support the limit orders of a grid; use entries and exits"
-    for guard in ("stop_loss", "take_profit"):
+    for guard in ("stop_loss", "take_profit", "trailing_stop"):
         if any(getattr(entry, guard) is not None for entry in body.card.entries):
             return (
                 guard,
@@ -144,6 +147,23 @@ def _unsupported_feature(strategy: Strategy, config: SessionConfig) -> tuple[str
         )
     if config.risk != RiskProfile():
         return "risk", "does not check a risk profile; leave its limits out"
+    if any(instrument.filters != NO_FILTERS for instrument in config.instruments.values()):
+        return (
+            "filters",
+            "does not meet the filters of an instrument, such as its step_size; remove them",
+        )
+    return None if config.margin is None else _unsupported_margin(config.margin)
+
+
+def _unsupported_margin(margin: MarginSettings) -> tuple[str, str] | None:
+    if any(leverage != 1 for leverage in margin.leverage.values()):
+        return "leverage", "trades without leverage; set it to 1"
+    if margin.funding:
+        return "funding", "does not pay funding; set funding to false"
+    if margin.margin_mode != "cross":
+        return "margin_mode", "has one wallet for all positions; set margin_mode to cross"
+    if margin.settle_at_data_end:
+        return "settle_at_data_end", "keeps a position when its candles end; set it to false"
     return None
 
 

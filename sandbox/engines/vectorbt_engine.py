@@ -9,19 +9,11 @@ from vectorbt.portfolio import enums, nb
 
 from candlestep.sandbox.engines.orders import EngineFill, EngineOrders, EngineResult
 
+_BEFORE = ("pre_sim_func_nb", "pre_group_func_nb", "pre_segment_func_nb")
+_AFTER = ("post_sim_func_nb", "post_group_func_nb", "post_segment_func_nb", "post_order_func_nb")
 _NO_HOOKS = {
-    **dict.fromkeys(
-        ("pre_sim_func_nb", "pre_group_func_nb", "pre_segment_func_nb"), lambda context: ()
-    ),
-    **dict.fromkeys(
-        (
-            "post_sim_func_nb",
-            "post_group_func_nb",
-            "post_segment_func_nb",
-            "post_order_func_nb",
-        ),
-        lambda context, *results: None,
-    ),
+    **dict.fromkeys(_BEFORE, lambda context: ()),
+    **dict.fromkeys(_AFTER, lambda context, *results: None),
 }
 """Hooks that do nothing. vectorbt's own are compiled in every new process, which takes seconds."""
 
@@ -34,7 +26,7 @@ def execute(orders: EngineOrders) -> EngineResult:
     """
     terms = nb.order_nb.py_func(
         size_type=enums.SizeType.Amount,
-        direction=enums.Direction.LongOnly,
+        direction=enums.Direction.Both if orders.is_margined else enums.Direction.LongOnly,
         fees=orders.fee_rate,
         slippage=orders.slippage,
         allow_partial=False,
@@ -42,11 +34,12 @@ def execute(orders: EngineOrders) -> EngineResult:
     )
 
     def order(context: Any) -> Any:
-        row, column = context.i, context.col
-        quantity = orders.quantity(row, column, context.cash_now, context.last_position)
-        if not quantity:
-            return enums.NoOrder
-        return terms._replace(size=quantity, price=float(orders.price[row, column]))
+        row = context.i
+        ordered = orders.next_order(row, context.last_cash[0], context.last_position)
+        if ordered is None:
+            return -1, enums.NoOrder
+        column, quantity = ordered
+        return column, terms._replace(size=quantity, price=float(orders.price[row, column]))
 
     portfolio = Portfolio.from_order_func(
         pd.DataFrame(orders.price, columns=orders.symbols),
@@ -55,6 +48,9 @@ def execute(orders: EngineOrders) -> EngineResult:
         group_by=True,
         cash_sharing=True,
         use_numba=False,
+        flexible=True,
+        # The position of each symbol may be closed and opened in each row.
+        max_orders=2 * orders.price.size,
         **_NO_HOOKS,
     )
     records = portfolio.orders.values

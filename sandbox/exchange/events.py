@@ -5,9 +5,13 @@ At one instant, events happen by kind, in the sequence of this table:
 | kind         | what happens                                   | symbol | subject             |
 |--------------|------------------------------------------------|--------|---------------------|
 | `COMPLETION` | a candle that may trigger an order is complete | its    | index of the candle |
+| `FUNDING`    | a position pays or receives funding            | its    | row of the rates    |
+| `MARGIN`     | positions may have too little margin           | one, or none for all cross positions | version of the search |
 | `EXPIRY`     | a pending order expires                        | none   | id of the order     |
+| `DATA_END`   | the last candle of a position's symbol is over | its    | none                |
 
-Completions of one instant happen by open time of the candle, then by symbol; expiries by id.
+Completions of one instant happen by open time of the candle, then by symbol; payments by symbol;
+expiries by id.
 """
 
 import heapq
@@ -15,7 +19,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 COMPLETION = 0
-EXPIRY = 1
+FUNDING = 1
+MARGIN = 2
+EXPIRY = 3
+DATA_END = 4
 
 _FEW_STALE = 64
 

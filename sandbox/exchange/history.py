@@ -11,12 +11,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from candlestep.sandbox.clock import Clock
-from candlestep.sandbox.exchange.account import Account
-from candlestep.sandbox.market.candles import Integers
+from candlestep.sandbox.exchange.account import Ledger
+from candlestep.sandbox.market.candles import Candles, Integers
 from candlestep.sandbox.market.fixed_point import Units
 from candlestep.sandbox.market.market import Market
-from candlestep.sandbox.money import AMOUNT_PLACES, EXACT, ZERO, add, rounded_product
+from candlestep.sandbox.money import AMOUNT_PLACES, EXACT, ZERO, add, rounded_product, subtract
 
 DType = np.dtype[Any]
 
@@ -29,11 +28,12 @@ class StepSeries(NamedTuple):
 
     def record(self, time: int, amount: Decimal) -> None:
         """Append a change; a later one at the same time replaces it."""
-        if self.times and self.times[-1] == time:
-            self.amounts[-1] = amount
+        times, amounts = self
+        if times and times[-1] == time:
+            amounts[-1] = amount
         else:
-            self.times.append(time)
-            self.amounts.append(amount)
+            times.append(time)
+            amounts.append(amount)
 
     def copy(self) -> "StepSeries":
         """Return an independent copy."""
@@ -42,6 +42,8 @@ class StepSeries(NamedTuple):
     @property
     def largest(self) -> int:
         """The largest magnitude among the amounts, in units of 1e-8."""
+        if not self.amounts:
+            return 0
         return max(_in_units(max(self.amounts)), -_in_units(min(self.amounts)))
 
     def before(self, time: int) -> Decimal:
@@ -70,14 +72,28 @@ class HoldingSeries(NamedTuple):
 class AccountHistory:
     """The changes of an account, in order of time."""
 
-    def __init__(self, start: int, account: Account) -> None:
-        """Record the state of ``account`` at ``start`` (ms)."""
+    def __init__(
+        self,
+        start: int,
+        account: Ledger,
+        *,
+        is_margined: bool = False,
+        uses_marks: bool = False,
+    ) -> None:
+        """Record the state of ``account`` at ``start`` (ms).
+
+        In a margined account nothing is paid for a position, and equity has its PnL alone:
+        quantity and cost basis are negative for a short. With ``uses_marks`` positions are valued
+        at the mark price.
+        """
+        self.is_margined = is_margined
+        self._uses_marks = uses_marks
+        self.funding = StepSeries([], [])
+        """Funding received less funding paid, since the start; empty if there was none."""
         self.available = StepSeries([], [])
         self.locked = StepSeries([], [])
         self.realized = StepSeries([], [])
         self.holdings: dict[str, HoldingSeries] = {}
-        # Alternately the time at which the first position was opened and the last was closed.
-        self._exposure_bounds: list[int] = []
         self.record(start, account)
 
     def copy(self) -> "AccountHistory":
@@ -86,17 +102,17 @@ class AccountHistory:
         copied.available = self.available.copy()
         copied.locked = self.locked.copy()
         copied.realized = self.realized.copy()
+        copied.funding = self.funding.copy()
         copied.holdings = {symbol: series.copy() for symbol, series in self.holdings.items()}
-        copied._exposure_bounds = self._exposure_bounds.copy()
         return copied
 
-    def record(self, time: int, account: Account) -> None:
+    def record(self, time: int, account: Ledger) -> None:
         """Record the cash and the realized PnL of ``account`` at ``time``."""
         self.available.record(time, account.available_cash)
         self.locked.record(time, account.locked_cash)
         self.realized.record(time, account.realized_pnl)
 
-    def record_holding(self, time: int, symbol: str, account: Account) -> None:
+    def record_holding(self, time: int, symbol: str, account: Ledger) -> None:
         """Record the holding of ``symbol`` in ``account`` at ``time``."""
         holding = account.holding(symbol)
         series = self.holdings.get(symbol)
@@ -104,12 +120,6 @@ class AccountHistory:
             series = self.holdings[symbol] = HoldingSeries(StepSeries([], []), StepSeries([], []))
         series.quantity.record(time, holding.quantity)
         series.cost_basis.record(time, holding.cost_basis)
-        was_in_market = len(self._exposure_bounds) % 2 == 1
-        if bool(account.open_holdings) != was_in_market:
-            if self._exposure_bounds and self._exposure_bounds[-1] == time:
-                self._exposure_bounds.pop()
-            else:
-                self._exposure_bounds.append(time)
 
     def equity_before(self, market: Market, time: int) -> Decimal:
         """Return total equity just before the events of ``time``, at the prices of ``time``."""
@@ -117,16 +127,16 @@ class AccountHistory:
         for symbol, series in self.holdings.items():
             quantity = series.quantity.before(time)
             if quantity:
-                total = add(total, rounded_product(quantity, market.price(symbol, time)))
+                price = self.line(market, symbol).price(time)
+                assert price is not None, "what is held has a price"
+                total = add(total, rounded_product(quantity, price))
+                if self.is_margined:
+                    total = subtract(total, series.cost_basis.before(time))
         return total
 
-    def steps_in_market(self, clock: Clock, until: int) -> int:
-        """Count the steps of ``clock``, from 1 to the one at ``until``, at which a position is held."""
-        bounds = [-(-(time - clock.start) // clock.interval) for time in self._exposure_bounds]
-        if len(bounds) % 2:
-            bounds.append((until - clock.start) // clock.interval + 1)
-        spans = zip(bounds[::2], bounds[1::2], strict=True)
-        return sum(stop - max(first, 1) for first, stop in spans if stop > first)
+    def line(self, market: Market, symbol: str) -> Candles:
+        """Return the candles whose closes value positions in ``symbol``."""
+        return market.mark_line(symbol) if self._uses_marks else market.candles_of(symbol)
 
 
 def _in_units(amount: Decimal) -> int:

@@ -1,25 +1,18 @@
-"""Matching: which candle may trigger pending orders next, and which orders it triggers.
+"""Matching: which candle may trigger pending orders next.
 
-Candles are searched in floats, which skips those that cannot reach any trigger; ``walk`` then
+Candles are searched in floats, which skips those that cannot reach any trigger; ``PathWalk`` then
 decides in decimals, order by order, along the path of the price within one candle.
 """
 
 from copy import copy
 from decimal import Decimal
-from typing import NamedTuple
 
 from candlestep.sandbox.exchange.book import Book
 from candlestep.sandbox.exchange.events import COMPLETION, Event
 from candlestep.sandbox.exchange.orders import Order
-from candlestep.sandbox.market.candles import Candle, Candles
+from candlestep.sandbox.exchange.trailing import next_trail
+from candlestep.sandbox.market.candles import Candles
 from candlestep.sandbox.money import largest_float_up_to, smallest_float_from
-
-
-class Execution(NamedTuple):
-    """A pending order that a candle triggers, and the price it gets before slippage."""
-
-    order: Order
-    base_price: Decimal
 
 
 class CandleWatch:
@@ -44,20 +37,43 @@ class CandleWatch:
         """Return whether the candle of ``event`` is still the next one of its symbol."""
         return self._next.get(event.symbol) == event.subject
 
-    def add_order(self, order: Order, candles: Candles, now: int) -> Event | None:
-        """Watch for an order that is placed ``now``. O(log n) in the candles."""
+    def add_order(self, book: Book, order: Order, candles: Candles, now: int) -> Event | None:
+        """Watch for an order of ``book`` that is placed ``now``. O(log n) in the candles."""
+        start = candles.last_complete(now) + 1
+        if order.type == "trailing_stop":
+            best = order.best_price
+            trail = next_trail(order, best, candles, start, close_only=self.close_only)
+            book.trails[order.id] = trail
+            return self._watch(order.symbol, candles, trail.candle)
         if order.waits_for_fall:
             below, above = largest_float_up_to(order.trigger), float("inf")
         else:
             below, above = float("-inf"), smallest_float_from(order.trigger)
-        return self._find(order.symbol, candles, candles.last_complete(now) + 1, below, above)
+        return self._find(order.symbol, candles, start, below, above)
 
-    def move_on(self, symbol: str, book: Book, candles: Candles, start: int) -> Event | None:
-        """Watch for the orders of ``book`` from the candle at ``start`` on, forgetting others."""
+    def move_on(self, symbol: str, book: Book | None, candles: Candles, index: int) -> Event | None:
+        """Watch for the orders of ``book`` after the candle at ``index``, if it was the next one."""
+        if self._next.get(symbol) != index:
+            return None
         del self._next[symbol]
         if not book:
             return None
-        return self._find(symbol, candles, start, book.highest_fall, book.lowest_rise)
+        event = self._find(symbol, candles, index + 1, book.highest_fall, book.lowest_rise)
+        for order_id, trail in book.trails.items():
+            if trail.candle == index:
+                order, start = book.order(order_id), index + 1
+                trail = next_trail(order, trail.best, candles, start, close_only=self.close_only)
+                book.trails[order_id] = trail
+            event = self._watch(symbol, candles, trail.candle) or event
+        return event
+
+    def trailing_trigger(
+        self, book: Book, order: Order, candles: Candles, now: int
+    ) -> Decimal | None:
+        """Return where a trailing stop of ``book`` would trigger; None before its activation."""
+        trail, last = book.trails[order.id], candles.last_complete(now)
+        best = trail.best_after(order, candles, last, close_only=self.close_only)
+        return None if best is None else order.trigger_at(best)
 
     def _find(
         self, symbol: str, candles: Candles, start: int, below: float, above: float
@@ -68,50 +84,12 @@ class CandleWatch:
         """
         stop = self._next.get(symbol, len(candles))
         index = candles.first_touch(below, above, start, stop, close_only=self.close_only)
-        if index >= stop:
+        return self._watch(symbol, candles, index)
+
+    def _watch(self, symbol: str, candles: Candles, index: int) -> Event | None:
+        """Watch the candle at ``index``, unless one that comes no later is watched already."""
+        if index >= self._next.get(symbol, len(candles)):
             return None
         self._next[symbol] = index
         open_time = int(candles.open_time[index])
-        return Event(int(candles.complete_time[index]), COMPLETION, open_time, symbol, index)
-
-
-def walk(book: Book, candle: Candle, *, close_only: bool) -> list[Execution]:
-    """Return the orders of ``book`` that ``candle`` triggers, in the sequence of their triggers.
-
-    The price is taken to travel open → nearer extreme → farther extreme → close. Orders whose
-    trigger the open has reached or passed come first, oldest first, at the open; then those on
-    the first leg and those on the second, at their triggers. An order placed while the candle was
-    running comes last and is checked against the close alone. O(orders reached + log n).
-    """
-    at_open: list[Execution] = []
-    on_falling_leg: list[Execution] = []
-    on_rising_leg: list[Execution] = []
-    at_close: list[Execution] = []
-    for orders, leg in (
-        (book.reached_by_fall(candle.low), on_falling_leg),
-        (book.reached_by_rise(candle.high), on_rising_leg),
-    ):
-        for order in orders:
-            trigger = order.trigger
-            if close_only or order.created_at > candle.open_time:
-                if _has_reached(order, candle.close):
-                    worse = max if order.side == "buy" else min
-                    at_close.append(Execution(order, worse(trigger, candle.close)))
-            elif _has_reached(order, candle.open):
-                at_open.append(Execution(order, candle.open))
-            else:
-                leg.append(Execution(order, trigger))
-    at_open.sort(key=_age)
-    at_close.sort(key=_age)
-    if candle.low_is_nearer:
-        return at_open + on_falling_leg + on_rising_leg + at_close
-    return at_open + on_rising_leg + on_falling_leg + at_close
-
-
-def _has_reached(order: Order, price: Decimal) -> bool:
-    """Return whether ``price`` is at the trigger, or beyond it on the side the order waits for."""
-    return price <= order.trigger if order.waits_for_fall else price >= order.trigger
-
-
-def _age(execution: Execution) -> int:
-    return execution.order.id
+        return Event(candles.complete_time_of(index), COMPLETION, open_time, symbol, index)

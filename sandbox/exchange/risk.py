@@ -1,15 +1,22 @@
-"""Risk: the three limits of an agent, checked on every buy when it is placed."""
+"""Risk: the three limits of an agent, checked when an order is placed that adds to a position.
 
-from collections.abc import Callable
+On spot that is every buy, on perpetuals what opens or increases a position on either side.
+"""
+
+from collections.abc import Callable, Mapping
 from decimal import Decimal
+from typing import Any, ClassVar
 
 import msgspec
 
 from candlestep.sandbox.clock import DAY
+from candlestep.sandbox.errors import RiskLimitExceeded
 from candlestep.sandbox.exchange.history import AccountHistory
+from candlestep.sandbox.exchange.margin.tiers import HIGHEST_LEVERAGE
 from candlestep.sandbox.market.market import Market
 from candlestep.sandbox.money import (
     AMOUNT_PLACES,
+    EXACT,
     HUNDRED,
     ZERO,
     add,
@@ -26,6 +33,8 @@ class RiskProfile(msgspec.Struct, frozen=True):
     Each may be given as text or a number; raises ``InvalidParameter`` naming the limit.
     """
 
+    most_percent: ClassVar[int] = 100
+
     max_order_size_pct: Decimal | None = None
     """Largest cost of one order, in percent of available cash."""
     max_position_size_pct: Decimal | None = None
@@ -37,28 +46,62 @@ class RiskProfile(msgspec.Struct, frozen=True):
         for limit in self.__struct_fields__:
             value = getattr(self, limit)
             if value is not None:
-                percent = parse_share(limit, value, AMOUNT_PLACES, 100)
+                percent = parse_share(limit, value, AMOUNT_PLACES, self.most_percent)
                 msgspec.structs.force_setattr(self, limit, percent)
 
 
+class LeveragedRiskProfile(RiskProfile, frozen=True):
+    """Limits for perpetuals: of the notional that orders open, up to 100 times the highest leverage.
+
+    An order is compared with the available balance, a position and the pending entries of its side
+    with equity.
+    """
+
+    most_percent: ClassVar[int] = 100 * HIGHEST_LEVERAGE
+
+
+def risk_profile_of(market_type: str, limits: Mapping[str, Any]) -> RiskProfile:
+    """Return the limits of a session on ``spot`` or ``perp``; raises ``InvalidParameter``."""
+    kind = RiskProfile if market_type == "spot" else LeveragedRiskProfile
+    return kind(**limits)
+
+
 class Exposure(msgspec.Struct, frozen=True):
-    """The exposure of an account to a buy, in quote currency."""
+    """The exposure of an account to an order that adds to it, in quote currency."""
 
     order_cost: Decimal
     available_cash: Decimal
     symbol_value: Decimal
-    """Value held of the symbol, and its pending buys at their triggers."""
+    """Value held of the symbol on the order's side, and pending entries of that side at their
+    triggers."""
     total_equity: Decimal
-    realized_today: Decimal
 
 
 class Breach(msgspec.Struct, frozen=True):
-    """A limit that refuses a buy, with the amounts allowed and attempted, in quote currency."""
+    """A limit that refuses an order, with the amounts allowed and attempted, in quote currency."""
 
     limit: str
     percent: Decimal
     allowed: Decimal
     attempted: Decimal
+
+    @classmethod
+    def of(cls, refusal: RiskLimitExceeded, profile: RiskProfile) -> "Breach":
+        """Return the breach that an error names."""
+        limit, details = refusal.details["limit"], refusal.details
+        return cls(limit, getattr(profile, limit), details["allowed"], details["attempted"])
+
+    def refusal(self, order_id: int) -> RiskLimitExceeded:
+        """Return the error that names the limit and the rejected order."""
+        return RiskLimitExceeded(
+            f"{self.limit} is {EXACT.normalize(self.percent):f} %, which allows"
+            f" {self.allowed:f}; the order comes to {self.attempted:f}. It is recorded as"
+            f" rejected order {order_id}",
+            limit=self.limit,
+            allowed=self.allowed,
+            attempted=self.attempted,
+            order_id=order_id,
+        )
 
 
 class TradingDay:
@@ -94,24 +137,34 @@ class TradingDay:
 
 
 def first_breach(
-    profile: RiskProfile, exposure: Exposure, equity_at_day_start: Callable[[], Decimal]
+    profile: RiskProfile,
+    exposure: Exposure,
+    realized_today: Decimal,
+    equity_at_day_start: Callable[[], Decimal],
 ) -> Breach | None:
-    """Return the first limit that the buy would exceed, or None.
+    """Return the first limit that the order would exceed, or None.
 
     ``equity_at_day_start`` is called only if the profile limits the daily loss, and there is one.
     """
-    exposed = add(exposure.symbol_value, exposure.order_cost)
-    loss = exposure.realized_today.copy_negate()
-    limits: tuple[tuple[str, Decimal, Callable[[], Decimal]], ...] = (
-        ("max_order_size_pct", exposure.order_cost, lambda: exposure.available_cash),
-        ("max_position_size_pct", exposed, lambda: exposure.total_equity),
-        ("daily_loss_limit_pct", loss, equity_at_day_start),
-    )
-    for limit, attempted, base in limits:
-        percent: Decimal | None = getattr(profile, limit)
-        if percent is None or attempted <= 0:
-            continue
-        whole = base()
-        if multiply(attempted, HUNDRED) > multiply(percent, whole):
-            return Breach(limit, percent, rounded_share(whole, percent, HUNDRED), attempted)
+    cost = exposure.order_cost
+    percent = profile.max_order_size_pct
+    if percent is not None and _is_over(cost, percent, exposure.available_cash):
+        return _breach("max_order_size_pct", cost, percent, exposure.available_cash)
+    exposed = add(exposure.symbol_value, cost)
+    percent = profile.max_position_size_pct
+    if percent is not None and _is_over(exposed, percent, exposure.total_equity):
+        return _breach("max_position_size_pct", exposed, percent, exposure.total_equity)
+    percent = profile.daily_loss_limit_pct
+    if percent is not None and realized_today < 0:
+        loss, equity = realized_today.copy_negate(), equity_at_day_start()
+        if _is_over(loss, percent, equity):
+            return _breach("daily_loss_limit_pct", loss, percent, equity)
     return None
+
+
+def _is_over(amount: Decimal, percent: Decimal, whole: Decimal) -> bool:
+    return amount > 0 and multiply(amount, HUNDRED) > multiply(percent, whole)
+
+
+def _breach(limit: str, attempted: Decimal, percent: Decimal, whole: Decimal) -> Breach:
+    return Breach(limit, percent, rounded_share(whole, percent, HUNDRED), attempted)

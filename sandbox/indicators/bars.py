@@ -4,13 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from candlestep.sandbox.clock import DAY, MINUTE, Clock, interval_name
+from candlestep.sandbox.clock import Clock, interval_name
 from candlestep.sandbox.errors import InvalidParameter
+from candlestep.sandbox.market.aggregation import gather, require_whole, volumes
 from candlestep.sandbox.market.candles import PRICES, Candles, Floats, Integers
-from candlestep.sandbox.market.fixed_point import Units, as_floats
-
-_INT64_HEADROOM = 2**62
-_MOST_IN_A_BUCKET = DAY // MINUTE
 
 
 class Bars(NamedTuple):
@@ -40,8 +37,9 @@ class SessionRows(NamedTuple):
 def aggregate_bars(candles: Candles, interval: int) -> Bars:
     """Return the candles of ``interval`` milliseconds, aggregated from finer ones where needed.
 
-    As in ``Market.candles``, periods for which the data has only coarser candles are left out.
-    Every number depends only on the finer candles inside its row. Linear.
+    As in ``Market.candles``, periods for which the data has only coarser candles are left out, and
+    ``InvalidParameter`` is raised if candles straddle the bounds of coarser ones. Every number
+    depends only on the finer candles inside its row. Linear.
     """
     if candles.intervals == (interval,):
         columns = (getattr(candles, name) for name in PRICES)
@@ -53,17 +51,17 @@ def aggregate_bars(candles: Candles, interval: int) -> Bars:
             f"{interval_name(interval)} is finer than the data of {candles.symbol}, which is"
             f" {interval_name(candles.intervals[0])}; choose that or a coarser one",
         )
-    buckets = candles.open_time[rows] // interval
-    firsts = np.flatnonzero(np.diff(buckets, prepend=buckets[0] - 1))
+    require_whole(candles, interval, "timeframe")
+    opens, firsts = gather(candles, rows, interval)
     lasts = np.append(firsts[1:], len(rows)) - 1
     return Bars(
         candles.symbol,
-        (buckets[firsts] + 1) * interval,
+        opens[firsts] + interval,
         candles.open[rows[firsts]],
         np.maximum.reduceat(candles.high[rows], firsts),
         np.minimum.reduceat(candles.low[rows], firsts),
         candles.close[rows[lasts]],
-        _volume(candles, rows, firsts),
+        volumes(candles, rows, firsts),
     )
 
 
@@ -73,14 +71,3 @@ def session_rows(bars: Bars, clock: Clock) -> SessionRows:
     first = int(np.searchsorted(bars.complete_time, clock.start))
     stop = int(np.searchsorted(steps, clock.total_steps))
     return SessionRows(first, max(first, stop), steps[first:stop])
-
-
-def _volume(candles: Candles, rows: Integers, firsts: Integers) -> Floats:
-    """Return the volume inside each bucket: the exact sum, rounded once to the nearest float."""
-    if len(firsts) == len(rows):
-        return candles.volume[rows]
-    units, digits, largest = candles.volume_units
-    members: Units = units[rows]
-    if largest * _MOST_IN_A_BUCKET >= _INT64_HEADROOM:
-        members = members.astype(object)
-    return as_floats(np.add.reduceat(members, firsts), digits)

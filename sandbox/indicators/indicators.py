@@ -4,17 +4,19 @@ A value is NaN until there is enough history for it. Each value is computed from
 earlier ones, so that it never depends on later ones. A new indicator is an entry in ``KINDS``.
 """
 
+import importlib
 import re
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from functools import partial
 from typing import Any
 
 import msgspec
-import talib
 
 from candlestep.sandbox.errors import InvalidParameter, abbreviate
 from candlestep.sandbox.indicators.bars import Bars
 from candlestep.sandbox.market.candles import PRICES, Floats
+from candlestep.sandbox.money import python_number
 
 LONGEST_PERIOD = 100_000
 """The longest period of any indicator, in candles."""
@@ -168,6 +170,8 @@ def _parse_indicator(raw: object, field: str) -> Indicator:
 
 
 def _parse_parameter(value: object, parameter: Parameter, field: str) -> int | float:
+    number = python_number(value)
+    value = float(number) if isinstance(number, Decimal) else number
     whole = "a whole number" if parameter.is_whole else "a number"
     if (
         isinstance(value, bool)
@@ -212,6 +216,25 @@ def _period(default: int, least: int = 2, name: str = "period") -> Parameter:
     return Parameter(name, default, least, LONGEST_PERIOD)
 
 
+def load_functions() -> None:
+    """Load TA-Lib now, and not only when the first indicator is computed.
+
+    This takes a second where pandas or polars are installed, which it loads too.
+    """
+    importlib.import_module("talib")
+
+
+def _ta(name: str) -> Callable[..., Any]:
+    """Return a function of TA-Lib, which its first call loads: a server computes no indicator."""
+
+    def compute(*series: Floats, **parameters: float) -> Any:
+        import talib
+
+        return getattr(talib, name)(*series, **parameters)
+
+    return compute
+
+
 def _of_period(
     name: str,
     description: str,
@@ -234,23 +257,23 @@ def _of_period(
 
 def _bollinger(source: Floats, period: int, deviations: float) -> tuple[Floats, ...]:
     widths = {"nbdevup": deviations, "nbdevdn": deviations}
-    return tuple(talib.BBANDS(source, timeperiod=period, **widths, matype=_SIMPLE))
+    return tuple(_ta("BBANDS")(source, timeperiod=period, **widths, matype=_SIMPLE))
 
 
 def _donchian(high: Floats, low: Floats, period: int) -> tuple[Floats, ...]:
-    upper, lower = talib.MAX(high, timeperiod=period), talib.MIN(low, timeperiod=period)
+    upper, lower = _ta("MAX")(high, timeperiod=period), _ta("MIN")(low, timeperiod=period)
     return upper, (upper + lower) / 2, lower
 
 
 def _macd(source: Floats, fast: int, slow: int, signal: int) -> tuple[Floats, ...]:
-    return tuple(talib.MACD(source, fastperiod=fast, slowperiod=slow, signalperiod=signal))
+    return tuple(_ta("MACD")(source, fastperiod=fast, slowperiod=slow, signalperiod=signal))
 
 
 def _stochastic(
     high: Floats, low: Floats, close: Floats, period: int, smooth: int, signal: int
 ) -> tuple[Floats, ...]:
     return tuple(
-        talib.STOCH(
+        _ta("STOCH")(
             high,
             low,
             close,
@@ -264,7 +287,7 @@ def _stochastic(
 
 
 def _aroon(high: Floats, low: Floats, period: int) -> tuple[Floats, ...]:
-    down, up = talib.AROON(high, low, timeperiod=period)
+    down, up = _ta("AROON")(high, low, timeperiod=period)
     return up, down
 
 
@@ -274,21 +297,21 @@ _of_range = partial(_of_period, columns=_RANGE)
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
-        _of_period("sma", "simple moving average", talib.SMA, 20, 1),
-        _of_period("ema", "exponential moving average", talib.EMA, 20, 1, _SMOOTHED),
-        _of_period("wma", "linearly weighted moving average", talib.WMA, 20, 1),
-        _of_period("dema", "double exponential moving average", talib.DEMA, 20, 2, 2 * _SMOOTHED),
-        _of_period("tema", "triple exponential moving average", talib.TEMA, 20, 2, 3 * _SMOOTHED),
-        _of_period("kama", "Kaufman's adaptive moving average", talib.KAMA, 20, 2, _WILDER),
-        _of_period("highest", "highest of the last candles, this one included", talib.MAX, 20),
-        _of_period("lowest", "lowest of the last candles, this one included", talib.MIN, 20),
-        _of_period("deviation", "standard deviation of the population", talib.STDDEV, 20),
-        _of_period("rsi", "relative strength index (Wilder), 0 to 100", talib.RSI, 14, 2, _WILDER),
-        _of_period("momentum", "difference from the value a period before", talib.MOM, 10, 1),
-        _of_period("roc", "change from the value a period before, in percent", talib.ROC, 10, 1),
-        _of_period("slope", "slope of the regression line, per candle", talib.LINEARREG_SLOPE, 14),
+        _of_period("sma", "simple moving average", _ta("SMA"), 20, 1),
+        _of_period("ema", "exponential moving average", _ta("EMA"), 20, 1, _SMOOTHED),
+        _of_period("wma", "linearly weighted moving average", _ta("WMA"), 20, 1),
+        _of_period("dema", "double exponential moving average", _ta("DEMA"), 20, 2, 2 * _SMOOTHED),
+        _of_period("tema", "triple exponential moving average", _ta("TEMA"), 20, 2, 3 * _SMOOTHED),
+        _of_period("kama", "Kaufman's adaptive moving average", _ta("KAMA"), 20, 2, _WILDER),
+        _of_period("highest", "highest of the last candles, this one included", _ta("MAX"), 20),
+        _of_period("lowest", "lowest of the last candles, this one included", _ta("MIN"), 20),
+        _of_period("deviation", "standard deviation of the population", _ta("STDDEV"), 20),
+        _of_period("rsi", "relative strength index (Wilder), 0 to 100", _ta("RSI"), 14, 2, _WILDER),
+        _of_period("momentum", "difference from the value a period before", _ta("MOM"), 10, 1),
+        _of_period("roc", "change from the value a period before, in percent", _ta("ROC"), 10, 1),
+        _of_period("slope", "slope of the regression line, per candle", _ta("LINEARREG_SLOPE"), 14),
         _of_period(
-            "trix", "1-candle change of a triple EMA, in percent", talib.TRIX, 15, 1, 3 * _SMOOTHED
+            "trix", "1-candle change of a triple EMA, in percent", _ta("TRIX"), 15, 1, 3 * _SMOOTHED
         ),
         Kind(
             "macd",
@@ -332,25 +355,29 @@ KINDS: dict[str, Kind] = {
         Kind(
             "sar",
             "parabolic stop and reverse, followed from the first candle",
-            talib.SAR,
+            _ta("SAR"),
             (Parameter("acceleration", 0.02, 0.0001, 1), Parameter("maximum", 0.2, 0.0001, 1)),
             columns=("high", "low"),
         ),
-        _of_range("atr", "average true range (Wilder)", talib.ATR, 14, 1, _WILDER),
-        _of_range("natr", "average true range in percent of the close", talib.NATR, 14, 1, _WILDER),
-        _of_range("adx", "average directional index", talib.ADX, 14, 2, 2 * _WILDER),
-        _of_range("plus_di", "positive directional indicator", talib.PLUS_DI, 14, 1, _WILDER),
-        _of_range("minus_di", "negative directional indicator", talib.MINUS_DI, 14, 1, _WILDER),
-        _of_range("cci", "commodity channel index", talib.CCI, 14),
-        _of_range("williams_r", "Williams' %R, -100 to 0", talib.WILLR, 14),
-        _of_period("mfi", "money flow index, 0 to 100", talib.MFI, 14, columns=(*_RANGE, "volume")),
+        _of_range("atr", "average true range (Wilder)", _ta("ATR"), 14, 1, _WILDER),
+        _of_range(
+            "natr", "average true range in percent of the close", _ta("NATR"), 14, 1, _WILDER
+        ),
+        _of_range("adx", "average directional index", _ta("ADX"), 14, 2, 2 * _WILDER),
+        _of_range("plus_di", "positive directional indicator", _ta("PLUS_DI"), 14, 1, _WILDER),
+        _of_range("minus_di", "negative directional indicator", _ta("MINUS_DI"), 14, 1, _WILDER),
+        _of_range("cci", "commodity channel index", _ta("CCI"), 14),
+        _of_range("williams_r", "Williams' %R, -100 to 0", _ta("WILLR"), 14),
+        _of_period(
+            "mfi", "money flow index, 0 to 100", _ta("MFI"), 14, columns=(*_RANGE, "volume")
+        ),
         Kind(
             "obv",
             "on-balance volume, counted from the first candle",
-            talib.OBV,
+            _ta("OBV"),
             columns=("close", "volume"),
         ),
-        Kind("typical_price", "mean of high, low and close", talib.TYPPRICE, columns=_RANGE),
+        Kind("typical_price", "mean of high, low and close", _ta("TYPPRICE"), columns=_RANGE),
     )
 }
 """Every kind of indicator by name."""

@@ -4,17 +4,23 @@ Amounts are whole numbers of 1e-8 (units), so that whole columns are computed at
 rounding.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 
 import msgspec
 import numpy as np
 
+from candlestep.sandbox.clock import Clock, format_time
 from candlestep.sandbox.exchange.history import AccountHistory, DType, StepSeries
+from candlestep.sandbox.exchange.orders import Fill
 from candlestep.sandbox.market.candles import Candles, Integers
-from candlestep.sandbox.market.fixed_point import Units
+from candlestep.sandbox.market.fixed_point import Units, as_floats
+from candlestep.sandbox.market.frames import Frame, pandas_frame
 from candlestep.sandbox.market.market import Market
-from candlestep.sandbox.money import AMOUNT_PLACES, EXACT, add
+from candlestep.sandbox.money import AMOUNT_PLACES, EXACT, Whole, add, parse_count
+
+SNAPSHOT_STEPS = 60
+"""Number of steps from one snapshot of equity to the next."""
 
 _INT64_HEADROOM = 2**62
 
@@ -29,6 +35,13 @@ class Snapshot(msgspec.Struct, frozen=True):
     position_value: Decimal
     unrealized_pnl: Decimal
     realized_pnl: Decimal
+    funding: Decimal | None = None
+    """Funding received less funding paid since the start; None on spot."""
+
+    @property
+    def wallet_balance(self) -> Decimal:
+        """Cash, available or locked: on perpetuals the wallet of the account."""
+        return add(self.available_cash, self.locked_cash)
 
 
 class EquityCurve(msgspec.Struct, frozen=True, eq=False):
@@ -41,15 +54,58 @@ class EquityCurve(msgspec.Struct, frozen=True, eq=False):
     position_value: Units
     unrealized_pnl: Units
     realized_pnl: Units
+    funding: Units | None = None
+    """Funding received less funding paid since the start; None on spot."""
+
+    @property
+    def _columns(self) -> dict[str, Units]:
+        columns = {name: getattr(self, name) for name in self.__struct_fields__}
+        return {name: column for name, column in columns.items() if column is not None}
 
     def __len__(self) -> int:
         return len(self.time)
 
     def __iter__(self) -> Iterator[Snapshot]:
         """Iterate over the rows as snapshots."""
-        columns = [getattr(self, name).tolist() for name in self.__struct_fields__]
+        columns = [column.tolist() for column in self._columns.values()]
         for time, *amounts in zip(*columns, strict=True):
             yield Snapshot(time, *map(_amount, amounts))
+
+    def __repr__(self) -> str:
+        if not len(self):
+            return "EquityCurve(empty)"
+        times, equity = self.time[[0, -1]], as_floats(self.total_equity[[0, -1]], AMOUNT_PLACES)
+        return (
+            f"EquityCurve({len(self)} from {format_time(int(times[0]))} to"
+            f" {format_time(int(times[1]))}, total equity {equity[0]:.2f} to {equity[1]:.2f})"
+        )
+
+    def to_frame(self) -> Frame:
+        """Return a pandas frame by ``time`` (UTC), with amounts in quote currency as floats.
+
+        Raises ``ImportError`` without pandas.
+        """
+        columns = {
+            name: as_floats(column, AMOUNT_PLACES)
+            for name, column in self._columns.items()
+            if name != "time"
+        }
+        return pandas_frame({"time": self.time.astype("datetime64[ms]"), **columns}, index="time")
+
+
+def snapshot_times(clock: Clock, now: int, fills: Iterable[Fill], *, is_over: bool) -> list[int]:
+    """Return the start, every 60 steps up to ``now``, every fill and, if all ``is_over``, ``now``."""
+    times = set(range(clock.start, now + 1, SNAPSHOT_STEPS * clock.interval))
+    times.update(fill.time for fill in fills)
+    if is_over:
+        times.add(now)
+    return sorted(times)
+
+
+def times_of_steps(clock: Clock, now: int, steps: Whole) -> Integers:
+    """Return the start, every ``steps`` steps since, and ``now``, in milliseconds."""
+    times = np.arange(clock.start, now + 1, parse_count("steps", steps) * clock.interval)
+    return times if times[-1] == now else np.append(times, now)
 
 
 def equity_curve(
@@ -69,10 +125,21 @@ def equity_curve(
     value = cost = np.zeros(len(instants), dtype)
     for symbol, series in history.holdings.items():
         quantity = at(series.quantity)
-        value = value + _market_value(market.candles_of(symbol), quantity, instants)
+        value = value + _market_value(history.line(market, symbol), quantity, instants)
         cost = cost + at(series.cost_basis)
+    unrealized = value - cost
+    funding = None
+    if history.is_margined:
+        value, funding = unrealized, at(history.funding)
     return EquityCurve(
-        instants, available + locked + value, available, locked, value, value - cost, realized
+        instants,
+        available + locked + value,
+        available,
+        locked,
+        value,
+        unrealized,
+        realized,
+        funding,
     )
 
 
@@ -84,8 +151,20 @@ def total_equity(history: AccountHistory, market: Market, times: Integers) -> Un
     equity = cash.at(times, dtype)
     for symbol, series in history.holdings.items():
         quantity = series.quantity.at(times, dtype)
-        equity += _market_value(market.candles_of(symbol), quantity, times)
+        equity += _market_value(history.line(market, symbol), quantity, times)
+        if history.is_margined:
+            equity -= series.cost_basis.at(times, dtype)
     return equity
+
+
+def exposed_value(history: AccountHistory, market: Market, times: Integers) -> Units:
+    """Return the market value of all positions at each of ``times``, in units; shorts add to it."""
+    dtype = _dtype(history, market)
+    exposed: Units = np.zeros(len(times), dtype)
+    for symbol, series in history.holdings.items():
+        quantity = series.quantity.at(times, dtype)
+        exposed = exposed + np.abs(_market_value(history.line(market, symbol), quantity, times))
+    return exposed
 
 
 def equity_instants(history: AccountHistory, market: Market, start: int, end: int) -> Integers:
@@ -95,9 +174,9 @@ def equity_instants(history: AccountHistory, market: Market, start: int, end: in
     """
     instants = np.empty(0, dtype=np.int64)
     for symbol, series in history.holdings.items():
-        complete = market.candles_of(symbol).complete_time
-        first, last = np.searchsorted(complete, [series.quantity.times[0], end + 1])
-        instants = _union(instants, complete[first:last])
+        candles = market.candles_of(symbol)
+        first = candles.last_complete(series.quantity.times[0] - 1) + 1
+        instants = _union(instants, candles.completions(first, candles.last_complete(end) + 1))
     changes = np.array(sorted({start, *history.available.times, end}), dtype=np.int64)
     return _union(instants, changes)
 
@@ -106,7 +185,7 @@ def _dtype(history: AccountHistory, market: Market) -> DType:
     """Return int64 if every amount in units and every sum of them fits, else Python integers."""
     total = history.available.largest + history.locked.largest + history.realized.largest
     for symbol, series in history.holdings.items():
-        prices = market.candles_of(symbol).price_units
+        prices = history.line(market, symbol).price_units
         if prices.units.dtype == object:
             return prices.units.dtype
         total += series.quantity.largest * prices.largest + series.cost_basis.largest
@@ -118,8 +197,14 @@ def _market_value(candles: Candles, quantity: Units, times: Integers) -> Units:
     units, digits, _ = candles.price_units
     value: Units = quantity * _price_at(units, candles, times)
     if digits:
+        is_short = quantity < 0
+        has_short = bool(is_short.any())
+        if has_short:  # Halves are rounded away from zero.
+            value[is_short] = -value[is_short]
         value += 10**digits // 2
         value //= 10**digits
+        if has_short:
+            value[is_short] = -value[is_short]
     return value
 
 
@@ -131,7 +216,7 @@ def _price_at(price_units: Units, candles: Candles, times: Integers) -> Units:
     if not len(times):
         return price_units[:0]
     first = candles.last_complete(int(times[0]))
-    completions = candles.complete_time[first + 1 : first + len(times)]
+    completions = candles.completions(first + 1, first + len(times))
     if not np.array_equal(completions, times[1 : 1 + len(completions)]):
         return price_units[candles.last_complete_at(times) + 1]
     prices = price_units[first + 1 : first + 2 + len(completions)]

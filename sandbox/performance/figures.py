@@ -8,7 +8,16 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 Unit = Literal[
-    "amount", "count", "days", "fraction", "interval", "per day", "percent", "ratio", "seconds"
+    "amount",
+    "count",
+    "days",
+    "fraction",
+    "interval",
+    "per day",
+    "percent",
+    "ratio",
+    "seconds",
+    "time",
 ]
 
 
@@ -56,5 +65,13 @@ FIGURES: Mapping[str, Figure] = {
     "returns_count": Figure("count"),
     "returns_skewness": Figure("ratio"),
     "returns_kurtosis": Figure("ratio"),
+    "capped_fills": Figure("count"),
+    "covered_from": Figure("time"),
+    "covered_to": Figure("time"),
+    "total_funding": Figure("amount", True),
+    "total_liquidation_fees": Figure("amount"),
+    "liquidations": Figure("count"),
+    "insurance": Figure("amount"),
+    "max_leverage_used": Figure("ratio"),
 }
 """Every figure by name."""

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from candlestep.sandbox.clock import DAY, HOUR, interval_name, parse_interval
+from candlestep.sandbox.clock import DAY, HOUR, candle_span, interval_name, parse_interval
 from candlestep.sandbox.exchange.orders import Fill
 from candlestep.sandbox.market.candles import Floats, Integers
 from candlestep.sandbox.money import AMOUNT_PLACES, PRICE_PLACES, rounded, rounded_ratio, total
@@ -32,7 +32,12 @@ class EquitySeries(NamedTuple):
 
 
 class Metrics(msgspec.Struct, frozen=True):
-    """Figures of a session; each names its unit, and amounts are in quote currency."""
+    """Figures of a session; each names its unit, and amounts are in quote currency.
+
+    They rest on the *covered time* of the session: from the first open to the last completion of
+    its candles. Holes inside count, with constant prices; what an account does after the last
+    candle counts as of its completion.
+    """
 
     total_return: float
     """Final over starting equity less 1; a fraction."""
@@ -73,9 +78,11 @@ class Metrics(msgspec.Struct, frozen=True):
     turnover: float | None
     """Traded notional over time-weighted mean equity, per year."""
     candles_in_market: int
-    """Steps at whose time a position was held."""
+    """Steps at which a symbol was held that had a candle: one whose open is before the step's time,
+    and whose completion is not."""
     returns_grid: str
-    """Interval of the returns behind the ratios: ``1d`` from 14 days on, else ``1h`` or coarser."""
+    """Interval of the returns behind the ratios: ``1d`` from 14 covered days on, else ``1h`` or
+    coarser."""
     max_drawdown_amount: Decimal | None = None
     """Largest fall from a peak in quote currency, at every candle; that of ``max_drawdown_pct`` may
     be another. None, like the next three, in results from before they were computed."""
@@ -85,6 +92,13 @@ class Metrics(msgspec.Struct, frozen=True):
     """Third central moment of the returns over the cube of their standard deviation."""
     returns_kurtosis: float | None = None
     """Fourth central moment over the fourth power of the standard deviation: 3 if normal."""
+    capped_fills: int | None = None
+    """Fills whose slippage was 10 %, the most of the volume model: orders too large for the volume
+    of the candles. None, like the next two, in results from before they were computed."""
+    covered_from: int | None = None
+    """The time, in milliseconds, from which candles cover the session; None if none do."""
+    covered_to: int | None = None
+    """The time, in milliseconds, up to which candles cover the session."""
 
 
 class TradeFigures(msgspec.Struct, frozen=True):
@@ -119,15 +133,16 @@ def compute_metrics(
     starting_balance: float,
     interval: int,
     candles_in_market: int,
+    capped_fills: int = 0,
 ) -> Metrics:
-    """Compute all figures of a session from its equity, which starts with it, and its fills.
+    """Compute all figures of a session from its equity over the covered time, and its fills.
 
     ``interval`` is the session's candle interval in milliseconds. Linear in the lengths.
     """
     start, end = int(series.time[0]), int(series.time[-1])
     span = end - start
     total_return = float(series.equity[-1]) / starting_balance - 1
-    grid = DAY if span >= _DAILY_FROM else max(HOUR, interval)
+    grid = max(DAY if span >= _DAILY_FROM else HOUR, interval)
     returns = returns_on_grid(series, grid, starting_balance)
     annual = math.sqrt(YEAR / grid)
     drawdown = max_drawdown(series, starting_balance)
@@ -154,7 +169,26 @@ def compute_metrics(
         returns_count=len(returns),
         returns_skewness=_standardised_moment(returns, 3),
         returns_kurtosis=_standardised_moment(returns, 4),
+        capped_fills=capped_fills,
+        covered_from=start if span else None,
+        covered_to=end if span else None,
     )
+
+
+def series_within(series: EquitySeries, start: int, end: int) -> EquitySeries:
+    """Return equity from ``start`` to ``end``, not before the series and in this order.
+
+    Changes after ``end`` count as of then: the last equity stays that of the series.
+    """
+    time, equity = series
+    if (start, end) == (time[0], time[-1]):
+        return series
+    first, stop = np.searchsorted(time, start, "right"), np.searchsorted(time, end)
+    at_start = [] if start == end else [first - 1]
+    places = np.concatenate([at_start, np.arange(first, stop), [len(time) - 1]]).astype(np.intp)
+    times = time[places]
+    times[0], times[-1] = start, end
+    return EquitySeries(times, equity[places])
 
 
 def with_risk_free_rate(
@@ -164,8 +198,10 @@ def with_risk_free_rate(
 
     ``rate`` is a yearly fraction above -1; each return is compared with the yield over the same
     time, ``(1 + rate) ** (grid / 365 days) - 1``. The series must have the equity at every instant
-    of ``metrics.returns_grid``.
+    of ``metrics.returns_grid``; only the time that the metrics cover counts.
     """
+    if metrics.covered_from is not None and metrics.covered_to is not None:
+        series = series_within(series, metrics.covered_from, metrics.covered_to)
     grid = parse_interval(metrics.returns_grid)
     target = math.pow(1 + rate, grid / YEAR) - 1
     excess = returns_on_grid(series, grid, starting_balance) - target
@@ -178,13 +214,13 @@ def with_risk_free_rate(
 
 
 def returns_on_grid(series: EquitySeries, grid: int, starting_balance: float) -> Floats:
-    """Return simple returns between the multiples of ``grid`` milliseconds (UTC) within the series.
+    """Return simple returns between the bounds of buckets of ``grid`` ms (UTC) within the series.
 
-    The time before the first and after the last multiple is left out, so that each return spans
+    The time before the first and after the last bound is left out, so that each return spans
     the same time. At the very start equity is the starting balance, so that the costs of buying
     there count. Equity of 0 ends the series of returns.
     """
-    first = -(-int(series.time[0]) // grid) * grid
+    first, _ = candle_span(int(series.time[0]), 0, grid)
     instants = np.arange(first, int(series.time[-1]) + 1, grid)
     if len(instants) < 2:
         return np.empty(0)

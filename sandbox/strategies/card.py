@@ -12,16 +12,20 @@
 
 from collections.abc import Iterable
 from decimal import Decimal
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import msgspec
 
 from candlestep.sandbox.clock import interval_name, parse_interval
 from candlestep.sandbox.errors import InvalidParameter, abbreviate
 from candlestep.sandbox.indicators.indicators import Indicator, parse_indicators, value_names
-from candlestep.sandbox.money import AMOUNT_PLACES, EXACT, PRICE_PLACES, parse_positive
+from candlestep.sandbox.market.symbols import name_of_candles
+from candlestep.sandbox.money import AMOUNT_PLACES, PRICE_PLACES, format_decimal, parse_positive
 from candlestep.sandbox.strategies.json_input import convert, field_error
 
+SPOT_HAS_NO_SHORTS = (
+    "sells short, which spot pairs do not allow; trade a perpetual such as BTCUSDT-PERP"
+)
 MOST_RULES = 20
 """Largest number of entries, and of exits, in a card."""
 MOST_CONDITIONS = 200
@@ -31,6 +35,9 @@ MOST_EVERY = 1_000_000
 MOST_LEVELS = 200
 MOST_SYMBOLS = 100
 
+Direction = Literal["long", "short"]
+"""The side of a position."""
+DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 Operator = Literal[">", ">=", "<", "<=", "==", "!=", "crosses_above", "crosses_below"]
 Number = int | float | str
 """A JSON number, or a decimal as a string."""
@@ -75,11 +82,14 @@ class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
 
 
 class Size(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """The amount to buy: one of the three. The first two include fee and slippage."""
+    """The amount to trade: one of the three. The first two include fee and slippage.
+
+    On perpetuals these two are initial margin: at a leverage of 5 they open five times as much.
+    """
 
     equity_share: Number | None = None
     """A fraction of total equity, up to 1, divided evenly among the strategy's symbols; no
-    more than the cash available."""
+    more than the cash available, or the balance available on perpetuals."""
     quote: Number | None = None
     """An amount of quote currency."""
     quantity: Number | None = None
@@ -106,48 +116,63 @@ class Guard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A rule that buys at the market."""
+    """A rule that buys at the market, or sells short."""
 
     size: Size
     when: Condition | None = None
-    """Buy at candles where this is true."""
+    """Enter at candles where this is true."""
     every: int | None = None
-    """Or buy at the session's first candle, and every ``every`` candles after it."""
+    """Or enter at the session's first candle, and every ``every`` candles after it."""
     add: bool = False
-    """Buy also while a position is held."""
+    """Enter also while a position of the same side is held."""
     stop_loss: Guard | None = None
-    """Sell what the entry bought when the price falls this far below the fill, by a separate order."""
+    """Close what the entry opened when the price moves this far against it, by a separate order: for
+    a long, when it falls so far below the fill."""
     take_profit: Guard | None = None
-    """Sell it when the price rises this far above; the first of the two to fill cancels the other."""
+    """Close it when the price moves this far in its favour; the first of the two to fill cancels
+    the other."""
+    side: Direction = "long"
+    """``short`` sells what is not held, which only perpetuals allow."""
+    trailing_stop: Guard | None = None
+    """Close it when the price moves this far back from its best since the fill."""
 
     def __post_init__(self) -> None:
         if (self.when is None) == (self.every is None):
             raise ValueError("must have exactly one of when and every")
         if self.every is not None:
             _require_within("every", self.every, 1, MOST_EVERY)
-        if self.stop_loss is not None and Decimal(self.stop_loss.percent) >= 100:
-            raise field_error("stop_loss.percent", "must be less than 100")
+        below = "stop_loss" if self.side == "long" else "take_profit"
+        guard = self.stop_loss if self.side == "long" else self.take_profit
+        if guard is not None and Decimal(guard.percent) >= 100:
+            raise field_error(f"{below}.percent", "must be less than 100")
+        if self.trailing_stop is not None and Decimal(self.trailing_stop.percent) >= 100:
+            raise field_error("trailing_stop.percent", "must be less than 100")
 
 
-class Exit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A rule that sells all of the position at the market."""
+class Exit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A rule that closes all of the position at the market."""
 
     when: Condition
+    side: Direction | None = None
+    """The side of the positions that it closes; both if left out."""
 
 
-class Grid(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Grid(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Limit orders at ``levels`` prices, evenly spaced from ``lower`` to ``upper``.
 
     A buy rests at every level except the highest. When it has filled, a sell of the same quantity
     is placed one level above; when that has filled, the buy is placed again. Buys at or above the
-    current price fill at once, at that price.
+    current price fill at once, at that price. With the side ``short`` it is the other way round: a
+    sell rests at every level except the lowest, and what it sold is bought back one level below.
     """
 
     lower: Number
     upper: Number
     levels: int
     size: Size
-    """Amount for all buys together; each gets the same part of it."""
+    """Amount for all levels together; each gets the same part of it."""
+    side: Direction = "long"
+    """``short`` needs perpetuals."""
 
     def __post_init__(self) -> None:
         _spell(self, "lower", PRICE_PLACES)
@@ -158,7 +183,10 @@ class Grid(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A strategy as indicators and rules, or as a grid; it is long or out of the market."""
+    """A strategy as indicators and rules, or as a grid.
+
+    An exit and an entry of the other side that are true at one candle reverse the position.
+    """
 
     timeframe: str | int | None = None
     """Interval of the candles it sees; the session's if left out."""
@@ -167,9 +195,9 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     indicators: dict[str, Any] = {}
     """Indicators by name, such as ``{"kind": "sma", "period": 20, "source": "close"}``."""
     entries: tuple[Entry, ...] = ()
-    """While no position is held, the first entry that is true buys."""
+    """While no position is held, the first entry that is true opens one."""
     exits: tuple[Exit, ...] = ()
-    """While a position is held, any exit that is true sells it."""
+    """While a position is held, any exit that is true and of its side closes it."""
     grid: Grid | None = None
     """Instead of entries and exits."""
 
@@ -187,6 +215,15 @@ class ParsedCard(msgspec.Struct, frozen=True):
     def content(self) -> dict[str, Any]:
         """Return the card as JSON."""
         return cast(dict[str, Any], msgspec.to_builtins(self.card))
+
+    @property
+    def short_side(self) -> str | None:
+        """The first field that makes the card sell short; None if it is only ever long."""
+        if self.card.grid is not None and self.card.grid.side == "short":
+            return "grid.side"
+        places = (place for place, rule in enumerate(self.card.entries) if rule.side == "short")
+        place = next(places, None)
+        return None if place is None else f"entries[{place}].side"
 
 
 def parse_card(raw: object) -> ParsedCard:
@@ -230,13 +267,16 @@ def parse_card(raw: object) -> ParsedCard:
 def parse_scope(
     timeframe: object, symbols: Iterable[str] | None
 ) -> tuple[str | None, tuple[str, ...] | None]:
-    """Return the name of ``timeframe``, and ``symbols`` sorted; None where left out."""
+    """Return the name of ``timeframe``, and ``symbols`` in their one spelling, sorted.
+
+    Each is None where it is left out.
+    """
     name = None
     if timeframe is not None:
         name = interval_name(parse_interval(timeframe, "timeframe"))
     if symbols is None:
         return name, None
-    distinct = tuple(sorted(set(symbols)))
+    distinct = tuple(sorted({name_of_candles(symbol) for symbol in symbols}))
     if not 1 <= len(distinct) <= MOST_SYMBOLS:
         raise InvalidParameter("symbols", f"must name 1 to {MOST_SYMBOLS} symbols")
     return name, distinct
@@ -274,7 +314,7 @@ def _spell(struct: msgspec.Struct, name: str, places: int) -> None:
         number = parse_positive(name, value, places)
     except InvalidParameter as error:
         raise field_error(name, error.message.removeprefix(f"{name}: ")) from None
-    msgspec.structs.force_setattr(struct, name, f"{EXACT.normalize(number):f}")
+    msgspec.structs.force_setattr(struct, name, format_decimal(number))
 
 
 def _require_within(name: str, value: int, least: int, most: int) -> None:

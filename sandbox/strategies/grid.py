@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from itertools import pairwise
 
-from candlestep.sandbox.exchange.orders import Order
+from candlestep.sandbox.exchange.orders import Order, Side
 from candlestep.sandbox.indicators.bars import Bars, SessionRows
 from candlestep.sandbox.money import (
     AMOUNT_PLACES,
@@ -21,7 +21,7 @@ from candlestep.sandbox.strategies.card import Grid
 
 
 class _Slot:
-    """A buy level, the sell level above it, and the order that rests at one of the two."""
+    """A level, the one above it, and the order that rests at one of the two."""
 
     def __init__(self, low: Decimal, high: Decimal) -> None:
         self.low = low
@@ -40,6 +40,7 @@ class GridRules:
         levels = grid_levels(grid)
         self._slots = [_Slot(*pair) for pair in pairwise(levels)]
         self._is_placed = False
+        self._entry_side: Side = "buy" if grid.side == "long" else "sell"
 
     def next_step(self, now: int) -> int | None:
         """Return the step of the next decision, from step ``now`` on; None if none is due."""
@@ -49,7 +50,7 @@ class GridRules:
         return self._steps[row] if row < len(self._steps) else None
 
     def decide(self, now: int) -> None:
-        """Place the buys, or follow up on fills. A level whose order is refused is abandoned."""
+        """Place the entries, or follow up on fills. A level whose order is refused is abandoned."""
         if not self._is_placed:
             self._is_placed = True
             self._place()
@@ -59,18 +60,19 @@ class GridRules:
 
     def _place(self) -> None:
         size, count = self._grid.size, Decimal(len(self._slots))
-        cash = self._broker.budget(size)
+        side = self._entry_side
+        cash = self._broker.budget(self.symbol, size)
         for slot in self._slots:
-            order = {"type": "limit", "price": slot.low}
+            order = {"type": "limit", "price": slot.low if side == "buy" else slot.high}
             if cash is not None:
                 part = rounded_ratio(cash, count, AMOUNT_PLACES)
                 # Rounded up, the parts would be more than the whole.
-                part = min(part, self._broker.session.account.available_cash)
-                slot.order = self._broker.spend(self.symbol, part, **order)
+                part = min(part, self._broker.session.spendable(self.symbol))
+                slot.order = self._broker.spend(self.symbol, side, part, **order)
             else:
                 assert size.quantity is not None
                 part = rounded_ratio(Decimal(size.quantity), count, AMOUNT_PLACES)
-                slot.order = self._broker.place(self.symbol, "buy", part, **order)
+                slot.order = self._broker.place(self.symbol, side, part, **order)
 
     def _has_filled(self, slot: _Slot) -> bool:
         if slot.order is None:
@@ -81,14 +83,12 @@ class GridRules:
     def _follow_up(self, slot: _Slot) -> None:
         assert slot.order is not None
         quantity = slot.order.quantity
-        if slot.order.side == "buy":
-            slot.order = self._broker.place(
-                self.symbol, "sell", quantity, type="limit", price=slot.high
-            )
-        else:
-            slot.order = self._broker.place(
-                self.symbol, "buy", quantity, type="limit", price=slot.low
-            )
+        side: Side = "sell" if slot.order.side == "buy" else "buy"
+        price = slot.high if side == "sell" else slot.low
+        terms = {} if side == self._entry_side else self._broker.reducing
+        slot.order = self._broker.place(
+            self.symbol, side, quantity, type="limit", price=price, **terms
+        )
 
 
 def grid_levels(grid: Grid) -> list[Decimal]:

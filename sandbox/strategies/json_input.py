@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import msgspec
+import numpy as np
 
 from candlestep.sandbox.errors import InvalidParameter, abbreviate
+from candlestep.sandbox.money import parse_number
 
 DEEPEST = 32
 """Deepest nesting of lists and objects."""
@@ -75,6 +77,8 @@ class _Copy:
                 return value
             case int() | float():
                 return _number(value, field)
+            case np.generic() if value.dtype.kind in "iuf":
+                return _number(float(parse_number(field, value)), field)
             case str():
                 return _text(value, field)
             case list() | tuple():
@@ -97,7 +101,7 @@ def _number(value: float, field: str) -> int | float:
         raise InvalidParameter(
             field, f"{abbreviate(value)} is not a finite number of double precision"
         )
-    return int(value) if value == int(value) and abs(value) <= _LARGEST_WHOLE else value
+    return int(value) if value == int(value) and abs(value) <= _LARGEST_WHOLE else float(value)
 
 
 def _text(value: str, field: str) -> str:

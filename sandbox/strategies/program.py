@@ -17,15 +17,19 @@ indicator has a value at this candle and at the one before. ``ctx`` has:
 - ``symbol``, ``time`` (milliseconds, when the candle was complete), ``open``, ``high``, ``low``,
   ``close``, ``volume``, and each indicator by its name; ``previous`` has the same of the candle
   before;
-- ``position`` (quantity held), ``entry_price`` (average, fees included; None without a position),
-  ``cash`` (available), and ``fills``, those of this symbol since the last call, each with ``id,
+- ``position`` (quantity held, negative for a short), ``entry_price`` (average, fees included on
+  spot; None without a position), ``cash`` (available), and ``fills``, those of this symbol since the last call, each with ``id,
   order_id, side, type, quantity, price, fee, realized_pnl, time``: all as of the call;
 - ``state``: a dict of this symbol that is kept between calls (globals are frozen);
 - ``buy(quantity | quote= | equity_share=, type="market", price=, trigger_price=, oco_group=,
-  expires_at=, stop_loss=, take_profit=)`` and ``sell(quantity, …)``, which without a quantity
-  sells all of the position. The terms are those of ``Session.place_order`` and of a card's
-  ``Size``; ``stop_loss`` and ``take_profit`` guard the quantity of a market buy, at a price or at
-  ``{"percent": 2}`` from the fill. Both return the order's id, or None if it was refused;
+  expires_at=, reduce_only=, time_in_force=, post_only=, trail_percent=, trail_amount=,
+  activation_price=, stop_loss=, take_profit=, trailing_stop=)``, the same of ``short``, which opens a short
+  on perpetuals, and ``sell(quantity, …)``. Without a quantity ``sell`` sells all of a long, and
+  ``buy`` buys back all of a short. The terms are those of ``Session.place_order`` and of a card's
+  ``Size``; ``stop_loss`` and ``take_profit`` guard the quantity of a market entry, at a price or at
+  ``{"percent": 2}`` from the fill, and ``trailing_stop={"percent": 2}`` from the best price since
+  then; one cancels the others. An entry that waits takes both as prices, and is guarded from its
+  fill on. All return the order's id, or None if it was refused;
 - ``cancel(order_id)``: True if the order was still pending;
 - ``orders()``: the pending orders of the symbol, oldest first, each with ``id, side, type,
   quantity, price, trigger_price, oco_group``; ``equity()``: total equity;

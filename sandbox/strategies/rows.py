@@ -28,7 +28,7 @@ class Chunk(NamedTuple):
 
 
 class ProgramRows:
-    """Candles by time, and at one time by symbol.
+    """Candles by step, and at one step by symbol.
 
     These are the candles for which the program is called, and the one before each run of them. A
     candle takes about 20 bytes of memory, besides the bars and values, which are shared.
@@ -57,7 +57,7 @@ class ProgramRows:
             by_symbol.append((rows, steps, places, calls[rows], bars.complete_time[rows]))
         columns = [np.concatenate(parts) for parts in zip(*by_symbol, strict=True)]
         if len(all_bars) > 1:
-            order = np.lexsort((columns[2], columns[4]))
+            order = np.lexsort((columns[4], columns[2], columns[1]))
             columns = [column[order] for column in columns]
         self._rows, self._steps, self._places, self._is_call, _ = columns
 

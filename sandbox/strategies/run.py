@@ -69,7 +69,7 @@ def run(
         for bars, rows in zip(all_bars, all_rows, strict=True):
             progress.poll_now()
             by_symbol.append(_symbol_rules(body, bars, rows, broker))
-        _run_card(session, by_symbol, progress)
+        _run_card(broker, by_symbol, progress)
     else:
         ProgramRun(body, all_bars, all_rows, broker, progress).run()
     progress.at(session.step_number)
@@ -83,8 +83,13 @@ def _symbol_rules(parsed: ParsedCard, bars: Bars, rows: SessionRows, broker: Bro
     return EntryExitRules(parsed, bars, rows, broker)
 
 
-def _run_card(session: Session, by_symbol: list[SymbolRules], progress: RunProgress) -> None:
-    """Step from decision to decision, the earliest of all symbols first, and to the end."""
+def _run_card(broker: Broker, by_symbol: list[SymbolRules], progress: RunProgress) -> None:
+    """Step from decision to decision, the earliest of all symbols first, and to the end.
+
+    A fill between them, by which a pending order or a liquidation changes what is held, changes
+    what is decided next.
+    """
+    session = broker.session
     while session.status == "running":
         now = session.step_number
         progress.at(now)
@@ -95,7 +100,8 @@ def _run_card(session: Session, by_symbol: list[SymbolRules], progress: RunProgr
         ]
         step, place = min(due, default=(session.total_steps, -1))
         if step > now:
-            advance = session.step_to_change if session.pending_count else session.step
+            may_change = session.pending_count or (broker.is_margined and broker.has_positions)
+            advance = session.step_to_change if may_change else session.step
             report = advance(step - now)
             if place < 0 or report.orders_filled or report.orders_closed:
                 continue

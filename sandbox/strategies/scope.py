@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from copy import copy
+from math import gcd
 from typing import NamedTuple
 
 from candlestep.sandbox.clock import Clock, parse_interval
@@ -17,16 +18,20 @@ class StrategyScope(NamedTuple):
     timeframe: int
     """Interval of the bars, in milliseconds."""
     config: SessionConfig
-    """The session, in steps of the timeframe or finer."""
+    """The session, in steps of the timeframe, or in finer ones of which it is a multiple."""
 
     @classmethod
     def of(cls, strategy: Strategy, config: SessionConfig) -> "StrategyScope":
-        """Return the scope of ``strategy`` in a session of ``config``."""
+        """Return the scope of ``strategy`` in a session of ``config``.
+
+        Raises ``InvalidParameter`` for a strategy that sells short in a spot session.
+        """
+        strategy.require_market_type(config.market_type)
         if strategy.timeframe is None:
             return cls(config.clock.interval, config)
         timeframe = parse_interval(strategy.timeframe)
         in_steps = copy(config)
-        interval = min(timeframe, config.clock.interval)
+        interval = gcd(timeframe, config.clock.interval)
         in_steps.clock = Clock.between(config.start_time, config.end_time, interval)
         return cls(timeframe, in_steps)
 
@@ -39,6 +44,7 @@ class StrategyScope(NamedTuple):
         ``SymbolNotFound`` for what the market does not have.
         """
         all_bars = []
+        market = market.part(self.config.market_type)
         for symbol in strategy.symbols or market.symbols:
             before_each()
             all_bars.append(aggregate_bars(market.candles_of(symbol), self.timeframe))

@@ -12,10 +12,26 @@ from candlestep.sandbox.indicators.bars import Bars, SessionRows
 from candlestep.sandbox.indicators.indicators import Values
 from candlestep.sandbox.market.candles import Integers
 from candlestep.sandbox.market.market import Market
-from candlestep.sandbox.strategies.card import Entry, ParsedCard
+from candlestep.sandbox.strategies.card import DIRECTIONS, Direction, Entry, ParsedCard
 from candlestep.sandbox.strategies.conditions import Booleans, evaluate
 from candlestep.sandbox.strategies.scope import StrategyScope
 from candlestep.sandbox.strategies.strategy import Strategy
+
+
+class SideSignals(NamedTuple):
+    """The signals for one side, as columns with an element for each candle of the session."""
+
+    entries: Integers
+    """Index of the first entry of this side, or -1."""
+    exits: Booleans
+    """True where a position of this side is closed, which precedes adding to it."""
+    adds: Integers
+    """Index of the entry that adds to a position of this side, or -1."""
+
+    @property
+    def while_held(self) -> Booleans:
+        """True where there is something to decide while a position of this side is held."""
+        return np.asarray(self.exits | (self.adds >= 0))
 
 
 class CardSignals(NamedTuple):
@@ -24,12 +40,16 @@ class CardSignals(NamedTuple):
     symbol: str
     steps: Integers
     """Step at which the candle is acted on."""
-    buys: Integers
-    """Index of the entry that buys while nothing is held, or -1."""
-    sells: Booleans
-    """True where a position that is held is sold, which precedes adding to it."""
-    adds: Integers
-    """Index of the entry that adds to a position that is held, or -1."""
+    entries: Integers
+    """Index of the entry that opens a position while nothing is held, or -1."""
+    long: SideSignals
+    short: SideSignals
+
+    @property
+    def any(self) -> Booleans:
+        """True where there may be something to decide."""
+        is_due = (self.entries >= 0) | self.long.while_held | self.short.while_held
+        return np.asarray(is_due)
 
 
 class SignalPlan(msgspec.Struct, frozen=True):
@@ -59,7 +79,7 @@ def signal_plan(
 
     Linear in the candles; ``before_each`` is called before each symbol. Raises
     ``InvalidParameter`` for a program and for a grid, whose decisions depend on their fills, and
-    for candles that the market does not have.
+    for candles that the market does not have, and the error of ``SessionConfig.require_candles``.
     """
     body = strategy.body
     if not isinstance(body, ParsedCard) or body.card.grid is not None:
@@ -68,6 +88,7 @@ def signal_plan(
             "must consist of entries and exits; programs and grids are not possible here",
         )
     scope = StrategyScope.of(strategy, config)
+    scope.config.require_candles(market)
     all_bars, all_rows = scope.bars_and_rows(strategy, market, before_each)
     by_symbol = []
     for bars, rows in zip(all_bars, all_rows, strict=True):
@@ -80,16 +101,21 @@ def card_signals(parsed: ParsedCard, bars: Bars, rows: SessionRows) -> CardSigna
     """Compute the signals of a card on one symbol. Linear in the bars."""
     values = Values(bars, parsed.indicators)
     length = rows.stop - rows.first
-    buys, adds = np.full(length, -1), np.full(length, -1)
+    entries = np.full(length, -1)
+    sides: dict[Direction, SideSignals] = {
+        side: SideSignals(np.full(length, -1), np.zeros(length, dtype=bool), np.full(length, -1))
+        for side in DIRECTIONS
+    }
     for place, entry in reversed(list(enumerate(parsed.card.entries))):
-        where = _where(entry, values, rows)
-        buys[where] = place
+        where, side = _where(entry, values, rows), sides[entry.side]
+        entries[where] = side.entries[where] = place
         if entry.add:
-            adds[where] = place
-    sells = np.zeros(length, dtype=bool)
+            side.adds[where] = place
     for rule in parsed.card.exits:
-        sells |= evaluate(rule.when, values).true[rows.first : rows.stop]
-    return CardSignals(bars.symbol, rows.steps, buys, sells, adds)
+        where = evaluate(rule.when, values).true[rows.first : rows.stop]
+        for name in DIRECTIONS if rule.side is None else (rule.side,):
+            sides[name].exits[where] = True
+    return CardSignals(bars.symbol, rows.steps, entries, sides["long"], sides["short"])
 
 
 def _where(entry: Entry, values: Values, rows: SessionRows) -> Booleans:

@@ -28,7 +28,7 @@ from candlestep.sandbox.indicators.indicators import (
 from candlestep.sandbox.market.candles import PRICES
 from candlestep.sandbox.money import PRICE_PLACES, parse_positive
 from candlestep.sandbox.strategies.broker import Broker
-from candlestep.sandbox.strategies.card import LONGEST_AGO, Guard, Size
+from candlestep.sandbox.strategies.card import LONGEST_AGO, SPOT_HAS_NO_SHORTS, Guard, Size
 from candlestep.sandbox.strategies.json_input import convert, normalise_json
 from candlestep.sandbox.strategies.program import NO_ON_CANDLE, Failure, Program, failure_of, parse
 from candlestep.sandbox.strategies.progress import RunProgress
@@ -41,14 +41,20 @@ _TIME = 2
 """The column of a chunk that holds the time."""
 
 _SIZES = Size.__struct_fields__
-_GUARDS = ("stop_loss", "take_profit")
-_ORDER_TERMS = ("type", "price", "trigger_price", "oco_group", "expires_at")
-_TERMS = {"buy": (*_SIZES, *_ORDER_TERMS, *_GUARDS), "sell": ("quantity", *_ORDER_TERMS)}
+_GUARDS = ("stop_loss", "take_profit", "trailing_stop")
+_ORDER_TERMS = (
+    *("type", "price", "trigger_price", "oco_group", "expires_at", "reduce_only"),
+    *("time_in_force", "post_only", "trail_percent", "trail_amount", "activation_price"),
+)
+_ENTRY_TERMS = (*_SIZES, *_ORDER_TERMS, *_GUARDS)
+_TERMS = {"buy": _ENTRY_TERMS, "short": _ENTRY_TERMS, "sell": ("quantity", *_ORDER_TERMS)}
 _TRADE_FIELDS = ["side", "type", "quantity", "price"]
 _ORDER_FIELDS = ["id", *_TRADE_FIELDS, "trigger_price", "oco_group"]
 _FILL_FIELDS = ["id", "order_id", *_TRADE_FIELDS, "fee", "realized_pnl", "time"]
 _STATE = {"symbol", "time", "previous", "position", "entry_price", "cash", "fills", "state"}
 _FUNCTIONS = {"buy", "sell", "cancel", "orders", "equity", "history"}
+_SHORT = "short"
+"""A function of ctx that an indicator of a program on spot may hide, where nothing can be short."""
 _KEYWORDS = {*kwlist, "load"}
 """The reserved words of Starlark: those of Python, and ``load``."""
 _DRIVER = files("candlestep.sandbox.strategies").joinpath("starlark_driver.star").read_text("utf-8")
@@ -124,7 +130,7 @@ class ProgramRun:
         try:
             indicators = parse_indicators(normalise_json(module["indicators"], "indicators"))
             for name in indicators:
-                _check_name(name)
+                _check_name(name, is_margined=self._broker.is_margined)
         except (InvalidParameter, starlark.StarlarkError) as error:
             raise _failed(Failure(str(error))) from None
         if not _defines_on_candle(module):
@@ -188,45 +194,74 @@ class ProgramRun:
         steps = self._current.step[row] - session.step_number
         if steps <= 0:
             return 0
+        realized = session.account.realized_pnl
         step = session.step(steps)
-        return 1 if step.orders_filled or step.orders_closed else 0
+        has_changed = step.orders_filled or step.orders_closed
+        # Funding realizes PnL without an order.
+        return 1 if has_changed or session.account.realized_pnl != realized else 0
 
-    def _order(self, row: int, side: Side, quantity: list[Any], terms: Any) -> Any:
+    def _order(self, row: int, action: str, quantity: list[Any], terms: Any) -> Any:
         self._advance(row)
         symbol = self._symbol(row)
-        terms = normalise_json(terms, side)
+        terms = normalise_json(terms, action)
         if len(quantity) > 1 or (quantity and "quantity" in terms):
-            raise InvalidParameter(side, "takes one quantity")
+            raise InvalidParameter(action, "takes one quantity")
         if quantity:
             terms["quantity"] = normalise_json(quantity[0], "quantity")
+        known = _TERMS[action]
         for name in terms:
-            if name not in _TERMS[side]:
-                raise InvalidParameter(f"{side}.{name}", f"{side} takes {', '.join(_TERMS[side])}")
+            if name not in known:
+                raise InvalidParameter(f"{action}.{name}", f"{action} takes {', '.join(known)}")
             if name in _SIZES and terms[name] is None:  # What Starlark passes on for NaN.
-                raise InvalidParameter(f"{side}.{name}", "must be a finite number")
-        order = self._buy(symbol, terms) if side == "buy" else self._sell(symbol, terms)
+                raise InvalidParameter(f"{action}.{name}", "must be a finite number")
+        order = self._place(symbol, action, terms)
         return None if order is None else order.id
 
-    def _buy(self, symbol: str, terms: dict[str, Any]) -> Order | None:
-        size = convert({name: terms.pop(name) for name in _SIZES if name in terms}, Size, "buy")
-        guards = [_guard(name, terms.pop(name, None)) for name in _GUARDS]
-        if guards != [None, None] and terms.get("type", "market") != "market":
-            raise InvalidParameter(
-                "stop_loss",
-                "guards a buy at the market; for other buys, sell by a stop_loss order once"
-                " ctx.fills has the buy",
-            )
-        order = self._broker.buy(symbol, size, **terms)
+    def _place(self, symbol: str, action: str, terms: dict[str, Any]) -> Order | None:
+        if action == "sell":
+            return self._sell(symbol, terms)
+        if action == "short":
+            if not self._broker.is_margined:
+                raise InvalidParameter("short", SPOT_HAS_NO_SHORTS)
+            return self._enter(symbol, "sell", action, terms)
+        if self._broker.held(symbol) < 0 and not {*_SIZES, *_GUARDS} & set(terms):
+            return self._close(symbol, "buy", terms)
+        return self._enter(symbol, "buy", action, terms)
+
+    def _enter(self, symbol: str, side: Side, action: str, terms: dict[str, Any]) -> Order | None:
+        """Buy or sell short the amount of a size, and guard it."""
+        size = convert({name: terms.pop(name) for name in _SIZES if name in terms}, Size, action)
+        guards = {name: _guard(name, terms.pop(name, None)) for name in _GUARDS}
+        trail = guards.pop("trailing_stop")
+        if terms.get("type", "market") != "market":
+            for name, guard in (*guards.items(), ("trailing_stop", trail)):
+                if isinstance(guard, Guard):
+                    raise InvalidParameter(
+                        name,
+                        f"is in percent from the fill of a {action} at the market; give a"
+                        " stop_loss or take_profit of another order as a price",
+                    )
+            return self._broker.enter(symbol, side, size, **terms, **guards)
+        if trail is not None and not isinstance(trail, Guard):
+            raise InvalidParameter("trailing_stop", 'must be a distance such as {"percent": 2}')
+        order = self._broker.enter(symbol, side, size, **terms)
         if order is not None:
-            self._broker.guard(order, *guards)
+            self._broker.guard(order, guards["stop_loss"], guards["take_profit"], trail)
         return order
 
     def _sell(self, symbol: str, terms: dict[str, Any]) -> Order | None:
-        quantity = terms.pop("quantity", self._broker.held(symbol))
-        if not quantity and isinstance(quantity, Decimal):
-            self._broker.refuse(symbol, "sell", InsufficientBalance.code)
-            return None
-        return self._broker.place(symbol, "sell", quantity, **terms)
+        """Sell a quantity, or all of the position."""
+        if "quantity" in terms:
+            return self._broker.place(symbol, "sell", terms.pop("quantity"), **terms)
+        if self._broker.held(symbol) > 0:
+            return self._close(symbol, "sell", terms)
+        self._broker.refuse(symbol, "sell", InsufficientBalance.code)
+        return None
+
+    def _close(self, symbol: str, side: Side, terms: dict[str, Any]) -> Order | None:
+        """Close the position, at the market or by another order."""
+        quantity = self._broker.held(symbol).copy_abs()
+        return self._broker.place(symbol, side, quantity, **self._broker.reducing | terms)
 
     def _cancel(self, row: int, order_id: object) -> bool:
         self._advance(row)
@@ -258,25 +293,31 @@ class ProgramRun:
         return [value if math.isfinite(value) else None for value in column.tolist()]
 
     def _account(self) -> list[Any]:
-        """Return whether orders are pending, the cash, the positions, and the new fills."""
-        session = self._session
-        prices = {held.symbol: float(held.avg_entry_price) for held in session.positions()}
-        held = [(float(self._broker.held(symbol)), prices.get(symbol)) for symbol in self._symbols]
+        """Return whether it may change by itself, the cash, the positions, and the new fills.
+
+        It may while orders are pending, and while there are positions on margin.
+        """
+        session, broker = self._session, self._broker
+        prices = {
+            held.symbol: float(held.avg_entry_price) for held in session.portfolio().positions
+        }
+        held = [(float(broker.held(symbol)), prices.get(symbol)) for symbol in self._symbols]
         fills = session.fills[self._fills_reported :]
         self._fills_reported += len(fills)
         filled = [
             (self._symbols.index(fill.symbol), _to_record(fill, _FILL_FIELDS)) for fill in fills
         ]
         cash = float(session.account.available_cash)
-        return [session.pending_count > 0, cash, held, filled]
+        may_change = session.pending_count > 0 or (broker.is_margined and broker.has_positions)
+        return [may_change, cash, held, filled]
 
     def _symbol(self, row: int) -> str:
         return self._symbols[self._current.place[row]]
 
 
-def _check_name(indicator: str) -> None:
+def _check_name(indicator: str, *, is_margined: bool) -> None:
     field = f"indicators.{indicator}"
-    if indicator in _STATE | _FUNCTIONS:
+    if indicator in _STATE | _FUNCTIONS or (indicator == _SHORT and is_margined):
         raise InvalidParameter(field, "ctx already has a field of that name")
     if indicator in _KEYWORDS:
         raise InvalidParameter(field, "is a reserved word; choose another name")
@@ -301,10 +342,16 @@ def _driver_source(names: Sequence[str]) -> str:
         else:
             fields.append(f"{name} = {variable}")
     fields += [f"{name} = struct({', '.join(values)})" for name, values in outputs.items()]
-    columns = ("place", "is_call", "time", *variables.values())
-    return _DRIVER.replace("COLUMNS_OF_ROW", ", ".join(columns)).replace(
-        "FIELDS_OF_CANDLE", ", ".join(fields)
-    )
+    is_hidden = any(name.partition(".")[0] == _SHORT for name in names)
+    parts = {
+        "COLUMNS_OF_ROW": ("place", "is_call", "time", *variables.values()),
+        "FIELDS_OF_CANDLE": fields,
+        "FUNCTIONS_OF_SHORTS": [] if is_hidden else ["short = short,"],
+    }
+    driver = _DRIVER
+    for name, values in parts.items():
+        driver = driver.replace(name, ", ".join(values))
+    return driver
 
 
 def _to_record(value: Order | Fill, names: Sequence[str]) -> dict[str, Any]:

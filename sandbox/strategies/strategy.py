@@ -7,9 +7,15 @@ from typing import Any, Literal
 import msgspec
 
 from candlestep.sandbox.clock import parse_interval
+from candlestep.sandbox.config import MarketType
 from candlestep.sandbox.errors import InvalidParameter
 from candlestep.sandbox.indicators.indicators import history_of
-from candlestep.sandbox.strategies.card import ParsedCard, parse_card, parse_scope
+from candlestep.sandbox.strategies.card import (
+    SPOT_HAS_NO_SHORTS,
+    ParsedCard,
+    parse_card,
+    parse_scope,
+)
 from candlestep.sandbox.strategies.json_input import convert, normalise_json
 from candlestep.sandbox.strategies.program import Program, parse_program
 from candlestep.sandbox.strategies.templates import expand
@@ -47,6 +53,20 @@ class Strategy(msgspec.Struct, frozen=True):
         if isinstance(self.body, Program):
             return PROGRAM_HISTORY * timeframe
         return max(_LEAST_HISTORY, history_of(self.body.indicators)) * timeframe
+
+    def require_market_type(self, market_type: MarketType) -> None:
+        """Raise ``InvalidParameter`` if the strategy sells short and the market is of spot pairs.
+
+        A program is not known to until it runs.
+        """
+        if market_type != "spot" or isinstance(self.body, Program):
+            return
+        field = self.body.short_side
+        if field is None:
+            return
+        if self.kind == "template":
+            field = "parameters.direction"
+        raise InvalidParameter(field, f"{SPOT_HAS_NO_SHORTS}, or be long")
 
 
 class _TemplateContent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

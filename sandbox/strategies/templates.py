@@ -1,6 +1,9 @@
-"""Templates: named cards with parameters, their bounds and defaults."""
+"""Templates: named cards with parameters, their bounds and defaults.
 
-from collections.abc import Callable, Mapping
+Descriptions are of the direction long; the card of the other one is its mirror image.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -8,14 +11,14 @@ import msgspec
 
 from candlestep.sandbox.errors import InvalidParameter, abbreviate
 from candlestep.sandbox.indicators.indicators import LONGEST_PERIOD
-from candlestep.sandbox.money import EXACT, MAXIMUM, parse_number
-from candlestep.sandbox.strategies.card import MOST_EVERY, MOST_LEVELS
+from candlestep.sandbox.money import MAXIMUM, decimal_of, format_decimal, parse_number
+from candlestep.sandbox.strategies.card import DIRECTIONS, MOST_EVERY, MOST_LEVELS, Direction
 
 Parameters = Mapping[str, Any]
 
 
 class TemplateParameter(msgspec.Struct, frozen=True):
-    """A parameter of a template; both bounds are included.
+    """A number that a template takes; both bounds are included.
 
     It is required if it has no default and is not optional.
     """
@@ -47,6 +50,59 @@ class TemplateParameter(msgspec.Struct, frozen=True):
         """True if it must be given."""
         return self.default is None and not self.is_optional
 
+    def parse(self, value: object) -> int | str | None:
+        """Check a value and return it as a whole number, a decimal as text, or None."""
+        field = f"parameters.{self.name}"
+        if value is None:
+            if self.is_required:
+                raise InvalidParameter(field, f"is missing: {self.description}")
+            if self.default is None:
+                return None
+            value = self.default
+        number = parse_number(field, value)
+        bounds = f"from {self.least} to {self.most}"
+        if not decimal_of(self.least) <= number <= decimal_of(self.most):
+            raise InvalidParameter(field, f"must be {bounds}, got {abbreviate(value)}")
+        if self.type == "number":
+            return format_decimal(number)
+        if number != int(number):
+            raise InvalidParameter(
+                field, f"must be a whole number {bounds}, got {abbreviate(value)}"
+            )
+        return int(number)
+
+
+class TemplateDirection(msgspec.Struct, frozen=True):
+    """The parameter by which a template is long, short, or both; long by default.
+
+    A template that is long is written without it.
+    """
+
+    choices: tuple[str, ...]
+    name: str = "direction"
+    description: str = "side of the positions; short is the mirror image of long, and needs perpetuals as both does"
+    is_required: bool = False
+
+    def schema(self) -> dict[str, Any]:
+        """Return the parameter as a JSON schema."""
+        return {
+            "type": "string",
+            "enum": list(self.choices),
+            "description": self.description,
+            "default": "long",
+        }
+
+    def parse(self, value: object) -> str:
+        """Check a value; None stands for the default."""
+        if value is None:
+            return "long"
+        if value not in self.choices:
+            raise InvalidParameter(
+                f"parameters.{self.name}",
+                f"must be one of {', '.join(self.choices)}, got {abbreviate(value)}",
+            )
+        return str(value)
+
 
 class Template(msgspec.Struct, frozen=True):
     """A named card with parameters."""
@@ -54,7 +110,7 @@ class Template(msgspec.Struct, frozen=True):
     id: str
     name: str
     description: str
-    parameters: tuple[TemplateParameter, ...]
+    parameters: tuple[TemplateParameter | TemplateDirection, ...]
     card: Callable[[Parameters], dict[str, Any]]
     """Makes the card from the values of all parameters."""
     rules: tuple[tuple[str, str], ...] = ()
@@ -89,7 +145,7 @@ def expand(template_id: str, parameters: Parameters) -> tuple[dict[str, Any], di
                 f"parameters.{abbreviate(name)}", f"{template_id} takes {', '.join(known)}"
             )
     values = {
-        parameter.name: _parse_value(parameter, parameters.get(parameter.name))
+        parameter.name: parameter.parse(parameters.get(parameter.name))
         for parameter in template.parameters
     }
     for lesser, greater in template.rules:
@@ -98,35 +154,22 @@ def expand(template_id: str, parameters: Parameters) -> tuple[dict[str, Any], di
                 f"parameters.{lesser}",
                 f"must be less than {greater}, which is {values[greater]}",
             )
-    return values, template.card(values)
+    card = template.card(values)
+    # So that strategies that were written before there were shorts keep their ids.
+    if values["direction"] == "long":
+        del values["direction"]
+    elif Decimal(values.get("take_profit_pct") or 0) >= 100:
+        raise InvalidParameter(
+            "parameters.take_profit_pct",
+            "must be less than 100 for a short, because no price falls further; lower it",
+        )
+    return values, card
 
 
-def _parse_value(parameter: TemplateParameter, value: object) -> int | str | None:
-    """Check a value and return it as a whole number, a decimal as text, or None."""
-    field = f"parameters.{parameter.name}"
-    if value is None:
-        if parameter.is_required:
-            raise InvalidParameter(field, f"is missing: {parameter.description}")
-        if parameter.default is None:
-            return None
-        value = parameter.default
-    number = parse_number(field, value)
-    bounds = f"from {parameter.least} to {parameter.most}"
-    if not _decimal(parameter.least) <= number <= _decimal(parameter.most):
-        raise InvalidParameter(field, f"must be {bounds}, got {abbreviate(value)}")
-    if parameter.type == "number":
-        return f"{EXACT.normalize(number):f}"
-    if number != int(number):
-        raise InvalidParameter(field, f"must be a whole number {bounds}, got {abbreviate(value)}")
-    return int(number)
-
-
-def _decimal(bound: float) -> Decimal:
-    return Decimal(str(bound))
-
-
-def _count(name: str, description: str, default: int, least: int = 2) -> TemplateParameter:
-    return TemplateParameter(name, description, "integer", least, LONGEST_PERIOD, default)
+def _count(
+    name: str, description: str, default: int, least: int = 2, most: int = LONGEST_PERIOD
+) -> TemplateParameter:
+    return TemplateParameter(name, description, "integer", least, most, default)
 
 
 def _number(
@@ -163,12 +206,15 @@ _GUARDS = (
         10_000,
     ),
 )
-_COMMON = (_SHARE, *_GUARDS)
+_SIDE = TemplateDirection(DIRECTIONS)
+_DIRECTION = TemplateDirection((*DIRECTIONS, "both"))
+_COMMON = (_SHARE, *_GUARDS, _DIRECTION)
 
 
-def _entry(values: Parameters, **rule: Any) -> dict[str, Any]:
+def _entry(values: Parameters, side: Direction, when: dict[str, Any]) -> dict[str, Any]:
     """Return an entry with the size and the guards in ``values``."""
-    entry = {**rule, "size": {"equity_share": values["equity_share"]}}
+    size = {"equity_share": values["equity_share"]}
+    entry: dict[str, Any] = {"when": when, "size": size, "side": side}
     for name in ("stop_loss", "take_profit"):
         if values[f"{name}_pct"] is not None:
             entry[name] = {"percent": values[f"{name}_pct"]}
@@ -176,13 +222,24 @@ def _entry(values: Parameters, **rule: Any) -> dict[str, Any]:
 
 
 def _rules(
-    values: Parameters, indicators: dict[str, Any], entry: dict[str, Any], exit: dict[str, Any]
+    values: Parameters, indicators: dict[str, Any], long: Sequence[Any], short: Sequence[Any]
 ) -> dict[str, Any]:
+    """Return a card with the entry and the exit of each side that ``values`` have."""
+    sides: dict[Direction, Sequence[Any]] = {"long": long, "short": short}
+    if values["direction"] != "both":
+        sides = {values["direction"]: sides[values["direction"]]}
+    rules = [(side, *conditions) for side, conditions in sides.items()]
+    exits = [{"when": exit, "side": side if len(rules) > 1 else None} for side, _, exit in rules]
     return {
         "indicators": indicators,
-        "entries": [_entry(values, when=entry)],
-        "exits": [{"when": exit}],
+        "entries": [_entry(values, side, entry) for side, entry, _ in rules],
+        "exits": exits,
     }
+
+
+def _mirrored(values: Parameters, indicators: dict[str, Any], up: Any, down: Any) -> dict[str, Any]:
+    """Return a card that is long from ``up`` to ``down``, and short from ``down`` to ``up``."""
+    return _rules(values, indicators, (up, down), (down, up))
 
 
 def _compare(left: Any, op: str, right: Any) -> dict[str, Any]:
@@ -190,12 +247,13 @@ def _compare(left: Any, op: str, right: Any) -> dict[str, Any]:
 
 
 def _buy_and_hold(values: Parameters) -> dict[str, Any]:
-    return {"entries": [{"every": 1, "size": {"equity_share": values["equity_share"]}}]}
+    size = {"equity_share": values["equity_share"]}
+    return {"entries": [{"every": 1, "size": size, "side": values["direction"]}]}
 
 
 def _average_cross(kind: str) -> Callable[[Parameters], dict[str, Any]]:
     def card(values: Parameters) -> dict[str, Any]:
-        return _rules(
+        return _mirrored(
             values,
             {name: {"kind": kind, "period": values[name]} for name in ("fast", "slow")},
             _compare("fast", "crosses_above", "slow"),
@@ -209,8 +267,14 @@ def _rsi(values: Parameters) -> dict[str, Any]:
     return _rules(
         values,
         {"rsi": {"kind": "rsi", "period": values["period"]}},
-        _compare("rsi", "crosses_above", float(values["oversold"])),
-        _compare("rsi", ">", float(values["overbought"])),
+        (
+            _compare("rsi", "crosses_above", float(values["oversold"])),
+            _compare("rsi", ">", float(values["overbought"])),
+        ),
+        (
+            _compare("rsi", "crosses_below", float(values["overbought"])),
+            _compare("rsi", "<", float(values["oversold"])),
+        ),
     )
 
 
@@ -219,8 +283,14 @@ def _bollinger(values: Parameters) -> dict[str, Any]:
     return _rules(
         values,
         {"bands": {"kind": "bollinger", "period": values["period"], "deviations": deviations}},
-        _compare("close", "crosses_below", "bands.lower"),
-        _compare("close", ">=", "bands.middle"),
+        (
+            _compare("close", "crosses_below", "bands.lower"),
+            _compare("close", ">=", "bands.middle"),
+        ),
+        (
+            _compare("close", "crosses_above", "bands.upper"),
+            _compare("close", "<=", "bands.middle"),
+        ),
     )
 
 
@@ -231,14 +301,20 @@ def _breakout(values: Parameters) -> dict[str, Any]:
             "above": {"kind": "donchian", "period": values["lookback"]},
             "below": {"kind": "donchian", "period": values["exit_lookback"]},
         },
-        _compare("close", ">", {"of": "above.upper", "ago": 1}),
-        _compare("close", "<", {"of": "below.lower", "ago": 1}),
+        (
+            _compare("close", ">", {"of": "above.upper", "ago": 1}),
+            _compare("close", "<", {"of": "below.lower", "ago": 1}),
+        ),
+        (
+            _compare("close", "<", {"of": "above.lower", "ago": 1}),
+            _compare("close", ">", {"of": "below.upper", "ago": 1}),
+        ),
     )
 
 
 def _macd(values: Parameters) -> dict[str, Any]:
     lengths = {name: values[name] for name in ("fast", "slow", "signal")}
-    return _rules(
+    return _mirrored(
         values,
         {"macd": {"kind": "macd", **lengths}},
         _compare("macd.macd", "crosses_above", "macd.signal"),
@@ -248,7 +324,8 @@ def _macd(values: Parameters) -> dict[str, Any]:
 
 def _dca(values: Parameters) -> dict[str, Any]:
     size = {"quote": values["quote_amount"]}
-    return {"entries": [{"every": values["every"], "add": True, "size": size}]}
+    side = values["direction"]
+    return {"entries": [{"every": values["every"], "add": True, "size": size, "side": side}]}
 
 
 def _grid(values: Parameters) -> dict[str, Any]:
@@ -258,6 +335,7 @@ def _grid(values: Parameters) -> dict[str, Any]:
             "upper": values["upper_price"],
             "levels": values["grid_levels"],
             "size": {"equity_share": values["equity_share"]},
+            "side": values["direction"],
         }
     }
 
@@ -272,7 +350,7 @@ TEMPLATES: dict[str, Template] = {
             "tpl_buy_and_hold",
             "Buy and hold",
             "Buys at the first candle and holds to the end.",
-            (_SHARE,),
+            (_SHARE, _SIDE),
             _buy_and_hold,
         ),
         Template(
@@ -349,7 +427,8 @@ TEMPLATES: dict[str, Template] = {
             "Buys for the same amount every so many candles, and holds.",
             (
                 _number("quote_amount", "quote currency to spend each time", 1e-8, 1e16, 100),
-                TemplateParameter("every", "candles from buy to buy", "integer", 1, MOST_EVERY, 24),
+                _count("every", "candles from buy to buy", 24, least=1, most=MOST_EVERY),
+                _SIDE,
             ),
             _dca,
         ),
@@ -359,17 +438,13 @@ TEMPLATES: dict[str, Template] = {
             "Buys at every level that the price falls to, and sells each purchase one level"
             " higher, between two prices.",
             (
-                TemplateParameter(
-                    "grid_levels",
-                    "prices of the grid, both ends included",
-                    "integer",
-                    2,
-                    MOST_LEVELS,
-                    10,
+                _count(
+                    "grid_levels", "prices of the grid, both ends included", 10, most=MOST_LEVELS
                 ),
                 _number("lower_price", "lowest price of the grid", *_PRICE_RANGE),
                 _number("upper_price", "highest price of the grid", *_PRICE_RANGE),
                 _SHARE,
+                _SIDE,
             ),
             _grid,
             (("lower_price", "upper_price"),),

@@ -1,6 +1,7 @@
 """Settings come from flags, else from the environment, else from defaults; errors name them."""
 
 import re
+from ipaddress import ip_network
 from pathlib import Path
 
 import msgspec
@@ -18,7 +19,14 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_the_default_that_the_help_names_is_the_default(tmp_path: Path) -> None:
-    in_words = {"workers": "the number of cores", "ray_address": "Ray is started on this machine"}
+    in_words = {
+        "workers": "the number of cores",
+        "ray_address": "Ray is started on this machine",
+        "trusted_proxies": "none",
+        "allow_origin": "none",
+        "server_name": "the one in the home",
+        "first_key_file": "none",
+    }
     for setting, help_text in DESCRIPTIONS.items():
         match = re.search(r"default:? ([^):]+)[^)]*\)$", help_text)
         assert match is not None, setting
@@ -36,12 +44,20 @@ def test_every_setting_has_a_description_a_flag_and_a_variable() -> None:
         "durability": "power",
         "executor": "ray",
         "ray_address": "::1",
+        "trusted_proxies": "10.0.0.1",
+        "allow_origin": "https://a",
+        "first_key_file": "/f",
+        "server_name": "7",
+    }
+    parsed = texts | {
+        "home": Path("/h"),
+        "trusted_proxies": (ip_network("10.0.0.1"),),
+        "allow_origin": {"https://a"},
+        "first_key_file": Path("/f"),
     }
     numbers = dict.fromkeys(Settings.__struct_fields__, "7") | texts
     settings = Settings.from_environment(**numbers)
-    assert msgspec.structs.asdict(settings) == {
-        name: (texts | {"home": Path("/h")}).get(name, 7) for name in DESCRIPTIONS
-    }
+    assert msgspec.structs.asdict(settings) == {name: parsed.get(name, 7) for name in DESCRIPTIONS}
 
 
 def test_a_flag_goes_before_a_variable_and_that_before_the_default(
@@ -71,6 +87,15 @@ def test_sizes(text: str, size: int) -> None:
     assert Settings.from_environment(memory_budget=text).memory_budget == size
 
 
+def test_lists() -> None:
+    settings = Settings.from_environment(
+        trusted_proxies="127.0.0.1, fd00::/8",
+        allow_origin="https://App.example.org/,http://[::1]:80",
+    )
+    assert settings.trusted_proxies == (ip_network("127.0.0.1"), ip_network("fd00::/8"))
+    assert settings.allow_origin == {"https://app.example.org", "http://[::1]:80"}
+
+
 @pytest.mark.parametrize(
     ("setting", "value"),
     [
@@ -88,6 +113,13 @@ def test_sizes(text: str, size: int) -> None:
         ("max_pairs", "0"),
         ("max_span_days", "1.5"),
         ("max_pending_orders", "9" * 400),
+        ("trusted_proxies", "proxy.example.org"),
+        ("trusted_proxies", "10.0.0.1/8"),
+        ("allow_origin", "*"),
+        ("allow_origin", "app.example.org"),
+        ("allow_origin", "https://app.example.org/path"),
+        ("server_name", "a_b"),
+        ("server_name", "A"),
         ("home", "~nobody-of-this-name/x"),
     ],
 )

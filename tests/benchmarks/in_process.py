@@ -24,6 +24,7 @@ def rows() -> list[Row]:
         *_batch_steps(market, candles),
         _metrics(market, candles),
         _single_steps(market, candles),
+        _windows(market),
         _market_orders(market, candles),
         _start(candles),
         *_many_sessions(market),
@@ -34,7 +35,11 @@ def config(risk: RiskProfile | None = None) -> SessionConfig:
     """Return the configuration of a session over the year."""
     # One minute longer than the year, so that a step over the year does not end the session.
     return SessionConfig(
-        start_time=START, end_time=END + MINUTE, starting_balance=1_000_000, risk=risk
+        start_time=START,
+        end_time=END + MINUTE,
+        starting_balance=1_000_000,
+        allow_gaps=True,
+        risk=risk,
     )
 
 
@@ -95,7 +100,35 @@ def _batch_steps(market: Market, candles: list[Candles]) -> list[Row]:
             "≤ 2 ×",
             many <= 2 * few,
         ),
+        _trailing_stop(market),
     ]
+
+
+def _trailing_stop(market: Market) -> Row:
+    def guarded() -> Session:
+        new = session(market)
+        new.place_order(symbol="BTCUSDT", side="buy", quantity=1)
+        return new
+
+    sessions = iter([guarded() for _ in range(7)])
+
+    def year() -> None:
+        trading = next(sessions)
+        stop = trading.place_order(
+            symbol="BTCUSDT", side="sell", type="trailing_stop", quantity=1, trail_percent=50
+        )
+        trading.step(YEAR)
+        assert trading.order(stop.id).status == "pending"
+
+    ours = seconds(year, repeat=7)
+    return Row(
+        "placing a trailing stop, and a batch step of a year in which it never triggers",
+        f"{ours * 1e3:.3f} ms",
+        "",
+        "",
+        "≤ 5 ms",
+        ours <= 5e-3,
+    )
 
 
 def _metrics(market: Market, candles: list[Candles]) -> Row:
@@ -170,6 +203,29 @@ def _single_steps(market: Market, candles: list[Candles]) -> Row:
         f"{ours / loop:,.0f} ×",
         "≥ 350,000 steps/s",
         ours >= 350_000,
+    )
+
+
+def _windows(market: Market) -> Row:
+    reader = session(market)
+    reader.step(5_000)
+
+    def windows() -> None:
+        for _ in range(20_000):
+            reader.window("BTCUSDT", 32)
+
+    def decimals() -> None:
+        for _ in range(200):
+            reader.candles("BTCUSDT", limit=32)
+
+    ours, exact = seconds(windows) / 20_000, seconds(decimals, repeat=3) / 200
+    return Row(
+        "the last 32 minutes as an array of floats, 5 columns",
+        f"{ours * 1e6:.1f} µs",
+        f"{exact * 1e6:,.0f} µs, the same candles as decimals",
+        f"{exact / ours:,.0f} ×",
+        "≤ 20 µs",
+        ours <= 20e-6,
     )
 
 

@@ -19,6 +19,7 @@ from candlestep.data.journal.journal import Journals
 from candlestep.data.records.sessions import SessionRecord
 from candlestep.data.store.database import Store
 from candlestep.sandbox import Market, Session
+from candlestep.sandbox.exchange.orders import Side
 from tests.benchmarks.in_process import config
 from tests.benchmarks.market import END, MINUTE, START, SYMBOLS, YEAR, synthetic_year
 from tests.benchmarks.over_http import CONNECTIONS, ROUNDS, Load, fill_store, start_one
@@ -77,15 +78,14 @@ def _year_of_orders(market: Market, journals: Journals) -> HostedSession:
         }
     )  # fmt: skip
     player = CommandPlayer(Session(config(), market))
-    start = start_record(record, player.session, 0, None)
-    hosted = HostedSession(record, player, journals.create(start), ReplyCache(), None)
+    start = start_record(record, player.session, None)
+    hosted = HostedSession(record, player, journals.create(start), 0, ReplyCache(), None)
     assert hosted.journal is not None
     every = YEAR // ORDERS
     for step in range(YEAR):
         if step % every == 0:
-            order = OrderRequest(
-                "BTCUSDT", "sell" if step // every % 2 else "buy", "market", "0.01"
-            )
+            side: Side = "sell" if step // every % 2 else "buy"
+            order = OrderRequest(symbol="BTCUSDT", side=side, quantity="0.01")
             hosted.apply(OrderCommand(order), None, _MAX_PENDING)
         hosted.step(1)
         if hosted.journal.is_worth_compacting:

@@ -121,12 +121,12 @@ def _stepping(server: RunningServer, home: Path) -> list[Row]:
     same_bytes = home / "answer.json"
     same_bytes.write_bytes(answer.content)
     paths = [f"/api/v1/backtest/{session}/step" for session in sessions]
-    with _baseline(same_bytes) as baseline:
+    with baseline(same_bytes) as bare:
         load = Load(home)
         ours, starlette, alone, in_turn = [], [], [], []
         for _ in range(ROUNDS):
             ours.append(load.requests(server.url, paths[:CONNECTIONS]))
-            starlette.append(load.requests(baseline, ["/step"]))
+            starlette.append(load.requests(bare, ["/step"]))
             alone.append(load.requests(server.url, paths[-1:], connections=1))
             in_turn.append(load.requests(server.url, paths, connections=1))
     return [
@@ -198,7 +198,7 @@ class Load:
 
 
 @contextmanager
-def _baseline(answer: Path) -> Iterator[str]:
+def baseline(answer: Path) -> Iterator[str]:
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.benchmarks.baseline", str(answer)],
         stdout=subprocess.PIPE,

@@ -1,37 +1,49 @@
 """The server without its journal: the baseline that the journal's cost is measured against.
 
-Run as ``python -m tests.benchmarks.without_journal serve …``.
+Run as ``python -m tests.benchmarks.without_journal serve --home HOME …``.
 """
 
 import sys
-from collections.abc import Callable
 from typing import Any
 
-from candlestep.api.cli import main
-from candlestep.api.sessions import hosted_session, player
-from candlestep.data.journal.journal import Journal
+import msgspec
+
+from candlestep.api.schemas.steps import StepTexts
+from candlestep.api.server.process import serve
+from candlestep.api.sessions.commands import SessionRef
+from candlestep.api.sessions.host import SessionHost
+from candlestep.api.sessions.player import Reply
+from candlestep.api.settings import Settings
+
+_encode = msgspec.json.Encoder().encode
 
 
-def _append_nothing(journal: Journal, line: bytes) -> None:
-    pass
+class UnjournaledHost(SessionHost):
+    """A host whose single steps are neither digested nor written to a journal."""
 
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._texts: dict[str, StepTexts] = {}
 
-def _empty_line(steps: int, at: int, digest: bytes) -> bytes:
-    return b""
-
-
-def _same_digest(digest: bytes, answer: bytes) -> bytes:
-    return digest
-
-
-def _replace(owner: object, name: str, function: Callable[..., Any]) -> None:
-    """Replace a function that must exist: without it, the baseline would be a journaled server."""
-    assert callable(getattr(owner, name))
-    setattr(owner, name, function)
+    def try_step(self, ref: SessionRef) -> Reply | None:
+        """Make one step, without a trace of it."""
+        hosted = self.pool.get(ref)
+        if hosted is None or hosted.lock.locked():
+            return None
+        step = hosted.session.step()
+        self.steps_made += 1
+        texts = self._texts.get(ref.session_id)
+        if texts is None:
+            texts = self._texts[ref.session_id] = StepTexts(hosted.session)
+        return Reply(_encode(texts.answer(step)))
 
 
 if __name__ == "__main__":
-    _replace(Journal, "append", _append_nothing)
-    _replace(hosted_session, "quiet_step", _empty_line)
-    _replace(player, "chained", _same_digest)
-    sys.exit(main())
+    words = sys.argv[2:]
+    flags = dict(zip(words[::2], words[1::2], strict=True))
+    serve(
+        Settings.from_environment(
+            **{flag.removeprefix("--"): text for flag, text in flags.items()}
+        ),
+        UnjournaledHost,
+    )

@@ -95,10 +95,10 @@ def outcome(case: Case, answers: Any = at_once) -> dict[str, str]:
 
 @given(st.data())
 def test_any_split_of_a_span_gives_the_same_outcome(data: st.DataObject) -> None:
-    case = data.draw(cases())
+    case = data.draw(cases(richer=True))
     assert outcome(data.draw(split(case))) == outcome(case)
 
 
-@given(cases())
+@given(cases(richer=True))
 def test_stepping_from_change_to_change_gives_the_same_outcome(case: Case) -> None:
     assert outcome(case, from_change_to_change) == outcome(case)

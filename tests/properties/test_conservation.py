@@ -61,15 +61,20 @@ def assert_fills_explain_holdings(session: Session, starting_balance: Decimal) -
 
 
 def assert_locks_are_those_of_open_orders(session: Session) -> None:
-    """Assert that locks are those of open orders; a lock shared by an oco group counts once."""
+    """Assert that locks are those of open orders; one shared by a group or list counts once."""
     orders = session.open_orders()
-    assert sum((o.locked_cash for o in orders), ZERO) == session.portfolio().locked_cash
+    cash: dict[str | int, Decimal] = {}
     locks: dict[tuple[str, str | int], Decimal] = {}
     for order in orders:
+        has_limit = order.type in ("limit", "stop_limit", "take_profit_limit")
+        locks_quantity = has_limit or session.config.locking_stops
         assert (order.locked_cash > 0) == (order.side == "buy")
-        assert (order.locked_quantity > 0) == (order.side == "sell" and order.type == "limit")
-        key = (order.symbol, order.oco_group or order.id)
+        assert (order.locked_quantity > 0) == (order.side == "sell" and locks_quantity)
+        key = (order.symbol, order.group or -order.id)
         locks[key] = max(locks.get(key, ZERO), order.locked_quantity)
+        of = order.list_id or -order.id
+        cash[of] = max(cash.get(of, ZERO), order.locked_cash)
+    assert sum(cash.values(), ZERO) == session.portfolio().locked_cash
     balances = {balance.asset: balance for balance in session.balances()}
     for position in session.positions():
         balance = balances.pop(position.symbol.removesuffix(CURRENCY))
@@ -84,7 +89,7 @@ def held_symbols(session: Session) -> set[str]:
     return {position.symbol for position in session.positions()}
 
 
-@given(cases())
+@given(cases(richer=True))
 def test_money_adds_up_after_every_command_and_every_candle(case: Case) -> None:
     case = one_candle_at_a_time(case)
     session = start_session(case)

@@ -47,7 +47,7 @@ def answers(case: Case, commands: tuple[Command, ...]) -> tuple[list[str], int]:
     return [*seen, serialised(session.results())], session.time
 
 
-@given(cases(), st.data())
+@given(cases(richer=True), st.data())
 def test_no_answer_depends_on_what_comes_later(case: Case, data: st.DataObject) -> None:
     cut = data.draw(st.integers(0, len(case.commands)), label="commands")
     commands = case.commands[:cut]

@@ -9,6 +9,10 @@ Where the two rules differ, the plans here keep to what they share:
 - It works in floats and does not round fees: equity agrees to half of 1e-8 a fill.
 - It fills a stop and a limit of one candle in the sequence placed, not along the candle's path:
   there is one exit order at a time.
+
+Shorts are compared at 1x, on the same candles as a perpetual. What it does not have, the plans do
+without: funding, a mark price, and liquidation, which no position of theirs comes near. A flip is
+one fill here, and there a trade that is closed and one that is opened.
 """
 
 import warnings
@@ -39,6 +43,7 @@ class Plan:
         raise NotImplementedError
 
     trade_on_close: bool
+    is_perpetual = False
 
 
 class Markets(Plan):
@@ -65,6 +70,39 @@ class LimitsAndStops(Plan):
         if candle % 2:
             return [{"side": "sell", "units": held, "limit": round(close * 1.001, 5)}]
         return [{"side": "sell", "units": held, "stop": round(close * 0.999, 5)}]
+
+
+class Shorts(Plan):
+    """Do the opposite of another plan: sell where it buys, at prices as far on the other side."""
+
+    is_perpetual = True
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.trade_on_close = plan.trade_on_close
+
+    def orders(self, candle: int, close: float, held: int) -> list[dict[str, Any]]:
+        return [
+            {
+                name: value if name == "units" else round(2 * close - value, 5)
+                for name, value in order.items()
+                if name != "side"
+            }
+            | {"side": "sell" if order["side"] == "buy" else "buy"}
+            for order in self.plan.orders(candle, close, -held)
+        ]
+
+
+class Flips(Plan):
+    """Be long and short in turn, by one order each."""
+
+    is_perpetual = True
+    trade_on_close = True
+
+    def orders(self, candle: int, close: float, held: int) -> list[dict[str, Any]]:
+        if candle % EVERY:
+            return []
+        return [{"side": "buy" if held <= 0 else "sell", "units": abs(held) + UNITS + candle % 5}]
 
 
 def theirs(candles: Candles, plan: Plan) -> pd.Series:
@@ -105,6 +143,10 @@ def theirs(candles: Candles, plan: Plan) -> pd.Series:
 
 
 def ours(candles: Candles, plan: Plan) -> list[float]:
+    perpetual: dict[str, Any] = {}
+    if plan.is_perpetual:
+        candles = Candles.restore(candles.arrays._replace(symbol=f"{candles.symbol}-PERP"))
+        perpetual = {"market_type": "perp", "funding": False}
     symbol = candles.symbol
     session = Session(
         SessionConfig(
@@ -114,6 +156,7 @@ def ours(candles: Candles, plan: Plan) -> list[float]:
             candle_interval=candles.intervals[0] // 1000,
             fee_rate=FEE,
             slippage={"model": "none"},
+            **perpetual,
         ),
         Market([candles]),
     )
@@ -135,6 +178,8 @@ def ours(candles: Candles, plan: Plan) -> list[float]:
 
 def place(session: Session, symbol: str, wanted: dict[str, Any]) -> None:
     order = {"symbol": symbol, "side": wanted["side"], "quantity": wanted["units"]}
+    if session.config.market_type == "perp":
+        order["reduce_only"] = False  # A stop is an entry too.
     if "limit" in wanted:
         session.place_order(**order, type="limit", price=wanted["limit"])
     elif "stop" in wanted:
@@ -147,6 +192,19 @@ def place(session: Session, symbol: str, wanted: dict[str, Any]) -> None:
 @pytest.mark.parametrize("history", ["EURUSD", "BTCUSDT"])
 def test_equity_agrees_at_every_candle(history: str, plan: Plan) -> None:
     candles = eurusd() if history == "EURUSD" else first(minutes("BTCUSDT", "2021-03"), 20_000)
+    assert_equity_agrees(candles, plan)
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [Shorts(Markets()), Shorts(LimitsAndStops()), Flips()],
+    ids=["markets", "limits, stops", "flips"],
+)
+def test_equity_of_shorts_agrees_at_every_candle(plan: Plan) -> None:
+    assert_equity_agrees(eurusd(), plan)
+
+
+def assert_equity_agrees(candles: Candles, plan: Plan) -> None:
     expected = theirs(candles, plan).to_numpy()
     actual = np.array(ours(candles, plan))
     assert len(np.unique(expected)) > 1000, "the plan trades"

@@ -30,7 +30,7 @@ def run(session: Session, commands: tuple[Command, ...]) -> list[str]:
     return [*(serialised(apply(session, command)) for command in commands), everything(session)]
 
 
-@given(cases(), cases(), st.data())
+@given(cases(richer=True), cases(richer=True), st.data())
 def test_a_fork_goes_on_as_its_session_would_and_leaves_it_alone(
     case: Case, other: Case, data: st.DataObject
 ) -> None:

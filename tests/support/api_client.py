@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 import httpx
 
-from candlestep.data.imports.importer import latest_import
 from candlestep.data.imports.sample import load_sample
+from candlestep.data.imports.storing.changes import latest_import
 from candlestep.data.market.candle_cache import CandleCache, CandleRequest
 from candlestep.data.records.accounts import create_key, ensure_account, revoke_key
 from candlestep.data.store.database import FILE_NAME, Store
@@ -51,10 +51,11 @@ def sample_market_of(home: Path, symbol: str, span: tuple[int, int]) -> Market:
     return Market(candles.values())
 
 
-def make_key(home: Path, account: str, *, revoked: bool = False) -> str:
+def make_key(home: Path, account: str, *, revoked: bool = False, is_admin: bool = False) -> str:
     """Create a key of an account; no server may run on ``home``."""
     store = Store.open(home)
-    key, secret = create_key(store, ensure_account(store, account).account_id, "test")
+    account_id = ensure_account(store, account).account_id
+    key, secret = create_key(store, account_id, "test", is_admin=is_admin)
     if revoked:
         revoke_key(store, key.key_id)
     store.close()
@@ -145,7 +146,8 @@ def check_error(answer: httpx.Response) -> dict[str, Any]:
     error: dict[str, Any] = answer.json()
     assert set(error) == ERROR_KEYS
     assert error["success"] is False
-    assert error["error"] == error["code"]
+    as_object = {name: error[name] for name in ("code", "message", "details")}
+    assert error["error"] in (error["code"], as_object)
     assert isinstance(error["message"], str)
     assert error["message"]
     assert isinstance(error["details"], dict)

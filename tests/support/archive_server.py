@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from tests.support.candle_files import archive_text, rows, write
+from tests.support.perpetual_files import LAYOUTS
 
 
 class Archive:
@@ -38,6 +39,24 @@ class Archive:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         path.with_name(f"{path.name}.CHECKSUM").write_text(f"{digest}  {path.name}\n")
         return path.read_bytes()
+
+    def publish_perpetual(self, symbol: str, month: str) -> None:
+        """Publish a month of candles and mark prices of an hour, and of funding rates."""
+        folder = f"data/futures/um/monthly/{{}}/{symbol}"
+        name = f"{symbol}-{{}}-{month}"
+        candles, marks, rates = (
+            LAYOUTS[f"archive {kind}"].content for kind in ("candles", "marks", "funding")
+        )
+        for write_to, kind, part in (
+            (candles, "klines", "1h"), (marks, "markPriceKlines", "1h"),
+            (rates, "fundingRate", None),
+        ):  # fmt: skip
+            path = self.directory / folder.format(kind)
+            path = path / (part or "") / f"{name.format(part or kind)}.zip"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_to(path)
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            path.with_name(f"{path.name}.CHECKSUM").write_text(f"{digest}  {path.name}\n")
 
 
 class _Handler(BaseHTTPRequestHandler):

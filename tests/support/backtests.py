@@ -40,6 +40,7 @@ MONTH = (parse_time("2025-01-10"), parse_time("2025-02-10T01:00:00Z"))
 BACKTEST_FIELDS = {
     "id", "strategy_id", "engine", "status", "initial_capital", "commission", "slippage", "config",
     "metrics", "trades_uri", "equity_curve_uri", "created_at", "updated_at",
+    "covered_from", "covered_to", "warnings", "coverage",
 }  # fmt: skip
 STRUCTURED = {
     "total_return": "total_return",

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 _FLAGS = [
@@ -20,6 +20,8 @@ _FLAGS = [
     "--disable-sync",
 ]
 
+_SECONDS_FOR_A_BUSY_MACHINE = 60
+
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
@@ -30,6 +32,7 @@ def chromium() -> Iterator[Browser]:
         if os.environ.get("CI") == "true":
             pytest.fail(message)
         pytest.skip(message)
+    expect.set_options(timeout=_SECONDS_FOR_A_BUSY_MACHINE * 1000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=_FLAGS)
         try:

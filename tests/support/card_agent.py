@@ -71,11 +71,20 @@ class Agent:
     def act(self, columns: dict[str, Any]) -> None:
         position = {position.symbol: position.quantity for position in self.session.positions()}
         held = position.get(self.symbol, Decimal(0))
-        if held and any(value(rule["when"], columns) for rule in self.content.get("exits", [])):
-            self.try_to_order(side="sell", type="market", quantity=held)
-            return
-        for entry in self.content["entries"]:
-            if held and not entry.get("add"):
+        side = "long" if held > 0 else "short"
+        exits = [rule for rule in self.content.get("exits", []) if rule.get("side", side) == side]
+        entries = self.content["entries"]
+        if held and any(value(rule["when"], columns) for rule in exits):
+            self.try_to_order(
+                side="sell" if held > 0 else "buy",
+                type="market",
+                quantity=abs(held),
+                reduce_only=True if self.session.config.margin else None,
+            )
+            entries = [entry for entry in entries if entry.get("side", "long") != side]
+            held = Decimal(0)
+        for entry in entries:
+            if held and not (entry.get("add") and entry.get("side", "long") == side):
                 continue
             due = (
                 (self.candles - 1) % entry["every"] == 0
@@ -88,31 +97,42 @@ class Agent:
 
     def enter(self, entry: Content) -> None:
         size = entry["size"]
+        side, opposite = ("sell", "buy") if entry.get("side") == "short" else ("buy", "sell")
         if "quantity" in size:
             quantity = Decimal(size["quantity"])
         else:
             cash = Decimal(size.get("quote", 0))
             if "equity_share" in size:
                 share = Decimal(size["equity_share"]) * self.session.portfolio().total_equity
-                cash = min(half_up(share / self.symbols), self.session.account.available_cash)
+                cash = min(half_up(share / self.symbols), self.available())
             if not cash:
                 return
-            quantity = self.session.affordable(symbol=self.symbol, cash=cash)
-        bought = self.try_to_order(side="buy", type="market", quantity=quantity)
+            quantity = self.session.affordable(symbol=self.symbol, cash=cash, side=side)
+        bought = self.try_to_order(side=side, type="market", quantity=quantity)
         if bought is None:
             return
         guards = {
             name: entry[name]["percent"] for name in ("stop_loss", "take_profit") if name in entry
         }
         for name, percent in guards.items():
-            sign = -1 if name == "stop_loss" else 1
+            sign = -1 if (name == "stop_loss") == (side == "buy") else 1
             self.try_to_order(
-                side="sell",
+                side=opposite,
                 type=name,
                 quantity=quantity,
                 trigger_price=bought.fill.price * (100 + sign * Decimal(percent)) / 100,
                 oco_group=f"guard-{bought.id}" if len(guards) == 2 else None,
             )
+
+    def available(self) -> Decimal:
+        """Return the cash, or what perpetuals may take of the margin."""
+        settings = self.session.config.margin
+        if settings is None:
+            return self.session.account.available_cash
+        margin = self.session.margin()
+        if settings.margin_mode == "isolated":
+            return max(min(margin.available_balance, margin.cross_wallet), Decimal(0))
+        return margin.available_balance
 
     def try_to_order(self, **order: Any) -> Any:
         try:

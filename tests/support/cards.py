@@ -77,6 +77,31 @@ def entries(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @st.composite
+def two_sided_cards(draw: st.DrawFn) -> dict[str, Any]:
+    """Return a card some of whose entries are short, and some of whose exits are of one side.
+
+    One in three is in the market both ways, and reverses its position. None names a timeframe.
+    """
+    card = draw(cards())
+    card.pop("timeframe", None)
+    if draw(st.integers(0, 2)) == 2:
+        up, entry = draw(conditions()), card["entries"][0]
+        for every in ("every", "when"):
+            entry.pop(every, None)
+        down = {"not": up}
+        sides = (("long", up, down), ("short", down, up))
+        card["entries"] = [{**entry, "when": opens, "side": side} for side, opens, _ in sides]
+        card["exits"] = [{"when": closes, "side": side} for side, _, closes in sides]
+        return card
+    for entry in card["entries"]:
+        entry["side"] = draw(st.sampled_from(["short", "long"]))
+    for rule in card["exits"]:
+        if draw(st.booleans()):
+            rule["side"] = draw(st.sampled_from(["long", "short"]))
+    return card
+
+
+@st.composite
 def cards(draw: st.DrawFn) -> dict[str, Any]:
     card: dict[str, Any] = {
         "indicators": INDICATORS,

@@ -17,6 +17,7 @@ from tests.support.session_cases import (
     HOUR,
     MINUTE,
     SECOND,
+    WEEK,
     Bar,
     Cancel,
     Case,
@@ -25,7 +26,9 @@ from tests.support.session_cases import (
     End,
     FeePeriod,
     Fees,
+    Oco,
     Place,
+    Replace,
     Series,
     Side,
     Slippage,
@@ -69,12 +72,20 @@ GAP = 8
 CODES = len(OPENS) * len(BODIES) * len(WICKS) * (GAP + 1)
 
 
+PHASES = (0, 0, 0, 0, 0, 0, 0, 0, 1, 7, 30, 60, 16 * 60)
+
+
+def phases(interval: int) -> st.SearchStrategy[int]:
+    """Draw a time after the bound of a bucket at which candles open, mostly none."""
+    return st.sampled_from([minutes * MINUTE % interval for minutes in PHASES])
+
+
 @st.composite
 def bars(draw: st.DrawFn, grid: Grid, interval: int, first: int, count: int) -> tuple[Bar, ...]:
     """Draw candles of a few ticks around the middle price.
 
     Every candle is decoded from one number, and zero is a flat one at the middle. Sometimes the
-    same candles are repeated.
+    same candles are repeated, and sometimes they change their phase half way.
     """
     codes = draw(st.lists(st.integers(0, CODES - 1), min_size=count, max_size=count))
     codes *= draw(st.sampled_from([1, 1, 1, 1, 1, 1, 4]))
@@ -99,11 +110,17 @@ def bars(draw: st.DrawFn, grid: Grid, interval: int, first: int, count: int) -> 
                 volume=volume / grid.price(grid.middle) / 8,
             )
         )
-    return tuple(drawn)
+    half = len(drawn) // 2
+    if half < 2:
+        return tuple(drawn)
+    change = draw(phases(interval))
+    later = [replace(bar, open_time=bar.open_time + change) for bar in drawn[half:]]
+    return (*drawn[:half], *later)
 
 
 def _aligned(time: int, interval: int) -> int:
-    return time // interval * interval
+    first = 4 * DAY if interval == WEEK else 0
+    return (time - first) // interval * interval + first
 
 
 GRANULARITIES = (
@@ -116,10 +133,16 @@ GRANULARITIES = (
     (HOUR, 5 * MINUTE),
     (HOUR, MINUTE),
     (HOUR, 5 * MINUTE, MINUTE),
+    (3 * MINUTE,),
+    (5 * MINUTE, 3 * MINUTE),
+    (30 * MINUTE, 3 * MINUTE, MINUTE),
+    (2 * HOUR, 30 * MINUTE),
+    (6 * HOUR, 4 * HOUR),
+    (12 * HOUR, 8 * HOUR, HOUR),
 )
 
 
-DAILY = ((DAY,),)
+DAILY = ((DAY,), (DAY,), (WEEK, DAY))
 """Months of candles, for what counts by the day."""
 
 
@@ -137,11 +160,13 @@ def symbol_series(
     coarse, *finer = draw(st.sampled_from(granularities))
     shortest = 31 if coarse == DAY else 10
     count = draw(st.integers(4, 10) if finer else st.integers(shortest, shortest + 30))
-    start = _aligned(first, coarse) + (draw(st.integers(1, 9)) * coarse if is_late else 0)
+    start = _aligned(first, coarse) + draw(phases(coarse))
+    start += draw(st.integers(1, 9)) * coarse if is_late else 0
     drawn = [Series(symbol, coarse, draw(bars(grid, coarse, start, count)), has_volume)]
     for fine in finer:
         offset = draw(st.integers(-1, count)) * coarse + draw(st.integers(0, 5)) * fine
-        inside = draw(bars(grid, fine, start + offset, draw(st.integers(1, 20))))
+        opens = start + offset + draw(phases(fine))
+        inside = draw(bars(grid, fine, opens, draw(st.integers(1, 20))))
         drawn.append(Series(symbol, fine, inside, has_volume))
     return tuple(drawn)
 
@@ -198,17 +223,15 @@ def fee_periods(
 
 
 @st.composite
-def configs(draw: st.DrawFn, grid: Grid, market: tuple[Series, ...], first: int) -> Config:
+def configs(
+    draw: st.DrawFn, grid: Grid, market: tuple[Series, ...], first: int, richer: bool
+) -> Config:
     """Draw starts on and off the candle grid, and steps finer and coarser than the data."""
     ends = max(series.bars[-1].open_time + series.interval for series in market)
     finest = min(series.interval for series in market)
-    interval = draw(
-        st.sampled_from(
-            [finest]
-            if finest == DAY
-            else [finest, finest, finest, MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR]
-        )
-    )
+    others = (MINUTE, 3 * MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR) if finest <= HOUR else (6 * HOUR,)
+    choices = [finest] * 7 + [WEEK] if finest == DAY else [finest, finest, finest, *others]
+    interval = draw(st.sampled_from(choices))
     half = (ends - first) // finest // 2
     into = draw(st.sampled_from([1, 1, 2, 3, 4, 0, half])) * finest
     off_grid = draw(st.sampled_from([0, 0, 0, 0, 30 * SECOND, 7, -1, -finest // 2]))
@@ -229,6 +252,7 @@ def configs(draw: st.DrawFn, grid: Grid, market: tuple[Series, ...], first: int)
         bps=draw(st.sampled_from(["0", "5", "0.3", "1000"])) if slippage == "fixed_bps" else "0",
         trigger=draw(st.sampled_from(TRIGGERS)),
         liquidate_at_end=draw(st.sampled_from([False, False, True])),
+        locking_stops=richer and draw(st.sampled_from([False, False, False, True])),
         max_order_size_pct=draw(pct) if is_risky else None,
         max_position_size_pct=draw(pct) if is_risky else None,
         daily_loss_limit_pct=draw(loss) if is_risky else None,
@@ -243,12 +267,20 @@ class Room:
     symbols: tuple[str, ...]
     config: Config
     now: int
+    richer: bool = False
+    """True to draw all conditions of orders, not only those that every door takes."""
+    asked_for: int = 0
+    """Number of orders that the commands before have asked for."""
 
     def symbol(self) -> st.SearchStrategy[str]:
         return st.sampled_from(self.symbols)
 
     def quantity(self) -> st.SearchStrategy[str]:
         units = ["1", "2", "3", "1", "2", "4", "1", "2", "6", "7", "8", "7.9", "0.333", "1e-5"]
+        return st.sampled_from([self.grid.quantity(Decimal(unit)) for unit in units])
+
+    def small_quantity(self) -> st.SearchStrategy[str]:
+        units = ["1", "0.5", "2", "1", "0.333"]
         return st.sampled_from([self.grid.quantity(Decimal(unit)) for unit in units])
 
     def any_quantity(self) -> st.SearchStrategy[str]:
@@ -292,7 +324,7 @@ def orders(
     type = draw(st.sampled_from(types))
     level = draw(room.level()) if type != "market" else None
     is_price = type == "limit" or (level is not None and draw(st.integers(0, 5)) == 5)
-    return Place(
+    order = Place(
         symbol=draw(room.symbol()),
         side=draw(st.sampled_from(sides)),
         type=type,
@@ -303,6 +335,180 @@ def orders(
         oco_group=draw(room.oco_group()),
         expires_at=draw(room.expires_at()) if type != "market" else None,
     )
+    return draw(conditions(room, order)) if room.richer else order
+
+
+@st.composite
+def conditions(draw: st.DrawFn, room: Room, order: Place) -> Place:
+    """Draw conditions of an order, mostly none, and mostly ones that it can have."""
+    if order.type == "market":
+        worth = (
+            room.grid.balance / 8 * Decimal(draw(st.sampled_from(["1", "2", "0.3", "9", "1e-6"])))
+        )
+        by_amount = replace(order, quantity=None, quote_amount=_plain(worth))
+        return draw(st.sampled_from([order, order, by_amount]))
+    if order.type == "limit":
+        now = replace(order, expires_at=None)
+        fok = replace(now, time_in_force="fok")
+        ioc = replace(draw(rarely(st.just(order), st.just(now))), time_in_force="ioc")
+        return draw(st.sampled_from([order] * 4 + [replace(order, post_only=True), fok, ioc]))
+    wrong = [replace(order, time_in_force="ioc"), replace(order, post_only=True)]
+    kind = draw(st.sampled_from(["as it is", "as it is", "with a limit", "trailing"]))
+    if kind == "with a limit":
+        type: Type = "stop_limit" if order.type == "stop_loss" else "take_profit_limit"
+        level = order.price or order.trigger_price
+        limit = draw(st.sampled_from([draw(room.level()), level]))
+        wait = draw(rarely(st.sampled_from(["ioc", "fok"]), st.none()))
+        return replace(order, type=type, price=limit, trigger_price=level, time_in_force=wait)
+    if kind == "trailing":
+        order = replace(order, type="trailing_stop", price=None, trigger_price=None)
+        by_amount = replace(order, trail_amount=_plain(room.grid.price(draw(st.integers(1, 6)))))
+        share = draw(st.integers(1, 6)) * 100 / room.grid.middle
+        by_share = replace(order, trail_percent=str(share))
+        order = draw(st.sampled_from([by_amount, by_share]))
+        return replace(order, activation_price=draw(st.none() | room.level()))
+    return draw(rarely(st.sampled_from([order, *wrong]), st.just(order)))
+
+
+@st.composite
+def bracketed(draw: st.DrawFn, room: Room) -> list[Command]:
+    """Draw an entry with a bracket, mostly one that the same candles reach."""
+    entry = replace(draw(orders(room, ("buy",))), quote_amount=None)
+    if entry.quantity is None:
+        entry = replace(entry, quantity=draw(room.quantity()))
+    below, above = draw(room.level(low=-5, high=1)), draw(room.level(low=-1, high=6))
+    entry = replace(entry, client_order_id=None, stop_loss=below, take_profit=above)
+    only = [replace(entry, stop_loss=None), replace(entry, take_profit=None)]
+    return [draw(st.sampled_from([entry, entry, entry, *only]))]
+
+
+@st.composite
+def lists(draw: st.DrawFn, room: Room) -> list[Command]:
+    """Draw two orders of which one cancels the other, mostly ones that go together."""
+    side: Side = draw(st.sampled_from(("buy", "sell")))
+    legs = [draw(orders(room, (side,), WAITING)) for _ in range(2)]
+    if draw(st.integers(0, 9)):
+        legs = [
+            replace(leg, symbol=legs[0].symbol, oco_group=None, client_order_id=None)
+            for leg in legs
+        ]
+    if draw(st.booleans()):
+        legs = [replace(leg, quantity=legs[0].quantity) for leg in legs]
+    pair = Oco(*legs)
+    if side == "buy":
+        return [pair]
+    bought = draw(st.sampled_from([legs[0].quantity, draw(room.quantity())]))
+    return [Place(legs[0].symbol, "buy", "market", bought), pair]
+
+
+@st.composite
+def replacements(draw: st.DrawFn, room: Room) -> list[Command]:
+    """Draw an order that waits, and other numbers for some of the orders so far."""
+    side: Side = draw(st.sampled_from(("buy", "buy", "sell")))
+    last = room.asked_for + 1
+    numbers = range(max(1, last - 4), last + 4)  # The orders asked for may have had other ids.
+    far = draw(st.sampled_from([4, 5, 2]))
+    level = room.grid.middle + (far if side == "sell" else -far)
+    rests = Place(
+        draw(room.symbol()),
+        side,
+        "limit",
+        draw(room.small_quantity()),
+        price=_plain(room.grid.price(level)),
+        oco_group=draw(room.oco_group()),
+    )
+    waiting: list[Command] = [draw(st.sampled_from([rests, draw(orders(room, (side,), WAITING))]))]
+    for number in numbers:
+        price, quantity = draw(room.level()), draw(st.none() | room.any_quantity())
+        change = Replace(number, price, None, quantity)
+        trigger = replace(change, price=None, trigger_price=draw(room.level()))
+        waiting.append(draw(st.sampled_from([change, change, trigger])))
+    return waiting
+
+
+@st.composite
+def trails(draw: st.DrawFn, room: Room) -> list[Command]:
+    """Draw a trailing stop so near that the next candles mostly trigger it, or open beyond it."""
+    symbol, quantity = draw(room.symbol()), draw(room.small_quantity())
+    side: Side = draw(st.sampled_from(("sell", "sell", "buy")))
+    order = Place(symbol, side, "trailing_stop", quantity, oco_group=draw(room.oco_group()))
+    distance = draw(st.integers(1, 3))
+    by_amount = replace(order, trail_amount=_plain(room.grid.price(distance)))
+    by_share = replace(order, trail_percent=str(distance * 100 / room.grid.middle))
+    trail = replace(
+        draw(st.sampled_from([by_amount, by_share])),
+        activation_price=draw(st.none() | room.level(low=-1, high=1)),
+    )
+    bought: list[Command] = [Place(symbol, "buy", "market", quantity)] * (side == "sell")
+    return [*bought, trail, Step(draw(st.integers(1, 3)))]
+
+
+@st.composite
+def stop_limits(draw: st.DrawFn, room: Room) -> list[Command]:
+    """Draw a stop near the price whose limit is about its trigger, so that some wait there."""
+    symbol, quantity = draw(room.symbol()), draw(room.small_quantity())
+    side: Side = draw(st.sampled_from(("sell", "buy")))
+    type: Type = draw(st.sampled_from(("stop_limit", "take_profit_limit")))
+    rises = (side == "buy") == (type == "stop_limit")
+    middle, step = room.grid.middle, 1 if rises else -1
+    level = middle + step * draw(st.integers(1, 2))
+    limit = level + draw(st.sampled_from([0, -1, 1, -2, 2]))
+    order = Place(
+        symbol,
+        side,
+        type,
+        quantity,
+        price=_plain(room.grid.price(limit)),
+        trigger_price=_plain(room.grid.price(level)),
+        time_in_force=draw(rarely(st.just("ioc"), st.none())),
+    )
+    bought: list[Command] = [Place(symbol, "buy", "market", quantity)] * (side == "sell")
+    return [*bought, order, Step(draw(st.integers(1, 3)))]
+
+
+@st.composite
+def at_once(draw: st.DrawFn, room: Room) -> list[Command]:
+    """Draw a limit order that fills at once or expires, mostly the latter."""
+    wait = draw(st.sampled_from(["ioc", "fok"]))
+    price, quantity = draw(room.level(low=-5, high=1)), draw(room.small_quantity())
+    return [Place(draw(room.symbol()), "buy", "limit", quantity, price=price, time_in_force=wait)]
+
+
+@st.composite
+def near_brackets(draw: st.DrawFn, room: Room) -> list[Command]:
+    """Draw an entry near the price whose bracket the candle that fills it often reaches too."""
+    symbol, quantity = draw(room.symbol()), draw(room.small_quantity())
+    middle = room.grid.middle
+    level = middle + draw(st.integers(-2, 2))
+    entry = Place(
+        symbol,
+        "buy",
+        "market",
+        quantity,
+        stop_loss=_plain(room.grid.price(level - draw(st.integers(1, 2)))),
+        take_profit=_plain(room.grid.price(level + draw(st.integers(1, 2)))),
+    )
+    at = _plain(room.grid.price(level))
+    limit = replace(entry, type="limit", price=at)
+    stop = replace(entry, type="stop_loss", trigger_price=at)
+    return [draw(st.sampled_from([entry, limit, limit, stop])), Step(draw(st.integers(1, 2)))]
+
+
+@st.composite
+def near_lists(draw: st.DrawFn, room: Room) -> list[Command]:
+    """Draw two orders a tick or two on either side of the price, and time to fill one."""
+    symbol, quantity = draw(room.symbol()), draw(room.small_quantity())
+    side: Side = draw(st.sampled_from(("sell", "buy")))
+    middle = room.grid.middle
+    low = _plain(room.grid.price(middle - draw(st.integers(1, 4))))
+    high = _plain(room.grid.price(middle + draw(st.integers(1, 4))))
+    stop = Place(symbol, side, "stop_loss", quantity, trigger_price=low)
+    limit = Place(symbol, side, "limit", quantity, price=high)
+    if side == "buy":
+        stop, limit = replace(stop, trigger_price=high), replace(limit, price=low)
+    pair = draw(st.sampled_from([Oco(limit, stop), Oco(stop, limit)]))
+    bought: list[Command] = [Place(symbol, "buy", "market", quantity)] * (side == "sell")
+    return [*bought, pair, Step(draw(st.integers(1, 2)))]
 
 
 @st.composite
@@ -383,9 +589,28 @@ def round_trips(draw: st.DrawFn, room: Room) -> list[Command]:
 
 
 @st.composite
-def moves(draw: st.DrawFn, room: Room) -> list[Command]:
+def moves(draw: st.DrawFn, room: Room, choice: str | None = None) -> list[Command]:
+    """Draw a move, or one of the kind that is the ``choice``."""
     is_daily = room.config.interval == DAY
-    choice = draw(st.sampled_from(["round trip"] * 12 + MOVES if is_daily else MOVES))
+    usual = MOVES + RICHER if room.richer else MOVES
+    if choice is None:
+        choice = draw(st.sampled_from(["round trip"] * 12 + usual if is_daily else usual))
+    if choice == "bracketed":
+        return draw(bracketed(room))
+    if choice == "trail":
+        return draw(trails(room))
+    if choice == "at once":
+        return draw(at_once(room))
+    if choice == "stop limit":
+        return draw(stop_limits(room))
+    if choice == "near bracket":
+        return draw(near_brackets(room))
+    if choice == "near list":
+        return draw(near_lists(room))
+    if choice == "list":
+        return draw(lists(room))
+    if choice == "replace":
+        return draw(replacements(room))
     if choice == "round trip":
         return draw(round_trips(room))
     if choice == "step":
@@ -417,16 +642,32 @@ MOVES = (
 )
 
 
+NEAR = ["trail", "at once", "stop limit", "near bracket", "near list", "replace"]
+"""The moves whose orders the next candles mostly trigger, and replacements."""
+RICHER = NEAR * 2 + ["bracketed"] * 2 + ["list"] * 2
+
+
+def orders_in(commands: list[Command]) -> int:
+    """Return how many orders the commands ask for."""
+    placed = sum(isinstance(command, Place) for command in commands)
+    return placed + 2 * sum(isinstance(command, Oco) for command in commands)
+
+
 @st.composite
 def commands(draw: st.DrawFn, room: Room) -> tuple[Command, ...]:
     """Draw commands until the session ends, and a few that come too late."""
     config = room.config
     commands_so_far: list[Command] = []
     step = 0
+    course: list[str] = []
+    if room.richer and draw(st.integers(0, 3)):
+        course = draw(st.permutations(NEAR))
     for _ in range(draw(st.integers(8, 25))):
         if step >= config.total_steps:
             return (*commands_so_far, Step(1), End())
-        move = draw(moves(replace(room, now=config.start + step * config.interval)))
+        now = config.start + step * config.interval
+        choice = course.pop() if course else None
+        move = draw(moves(replace(room, now=now, asked_for=orders_in(commands_so_far)), choice))
         commands_so_far += move
         step += sum(command.steps for command in move if isinstance(command, Step))
     is_cancelled = draw(st.sampled_from([False] * 7 + [True]))
@@ -445,7 +686,7 @@ def grids(draw: st.DrawFn, is_daily: bool) -> Grid:
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> Case:
+def cases(draw: st.DrawFn, *, richer: bool = False) -> Case:
     is_daily = draw(st.integers(0, 7)) == 7
     grid = draw(grids(is_daily))
     symbols = SYMBOLS[: draw(st.sampled_from([1, 1, 2, 2, 3]))]
@@ -456,8 +697,8 @@ def cases(draw: st.DrawFn) -> Case:
     for symbol in symbols:
         is_late = draw(st.integers(0, 7)) == 7
         market += draw(symbol_series(symbol, grid, first, is_late, granularities))
-    config = draw(configs(grid, market, first))
-    return Case(market, config, draw(commands(Room(grid, symbols, config, config.start))))
+    config = draw(configs(grid, market, first, richer))
+    return Case(market, config, draw(commands(Room(grid, symbols, config, config.start, richer))))
 
 
 @st.composite

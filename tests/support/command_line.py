@@ -7,12 +7,13 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from candlestep.api.admin.running_server import SERVER_FILE
 from candlestep.api.cli import main
+from candlestep.data.store.database import Store
+from candlestep.data.store.server_file import SERVER_FILE
 
 ENVIRONMENT = os.environ | {"NO_PROXY": "127.0.0.1"}
 
@@ -55,8 +56,12 @@ def listed(home: Path) -> dict[str, int]:
 
 @contextmanager
 def announced(home: Path) -> Iterator[socket.socket]:
-    """Yield a listening socket that the file in ``home`` says is the server's."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    """Yield a listening socket that the file in ``home`` says is the server's, as this process is."""
+    with (
+        closing(Store.open(home)),
+        socket.create_server(("127.0.0.1", 0)) as listener,
+    ):
+        listener.settimeout(30)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         announcement = {"url": url, "token": "x", "pid": os.getpid()}
         (home / SERVER_FILE).write_text(json.dumps(announcement))

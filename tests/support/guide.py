@@ -121,14 +121,16 @@ COMPARED: dict[str, Any] = {
     "recommendation": "bt_bbb (momentum_v2) outperforms on all key metrics",
 }
 
+CANDLES_ADD = {"warnings", "coverage"}
 PORTFOLIO_ADDS = {"starting_balance", "locked_cash", "positions"}
 CONFIG_ADDS = {
     "agent_id", "pairs", "exchange", "import_number", "fee_rate", "fee_model", "fee_bps",
-    "fee_schedule", "slippage", "trigger", "liquidate_at_end", "risk_profile",
+    "fee_schedule", "slippage", "trigger", "liquidate_at_end", "allow_gaps", "risk_profile",
 }  # fmt: skip
 METRICS_ADD = {
     "total_return", "cagr", "calmar_ratio", "volatility", "var_95", "var_99", "cvar_95",
     "cvar_99", "expectancy", "turnover", "candles_in_market", "returns_grid",
+    "capped_fills", "covered_from", "covered_to",
 }  # fmt: skip
 COMPARISON_ADDS = {
     "sortino_ratio", "max_drawdown_pct", "win_rate", "profit_factor", "total_trades",
@@ -296,7 +298,7 @@ def create(api: Api, **changes: Any) -> str:
     agent_id = api.get("/api/v1/agents")["agents"][0]["agent_id"]
     body = CREATE | {"start_time": START, "end_time": END, "agent_id": agent_id} | changes
     created = api.post(f"{BACKTEST}/create", body)
-    check(created, CREATED)
+    check(created, CREATED, CANDLES_ADD)
     session_id: str = created["session_id"]
     assert session_id.startswith("bt_")
     return session_id

@@ -115,6 +115,7 @@ class Jobs:
             CandleHolder(self.candles, self._in_thread),
             executor,
             self._in_thread,
+            self._in_thread,
             result_days=90,
             pause_seconds=pause_seconds,
             clock=clock,

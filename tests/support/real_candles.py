@@ -43,3 +43,21 @@ def minutes(symbol: str, month: str) -> Candles:
             for name in ("open", "high", "low", "close", "volume")
         },
     )
+
+
+def perpetual_hours(symbol: str) -> Candles:
+    """Return the hours of a perpetual that ``data/perpetual`` has; skip the test if it has none."""
+    paths = sorted((FILES / "perpetual").glob(f"binance_{symbol}_perp_1h_*.csv"))
+    if not paths:
+        pytest.skip(f"real candles are not here: hours of {symbol}")
+    with paths[0].open() as file:
+        rows = list(csv.DictReader(file))
+    return Candles(
+        symbol=symbol,
+        interval="1h",
+        open_time=[int(row["open_time"]) for row in rows],
+        **{
+            name: np.array([float(row[name]) for row in rows])
+            for name in ("open", "high", "low", "close", "volume")
+        },
+    )

@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 
 from candlestep.api.http.route import Route
-from candlestep.api.routes import ROUTES
+from candlestep.api.routes import ROUTES, pages
 from candlestep.api.schemas.decoding import PlainText
 from tests.support.api_client import BACKTEST, DAY, ORDER, Api
 from tests.support.backtests import BACKTESTS, CONFIG, CROSS, STRATEGIES, TASKS
@@ -14,9 +14,14 @@ UNKNOWN_ID = "0123456789ABCDEFabcdef"
 UNKNOWN_JOB = "bt_00000000000040008000000000000000"
 UNKNOWN_AGENT = "00000000-0000-4000-8000-000000000000"
 
-ACCOUNT_ROUTES = [route for route in ROUTES if route.access == "account"]
+PAGE_ROUTES = [endpoint.route for endpoint in pages.API.endpoints()]
+"""Pages, whose errors are HTML, and what they alone read."""
+ACCOUNT_ROUTES = [
+    route for route in ROUTES if route.access == "account" and route not in PAGE_ROUTES
+]
 KEY_ROUTES = [route for route in ROUTES if route.access == "key"]
 ADMIN_ROUTES = [route for route in ROUTES if route.access == "admin"]
+ADMIN_KEY_ROUTES = [route for route in ROUTES if route.access == "admin_key"]
 PUBLIC_ROUTES = [route for route in ROUTES if route.access == "public"]
 
 SAMPLES = {
@@ -92,7 +97,24 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", f"{BACKTEST}/{{session_id}}/step/batch/fast"): {"steps": 5},
     ("POST", f"{BACKTEST}/{{session_id}}/cancel"): None,
     ("POST", f"{BACKTEST}/{{session_id}}/fork"): None,
+    ("POST", f"{BACKTEST}/{{session_id}}/keys"): None,
+    ("POST", f"{BACKTEST}/{{session_id}}/turn"): {"orders": [ORDER]},
+    ("POST", f"{BACKTEST}/sessions/turn"): {"turns": [{"session_id": UNKNOWN_ID}]},
+    ("POST", f"{BACKTEST}/{{session_id}}/dialect"): None,
     ("POST", f"{BACKTEST}/{{session_id}}/trade/order"): ORDER,
+    ("POST", f"{BACKTEST}/{{session_id}}/trade/oco"): {
+        "orders": [
+            ORDER | {"type": "limit", "price": "1000"},
+            ORDER | {"type": "stop_loss", "trigger_price": 200_000},
+        ]
+    },
+    ("PATCH", f"{BACKTEST}/{{session_id}}/trade/order/{{order_id}}"): {"price": "1001"},
+    ("POST", f"{BACKTEST}/{{session_id}}/account/leverage"): {"symbol": "BTCUSDT", "leverage": 2},
+    ("POST", f"{BACKTEST}/{{session_id}}/account/margin-mode"): {
+        "symbol": "BTCUSDT",
+        "margin_mode": "isolated",
+    },
+    ("POST", f"{BACKTEST}/{{session_id}}/account/margin"): {"symbol": "BTCUSDT", "amount": 5},
 }
 """A body for each account route that takes one."""
 

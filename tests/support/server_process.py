@@ -2,15 +2,18 @@
 
 import os
 import resource
+import select
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 import httpx
+
+SECONDS_TO_START = 60
+SECONDS_TO_STOP = 30
 
 
 class RunningServer:
@@ -22,24 +25,24 @@ class RunningServer:
         *flags: str,
         module: str = "candlestep.api",
         python: Path = Path(sys.executable),
+        umask: int = -1,
     ) -> None:
         """Start the server on ``home`` and wait until it is ready."""
         self.home = home
-        home.mkdir(parents=True, exist_ok=True)
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.log = (home / "server.log").open("ab")
+        command = [str(python), "-X", "faulthandler", "-m", module]
         self.process = subprocess.Popen(
-            [str(python), "-m", module, "serve", "--home", str(home), "--port", "0", *flags],
+            [*command, "serve", "--home", str(home), "--port", "0", *flags],
             stdout=subprocess.PIPE,
             stderr=self.log,
             text=True,
+            umask=umask,
             env={"CANDLESTEP_WORKERS": "1"} | os.environ | {"PYTHONUNBUFFERED": "1"},
         )
-        output: IO[str] | None = self.process.stdout
-        assert output is not None
-        line = output.readline()
+        line = self._first_line()
         if "http://" not in line:
-            self.stop()
-            raise RuntimeError(f"no server: {(home / 'server.log').read_text()}")
+            raise RuntimeError(f"no server: {self._aborted()}")
         self.greeting = line.rstrip()
         self.url = line.split("serves ")[1].split()[0]
 
@@ -52,9 +55,12 @@ class RunningServer:
         """Stop the server with SIGTERM and return its exit code."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(timeout=30)
-        self._close()
-        return code
+        try:
+            return self.process.wait(SECONDS_TO_STOP)
+        except subprocess.TimeoutExpired:
+            raise RuntimeError(f"the server does not stop: {self._aborted()}") from None
+        finally:
+            self._close()
 
     def limit_files(self, size: int) -> None:
         """Make every write beyond ``size`` bytes of a file fail, as on a full disk."""
@@ -63,8 +69,21 @@ class RunningServer:
     def kill(self) -> None:
         """Kill the server."""
         self.process.kill()
-        self.process.wait(timeout=30)
+        self.process.wait(SECONDS_TO_STOP)
         self._close()
+
+    def _first_line(self) -> str:
+        """Return the first line that the server prints; nothing if it ends, or takes too long."""
+        assert self.process.stdout is not None
+        is_there, _, _ = select.select([self.process.stdout], [], [], SECONDS_TO_START)
+        return self.process.stdout.readline() if is_there else ""
+
+    def _aborted(self) -> str:
+        """End the server if it still runs; return its log, with the stack of each of its threads."""
+        self.process.send_signal(signal.SIGABRT)
+        self.process.wait(SECONDS_TO_STOP)
+        self._close()
+        return (self.home / "server.log").read_text()
 
     def _close(self) -> None:
         if self.process.stdout is not None:
@@ -78,9 +97,10 @@ def running(
     *flags: str,
     module: str = "candlestep.api",
     python: Path = Path(sys.executable),
+    umask: int = -1,
 ) -> Iterator[RunningServer]:
     """Run a server for the length of a block."""
-    server = RunningServer(home, *flags, module=module, python=python)
+    server = RunningServer(home, *flags, module=module, python=python, umask=umask)
     try:
         yield server
     finally:

@@ -12,8 +12,9 @@ from candlestep.api.routes.backtests.figures import (
     structured_metrics,
 )
 from candlestep.api.routes.backtests.plan import BacktestRunConfig
-from candlestep.api.schemas.fields import Time
+from candlestep.api.schemas.fields import CoveredFrom, CoveredTo, Time, optional_time
 from candlestep.api.schemas.response import Response
+from candlestep.api.schemas.warnings import CoverageByPair, Warnings, coverage_fields
 from candlestep.data.records.backtests import BacktestRecord, BacktestStatus
 
 BASE = "/api/v1/backtests"
@@ -37,6 +38,10 @@ class BacktestResponse(Response, frozen=True, kw_only=True):
     equity_curve_uri: Uri | None
     created_at: Time
     updated_at: Time
+    covered_from: CoveredFrom | None
+    covered_to: CoveredTo | None
+    warnings: Warnings
+    coverage: CoverageByPair
 
     @classmethod
     def of(cls, record: BacktestRecord, /, **fields: Any) -> Self:
@@ -50,6 +55,7 @@ class BacktestResponse(Response, frozen=True, kw_only=True):
             "metrics": metrics_of(record),
             "trades_uri": None if record.hides_trades else trades_uri(record),
             "equity_curve_uri": None if record.hides_equity else equity_curve_uri(record),
+            **_covered(record),
         }
         return super().of(record, **own, **fields)
 
@@ -70,6 +76,17 @@ class BacktestResultResponse(BacktestResponse, frozen=True, kw_only=True):
 class TaskStartedResponse(msgspec.Struct, frozen=True):
     task_id: Annotated[str, Meta(description="For `GET /api/v1/tasks/{task_id}`.")]
     status: Literal["PENDING"]
+
+
+def _covered(record: BacktestRecord) -> dict[str, Any]:
+    """Return what its run covered; before it has run, no time, and no warnings."""
+    run = record.run
+    summary = None if run is None else run.summary
+    times = {
+        name: None if summary is None else optional_time(getattr(summary.metrics, name))
+        for name in ("covered_from", "covered_to")
+    }
+    return times | coverage_fields(run.warnings if run else (), run.coverage if run else {})
 
 
 def metrics_of(record: BacktestRecord) -> Flat:

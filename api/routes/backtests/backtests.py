@@ -7,24 +7,11 @@ from msgspec import UNSET, Meta, UnsetType
 from msgspec.structs import asdict
 
 from candlestep.api.http.route import NoContent, Request, Route
-from candlestep.api.routes.backtests.answers import (
-    BASE,
-    BacktestResponse,
-    BacktestResultResponse,
-    TaskStartedResponse,
-    equity_curve_uri,
-    trades_uri,
-)
+from candlestep.api.routes.backtests import answers, tasks
 from candlestep.api.routes.backtests.figures import SET_SCHEMA, set_metrics
 from candlestep.api.routes.backtests.plan import BacktestRequest, plan_backtest, replan
-from candlestep.api.routes.backtests.tasks import (
-    backtest_of,
-    backtest_request,
-    submit_task,
-    sweep_of,
-)
 from candlestep.api.schemas.decoding import EmptyBody, RequestBody
-from candlestep.api.schemas.fields import StrategyId
+from candlestep.api.schemas.fields import PageSize, PageStart, StrategyId
 from candlestep.api.schemas.raw_json import json_object
 from candlestep.api.services import Services
 from candlestep.data.records import backtests as records
@@ -68,34 +55,34 @@ class ExecuteRequest(RequestBody):
 
 class BacktestsQuery(RequestBody):
     strategy_id: StrategyId | None = None
-    skip: Annotated[int, Meta(ge=0, le=10**9)] = 0
-    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+    skip: PageStart = 0
+    limit: PageSize = 100
 
 
 class EnginesResponse(msgspec.Struct, frozen=True):
     engines: Annotated[list[str], Meta(examples=[["backtrader", "sandbox", "vectorbt"]])]
 
 
-async def create(services: Services, request: Request) -> BacktestResponse:
+async def create(services: Services, request: Request) -> answers.BacktestResponse:
     """Create a backtest of a stored strategy, without running it yet."""
     record = await services.in_thread(_create, services, request.account_id, request.body)
-    return BacktestResponse.of(record)
+    return answers.BacktestResponse.of(record)
 
 
-async def backtests(services: Services, request: Request) -> list[BacktestResponse]:
+async def backtests(services: Services, request: Request) -> list[answers.BacktestResponse]:
     """List the account's backtests, the newest first."""
-    listed = await services.in_thread(
-        records.list_backtests, services.store, request.account_id, **asdict(request.query)
+    listed = await services.read_for_account(
+        records.list_backtests, request, **asdict(request.query)
     )
-    return [BacktestResponse.of(record) for record in listed]
+    return [answers.BacktestResponse.of(record) for record in listed]
 
 
-async def backtest(services: Services, request: Request) -> BacktestResultResponse:
+async def backtest(services: Services, request: Request) -> answers.BacktestResultResponse:
     """Return a backtest, with structured metrics if it is completed."""
-    return BacktestResultResponse.of(await _get_owned_backtest(services, request))
+    return answers.BacktestResultResponse.of(await _get_owned_backtest(services, request))
 
 
-async def change(services: Services, request: Request) -> BacktestResponse:
+async def change(services: Services, request: Request) -> answers.BacktestResponse:
     """Correct a backtest by hand; its next execution discards the corrections."""
     record = await _get_owned_backtest(services, request)
     body: BacktestChange = request.body
@@ -103,10 +90,10 @@ async def change(services: Services, request: Request) -> BacktestResponse:
     if body.metrics is not UNSET:
         changes["metrics"] = set_metrics(json_object(body.metrics, "metrics"))
     if body.trades_uri is not UNSET:
-        _require_own("trades_uri", body.trades_uri, trades_uri(record))
+        _require_own("trades_uri", body.trades_uri, answers.trades_uri(record))
         changes["hides_trades"] = body.trades_uri is None
     if body.equity_curve_uri is not UNSET:
-        _require_own("equity_curve_uri", body.equity_curve_uri, equity_curve_uri(record))
+        _require_own("equity_curve_uri", body.equity_curve_uri, answers.equity_curve_uri(record))
         changes["hides_equity"] = body.equity_curve_uri is None
     if body.status is not UNSET:
         changes["status"] = body.status
@@ -115,7 +102,7 @@ async def change(services: Services, request: Request) -> BacktestResponse:
             await _stop(services, request.account_id, run)
             if body.status == "pending":
                 await services.on_record(records.forget_execution, request, "backtest_id")
-    return BacktestResponse.of(
+    return answers.BacktestResponse.of(
         await services.on_record(records.change_backtest, request, "backtest_id", **changes)
     )
 
@@ -129,7 +116,7 @@ async def delete(services: Services, request: Request) -> NoContent:
     await services.on_record(records.delete_backtest, request, "backtest_id")
     run = record.run
     if run is not None and run.is_under_way:
-        has_others = await services.in_thread(records.has_backtests, services.store, run.job_id)
+        has_others = await services.read(records.has_backtests, services.store, run.job_id)
         if not has_others:
             await services.jobs.cancel_if_running(request.account_id, run.job_id)
     return NoContent()
@@ -137,7 +124,7 @@ async def delete(services: Services, request: Request) -> NoContent:
 
 async def execute(
     services: Services, request: Request
-) -> BacktestResultResponse | TaskStartedResponse:
+) -> answers.BacktestResultResponse | answers.TaskStartedResponse:
     """Run a backtest and return it when it has ended, or its task at once.
 
     A backtest whose engine fails is `failed`, with the reason in `metrics.error`.
@@ -145,20 +132,20 @@ async def execute(
     body: ExecuteRequest = request.body
     job = await _execute(services, request)
     if body.async_mode:
-        return TaskStartedResponse(job.job_id, "PENDING")
+        return answers.TaskStartedResponse(job.job_id, "PENDING")
     while not job.has_ended:
         job = await services.jobs.wait(request.account_id, job.job_id, _WAIT_SECONDS)
-    return BacktestResultResponse.of(backtest_of(job))
+    return answers.BacktestResultResponse.of(tasks.backtest_of(job))
 
 
-async def execute_async(services: Services, request: Request) -> TaskStartedResponse:
+async def execute_async(services: Services, request: Request) -> answers.TaskStartedResponse:
     """Start running a backtest, and return its task at once."""
-    return TaskStartedResponse((await _execute(services, request)).job_id, "PENDING")
+    return answers.TaskStartedResponse((await _execute(services, request)).job_id, "PENDING")
 
 
 async def available(services: Services, request: Request) -> EnginesResponse:
     """List the engines whose packages are installed."""
-    return EnginesResponse(await services.in_thread(engines))
+    return EnginesResponse(await services.read(engines))
 
 
 def _create(services: Services, account_id: str, body: BacktestRequest) -> records.BacktestRecord:
@@ -180,11 +167,11 @@ async def _execute(services: Services, request: Request) -> JobRecord:
         if record.status == "running" or record.is_under_way:
             raise _running_error()
         spec = await services.in_thread(replan, services, record)
-        return await submit_task(
+        return await tasks.submit_task(
             services,
             account_id,
             [spec],
-            backtest_request(record),
+            tasks.backtest_request(record),
             lambda job: records.save_execution(services.store, account_id, backtest_id, job),
         )
     finally:
@@ -192,7 +179,7 @@ async def _execute(services: Services, request: Request) -> JobRecord:
 
 
 async def _get_owned_backtest(services: Services, request: Request) -> records.BacktestRecord:
-    return await services.on_record(records.get_backtest, request, "backtest_id")
+    return await services.read_record(records.get_backtest, request, "backtest_id")
 
 
 def _require_own(field: str, uri: str | None, own: str | None) -> None:
@@ -205,7 +192,7 @@ def _require_own(field: str, uri: str | None, own: str | None) -> None:
 
 async def _stop(services: Services, account_id: str, run: records.BacktestRun) -> None:
     """Cancel a run that is under way; raises ``InvalidState`` for one of a sweep."""
-    if sweep_of(await services.jobs.get(account_id, run.job_id)) is not None:
+    if tasks.sweep_of(await services.jobs.get(account_id, run.job_id)) is not None:
         raise InvalidState(
             "the backtest is part of a running sweep, which ends only as a whole; wait for it, or"
             " delete all of its backtests",
@@ -219,16 +206,16 @@ def _running_error() -> InvalidState:
 
 
 _UNKNOWN = ("BACKTEST_NOT_FOUND",)
-_ONE = f"{BASE}/{{backtest_id}}"
+_ONE = f"{answers.BASE}/{{backtest_id}}"
 _EXECUTED = (*_UNKNOWN, "STRATEGY_NOT_FOUND", "INVALID_STATE", "RATE_LIMITED")
 
 ROUTES = [
     Route(
-        "POST", BASE, create, "Create a backtest", body=BacktestRequest, status=201,
+        "POST", answers.BASE, create, "Create a backtest", body=BacktestRequest, status=201,
         errors=("STRATEGY_NOT_FOUND",),
     ),
-    Route("GET", BASE, backtests, "List backtests", query=BacktestsQuery),
-    Route("GET", f"{BASE}/engines/available", available, "List engines"),
+    Route("GET", answers.BASE, backtests, "List backtests", query=BacktestsQuery),
+    Route("GET", f"{answers.BASE}/engines/available", available, "List engines"),
     Route("GET", _ONE, backtest, "One backtest", errors=_UNKNOWN),
     Route(
         "PATCH", _ONE, change, "Correct a backtest", body=BacktestChange,

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from candlestep.api.schemas.fields import NUMBER_PATTERN
-from candlestep.api.schemas.figures import FigureField, as_number, project
+from candlestep.api.schemas.figures import FigureField, as_number, project, project_margin
 from candlestep.data.records.jobs import RunSummary
 from candlestep.sandbox import InvalidParameter
 from candlestep.sandbox.errors import abbreviate
@@ -24,6 +24,8 @@ MOST_SET = 200
 """Figures that may be set by hand."""
 _LONGEST_KEY = 64
 _LARGEST = 10**15
+_MARGIN = "margin_"
+"""The prefix of the flat keys of what only perpetuals have."""
 
 
 FIELDS = (
@@ -104,8 +106,10 @@ class StructuredMetrics(msgspec.Struct, frozen=True):
 
 
 def flat_metrics(summary: RunSummary) -> Flat:
-    """Return all figures of a run by their flat keys."""
-    return project(FIELDS, summary, as_number)
+    """Return all figures of a run by their flat keys; of perpetuals also ``margin_…``."""
+    margin = project_margin(summary, as_number)
+    own = {f"{_MARGIN}{key}": value for key, value in margin.items()}
+    return project(FIELDS, summary, as_number) | own
 
 
 def structured_metrics(flat: Mapping[str, Any]) -> StructuredMetrics:

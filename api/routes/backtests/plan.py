@@ -5,24 +5,17 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from candlestep.api.jobs import planning
+from candlestep.api.jobs.margin import MarginTerms, require_tiers
 from candlestep.api.jobs.run import session_config
+from candlestep.api.schemas import fields
 from candlestep.api.schemas.decoding import RequestBody, decode_body
-from candlestep.api.schemas.fields import (
-    ExchangeGiven,
-    Fraction,
-    IntervalInput,
-    PositiveNumber,
-    StrategyId,
-    Symbol,
-    TimeInput,
-    number_schema,
-)
 from candlestep.api.schemas.raw_json import JsonObject, empty_object, json_object
 from candlestep.api.services import Services
 from candlestep.data.records.backtests import BacktestRecord, BacktestSetup
+from candlestep.data.records.instruments import instruments_to_copy
 from candlestep.data.records.jobs import RunSpec
 from candlestep.data.records.strategies import StoredStrategy, get_strategy
 from candlestep.data.symbols import DEFAULT_EXCHANGE
@@ -62,6 +55,7 @@ _NAMES = planning.FieldNames(
     timeframe="config.timeframe",
     start="config.start_date",
     end="config.end_date",
+    leverage="config.leverage",
     strategy={"template": "signal_plugin_key", "parameters": "signal_plugin_params"},
     strategy_within="config.",
 )
@@ -73,18 +67,18 @@ NoId = Annotated[str | None, Meta(description="Empty.", extra_json_schema={"maxL
 class BacktestConfig(RequestBody):
     """The market and the period on which a strategy is run, and how its results are computed."""
 
-    symbol: Symbol
+    symbol: fields.Symbol
     start_date: Annotated[
-        TimeInput, Meta(description="The first candle is the one that opens at or after it.")
+        fields.TimeInput, Meta(description="The first candle is the one that opens at or after it.")
     ]
     end_date: Annotated[
-        TimeInput, Meta(description="The last candle is the one that opens at or before it.")
+        fields.TimeInput, Meta(description="The last candle is the one that opens at or before it.")
     ]
-    exchange: ExchangeGiven = DEFAULT_EXCHANGE
-    timeframe: IntervalInput = "1d"
+    exchange: fields.ExchangeGiven = DEFAULT_EXCHANGE
+    timeframe: fields.IntervalInput = "1d"
     bars_per_year: Annotated[
         Any,
-        number_schema(252, exclusiveMinimum=0, maximum=_MOST_BARS),
+        fields.number_schema(252, exclusiveMinimum=0, maximum=_MOST_BARS),
         Meta(
             description="Stored with the backtest and otherwise ignored: metrics are annualised"
             " by a calendar of 365 days."
@@ -92,7 +86,7 @@ class BacktestConfig(RequestBody):
     ] = 252
     risk_free_rate: Annotated[
         Any,
-        number_schema(0.02, minimum=-0.5, maximum=1),
+        fields.number_schema(0.02, minimum=-0.5, maximum=1),
         Meta(description="A yearly rate, as a fraction, for the Sharpe and Sortino ratios."),
     ] = 0
     size_type: Annotated[
@@ -118,18 +112,30 @@ class BacktestConfig(RequestBody):
     ] = None
     model_id: NoId = None
     signal_logic_id: NoId = None
+    leverage: Annotated[
+        Annotated[int, Meta(ge=1, le=1000)] | UnsetType,
+        Meta(description="Of a perpetual; 1 if left out, and for spot pairs."),
+    ] = UNSET
+    funding: Annotated[
+        bool | UnsetType,
+        Meta(
+            description="Pay the funding of a perpetual; true if left out. Other engines than the"
+            " sandbox need false."
+        ),
+    ] = UNSET
 
 
 class BacktestRequest(RequestBody):
-    strategy_id: StrategyId
+    strategy_id: fields.StrategyId
     config: BacktestConfig
     engine: EngineName = "sandbox"
-    initial_capital: PositiveNumber = 100_000
-    commission: Annotated[Fraction, Meta(description="A fraction of the notional.")] = (
+    initial_capital: fields.PositiveNumber = 100_000
+    commission: Annotated[fields.Fraction, Meta(description="A fraction of the notional.")] = (
         planning.DEFAULT_COSTS["backtests"].fee_rate
     )
     slippage: Annotated[
-        Fraction, Meta(description="A fraction of the price, against each trade; at most 0.5.")
+        fields.Fraction,
+        Meta(description="A fraction of the price, against each trade; at most 0.5."),
     ] = planning.DEFAULT_COSTS["backtests"].slippage_bps / 10_000
 
 
@@ -149,6 +155,8 @@ class BacktestRunConfig(msgspec.Struct, frozen=True):
     model_id: str | None
     signal_logic_id: str | None
     exchange: str = DEFAULT_EXCHANGE
+    leverage: Annotated[int | UnsetType, Meta(description="If it was given.")] = UNSET
+    funding: Annotated[bool | UnsetType, Meta(description="If it was given.")] = UNSET
 
 
 def plan_backtest(
@@ -197,11 +205,23 @@ def plan_backtest(
         interval,
         capital,
         planning.CostTerms(fee_rate=commission, slippage_bps=multiply(slippage, _BPS)),
+        MarginTerms(
+            1 if config.leverage is UNSET else config.leverage,
+            config.funding is UNSET or config.funding,
+        ),
         engine=body.engine,
         risk_free_rate=float(risk_free_rate),
     )
-    check_engine(body.engine, strategy, session_config(spec))
+    require_tiers(services.store, spec, "config.leverage")
+    check_engine(body.engine, strategy, session_config(_with_instruments(services, spec)))
     return setup, spec
+
+
+def _with_instruments(services: Services, spec: RunSpec) -> RunSpec:
+    """Return a run with its instruments as they are now, which it copies when it is submitted."""
+    instruments = instruments_to_copy(services.store, spec.exchange, spec.pairs)
+    config = spec.config | ({"instruments": instruments} if instruments else {})
+    return msgspec.structs.replace(spec, config=config)
 
 
 def replan(services: Services, record: BacktestRecord) -> RunSpec:

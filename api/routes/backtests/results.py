@@ -1,7 +1,7 @@
 """The results of backtests: equity, closed trades, and comparisons."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -22,6 +22,7 @@ from candlestep.data.records.backtests import (
 from candlestep.data.run_files.exports import Export, read_json, read_parquet
 from candlestep.data.run_files.run_files import run_directory
 from candlestep.sandbox import InvalidParameter, InvalidState
+from candlestep.sandbox.exchange.orders import Side
 
 _PARQUET = "application/vnd.apache.parquet"
 
@@ -44,7 +45,7 @@ class ClosedTradeResponse(msgspec.Struct, frozen=True):
 
     entry_date: Time
     exit_date: Time
-    side: Literal["buy", "sell"]
+    side: Side
     entry_price: float
     exit_price: float
     size: float
@@ -70,7 +71,7 @@ class MetricDiff(msgspec.Struct, frozen=True):
         Meta(description="Among equals, the one created first; null if neither is better."),
     ]
     higher_is_better: Annotated[
-        bool | None, Meta(description="Null if neither direction is better.")
+        bool, Meta(description="False, with a `best_id` of null, if neither direction is better.")
     ]
 
 
@@ -104,9 +105,7 @@ async def compare(services: Services, request: Request) -> BacktestCompareRespon
     ids = request.body.backtest_ids
     if len(set(ids)) < len(ids):
         raise InvalidParameter("backtest_ids", "must be 2 to 10 different ids")
-    return _compare(
-        await services.in_thread(get_backtests, services.store, request.account_id, ids)
-    )
+    return _compare(await services.read_for_account(get_backtests, request, ids))
 
 
 async def _parquet(services: Services, request: Request, export: Export) -> File:
@@ -117,7 +116,7 @@ async def _parquet(services: Services, request: Request, export: Export) -> File
 
 async def _result(services: Services, request: Request, export: Export, read: Any) -> bytes:
     """Return a file of a backtest's run; raises ``InvalidState`` without one."""
-    record: BacktestRecord = await services.on_record(get_backtest, request, "backtest_id")
+    record: BacktestRecord = await services.read_record(get_backtest, request, "backtest_id")
     if record.status != "completed":
         raise InvalidState(
             f"the backtest is {record.status}; it has results when it is completed",
@@ -128,7 +127,7 @@ async def _result(services: Services, request: Request, export: Export, read: An
     run = record.run
     if run is not None and run.has_files and not hidden:
         directory = run_directory(services.settings.home, run.job_id, run.run_number)
-        content = await services.in_thread(read, directory, export)
+        content = await services.read(read, directory, export)
     if content is None:
         raise InvalidState(
             f"the backtest no longer has its {export}; execute it again", status="completed"
@@ -160,7 +159,7 @@ def _diff(key: str, values: dict[str, Any], by_age: Sequence[str]) -> MetricDiff
     if higher_is_better is not None and defined:
         choose = max if higher_is_better else min
         best = choose(defined, key=lambda backtest_id: values[backtest_id])
-    return MetricDiff(values, best, higher_is_better)
+    return MetricDiff(values, best, bool(higher_is_better))
 
 
 _ENDED = ("BACKTEST_NOT_FOUND", "INVALID_STATE")

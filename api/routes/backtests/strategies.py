@@ -9,7 +9,7 @@ from msgspec.structs import asdict
 from candlestep.api.errors import with_field_names
 from candlestep.api.http.route import NoContent, Request, Route
 from candlestep.api.schemas.decoding import RequestBody
-from candlestep.api.schemas.fields import IntervalInput, Symbol, Time
+from candlestep.api.schemas.fields import IntervalInput, PageSize, PageStart, Symbol, Time
 from candlestep.api.schemas.raw_json import JsonObject, empty_object, json_object
 from candlestep.api.schemas.response import Response
 from candlestep.api.services import Services
@@ -52,8 +52,8 @@ class StrategyChange(RequestBody):
 
 
 class PageQuery(RequestBody):
-    skip: Annotated[int, Meta(ge=0, le=10**9)] = 0
-    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+    skip: PageStart = 0
+    limit: PageSize = 100
 
 
 class StrategyResponse(Response, frozen=True):
@@ -72,23 +72,21 @@ class StrategyResponse(Response, frozen=True):
 async def create(services: Services, request: Request) -> StrategyResponse:
     """Store a strategy; it is checked but not run."""
     fields = _checked(request.body)
-    stored = await services.in_thread(
-        records.create_strategy, services.store, request.account_id, **fields
-    )
+    stored = await services.for_account(records.create_strategy, request, **fields)
     return _to_response(stored)
 
 
 async def strategies(services: Services, request: Request) -> list[StrategyResponse]:
     """List the account's strategies, the oldest first."""
-    stored = await services.in_thread(
-        records.list_strategies, services.store, request.account_id, **asdict(request.query)
+    stored = await services.read_for_account(
+        records.list_strategies, request, **asdict(request.query)
     )
     return [_to_response(strategy) for strategy in stored]
 
 
 async def strategy(services: Services, request: Request) -> StrategyResponse:
     """Return one strategy."""
-    return _to_response(await services.on_record(records.get_strategy, request, "strategy_id"))
+    return _to_response(await services.read_record(records.get_strategy, request, "strategy_id"))
 
 
 async def change(services: Services, request: Request) -> StrategyResponse:

@@ -1,9 +1,10 @@
 """The documentation of the server: the OpenAPI document, and Swagger UI to browse and try it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from importlib import resources
 from importlib.resources.abc import Traversable
+from typing import Any
 
 import msgspec
 from swagger_ui_bundle import swagger_ui_path
@@ -17,7 +18,7 @@ from candlestep.sandbox.errors import abbreviate
 
 ABOUT = """A simulated exchange that an agent steps through candle by candle.
 
-Every error has one shape, `ErrorBody`. Unknown fields and query parameters are refused by name.
+Errors have the shape `ErrorBody`; those of sessions, agents and market data have `error` as an object (`ErrorObjectBody`). Unknown fields and query parameters are refused by name.
 A header `X-Request-Id` of up to 64 letters, digits and `_.:-` is returned as it was sent; without
 it, the server chooses one."""
 """The description of the document."""
@@ -44,7 +45,7 @@ def documentation(apis: Sequence[Api]) -> Api:
 
     @cache
     def encoded_document() -> bytes:
-        return msgspec.json.encode(openapi((api, *apis), ABOUT))
+        return msgspec.json.encode(openapi((api, *apis), ABOUT, recorded_examples()))
 
     async def document(services: Services, request: Request) -> JsonBytes:
         """Return the OpenAPI document."""
@@ -54,12 +55,21 @@ def documentation(apis: Sequence[Api]) -> Api:
     return api
 
 
+@cache
+def recorded_examples() -> Mapping[str, Mapping[str, Any]]:
+    """Return a request and an answer of each operation, as `tests.record_examples` recorded them."""
+    examples: dict[str, dict[str, Any]] = msgspec.json.decode(
+        (_OWN_FILES / "examples.json").read_bytes()
+    )
+    return examples
+
+
 async def browse(services: Services, request: Request) -> File:
     """Return a page that shows the OpenAPI document and sends requests.
 
     It loads nothing from other servers.
     """
-    page = await services.in_thread(_read, _OWN_FILES / "index.html")
+    page = await services.read(_read, _OWN_FILES / "index.html")
     return File("text/html; charset=utf-8", page, headers=_PAGE_HEADERS)
 
 
@@ -70,7 +80,7 @@ async def page_file(services: Services, request: Request) -> File:
     if content_type is None:
         raise NotFound(f"there is no file {abbreviate(name)}; GET /docs is the page")
     folder = _OWN_FILES if name == "initializer.js" else swagger_ui_path
-    content = await services.in_thread(_read, folder / name)
+    content = await services.read(_read, folder / name)
     return File(content_type, content, headers=_FILE_HEADERS)
 
 
@@ -83,6 +93,6 @@ def _routes(document: Handler) -> list[Route]:
     public = partial(Route, "GET", access="public")
     return [
         public("/openapi.json", document, "This API as OpenAPI", JsonDocument),
-        public("/docs", browse, "This API as a page", File, media_type="text/html"),
-        public("/docs/static/{file}", page_file, "A file of the page", File, is_documented=False),
+        public("/docs", browse, "This API as a page", media_type="text/html"),
+        public("/docs/static/{file}", page_file, "A file of the page", is_documented=False),
     ]

@@ -30,8 +30,23 @@ function ResolvePart(system) {
   };
 }
 
+/* What is reserved for the command line is not for whoever reads the page. */
+function withoutOperations(document) {
+  const isPublic = ([path]) => !path.startsWith("/admin");
+  const tags = document.tags.filter((tag) => tag.name !== "command line");
+  return { ...document, tags, paths: Object.fromEntries(Object.entries(document.paths).filter(isPublic)) };
+}
+
+/* Behind a proxy that serves it under a prefix, the page tries operations out under that prefix. */
+function withPrefix(document) {
+  const prefix = new URL(".", location.href).pathname.replace(/\/$/, "");
+  return prefix ? { ...document, servers: [{ url: prefix }] } : document;
+}
+
+const description = await (await fetch("openapi.json")).json();
+
 SwaggerUIBundle({
-  url: "openapi.json",
+  spec: withPrefix(withoutOperations(description)),
   dom_id: "#swagger-ui",
   deepLinking: true,
   defaultModelsExpandDepth: 0,

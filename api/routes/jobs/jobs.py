@@ -1,21 +1,23 @@
 """Jobs: a strategy over a period in the past, queued, run by a worker, and its result."""
 
 from decimal import Decimal
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from candlestep.api.http.route import Request, Route
 from candlestep.api.routes.jobs.plan import JobConfig, JobRequest, plan_job
 from candlestep.api.schemas.decoding import RequestBody
-from candlestep.api.schemas.fields import Money, Time, TimeInput, money
-from candlestep.api.schemas.figures import FigureField, project
+from candlestep.api.schemas.fields import CoveredFrom, CoveredTo, Money, Time, TimeInput, money
+from candlestep.api.schemas.figures import FigureField, MarginAssumptions, project, project_margin
 from candlestep.api.schemas.response import Response
+from candlestep.api.schemas.warnings import CoverageByPair, Warnings, coverage_fields
 from candlestep.api.services import Services
 from candlestep.data.records.jobs import JobOrigin, JobRecord, JobStatus, RunError, RunSummary
 from candlestep.data.run_files.run_files import read_equity_json, read_trades_json, run_directory
 from candlestep.sandbox import parse_time
+from candlestep.sandbox.exchange.orders import Side
 from candlestep.sandbox.money import format_decimal
 from candlestep.sandbox.performance.figures import Unit
 
@@ -70,13 +72,21 @@ class JobMetrics(msgspec.Struct, frozen=True):
     expected_value: Annotated[Money | None, Meta(description="Mean PnL of a closed trade.")]
     total_trades: Annotated[int, Meta(description="Closed trades.")]
     avg_trade_duration_seconds: int | None
+    total_funding: Annotated[
+        Money | UnsetType, Meta(description="Received less paid; left out on spot, as the rest.")
+    ] = UNSET
+    total_liquidation_fees: Money | UnsetType = UNSET
+    liquidations: Annotated[int | UnsetType, Meta(description="Positions liquidated.")] = UNSET
+    max_leverage_used: Annotated[
+        Ratio | UnsetType, Meta(description="The highest notional over equity after a fill.")
+    ] = UNSET
 
 
 class JobTrade(msgspec.Struct, frozen=True):
     """A closed trade: a fill that reduces a position, and what it closes."""
 
     id: int
-    side: Literal["buy", "sell"]
+    side: Side
     symbol: str
     entry_time: Time
     entry_price: Money
@@ -121,6 +131,13 @@ class JobItem(Response, frozen=True):
         RunError | None,
         Meta(description="Of a job that failed, or was cancelled with a reason."),
     ]
+    covered_from: CoveredFrom
+    covered_to: CoveredTo
+    warnings: Warnings
+    coverage: CoverageByPair
+    assumptions: Annotated[
+        MarginAssumptions | UnsetType, Meta(description="Of perpetuals; left out on spot.")
+    ] = UNSET
 
 
 class JobResponse(JobItem, frozen=True):
@@ -185,8 +202,8 @@ async def _to_response(services: Services, record: JobRecord) -> JobResponse:
     result = None
     if record.summary is not None:
         directory = run_directory(services.settings.home, record.job_id, 0)
-        equity = await services.in_thread(read_equity_json, directory)
-        trades = await services.in_thread(read_trades_json, directory)
+        equity = await services.read(read_equity_json, directory)
+        trades = await services.read(read_trades_json, directory)
         # Equity and trades are JSON already: for years of minutes, megabytes not to be parsed.
         result = JobResult(_metrics(record.summary), equity, trades)  # type: ignore[arg-type]
     return _show(JobResponse, record, result)
@@ -199,11 +216,20 @@ def _item(record: JobRecord) -> JobItem:
 
 def _show(answer: type[Item], record: JobRecord, result: JobSummary | None) -> Item:
     config = msgspec.convert(record.request, JobConfig)
-    return answer.of(record, id=record.job_id, config=config, result=result)
+    coverage = coverage_fields(record.warnings, record.coverage)
+    assumptions = MarginAssumptions.of(record.specs[0], record.summary)
+    return answer.of(
+        record,
+        id=record.job_id,
+        config=config,
+        result=result,
+        assumptions=assumptions,
+        **coverage,
+    )
 
 
 def _metrics(summary: RunSummary) -> JobMetrics:
-    return JobMetrics(**project(_FIGURES, summary, _form))
+    return JobMetrics(**project(_FIGURES, summary, _form), **project_margin(summary, _form))
 
 
 def _form(value: Any, unit: Unit) -> Any:
@@ -213,7 +239,7 @@ def _form(value: Any, unit: Unit) -> Any:
     if unit in ("count", "seconds"):
         return round(value)
     # Adding 0 turns -0.0 into 0.0.
-    return format_decimal(Decimal(repr(value + 0.0)).quantize(_PLACES))
+    return format_decimal(Decimal(repr(float(value) + 0.0)).quantize(_PLACES))
 
 
 def _parse_time(text: str | None, field: str) -> int | None:

@@ -7,19 +7,9 @@ import msgspec
 from msgspec import Meta
 
 from candlestep.api.jobs import planning
+from candlestep.api.jobs.margin import MarginTerms, require_margin_data
+from candlestep.api.schemas import fields
 from candlestep.api.schemas.decoding import RequestBody, with_numbers
-from candlestep.api.schemas.fields import (
-    BasisPoints,
-    ExchangeGiven,
-    IntervalInput,
-    Money,
-    PositiveNumber,
-    StrategyId,
-    Symbol,
-    Time,
-    TimeInput,
-    money,
-)
 from candlestep.api.services import Services
 from candlestep.data.market.fee_schedules import fee_schedule
 from candlestep.data.records.jobs import RunSpec
@@ -28,7 +18,7 @@ from candlestep.data.symbols import DEFAULT_EXCHANGE
 from candlestep.sandbox import InvalidParameter, format_time, interval_name
 from candlestep.sandbox.clock import parse_interval
 from candlestep.sandbox.exchange.costs.fees import FeeModel
-from candlestep.sandbox.strategies import TEMPLATES, Strategy
+from candlestep.sandbox.strategies import Strategy
 
 _NAMES = planning.FieldNames(
     session={"starting_balance": "capital", "end_time": "end"},
@@ -50,29 +40,43 @@ class JobRequest(RequestBody):
         Meta(description="A strategy card, instead of a template."),
     ] = None
     strategy_id: Annotated[
-        StrategyId | None,
+        fields.StrategyId | None,
         Meta(description="A stored strategy: it says what this request leaves out."),
     ] = None
-    symbols: Annotated[list[Symbol], Meta(min_length=1, max_length=100)] | None = None
-    exchange: ExchangeGiven = DEFAULT_EXCHANGE
-    timeframe: IntervalInput | None = None
+    symbols: (
+        Annotated[
+            list[fields.Symbol],
+            Meta(
+                min_length=1,
+                max_length=100,
+                description="Those without candles in the period are left out; `warnings` names"
+                " them.",
+            ),
+        ]
+        | None
+    ) = None
+    exchange: fields.ExchangeGiven = DEFAULT_EXCHANGE
+    timeframe: fields.IntervalInput | None = None
     start: Annotated[
-        TimeInput | None, Meta(description="The first candle is the one that opens at or after it.")
+        fields.TimeInput | None,
+        Meta(description="The first candle is the one that opens at or after it."),
     ] = None
     end: Annotated[
-        TimeInput | None, Meta(description="The last candle is the one that opens at or before it.")
+        fields.TimeInput | None,
+        Meta(description="The last candle is the one that opens at or before it."),
     ] = None
-    capital: PositiveNumber | None = None
+    capital: fields.PositiveNumber | None = None
     leverage: Annotated[
         Any,
         Meta(
-            description="1: there are no perpetuals to be had with more.",
-            extra_json_schema={"enum": [1, "1"]},
+            description="A whole number, at most that of the tiers; 1 for spot pairs. Shares of"
+            " equity are margin, so that positions are so many times as large.",
+            extra_json_schema={"type": ["integer", "string"], "minimum": 1, "examples": [3]},
         ),
     ] = 1
     fee_model: FeeModel = planning.DEFAULT_COSTS["jobs"].fee_model
     fee_bps: Annotated[
-        BasisPoints | None, Meta(description="Of `fixed_bps` only; left out: 5.")
+        fields.BasisPoints | None, Meta(description="Of `fixed_bps` only; left out: 5.")
     ] = None
 
 
@@ -86,9 +90,9 @@ class JobConfig(msgspec.Struct, frozen=True):
     exchange: str
     symbols: list[str]
     timeframe: Annotated[str, Meta(examples=["1h"])]
-    start: Time
-    end: Time
-    capital: Money
+    start: fields.Time
+    end: fields.Time
+    capital: fields.Money
     leverage: int
     fee_model: FeeModel
     fee_bps: Annotated[str | None, Meta(examples=["5"])]
@@ -111,19 +115,28 @@ def plan_job(services: Services, account_id: str, body: JobRequest) -> tuple[Job
     if not symbols:
         raise _missing("symbols", '["BTCUSDT"]')
     interval = parse_interval(timeframe, "timeframe")
-    market = planning.MarketScope.resolve(services.catalogue, body.exchange, symbols, _NAMES)
-    planning.require_no_leverage(body.leverage, _NAMES)
+    requested = planning.MarketScope.resolve(services.catalogue, body.exchange, symbols, _NAMES)
     if body.capital is None:
         raise _missing("capital", '"10000"')
     period = _period(body, interval)
-    scope = {"timeframe": interval_name(interval), "symbols": market.symbols}
-    strategy = planning.compile_for(content, scope, _names_for(content))
-    _require_one_price(strategy, market)
-    market.require_candles(period, interval, "GET /api/v1/market/data-range")
+    strategy = _compile(content, interval, requested)
+    planning.require_one_price(strategy, requested)
+    market = requested.with_candles(period, interval, "GET /api/v1/market/data-range")
+    if market.left_out:
+        strategy = _compile(content, interval, market)
     period = market.clip(period, interval)
-    costs = _costs(services, body, market.exchange)
-    spec = planning.plan_run(strategy, market, period, interval, body.capital, costs)
-    return _config(body, strategy, spec, period), spec
+    costs = _costs(services, body, market)
+    terms = MarginTerms(body.leverage)
+    spec = planning.plan_run(strategy, market, period, interval, body.capital, costs, terms)
+    require_margin_data(
+        services.store, services.catalogue, spec, "leverage", planning.IMPORT_FUNDING
+    )
+    return _config(body, strategy, spec, period, requested.symbols), spec
+
+
+def _compile(content: dict[str, Any], interval: int, market: planning.MarketScope) -> Strategy:
+    scope = {"timeframe": interval_name(interval), "symbols": market.symbols}
+    return planning.compile_for(content, scope, _names_for(content))
 
 
 def _content(body: JobRequest, stored: StoredStrategy | None) -> dict[str, Any]:
@@ -160,17 +173,6 @@ def _names_for(content: dict[str, Any]) -> planning.FieldNames:
     return _NAMES._replace(strategy_within="card.")
 
 
-def _require_one_price(strategy: Strategy, market: planning.MarketScope) -> None:
-    """Raise ``InvalidParameter`` for several symbols with a strategy that names prices of one."""
-    template = TEMPLATES.get(strategy.content.get("template", ""))
-    names_prices = strategy.content.get("grid") or (template and template.is_of_one_symbol)
-    if len(market.symbols) > 1 and names_prices:
-        raise InvalidParameter(
-            "symbols",
-            "must contain exactly one symbol, because this strategy names absolute prices",
-        )
-
-
 def _period(body: JobRequest, interval: int) -> planning.Period:
     if body.start is None:
         raise _missing("start", '"2025-01-01T00:00:00Z"')
@@ -179,15 +181,21 @@ def _period(body: JobRequest, interval: int) -> planning.Period:
     return planning.Period.parse(body.start, body.end, interval, _NAMES)
 
 
-def _costs(services: Services, body: JobRequest, exchange: str) -> planning.CostTerms:
+def _costs(
+    services: Services, body: JobRequest, market: planning.MarketScope
+) -> planning.CostTerms:
     schedule = None
     if body.fee_model == "match_exchange":
-        schedule = fee_schedule(exchange, services.settings.home)
+        schedule = fee_schedule(market.exchange, market.market_type, services.settings.home)
     return planning.CostTerms(fee_model=body.fee_model, fee_bps=body.fee_bps, fee_schedule=schedule)
 
 
 def _config(
-    body: JobRequest, strategy: Strategy, spec: RunSpec, period: planning.Period
+    body: JobRequest,
+    strategy: Strategy,
+    spec: RunSpec,
+    period: planning.Period,
+    symbols: list[str],
 ) -> JobConfig:
     return JobConfig(
         template_id=strategy.content.get("template"),
@@ -195,12 +203,12 @@ def _config(
         card=strategy.content if strategy.kind == "card" else None,
         strategy_id=body.strategy_id,
         exchange=spec.exchange,
-        symbols=spec.pairs,
+        symbols=symbols,
         timeframe=interval_name(spec.interval),
         start=format_time(period.start),
         end=format_time(period.end),
-        capital=money(Decimal(spec.starting_balance)),
-        leverage=1,
+        capital=fields.money(Decimal(spec.starting_balance)),
+        leverage=spec.config.get("leverage", 1),
         fee_model=body.fee_model,
         fee_bps=spec.config.get("fee_bps"),
     )

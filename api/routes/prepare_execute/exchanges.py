@@ -1,5 +1,6 @@
 """Exchanges and their instruments, with the periods that have candles."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, get_args
 
 import msgspec
@@ -11,7 +12,7 @@ from candlestep.api.schemas.fields import Time, match_choice
 from candlestep.api.services import Services
 from candlestep.data.errors import ExchangeNotFound
 from candlestep.data.market.instruments import Listing, list_instruments, updated_at
-from candlestep.data.symbols import normalise_symbol
+from candlestep.data.symbols import PERPETUAL, is_perpetual, normalise_symbol
 from candlestep.sandbox import SymbolNotFound, format_time
 from candlestep.sandbox.errors import abbreviate
 
@@ -84,25 +85,35 @@ class SegmentResponse(msgspec.Struct, frozen=True):
 
 async def exchanges(services: Services, request: Request) -> list[ExchangeResponse]:
     """List the exchanges that have candles."""
-    series = await services.in_thread(services.catalogue.series)
-    names = sorted({entry.exchange for entry in series})
-    return [ExchangeResponse(name, name.capitalize(), "cex", ["spot"], []) for name in names]
+    segments: dict[str, set[Segment]] = {}
+    for entry in await services.read(services.catalogue.series):
+        segments.setdefault(entry.exchange, {"spot"}).add(_segment_of(entry.symbol))
+    return [
+        ExchangeResponse(
+            name, name.capitalize(), "cex", [one for one in _SEGMENTS if one in segments[name]], []
+        )
+        for name in sorted(segments)
+    ]
 
 
 async def instruments(services: Services, request: Request) -> list[InstrumentResponse]:
-    """List the instruments of an exchange, with the period that has candles."""
-    _, listings = await services.in_thread(_listings, services, request)
-    return [InstrumentResponse(**_fields(listing)) for listing in listings]
+    """List the pairs of an exchange, with the period that has candles.
+
+    The answer is a bare array, as this API's document prints it. Clients that expect an object with
+    `data` and `meta` read `GET /api/v1/exchange/{id}/spot/instruments`.
+    """
+    _, listings = await services.read(_listings, services, request)
+    return [InstrumentResponse(**_fields(one)) for one in _in_segment(listings, "spot")]
 
 
 async def segment(services: Services, request: Request) -> SegmentResponse:
-    """List the instruments of a segment; only spot has any."""
-    exchange, listings = await services.in_thread(_listings, services, request)
+    """List the instruments of a segment: pairs, or the perpetuals of `futures`."""
+    exchange, listings = await services.read(_listings, services, request)
     name = _segment(request)
     return SegmentResponse(
-        [_linked(exchange, name, listing) for listing in listings] if name == "spot" else [],
+        [_linked(exchange, name, one) for one in _in_segment(listings, name)],
         SegmentMeta(
-            format_time(await services.in_thread(updated_at, services.store, exchange)),
+            format_time(await services.read(updated_at, services.store, exchange)),
             exchange,
             name,
             "cex",
@@ -113,11 +124,13 @@ async def segment(services: Services, request: Request) -> SegmentResponse:
 
 async def instrument(services: Services, request: Request) -> LinkedInstrumentResponse:
     """Return one instrument."""
-    exchange, listings = await services.in_thread(_listings, services, request)
+    exchange, listings = await services.read(_listings, services, request)
     name = _segment(request)
     symbol = normalise_symbol(request.path["symbol"])
-    for listing in listings:
-        if listing.symbol == symbol and name == "spot":
+    if name == "futures" and not is_perpetual(symbol):
+        symbol += PERPETUAL
+    for listing in _in_segment(listings, name):
+        if listing.symbol == symbol:
             return _linked(exchange, name, listing)
     raise SymbolNotFound(f"there are no {name} candles of {symbol}", symbol=symbol)
 
@@ -155,10 +168,19 @@ def _listings(services: Services, request: Request) -> tuple[str, list[Listing]]
     return exchange, list_instruments(services.store, exchange, services.catalogue.series())
 
 
+def _segment_of(symbol: str) -> Segment:
+    return "futures" if is_perpetual(symbol) else "spot"
+
+
+def _in_segment(listings: Sequence[Listing], segment: Segment) -> list[Listing]:
+    return [listing for listing in listings if _segment_of(listing.symbol) == segment]
+
+
 def _fields(listing: Listing) -> dict[str, Any]:
     """Return the fields of an ``InstrumentResponse``."""
     return {
-        "id": f"{listing.base}/{listing.quote}",
+        "id": f"{listing.base}/{listing.quote}"
+        + (f":{listing.quote}" if is_perpetual(listing.symbol) else ""),
         "base": listing.base,
         "quote": listing.quote,
         "dataFrom": format_time(listing.start),

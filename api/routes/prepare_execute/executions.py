@@ -1,6 +1,7 @@
 """Executions: a program run on prepared candles.
 
-The id is a digest of the preparation and of the program, and so of the account.
+The id is a digest of the preparation, and so of the account; of the program; and of the instrument
+as it is now, if its volume is not usable or it has filters.
 """
 
 from typing import Annotated, Literal
@@ -9,30 +10,24 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from candlestep.api.http.route import Request, Route
+from candlestep.api.routes.prepare_execute import preparations
 from candlestep.api.routes.prepare_execute.ids import derived_id
-from candlestep.api.routes.prepare_execute.preparations import (
-    BASE,
-    JobStateResponse,
-    StateName,
-    context_id,
-    get_owned_preparation,
-    require_path,
-    run_spec,
-)
 from candlestep.api.schemas.decoding import RequestBody
 from candlestep.api.schemas.fields import Time, optional_time
 from candlestep.api.schemas.figures import FigureField, as_number, project
+from candlestep.api.schemas.warnings import coverage_fields
 from candlestep.api.services import Services
+from candlestep.data.records.instruments import instruments_to_copy
 from candlestep.data.records.jobs import JobRecord, JobStatus
 from candlestep.data.records.preparations import Preparation, get_preparation
 from candlestep.data.records.strategies import StoredProgram, get_program
 from candlestep.data.run_files.run_files import run_directory, run_file
-from candlestep.sandbox import InvalidParameter
+from candlestep.sandbox import InvalidParameter, format_time
 
 _HELD_SECONDS = 4.0
 """Seconds that an answer waits for its execution to end; clients give up after five."""
 
-_STATES: dict[JobStatus, StateName] = {
+_STATES: dict[JobStatus, preparations.StateName] = {
     "queued": "New",
     "running": "Started",
     "done": "Completed",
@@ -50,6 +45,11 @@ _FIGURES = (
     FigureField("maxDrawdown", "max_drawdown_amount"),
     FigureField("maxDrawdownPercent", "max_drawdown_pct"),
     FigureField("signalCount", "signals"),
+)
+
+_OF_PERPETUALS = (
+    FigureField("fundingTotal", "total_funding"),
+    FigureField("liquidations", "liquidations"),
 )
 
 Id = Annotated[str, Meta(min_length=1, max_length=100)]
@@ -85,6 +85,12 @@ class ExecutionResults(msgspec.Struct, frozen=True):
     ] = UNSET
     maxDrawdownPercent: float | UnsetType = UNSET
     signalCount: int | UnsetType = UNSET
+    fundingTotal: Annotated[
+        float | UnsetType, Meta(description="Of perpetuals: funding received less paid.")
+    ] = UNSET
+    liquidations: Annotated[
+        int | UnsetType, Meta(description="Of perpetuals: positions liquidated.")
+    ] = UNSET
     signalsId: Annotated[
         str | UnsetType, Meta(description="The file of signals, relative to the home directory.")
     ] = UNSET
@@ -96,7 +102,7 @@ class ExecutionResults(msgspec.Struct, frozen=True):
 
 
 class ExecutionResponse(msgspec.Struct, frozen=True):
-    state: JobStateResponse
+    state: preparations.JobStateResponse
     results: ExecutionResults
 
 
@@ -124,7 +130,11 @@ async def execute(services: Services, request: Request) -> ExecuteResponse:
     """
     body: ExecutionRequest = request.body
     prepared, program = await services.in_thread(_parts, services, request)
-    job_id = derived_id(prepared.job_id, program.strategy_id, body.store_signals)
+    coverage = await services.read(preparations.coverage_of_preparation, services, prepared)
+    instruments = await services.read(
+        instruments_to_copy, services.store, prepared.exchange, [prepared.symbol]
+    )
+    job_id = derived_id(prepared.job_id, program.strategy_id, body.store_signals, *instruments)
     stored = _Execution(
         prepared.source_type,
         prepared.exchange,
@@ -133,7 +143,13 @@ async def execute(services: Services, request: Request) -> ExecuteResponse:
         program.strategy_id,
         body.store_signals,
     )
-    spec = run_spec(prepared, program.source, store_signals=body.store_signals)
+    spec = preparations.run_spec(prepared, program.source)
+    spec = msgspec.structs.replace(
+        spec,
+        store_signals=body.store_signals,
+        warnings=list(coverage.warnings),
+        coverage=coverage.shares,
+    )
     record = await services.jobs.submit(
         request.account_id, "execute", [spec], msgspec.to_builtins(stored), job_id
     )
@@ -148,12 +164,10 @@ async def execution(services: Services, request: Request) -> ExecutionResponse:
     await _get_owned_execution(services, request)
     record = await services.jobs.wait(request.account_id, request.path["jobId"], _HELD_SECONDS)
     stored = msgspec.convert(record.request, _Execution)
-    prepared = await services.in_thread(
-        get_preparation, services.store, request.account_id, stored.prepare_job_id
-    )
+    prepared = await services.read_for_account(get_preparation, request, stored.prepare_job_id)
     results = _results(record, stored)
     if stored.store_signals and results.signalCount is not UNSET:
-        results = await services.in_thread(_with_signals, services, record, results)
+        results = await services.read(_with_signals, services, record, results)
     return ExecutionResponse(_state(prepared, record), results)
 
 
@@ -167,7 +181,7 @@ async def cancel(services: Services, request: Request) -> CancelExecutionRespons
 def _parts(services: Services, request: Request) -> tuple[Preparation, StoredProgram]:
     """Return the preparation and the program of a request."""
     body: ExecutionRequest = request.body
-    prepared = get_owned_preparation(services, request, body.prepare_job_id)
+    prepared = preparations.get_owned_preparation(services, request, body.prepare_job_id)
     program = get_program(services.store, request.account_id, body.strategy_id)
     if program.error is not None:
         raise InvalidParameter("strategyId", f"does not compile: {program.error}")
@@ -178,22 +192,25 @@ async def _get_owned_execution(services: Services, request: Request) -> JobRecor
     """Return the execution that the path names; raises ``JobNotFound``."""
     record = await services.jobs.get(request.account_id, request.path["jobId"], origin="execute")
     stored = msgspec.convert(record.request, _Execution)
-    require_path(request, stored.exchange, stored.source_type, record.job_id)
+    preparations.require_path(request, stored.exchange, stored.source_type, record.job_id)
     return record
 
 
-def _state(prepared: Preparation, record: JobRecord) -> JobStateResponse:
+def _state(prepared: Preparation, record: JobRecord) -> preparations.JobStateResponse:
     summary = record.summary
     spec = record.specs[0]
     seen = int(record.progress * ((spec.end_time - spec.start_time) // spec.interval))
-    return JobStateResponse(
-        context_id(prepared, record.job_id),
+    return preparations.JobStateResponse(
+        preparations.context_id(prepared, record.job_id),
         _STATES[record.status],
         record.error_message,
         0,
         seen if summary is None else summary.candles,
         optional_time(record.started_at),
         optional_time(record.finished_at),
+        format_time(prepared.start_time),
+        format_time(prepared.end_time),
+        **coverage_fields(record.warnings, record.coverage),
     )
 
 
@@ -203,7 +220,8 @@ def _results(record: JobRecord, stored: _Execution) -> ExecutionResults:
     outcome, summary = record.outcomes[0], record.summary
     if outcome is None or summary is None:
         return results
-    figures = project(_FIGURES, summary, as_number)
+    fields = _FIGURES if summary.margin is None else (*_FIGURES, *_OF_PERPETUALS)
+    figures = project(fields, summary, as_number)
     return msgspec.structs.replace(
         results,
         hostName=outcome.host,
@@ -231,11 +249,12 @@ def _with_signals(
     )
 
 
-_ONE = f"{BASE}/execute/{{jobId}}"
+_BASE = f"{preparations.BASE}/execute"
+_ONE = f"{_BASE}/{{jobId}}"
 
 ROUTES = [
     Route(
-        "POST", f"{BASE}/execute", execute, "Execute a program", body=ExecutionRequest, status=202,
+        "POST", _BASE, execute, "Execute a program", body=ExecutionRequest, status=202,
         errors=("NOT_FOUND", "STRATEGY_NOT_FOUND", "RATE_LIMITED"),
     ),
     Route("GET", _ONE, execution, "An execution", errors=("NOT_FOUND",)),

@@ -1,6 +1,8 @@
 """Preparations: the candles of an instrument and a period, loaded for programs to run on.
 
-The id is a digest of the request and of the import that last changed the candles.
+The id is a digest of the request, of the import that last changed the candles (or the mark prices
+or funding rates of a perpetual), and of the instrument if its volume is not usable, or it has filters
+or margin tiers.
 """
 
 from typing import Annotated, Literal, get_args
@@ -10,20 +12,26 @@ from msgspec import Meta
 
 from candlestep.api.http.route import Request, Route
 from candlestep.api.jobs import planning
+from candlestep.api.jobs.margin import MarginTerms, require_margin_data
 from candlestep.api.routes.prepare_execute.exchanges import known_exchange
 from candlestep.api.routes.prepare_execute.ids import derived_id
 from candlestep.api.schemas.decoding import RequestBody
 from candlestep.api.schemas.fields import (
     INTERVAL_SECONDS,
     INTERVAL_TEXTS,
+    CoveredFrom,
+    CoveredTo,
     Symbol,
     Time,
     match_choice,
 )
+from candlestep.api.schemas.warnings import CoverageByPair, Warnings, coverage_fields
 from candlestep.api.services import Services
 from candlestep.data.clock import now
-from candlestep.data.imports.importer import latest_import
+from candlestep.data.imports.storing.changes import latest_import
 from candlestep.data.market.catalogue import by_symbol, effective_imports
+from candlestep.data.market.parts import names_of_lines
+from candlestep.data.records.instruments import instruments_to_copy
 from candlestep.data.records.jobs import RunSpec, job_not_found
 from candlestep.data.records.preparations import (
     Preparation,
@@ -31,9 +39,11 @@ from candlestep.data.records.preparations import (
     get_preparation,
     save_preparation,
 )
+from candlestep.data.symbols import is_perpetual
 from candlestep.sandbox import InvalidParameter, format_time, interval_name
 from candlestep.sandbox.clock import HOUR, MINUTE, parse_interval
 from candlestep.sandbox.errors import abbreviate
+from candlestep.sandbox.market.coverage import Coverage
 from candlestep.sandbox.strategies import PROGRAM_HISTORY
 
 BASE = "/api/v1/backtest/{exchangeId}/{type}"
@@ -92,6 +102,10 @@ class JobStateResponse(msgspec.Struct, frozen=True):
     ]
     startTime: Time | None
     endTime: Time | None
+    coveredFrom: CoveredFrom
+    coveredTo: CoveredTo
+    warnings: Warnings
+    coverage: CoverageByPair
 
 
 async def prepare(services: Services, request: Request) -> PrepareResponse:
@@ -108,18 +122,27 @@ async def prepare(services: Services, request: Request) -> PrepareResponse:
 
 async def preparation(services: Services, request: Request) -> JobStateResponse:
     """Return the state of a preparation."""
-    prepared = await services.in_thread(
-        get_owned_preparation, services, request, request.path["jobId"]
-    )
+    prepared = await services.read(get_owned_preparation, services, request, request.path["jobId"])
+    coverage = await services.read(coverage_of_preparation, services, prepared)
     return JobStateResponse(
         context_id(prepared, prepared.job_id),
         "Completed",
         None,
         0,
-        await services.in_thread(_hours, services, prepared),
+        await services.read(_hours, services, prepared),
         format_time(prepared.started_at),
         format_time(prepared.finished_at),
+        format_time(prepared.start_time),
+        format_time(prepared.end_time),
+        **coverage_fields(coverage.warnings, coverage.shares),
     )
+
+
+def coverage_of_preparation(services: Services, prepared: Preparation) -> Coverage:
+    """Return the coverage of a preparation by the candles as of its import. Blocks."""
+    number = prepared.import_number
+    covered = services.catalogue.covered(prepared.exchange, [prepared.symbol], number)
+    return planning.run_coverage(prepared.start_time, prepared.end_time, prepared.interval, covered)
 
 
 def _hours(services: Services, prepared: Preparation) -> int:
@@ -146,7 +169,7 @@ def require_path(request: Request, exchange: str, source_type: str, job_id: str)
         raise job_not_found(job_id)
 
 
-def run_spec(prepared: Preparation, source: str = "", *, store_signals: bool = False) -> RunSpec:
+def run_spec(prepared: Preparation, source: str = "") -> RunSpec:
     """Return the run of a program on prepared candles; without a source it only loads them."""
     return RunSpec(
         strategy={"source": source},
@@ -156,8 +179,11 @@ def run_spec(prepared: Preparation, source: str = "", *, store_signals: bool = F
         end_time=prepared.end_time,
         interval=prepared.interval,
         starting_balance=STARTING_BALANCE,
-        config={"currency": prepared.quote, **planning.DEFAULT_COSTS["execute"].arguments()},
-        store_signals=store_signals,
+        config={
+            "currency": prepared.quote,
+            **planning.DEFAULT_COSTS["execute"].arguments(),
+            **(MarginTerms().on_perpetuals() if is_perpetual(prepared.symbol) else {}),
+        },
         import_number=prepared.import_number,
         history=PROGRAM_HISTORY * prepared.interval,
     )
@@ -186,16 +212,26 @@ def _plan_preparation(services: Services, request: Request) -> Preparation:
     start, end = planning.parse_times(body.start, body.end, _NAMES)
     interval = _interval(body.cadence, market.finest(start, end + 1) or MINUTE)
     period = planning.Period.parse(body.start, body.end, interval, _NAMES)
-    market.require_candles(period, interval, f"GET /api/v1/exchange/{exchange}/instruments")
+    market = market.with_candles(period, interval, f"GET /api/v1/exchange/{exchange}/instruments")
     period = market.clip(period, interval)
     ((symbol, series),) = market.series.items()
-    number = effective_imports(services.store, exchange, [symbol], latest_import(services.store))[
-        symbol
-    ]
-    job_id = derived_id(
-        request.account_id, source_type, exchange, symbol, start, end, interval, number
+    numbers = effective_imports(
+        services.store, exchange, names_of_lines([symbol]), latest_import(services.store)
     )
-    return Preparation(
+    number = max(numbers.values())
+    instruments = instruments_to_copy(services.store, exchange, [symbol], period.first)
+    job_id = derived_id(
+        request.account_id,
+        source_type,
+        exchange,
+        symbol,
+        start,
+        end,
+        interval,
+        number,
+        *instruments,
+    )
+    planned = Preparation(
         job_id=job_id,
         account_id=request.account_id,
         source_type=source_type,
@@ -210,6 +246,14 @@ def _plan_preparation(services: Services, request: Request) -> Preparation:
         started_at=started_at,
         finished_at=started_at,
     )
+    require_margin_data(
+        services.store,
+        services.catalogue,
+        run_spec(planned),
+        "instrument",
+        planning.IMPORT_FUNDING,
+    )
+    return planned
 
 
 def _interval(cadence: str | int | None, finest: int) -> int:

@@ -55,7 +55,7 @@ async def compile_source(services: Services, request: Request) -> CompileRespons
 
 async def strategy(services: Services, request: Request) -> StrategyStateResponse:
     """Return whether a program compiles."""
-    program = await services.on_record(get_program, request, "strategyId")
+    program = await services.read_record(get_program, request, "strategyId")
     strategy_id, error = program.strategy_id, program.error
     if error is not None:
         return StrategyStateResponse(strategy_id, "Failed", None, error, "failed")

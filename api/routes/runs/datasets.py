@@ -30,8 +30,8 @@ class DatasetsResponse(msgspec.Struct, frozen=True):
 
 async def datasets(services: Services, request: Request) -> DatasetsResponse:
     """List the datasets: each year of each symbol, at each interval that its candles give."""
-    series = await services.in_thread(services.catalogue.series)
-    listed = await services.in_thread(list_datasets, series)
+    series = await services.read(services.catalogue.series)
+    listed = await services.read(list_datasets, series)
     items = [
         DatasetItem.of(dataset, symbols=[dataset.symbol], interval=interval_name(dataset.interval))
         for dataset in listed

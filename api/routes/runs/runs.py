@@ -4,21 +4,33 @@ import uuid
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from candlestep.api.http.route import Request, Route
 from candlestep.api.jobs import planning
+from candlestep.api.jobs.margin import MarginTerms, require_margin_data
 from candlestep.api.routes.runs.trials import strategy_family
 from candlestep.api.schemas.decoding import EmptyBody, RequestBody, with_numbers
-from candlestep.api.schemas.fields import BasisPoints, Time
-from candlestep.api.schemas.figures import FigureField, as_number, fields_named, project
+from candlestep.api.schemas.fields import BasisPoints, CoveredFrom, CoveredTo, Time
+from candlestep.api.schemas.figures import (
+    MARGIN_FIELDS,
+    FigureField,
+    MarginAssumptions,
+    as_number,
+    fields_named,
+    project,
+    project_margin,
+)
 from candlestep.api.schemas.response import Response
+from candlestep.api.schemas.warnings import CoverageByPair, Warnings, coverage_fields
 from candlestep.api.services import Services
 from candlestep.data.market.datasets import Dataset, find_dataset
 from candlestep.data.records import jobs as records
 from candlestep.data.symbols import normalise_symbol
 from candlestep.sandbox import InvalidParameter, interval_name
 from candlestep.sandbox.clock import parse_interval
+from candlestep.sandbox.exchange.clearing import MarginMode
+from candlestep.sandbox.exchange.margin.reports import MarkSource
 from candlestep.sandbox.performance.deflated_sharpe import deflated_sharpe_of
 from candlestep.sandbox.strategies import Strategy
 
@@ -28,10 +40,13 @@ STARTING_BALANCE = "10000"
 _ORIGIN: records.JobOrigin = "runs"
 _BASE = "/api/v2/backtest/runs"
 _NAMES = planning.FieldNames(
-    session={"fee_bps": "fees", "slippage.bps": "slippage"}, strategy_within="strategy."
+    timeframe="strategy.timeframe",
+    session={"fee_bps": "fees", "slippage.bps": "slippage"},
+    strategy_within="strategy.",
 )
 _NO_FUNDING = "funding: the dataset is of a spot market, which has none; it changes nothing"
 _WITHOUT_FUNDING = "funding: none is applied"
+_WITH_FUNDING = "funding: paid at the rates that were imported, at each settlement"
 
 
 class RunRequest(RequestBody):
@@ -55,7 +70,11 @@ class RunRequest(RequestBody):
     fees: Annotated[BasisPoints, Meta(description="Of every fill, in hundredths of a percent.")]
     slippage: Annotated[BasisPoints, Meta(description="In hundredths of a percent.")]
     funding: Annotated[
-        bool, Meta(description="Whether funding is applied; a spot market has none.")
+        bool,
+        Meta(
+            description="True pays the funding of a perpetual, whose dataset has `-perp` in its name;"
+            " a spot market has none."
+        ),
     ]
 
 
@@ -73,9 +92,26 @@ class Assumptions(msgspec.Struct, frozen=True):
     fees_bps: float
     slippage_bps: float
     funding: Annotated[bool, Meta(description="As requested.")]
-    funding_applied: Annotated[bool, Meta(description="False: datasets are of spot markets.")]
+    funding_applied: Annotated[
+        bool, Meta(description="As requested for a perpetual; false on a spot market.")
+    ]
     starting_balance: Annotated[float, Meta(description="In quote currency.")]
     notes: list[str]
+    leverage: Annotated[
+        int | UnsetType, Meta(description="Of perpetuals; left out on spot, as all that follows.")
+    ] = UNSET
+    margin_mode: MarginMode | UnsetType = UNSET
+    mark_source: Annotated[
+        MarkSource | UnsetType | None,
+        Meta(description="What positions were valued at; null until the run is done."),
+    ] = UNSET
+    funding_events: Annotated[
+        int | UnsetType | None, Meta(description="Payments of funding; null until then.")
+    ] = UNSET
+    missing_marks: Annotated[
+        int | UnsetType | None,
+        Meta(description="Candles without a mark price, if there are any; null until then."),
+    ] = UNSET
 
 
 class RunMetrics(msgspec.Struct, frozen=True):
@@ -124,6 +160,14 @@ class RunMetrics(msgspec.Struct, frozen=True):
     returns_count: int | None
     returns_skewness: float | None
     returns_kurtosis: Annotated[float | None, Meta(description="3 if normal.")]
+    total_funding: Annotated[
+        float | UnsetType, Meta(description="Received less paid; left out on spot, as the rest.")
+    ] = UNSET
+    total_liquidation_fees: float | UnsetType = UNSET
+    liquidations: Annotated[int | UnsetType, Meta(description="Positions liquidated.")] = UNSET
+    max_leverage_used: Annotated[
+        float | UnsetType, Meta(description="The highest notional over equity after a fill.")
+    ] = UNSET
 
 
 class RunState(Response, frozen=True):
@@ -140,6 +184,10 @@ class RunState(Response, frozen=True):
     error: Annotated[
         records.RunError | None, Meta(description="Null unless the run failed or was cancelled.")
     ]
+    covered_from: CoveredFrom
+    covered_to: CoveredTo
+    warnings: Warnings
+    coverage: CoverageByPair
 
 
 class RunResponse(msgspec.Struct, frozen=True):
@@ -159,11 +207,12 @@ class StoredRequest(msgspec.Struct, frozen=True):
     funding: bool
 
 
+_OF_PERPETUALS = [field.key for field in MARGIN_FIELDS]
 _FIGURES = (
     *fields_named(
         name
         for name in RunMetrics.__struct_fields__
-        if name not in ("deflated_sharpe_ratio", "trials", "total_trades")
+        if name not in ("deflated_sharpe_ratio", "trials", "total_trades", *_OF_PERPETUALS)
     ),
     FigureField("total_trades", "closed_trades"),
 )
@@ -218,7 +267,10 @@ def _plan(services: Services, body: RunRequest) -> tuple[StoredRequest, records.
         dataset.interval,
         STARTING_BALANCE,
         planning.CostTerms(fee_model="fixed_bps", fee_bps=body.fees, slippage_bps=body.slippage),
+        MarginTerms(funding=body.funding),
     )
+    remedy = f"{planning.IMPORT_FUNDING}, or set funding to false"
+    require_margin_data(services.store, services.catalogue, spec, "dataset_id", remedy)
     stored = StoredRequest(
         dataset.dataset_id,
         strategy.content,
@@ -252,7 +304,7 @@ async def _to_response(services: Services, record: records.JobRecord) -> RunResp
     request = msgspec.convert(record.request, StoredRequest)
     metrics = None
     if record.summary is not None:
-        trials = await services.in_thread(
+        trials = await services.read(
             records.sharpe_ratios,
             services.store,
             record.account_id,
@@ -265,26 +317,33 @@ async def _to_response(services: Services, record: records.JobRecord) -> RunResp
         run_id=record.job_id,
         dataset_id=request.dataset_id,
         strategy=request.strategy,
-        assumptions=_assumptions(request),
+        assumptions=_assumptions(request, record),
         metrics=metrics,
+        **coverage_fields(record.warnings, record.coverage),
     )
     return RunResponse(True, state)
 
 
-def _assumptions(request: StoredRequest) -> Assumptions:
+def _assumptions(request: StoredRequest, record: records.JobRecord) -> Assumptions:
+    margin = MarginAssumptions.of(record.specs[0], record.summary)
+    own = {} if margin is UNSET else msgspec.structs.asdict(margin)
+    is_applied = own.pop("funding", False)
+    note = _NO_FUNDING if request.funding else _WITHOUT_FUNDING
     return Assumptions(
         float(request.fees_bps),
         float(request.slippage_bps),
         request.funding,
-        request.funding and planning.APPLIES_FUNDING,
+        is_applied,
         float(STARTING_BALANCE),
-        [_NO_FUNDING if request.funding else _WITHOUT_FUNDING],
+        [_WITH_FUNDING if is_applied else note],
+        **own,
     )
 
 
 def _metrics(summary: records.RunSummary, trials: list[float | None]) -> RunMetrics:
     return RunMetrics(
         **project(_FIGURES, summary, as_number),
+        **project_margin(summary, as_number),
         deflated_sharpe_ratio=deflated_sharpe_of(summary.metrics, trials),
         trials=len(trials),
     )

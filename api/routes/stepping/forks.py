@@ -26,7 +26,7 @@ async def recording(services: Services, request: Request) -> File:
 ROUTES = [
     change_route(f"{_BASE}/fork", fork, "Fork a session", ForkResponse, body=ForkRequest, status=201),
     Route(
-        "GET", f"{_BASE}/recording", recording, "Download a recording", File,
-        errors=("SESSION_NOT_FOUND", "INVALID_STATE"), media_type=RECORDING_TYPE,
+        "GET", f"{_BASE}/recording", recording, "Download a recording",
+        errors=("SESSION_NOT_FOUND", "INVALID_STATE"), media_type=RECORDING_TYPE, is_browser=True,
     ),
 ]  # fmt: skip

@@ -1,56 +1,56 @@
 """The results of sessions: metrics, equity curves, trades, and comparisons."""
 
+from collections.abc import Callable
 from decimal import Decimal
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType, convert
+from msgspec.structs import asdict, replace
 
+from candlestep.api.errors import Forbidden
 from candlestep.api.http.route import Request, Route
+from candlestep.api.routes.stepping.account import FundingQuery, funding_answer
 from candlestep.api.routes.stepping.orders import TradesQuery
-from candlestep.api.routes.stepping.session_commands import session_ref
+from candlestep.api.routes.stepping.session_commands import seen_by, session_ref
+from candlestep.api.schemas import results as schemas
+from candlestep.api.schemas.account import (
+    FundingPaymentsResponse,
+    LiquidationResponse,
+    LiquidationsResponse,
+)
 from candlestep.api.schemas.decoding import RequestBody
 from candlestep.api.schemas.fields import money
 from candlestep.api.schemas.figures import fields_named, project
 from candlestep.api.schemas.orders import TradeResponse, TradesResponse
-from candlestep.api.schemas.results import (
-    BestResponse,
-    CompareResponse,
-    Comparison,
-    EquityCurveResponse,
-    FeePeriodResponse,
-    MetricsResponse,
-    PairResponse,
-    ResultsConfig,
-    ResultsResponse,
-    ResultsSummary,
-    RiskResponse,
-    SlippageResponse,
-    SnapshotResponse,
-)
+from candlestep.api.schemas.warnings import coverage_fields
 from candlestep.api.services import Services
+from candlestep.api.sessions.blind import hidden_of
 from candlestep.data.errors import SessionNotFound
-from candlestep.data.records.results import (
-    RANKED,
-    best_session,
-    load_by_pair,
-    load_equity,
-    load_metrics,
-    load_trades,
-)
-from candlestep.data.records.sessions import SessionRecord, get_session
+from candlestep.data.records import results as records
+from candlestep.data.records.margin_results import load_funding, load_liquidations, load_margin
+from candlestep.data.records.sessions import SessionRecord, SessionStatus, get_session
 from candlestep.data.store.database import Store
-from candlestep.sandbox import InvalidParameter, InvalidState, Metrics, format_time, interval_name
+from candlestep.sandbox import Fill, InvalidParameter, InvalidState, Metrics, format_time
+from candlestep.sandbox.market.coverage import Coverage
 from candlestep.sandbox.performance.figures import Unit
 
 _BASE = "/api/v1/backtest"
 _RESULTS = f"{_BASE}/{{session_id}}/results"
 _MOST_COMPARED = 100
-_FIGURES = fields_named(MetricsResponse.__struct_fields__)
+_ENDED: tuple[SessionStatus, ...] = ("completed", "cancelled")
+_FIGURES = fields_named(schemas.MetricsResponse.__struct_fields__)
 
 
 class EquityQuery(RequestBody):
     interval: Annotated[int, Meta(ge=1, le=10**9, description="Return every n-th snapshot.")] = 1
+
+
+class ResultTradesQuery(TradesQuery):
+    reading: Annotated[
+        Literal["blind", "real"],
+        Meta(description="Of a blind session: as it shows them, or under what was real."),
+    ] = "blind"
 
 
 class CompareQuery(RequestBody):
@@ -58,27 +58,48 @@ class CompareQuery(RequestBody):
 
 
 class BestQuery(RequestBody):
-    metric: Annotated[str, Meta(extra_json_schema={"enum": list(RANKED)})] = "sharpe_ratio"
+    metric: Annotated[str, Meta(extra_json_schema={"enum": list(records.RANKED)})] = "sharpe_ratio"
 
 
-async def results(services: Services, request: Request) -> ResultsResponse:
+async def results(services: Services, request: Request) -> schemas.ResultsResponse:
     """Return the results of a session that has ended."""
-    return await services.in_thread(_results, services.store, await _ended(services, request))
+    record = await _ended(services, request)
+    coverage = await services.sessions.coverage(record)
+    real = _real(record) if request.session_id is None else UNSET
+    return await services.read(_results, services.store, record, coverage, real)
 
 
-async def equity_curve(services: Services, request: Request) -> EquityCurveResponse:
+async def equity_curve(services: Services, request: Request) -> schemas.EquityCurveResponse:
     """Return snapshots of equity: at the start, every 60 steps, at fills and at the end."""
     record = await _ended(services, request)
-    return await services.in_thread(_equity_curve, services.store, record, request.query.interval)
+    return await services.read(_equity_curve, services.store, record, request.query.interval)
 
 
 async def trades(services: Services, request: Request) -> TradesResponse:
     """List the trades of a session that has ended, oldest first."""
     record = await _ended(services, request)
-    return await services.in_thread(_trades, services.store, record, request.query)
+    query: ResultTradesQuery = request.query
+    if query.reading == "blind":
+        return await services.read(_trades, services.store, record, query)
+    if request.session_id is not None:
+        raise Forbidden("what was real of a session is for its owner")
+    reading = await services.sessions.real_reading(record)
+    return await services.read(_trades, services.store, record, query, reading.fill)
 
 
-async def compare(services: Services, request: Request) -> CompareResponse:
+async def funding(services: Services, request: Request) -> FundingPaymentsResponse:
+    """List the funding that a session that has ended paid and received, oldest first."""
+    record = await _ended(services, request)
+    return await services.read(_funding, services.store, record, request.query)
+
+
+async def liquidations(services: Services, request: Request) -> LiquidationsResponse:
+    """List the positions that were liquidated in a session that has ended, oldest first."""
+    record = await _ended(services, request)
+    return await services.read(_liquidations, services.store, record)
+
+
+async def compare(services: Services, request: Request) -> schemas.CompareResponse:
     """Compare sessions that have ended, and name the best of them."""
     query: CompareQuery = request.query
     ids = [part.strip() for part in query.sessions.split(",") if part.strip()]
@@ -86,118 +107,128 @@ async def compare(services: Services, request: Request) -> CompareResponse:
         raise InvalidParameter(
             "sessions", f"name 2 to {_MOST_COMPARED} different sessions, separated by commas"
         )
-    return await services.in_thread(
-        _compare, services.store, request.account_id, list(dict.fromkeys(ids))
-    )
+    return await services.read_for_account(_compare, request, list(dict.fromkeys(ids)))
 
 
-async def best(services: Services, request: Request) -> BestResponse:
+async def best(services: Services, request: Request) -> schemas.BestResponse:
     """Return the completed session with the best value of a metric.
 
     Of drawdowns and losses, the lowest value is the best.
     """
     query: BestQuery = request.query
-    best = await services.in_thread(best_session, services.store, request.account_id, query.metric)
+    best = await services.read_for_account(records.best_session, request, query.metric)
     if best is None:
         raise SessionNotFound(f"no session has completed with a {query.metric}")
     value = money(best.value) if isinstance(best.value, Decimal) else best.value
-    return BestResponse(best.session_id, best.strategy_label, query.metric, value)
+    return schemas.BestResponse(best.session_id, best.strategy_label, query.metric, value)
 
 
 async def _ended(services: Services, request: Request) -> SessionRecord:
     record = await services.sessions.record(session_ref(request))
-    if record.status not in ("completed", "cancelled"):
+    if record.status not in _ENDED:
         raise InvalidState(
             f"the session is {record.status}; it has results when it is completed or cancelled",
             status=record.status,
         )
-    return record
+    return seen_by(request, record)
 
 
-def _results(store: Store, record: SessionRecord) -> ResultsResponse:
+def _results(
+    store: Store,
+    record: SessionRecord,
+    coverage: Coverage,
+    real: schemas.RealResponse | UnsetType,
+) -> schemas.ResultsResponse:
+    names = (record.account_id, record.session_id)
     metrics = _metrics(store, record)
-    pairs = load_by_pair(store, record.account_id, record.session_id)
-    config = record.config
-    return ResultsResponse(
+    pairs = records.load_by_pair(store, *names)
+    config, summary = schemas.ResultsConfig.of(record), schemas.ResultsSummary.of(record)
+    margin = load_margin(store, *names)
+    if margin is not None:
+        tiers = convert(margin.tiers, dict[str, schemas.TiersResponse])
+        config = replace(config, margin_tiers=tiers)
+        of_spot = {name: value for name, value in asdict(summary).items() if value is not UNSET}
+        summary = schemas.ResultsSummary.of(margin.figures, **of_spot)
+    return schemas.ResultsResponse(
         record.session_id,
         record.status,
-        ResultsConfig(
-            start_time=format_time(record.start_time),
-            end_time=format_time(record.end_time),
-            starting_balance=money(record.starting_balance),
-            strategy_label=record.strategy_label,
-            candle_interval=interval_name(record.interval),
-            agent_id=record.agent_id,
-            pairs=record.pairs,
-            exchange=record.exchange,
-            import_number=record.import_number,
-            fee_rate=config.get("fee_rate"),
-            fee_model=config.get("fee_model"),
-            fee_bps=config.get("fee_bps"),
-            fee_schedule=_fee_schedule(config),
-            slippage=SlippageResponse(**config["slippage"]),
-            trigger=config["trigger"],
-            liquidate_at_end=config["liquidate_at_end"],
-            risk_profile=RiskResponse.of(record.risk_profile),
-        ),
-        _summary(record),
+        config,
+        summary,
         metrics_answer(metrics),
-        [
-            PairResponse(pair.symbol, pair.trades, pair.win_rate, money(pair.net_pnl))
-            for pair in pairs
-        ],
+        [schemas.PairResponse.of(pair) for pair in pairs],
+        **coverage_fields(coverage.warnings, coverage.shares),
+        real=real,
     )
 
 
-def _fee_schedule(config: dict[str, Any]) -> list[FeePeriodResponse] | None:
-    entries = config.get("fee_schedule")
-    return None if entries is None else [FeePeriodResponse.of(entry) for entry in entries]
-
-
-def _equity_curve(store: Store, record: SessionRecord, every: int) -> EquityCurveResponse:
-    snapshots = load_equity(store, record.account_id, record.session_id, every)
-    return EquityCurveResponse(
-        record.session_id, every, [SnapshotResponse.of(snapshot) for snapshot in snapshots]
+def _real(record: SessionRecord) -> schemas.RealResponse | UnsetType:
+    """Return what was real of a blind session."""
+    hidden = hidden_of(record.blind)
+    if hidden is None:
+        return UNSET
+    return schemas.RealResponse(
+        **asdict(hidden.settings),
+        exchange=hidden.exchange,
+        pairs=dict(zip(record.pairs, hidden.pairs, strict=True)),
+        start_time=hidden.start_time,
+        end_time=format_time(hidden.start + record.end_time - record.start_time),
     )
 
 
-def _trades(store: Store, record: SessionRecord, query: TradesQuery) -> TradesResponse:
-    fills, total = load_trades(
+def _equity_curve(store: Store, record: SessionRecord, every: int) -> schemas.EquityCurveResponse:
+    snapshots = records.load_equity(store, record.account_id, record.session_id, every)
+    return schemas.EquityCurveResponse(
+        record.session_id, every, [schemas.SnapshotResponse.of(snapshot) for snapshot in snapshots]
+    )
+
+
+def _trades(
+    store: Store,
+    record: SessionRecord,
+    query: TradesQuery,
+    read: Callable[[Fill], Fill] = lambda fill: fill,
+) -> TradesResponse:
+    fills, total = records.load_trades(
         store, record.account_id, record.session_id, query.limit, query.offset
     )
-    return TradesResponse([TradeResponse.of(fill) for fill in fills], len(fills), total)
+    return TradesResponse([TradeResponse.of(read(fill)) for fill in fills], len(fills), total)
 
 
-def _summary(record: SessionRecord) -> ResultsSummary:
-    figures: list[Any] = [getattr(record, name) for name in ResultsSummary.__struct_fields__]
-    assert None not in figures
-    texts: list[Any] = [money(f) if isinstance(f, Decimal) else f for f in figures]
-    return ResultsSummary(*texts)
+def _funding(store: Store, record: SessionRecord, query: FundingQuery) -> FundingPaymentsResponse:
+    page = load_funding(store, record.account_id, record.session_id, query.limit, query.offset)
+    return funding_answer(*page)
 
 
-def metrics_answer(metrics: Metrics) -> MetricsResponse:
+def _liquidations(store: Store, record: SessionRecord) -> LiquidationsResponse:
+    found = load_liquidations(store, record.account_id, record.session_id)
+    return LiquidationsResponse([LiquidationResponse.of(one) for one in found], len(found))
+
+
+def metrics_answer(metrics: Metrics) -> schemas.MetricsResponse:
     """Return the metrics in the form of this API: amounts of money as text."""
-    return MetricsResponse(**project(_FIGURES, metrics, _form))
+    return schemas.MetricsResponse(**project(_FIGURES, metrics, _form))
 
 
 def _form(value: Any, unit: Unit) -> Any:
+    if unit == "time":
+        return format_time(value)
     return money(value) if unit == "amount" else value
 
 
 def _metrics(store: Store, record: SessionRecord) -> Metrics:
-    metrics = load_metrics(store, record.account_id, record.session_id)
+    metrics = records.load_metrics(store, record.account_id, record.session_id)
     assert metrics is not None, "they are saved with the session's end"
     return metrics
 
 
-def _compare(store: Store, account_id: str, ids: list[str]) -> CompareResponse:
+def _compare(store: Store, account_id: str, ids: list[str]) -> schemas.CompareResponse:
     sessions = [_comparison(store, _ended_session(store, account_id, name)) for name in ids]
     by_roi = max(sessions, key=lambda session: session.roi_pct)
     by_drawdown = min(sessions, key=lambda session: session.max_drawdown_pct)
     with_sharpe = [session for session in sessions if session.sharpe_ratio is not None]
     by_sharpe = max(with_sharpe, key=lambda session: session.sharpe_ratio or 0.0, default=None)
     winners = {"ROI": by_roi, "Sharpe ratio": by_sharpe, "drawdown": by_drawdown}
-    return CompareResponse(
+    return schemas.CompareResponse(
         sessions,
         by_roi.session_id,
         None if by_sharpe is None else by_sharpe.session_id,
@@ -208,7 +239,7 @@ def _compare(store: Store, account_id: str, ids: list[str]) -> CompareResponse:
 
 def _ended_session(store: Store, account_id: str, session_id: str) -> SessionRecord:
     record = get_session(store, account_id, session_id)
-    if record.status not in ("completed", "cancelled"):
+    if record.status not in _ENDED:
         raise InvalidState(
             f"session {session_id} is {record.status}; only sessions that have ended can be"
             " compared",
@@ -218,23 +249,19 @@ def _ended_session(store: Store, account_id: str, session_id: str) -> SessionRec
     return record
 
 
-def _comparison(store: Store, record: SessionRecord) -> Comparison:
-    summary, metrics = _summary(record), _metrics(store, record)
-    return Comparison(
-        record.session_id,
-        record.strategy_label,
-        float(summary.roi_pct),
-        metrics.sharpe_ratio,
-        metrics.sortino_ratio,
-        metrics.max_drawdown_pct,
-        metrics.win_rate,
-        metrics.profit_factor,
-        summary.total_trades,
-        summary.final_equity,
+def _comparison(store: Store, record: SessionRecord) -> schemas.Comparison:
+    summary = schemas.ResultsSummary.of(record)
+    return schemas.Comparison.of(
+        _metrics(store, record),
+        session_id=record.session_id,
+        strategy_label=record.strategy_label,
+        roi_pct=float(summary.roi_pct),
+        total_trades=summary.total_trades,
+        final_equity=summary.final_equity,
     )
 
 
-def _recommendation(winners: dict[str, Comparison]) -> str:
+def _recommendation(winners: dict[str, schemas.Comparison]) -> str:
     """Say in words which session did best, given the winner of each figure."""
     figures: dict[str, list[str]] = {}
     for figure, session in winners.items():
@@ -245,19 +272,19 @@ def _recommendation(winners: dict[str, Comparison]) -> str:
     return "; ".join(f"{name} has the best {' and '.join(figures[name])}" for name in figures)
 
 
-_ended_route = partial(Route, "GET", errors=("SESSION_NOT_FOUND", "INVALID_STATE"))
+_ended_route = partial(
+    Route, "GET", errors=("SESSION_NOT_FOUND", "INVALID_STATE"), for_session_key=True
+)
 
 ROUTES = [
-    _ended_route(_RESULTS, results, "Results", ResultsResponse),
-    _ended_route(
-        f"{_RESULTS}/equity-curve", equity_curve, "Equity curve", EquityCurveResponse, query=EquityQuery
-    ),
-    _ended_route(f"{_RESULTS}/trades", trades, "Trades", TradesResponse, query=TradesQuery),
-    _ended_route(
-        f"{_BASE}/compare", compare, "Compare sessions", CompareResponse, query=CompareQuery
-    ),
+    _ended_route(_RESULTS, results, "Results"),
+    _ended_route(f"{_RESULTS}/equity-curve", equity_curve, "Equity curve", query=EquityQuery),
+    _ended_route(f"{_RESULTS}/trades", trades, "Trades", query=ResultTradesQuery),
+    _ended_route(f"{_RESULTS}/funding", funding, "Funding payments", query=FundingQuery),
+    _ended_route(f"{_RESULTS}/liquidations", liquidations, "Liquidations"),
+    _ended_route(f"{_BASE}/compare", compare, "Compare sessions", query=CompareQuery, for_session_key=False),
     Route(
-        "GET", f"{_BASE}/best", best, "The best session by a metric", BestResponse,
+        "GET", f"{_BASE}/best", best, "The best session by a metric",
         query=BestQuery, errors=("SESSION_NOT_FOUND",),
     ),
 ]  # fmt: skip

@@ -1,43 +1,48 @@
 """The costs of a trade: slippage, the fee, and the terms that an order trades on with both."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, get_args
 
 import msgspec
 
 from candlestep.sandbox.errors import InvalidParameter
 from candlestep.sandbox.exchange.costs.fees import Fees
 from candlestep.sandbox.exchange.orders import Order, OrderTicket, Side
-from candlestep.sandbox.market.candles import Candles, RecentVolume
+from candlestep.sandbox.market.candles import Candles
+from candlestep.sandbox.market.volumes import RecentVolume
 from candlestep.sandbox.money import (
     AMOUNT_PLACES,
     AMOUNT_UNIT,
     MARKET,
+    MAXIMUM,
     ONE,
     PRICE_PLACES,
     ZERO,
     add,
+    format_bps,
     multiply,
-    parse_share,
+    parse_bps,
     rounded,
     rounded_product,
     rounded_ratio,
     rounded_share,
     subtract,
+    units_in,
 )
 
 SlippageModel = Literal["volume", "fixed_bps", "none"]
 
 _MODELS: tuple[str, ...] = get_args(SlippageModel)
 _LEAST_SLIPPAGE = Decimal("0.0001")
+_SURELY_LEAST = Decimal("0.000099")
+"""A fraction that is still less than ``_LEAST_SLIPPAGE`` when it is rounded."""
 _MOST_SLIPPAGE = Decimal("0.1")
 _VOLUME_COEFFICIENT = Decimal("0.1")
 """The slippage, as a fraction, of trading as much as one candle's average volume."""
-_HIGHEST_BPS = 5000
 
 
-class Cost(NamedTuple):
+class Cost(msgspec.Struct, frozen=True, gc=False):
     """``quantity * price`` and the fee on it, both in quote currency at 8 places."""
 
     quote_amount: Decimal
@@ -54,7 +59,7 @@ class Cost(NamedTuple):
         return subtract(self.quote_amount, self.fee)
 
 
-class Terms(NamedTuple):
+class Terms(msgspec.Struct, frozen=True, gc=False):
     """Terms of an execution: the price after slippage, and the amount and fee."""
 
     quantity: Decimal
@@ -70,10 +75,14 @@ class Costs(msgspec.Struct, frozen=True):
     model: SlippageModel
     fixed: Decimal = ZERO
     """Slippage of the ``fixed_bps`` model, as a fraction."""
+    without_volume: frozenset[str] = frozenset()
+    """Symbols whose volume is not usable: slippage by volume is the minimum."""
 
     @classmethod
-    def parse(cls, fees: Fees, slippage: object) -> "Costs":
+    def parse(cls, fees: Fees, slippage: object, without_volume: Iterable[str] = ()) -> "Costs":
         """Combine ``fees`` with a parsed ``slippage`` such as ``{"model": "volume"}``.
+
+        ``without_volume`` names the symbols whose volume is not usable.
 
         ``{"model": "fixed_bps", "bps": 5}`` makes every price worse by 5 hundredths of a percent.
         """
@@ -88,9 +97,14 @@ class Costs(msgspec.Struct, frozen=True):
                 "slippage", f"the model {model} takes exactly {', '.join(sorted(parameters))}"
             )
         if model != "fixed_bps":
-            return cls(fees, model)
-        bps = parse_share("slippage.bps", slippage["bps"], PRICE_PLACES // 2, _HIGHEST_BPS)
-        return cls(fees, model, rounded(multiply(bps, Decimal("0.0001")), PRICE_PLACES))
+            return cls(fees, model, without_volume=frozenset(without_volume))
+        return cls(fees, model, parse_bps("slippage.bps", slippage["bps"]))
+
+    def slippage_settings(self) -> dict[str, str]:
+        """Return the argument ``slippage`` of ``SessionConfig`` for this model, as plain data."""
+        if self.model != "fixed_bps":
+            return {"model": self.model}
+        return {"model": self.model, "bps": format_bps(self.fixed)}
 
     def slippage(self, quantity: Decimal, candles: Candles, stop: int, reference: int) -> Decimal:
         """Return the fraction by which trading ``quantity`` makes the price worse.
@@ -98,12 +112,18 @@ class Costs(msgspec.Struct, frozen=True):
         The volume model is ``clamp(0.1 * quantity / average volume, 0.01 %, 10 %)``, the
         average being over the last 60 candles before index ``stop`` of the granularity of the
         candle ``reference``. A zero average gives the maximum; no such candle, or no volume of
-        the symbol at all before ``stop``, gives the minimum.
+        the symbol at all before ``stop``, or one that is not usable, gives the minimum.
         """
         if self.model != "volume":
             return self.fixed
+        if candles.symbol in self.without_volume:
+            return _LEAST_SLIPPAGE
         recent = candles.recent_volume(stop, candles.interval(reference))
         return _LEAST_SLIPPAGE if recent is None else _volume_slippage(quantity, recent)
+
+    def is_capped(self, slippage: Decimal) -> bool:
+        """Return whether a fill's slippage is the most that the volume model makes of any order."""
+        return self.model == "volume" and slippage == _MOST_SLIPPAGE
 
     def slippage_now(self, quantity: Decimal, candles: Candles, now: int) -> Decimal:
         """Return the slippage of an order that trades at ``now``, between candles."""
@@ -115,12 +135,7 @@ class Costs(msgspec.Struct, frozen=True):
     ) -> Terms:
         """Return the terms of an order that fills at once, never worse than its limit."""
         slippage = self.slippage_now(ticket.quantity, candles, now)
-        fill_price = slipped(price, ticket.side, slippage)
-        limit = ticket.price
-        if limit is not None and _is_worse(fill_price, limit, ticket.side):
-            fill_price = limit
-            worse_by = MARKET.subtract(limit, price).copy_abs()
-            slippage = rounded_ratio(worse_by, price, PRICE_PLACES)
+        fill_price, slippage = _slipped_within(price, ticket.side, slippage, ticket.price)
         cost = cost_at(ticket.quantity, fill_price, fee_rate)
         return Terms(ticket.quantity, fill_price, slippage, cost)
 
@@ -135,20 +150,25 @@ class Costs(msgspec.Struct, frozen=True):
     ) -> Terms:
         """Return the terms of a pending order that the candle at ``index`` triggers.
 
-        A limit order gets ``base_price``; the other types get a price made worse by slippage.
+        A limit order gets ``base_price``; the other types get a price made worse by slippage, but
+        never worse than their limit, if they have one.
         """
-        slippage = ZERO
-        if order.type != "limit":
-            opened = int(candles.open_time[index])
-            stop = candles.last_complete(opened) + 1
-            slippage = self.slippage(quantity, candles, stop, index)
-        price = slipped(base_price, order.side, slippage)
+        if order.is_limit:
+            price = rounded(base_price, PRICE_PLACES)
+            return Terms(quantity, price, ZERO, cost_at(quantity, price, fee_rate))
+        opened = int(candles.open_time[index])
+        stop = candles.last_complete(opened) + 1
+        slippage = self.slippage(quantity, candles, stop, index)
+        price, slippage = _slipped_within(base_price, order.side, slippage, order.price)
         return Terms(quantity, price, slippage, cost_at(quantity, price, fee_rate))
 
     def price_to_lock(self, order: Order, candles: Candles, now: int) -> Decimal:
-        """Return the price at which to lock cash for a pending buy: its trigger, slipped ``now``."""
-        if order.type == "limit":
-            return order.trigger
+        """Return the price at which to lock cash for a pending buy.
+
+        That is its limit, or its trigger, slipped ``now``.
+        """
+        if order.price is not None:
+            return order.price
         slippage = self.slippage_now(order.quantity, candles, now)
         return slipped(order.trigger, order.side, slippage)
 
@@ -165,33 +185,66 @@ def slipped(price: Decimal, side: Side, slippage: Decimal) -> Decimal:
     return rounded(multiply(price, factor), PRICE_PLACES)
 
 
+def _slipped_within(
+    price: Decimal, side: Side, slippage: Decimal, limit: Decimal | None
+) -> tuple[Decimal, Decimal]:
+    """Return ``price`` made worse by ``slippage``, but not beyond ``limit``, and the fraction."""
+    fill_price = slipped(price, side, slippage)
+    if limit is None or not is_worse(fill_price, limit, side):
+        return fill_price, slippage
+    worse_by = MARKET.subtract(limit, price).copy_abs()
+    return limit, rounded_ratio(worse_by, price, PRICE_PLACES)
+
+
 def fills_at_once(ticket: OrderTicket, price: Decimal) -> bool:
     """Return whether an order is a market order, or a limit that ``price`` has reached already."""
     if ticket.type == "market":
         return True
     if ticket.type != "limit" or ticket.price is None:
         return False
-    return not _is_worse(price, ticket.price, ticket.side)
+    return not is_worse(price, ticket.price, ticket.side)
 
 
 def affordable_quantity(
-    cash: Decimal, quantity: Decimal, base_price: Decimal, unit_price: Decimal, fee_rate: Decimal
+    cash: Decimal, quantity: Decimal, base_price: Decimal, cost_of: Callable[[Decimal], Decimal]
 ) -> Decimal:
-    """Return the part of ``quantity`` that costs at most ``cash`` at ``unit_price``; may be 0.
+    """Return the part of ``quantity`` that takes at most ``cash`` by ``cost_of``; may be 0.
 
-    ``base_price``, the price before slippage, converts cash spent in excess into a quantity.
+    The cost of a part is at most that part of the cost. ``base_price``, the price before slippage,
+    converts cash spent in excess into a quantity.
     """
-    cost = cost_at(quantity, unit_price, fee_rate).to_buy
+    cost = cost_of(quantity)
     if cost > cash:
         quantity = rounded_share(cash, quantity, cost)
-    while quantity > 0 and (cost := cost_at(quantity, unit_price, fee_rate).to_buy) > cash:
+    while quantity > 0 and (cost := cost_of(quantity)) > cash:
         # The excess comes from roundings: less than a unit of each, in money and in quantity.
         excess = rounded_ratio(subtract(cost, cash), base_price, AMOUNT_PLACES)
         quantity = subtract(quantity, add(excess, AMOUNT_UNIT))
     return max(quantity, ZERO)
 
 
-def _is_worse(price: Decimal, limit: Decimal, side: Side) -> bool:
+def quantity_to_raise(
+    amount: Decimal, price: Decimal, step: Decimal, proceeds: Callable[[Decimal], Decimal]
+) -> Decimal:
+    """Return the smallest multiple of ``step`` whose sale brings ``amount``, at most ``MAXIMUM``.
+
+    ``proceeds`` of a quantity are below its value at ``price``, and grow with it.
+    """
+    most = int(units_in(MAXIMUM, step))
+    too_few = min(int(units_in(amount, MARKET.multiply(step, price))), most) - 1
+    enough = too_few + 1
+    while enough < most and proceeds(multiply(step, Decimal(enough))) < amount:
+        too_few, enough = enough, min(2 * enough, most)
+    while enough - too_few > 1:
+        middle = (too_few + enough) // 2
+        if proceeds(multiply(step, Decimal(middle))) < amount:
+            too_few = middle
+        else:
+            enough = middle
+    return multiply(step, Decimal(enough))
+
+
+def is_worse(price: Decimal, limit: Decimal, side: Side) -> bool:
     """Return whether ``price`` is worse than ``limit`` for an order of ``side``."""
     return price > limit if side == "buy" else price < limit
 
@@ -201,5 +254,7 @@ def _volume_slippage(quantity: Decimal, recent: RecentVolume) -> Decimal:
         return _MOST_SLIPPAGE
     # Multiplied by the candles, because the average is the total divided by them.
     scaled = multiply(multiply(quantity, Decimal(recent.candles)), _VOLUME_COEFFICIENT)
+    if scaled < MARKET.multiply(recent.total, _SURELY_LEAST):
+        return _LEAST_SLIPPAGE  # Most orders are so small; dividing is dear.
     share = rounded_ratio(scaled, recent.total, PRICE_PLACES)
     return min(max(share, _LEAST_SLIPPAGE), _MOST_SLIPPAGE)

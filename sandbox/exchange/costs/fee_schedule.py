@@ -11,6 +11,7 @@ import msgspec
 
 from candlestep.sandbox.clock import LATEST, format_time, parse_time
 from candlestep.sandbox.errors import InvalidParameter, abbreviate
+from candlestep.sandbox.market.symbols import name_of_candles
 from candlestep.sandbox.money import PRICE_PLACES, format_decimal, parse_share
 
 _FIELD = "fee_schedule"
@@ -143,7 +144,7 @@ def _parse_symbols(field: str, symbols: object) -> Iterable[str]:
         and 1 <= len(symbols) <= _MOST_ENTRIES
         and all(isinstance(symbol, str) for symbol in symbols)
     ):
-        return dict.fromkeys(symbols)
+        return dict.fromkeys(map(name_of_candles, symbols))
     raise InvalidParameter(
         field, f"must be a list of 1 to {_MOST_ENTRIES} symbols such as 'BTCUSDT', or be left out"
     )

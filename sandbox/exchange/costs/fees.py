@@ -15,14 +15,13 @@ from candlestep.sandbox.errors import InvalidParameter, abbreviate
 from candlestep.sandbox.exchange.costs.fee_schedule import FeeSchedule
 from candlestep.sandbox.exchange.orders import Fill
 from candlestep.sandbox.money import (
-    AMOUNT_PLACES,
     PRICE_PLACES,
     ZERO,
     add,
+    format_bps,
     format_decimal,
-    multiply,
+    parse_bps,
     parse_share,
-    rounded,
     subtract,
 )
 
@@ -34,8 +33,6 @@ VOLUME_WINDOW = 30 * DAY
 _MODELS: tuple[str, ...] = get_args(FeeModel)
 _DEFAULT_RATE = "0.001"
 _DEFAULT_BPS = "5"
-_HIGHEST_BPS = 5000
-_BASIS_POINT = Decimal("0.0001")
 
 
 class Tier(NamedTuple):
@@ -90,10 +87,7 @@ class FlatFees(msgspec.Struct, frozen=True, gc=False):
             return {"fee_rate": format_decimal(self.flat)}
         if self.model == "none":
             return {"fee_model": self.model}
-        return {
-            "fee_model": self.model,
-            "fee_bps": format_decimal(multiply(self.flat, Decimal(10_000))),
-        }
+        return {"fee_model": self.model, "fee_bps": format_bps(self.flat)}
 
 
 class TieredFees(msgspec.Struct, frozen=True, gc=False):
@@ -206,8 +200,7 @@ def parse_fees(
             return FlatFees(ZERO, "none")
         case "fixed_bps":
             value = _DEFAULT_BPS if fee_bps is None else fee_bps
-            bps = parse_share("fee_bps", value, AMOUNT_PLACES, _HIGHEST_BPS)
-            return FlatFees(rounded(multiply(bps, _BASIS_POINT), PRICE_PLACES), "fixed_bps")
+            return FlatFees(parse_bps("fee_bps", value), "fixed_bps")
         case "tiered_maker_taker":
             return TieredFees()
         case "match_exchange":

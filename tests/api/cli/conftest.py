@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.archive_server import Archive
 from tests.support.server_process import running
 
 
@@ -23,3 +24,10 @@ def home(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
         if request.param == "served":
             stack.enter_context(running(tmp_path / "home"))
         yield tmp_path / "home"
+
+
+@pytest.fixture
+def archive_server(tmp_path: Path) -> Iterator[Archive]:
+    server = Archive(tmp_path / "archive")
+    yield server
+    server.close()

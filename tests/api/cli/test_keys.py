@@ -56,3 +56,14 @@ def test_a_key_acts_for_an_agent_of_its_account_only(home: Path) -> None:
         assert "must be a name" in done.err
     keys = json.loads(candlestep("keys", "list", "--json", "--home", home).out)
     assert [key["name"] for key in keys] == ["a", "b"]
+
+
+def test_an_admin_key_is_marked(home: Path) -> None:
+    candlestep("keys", "create", "plain", "--home", home)
+    created = candlestep("keys", "create", "importer", "--admin", "--home", home)
+    assert "import candles" in created.out
+    lines = candlestep("keys", "list", "--home", home).out.splitlines()
+    assert [line.endswith("admin") for line in lines] == [False, False, True]
+    plain, admin = json.loads(candlestep("keys", "list", "--json", "--home", home).out)
+    assert "admin" not in plain
+    assert admin["admin"] is True

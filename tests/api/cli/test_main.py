@@ -25,6 +25,23 @@ def test_a_home_that_cannot_be_is_named(tmp_path: Path) -> None:
     assert (tmp_path / STORE_NAME).read_text() == "this is no store"
 
 
+COMMANDS = [
+    "serve",
+    "sessions",
+    "show",
+    "plot",
+    "dialect",
+    "drive",
+    "replay",
+    "mcp",
+    "evaluate",
+    "data",
+    "keys",
+    "backup",
+    "restore",
+]
+
+
 def test_the_home_may_come_from_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -44,7 +61,7 @@ def test_the_home_may_come_from_the_environment(
         (["data", "imprt"], "candlestep: no such command 'imprt'. Did you mean 'import'?"),
         (["data", "xyz"], "candlestep: no such command 'xyz'.\n"),
         (["data", "import"], "FILE"),
-        (["data", "import", "x.csv", "--interval", "3m"], "--interval"),
+        (["data", "import", "x.csv", "--interval", "2m"], "--interval"),
         (["data", "import", "x.csv", "--intervall", "1m"], "Did you mean"),
         (["data", "import", os.fsdecode(b"\xff.csv")], "not UTF-8"),
         (["data", "export", os.fsdecode(b"\xff.duckdb")], "not UTF-8"),
@@ -104,7 +121,7 @@ def test_help_names_every_command(option: str) -> None:
 def test_the_summary_of_a_command_is_the_first_line_of_its_help() -> None:
     summaries = candlestep("--help").out.partition("Commands:\n")[2].partition("\n\n")[0]
     lines = [line.split(maxsplit=1) for line in summaries.splitlines()]
-    assert [name for name, _ in lines] == ["serve", "replay", "data", "keys"]
+    assert [name for name, _ in lines] == COMMANDS
     for name, summary in lines:
         assert candlestep(name, "--help").out.splitlines()[2].strip() == summary
 
@@ -129,10 +146,10 @@ def test_the_version_is_printed_alone() -> None:
 @pytest.mark.parametrize(
     ("words", "completions"),
     [
-        ("candlestep ", ["serve", "replay", "data", "keys"]),
+        ("candlestep ", COMMANDS),
         ("candlestep data im", ["import"]),
         ("candlestep data import --sy", ["--symbol"]),
-        ("candlestep data import --interval 1", ["1m", "15m", "1h", "1d"]),
+        ("candlestep data import --interval 1", ["1m", "15m", "1h", "12h", "1d", "1w"]),
         ("candlestep serve --memory", ["--memory-budget"]),
     ],
 )

@@ -2,21 +2,24 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import httpx
 import pytest
 
-from candlestep.api.admin.running_server import SERVER_FILE
-from candlestep.api.http.auth import TOKEN_HEADER as TOKEN_HEADER_BYTES
+from candlestep.api.admin import running_server
 from candlestep.data.store.database import FILE_NAME as STORE_NAME
+from candlestep.data.store.server_file import SERVER_FILE, TOKEN_HEADER
+from tests.support.api_client import sample_home, wait_for
 from tests.support.candle_files import csv_text, rows, write
 from tests.support.command_line import announced, candlestep, candlestep_process, listed
 from tests.support.server_process import RunningServer, running
-
-TOKEN_HEADER = TOKEN_HEADER_BYTES.decode()
 
 
 def test_a_command_says_the_same_alone_and_beside_a_server(tmp_path: Path) -> None:
@@ -30,6 +33,8 @@ def test_a_command_says_the_same_alone_and_beside_a_server(tmp_path: Path) -> No
         ["data", "list", "--json"],
         ["data", "sample"],
         ["data", "drop-sample"],
+        ["data", "remove", "BTCUSDT"],
+        ["data", "remove", "BTCUSDT"],
         ["data", "prune"],
         ["keys", "list"],
         ["keys", "revoke", "none"],
@@ -100,23 +105,120 @@ def test_only_who_can_read_the_home_may_command_a_server(tmp_path: Path) -> None
         assert "answers 40" in done.err
 
 
-def test_who_leaves_during_an_import_does_not_undo_it(tmp_path: Path) -> None:
+def test_who_leaves_during_an_import_stops_it_with_nothing_half_done(tmp_path: Path) -> None:
     path = write(tmp_path / "BTCUSDT.csv", csv_text(rows(60_000)))
     home = tmp_path / "home"
     with running(home) as server:
-        token = json.loads((home / SERVER_FILE).read_text())["token"]
-        with httpx.stream(
-            "POST",
-            f"{server.url}/admin/data/import",
-            json={"files": [str(path)]},
-            headers={TOKEN_HEADER: token},
-            trust_env=False,
-        ) as answer:
-            first = json.loads(next(answer.iter_lines()))
-            assert first["progress"]["part"] == "BTCUSDT.csv"
-        # A server that stops finishes what it has begun.
+        with started(server, "/admin/data/import", files=[str(path)]) as lines:
+            assert next(lines)["progress"]["part"] == "BTCUSDT.csv"
         assert server.stop() == 0
-    assert listed(home) == {"BTCUSDT": 60_000}
+    assert listed(home) in ({}, {"BTCUSDT": 60_000})
+    assert "Traceback" not in (home / "server.log").read_text()
+
+
+@contextmanager
+def started(
+    server: RunningServer, route: str, **body: object
+) -> Iterator[Iterator[dict[str, dict[str, object]]]]:
+    """Start a command in a server; yield what it says, and leave it at the end of the block."""
+    token = json.loads((server.home / SERVER_FILE).read_text())["token"]
+    with httpx.stream(
+        "POST",
+        server.url + route,
+        json=body,
+        headers={TOKEN_HEADER: token},
+        trust_env=False,
+        timeout=60,
+    ) as answer:
+        assert answer.status_code == 200
+        yield (json.loads(line) for line in answer.iter_lines() if line)
+
+
+def long_recording(path: Path) -> Path:
+    """Write a recording of ten years of minutes, which takes minutes to play."""
+    config = {"start_time": "2016-01-05", "end_time": "2025-12-31", "starting_balance": "10000"}
+    start = {"do": "start", "pairs": ["BTCUSDT"], "config": config}
+    step = {"do": "step", "steps": 1, "times": 1_000_000_000}
+    return write(path, json.dumps(start) + "\n" + json.dumps(step) + "\n")
+
+
+def test_long_commands_hold_up_neither_others_nor_the_end_of_the_server(tmp_path: Path) -> None:
+    files = [long_recording(tmp_path / f"{number}.jsonl") for number in range(5)]
+    content = files[0].read_bytes()
+    with running(sample_home(tmp_path / "home")) as server, ExitStack() as stack:
+        _, key_id = create_key(server.home)
+        for file in files:
+            lines = stack.enter_context(started(server, "/admin/record", path=str(file)))
+            assert next(lines)["progress"]["part"] == file.name
+        assert set(listed(server.home)) == {"BTCUSDT", "ETHUSDT", "SOLUSDT-PERP"}
+        assert candlestep("keys", "revoke", key_id, "--home", server.home).code == 0
+        began = time.monotonic()
+        assert server.stop() == 0
+        # Two seconds, and the time that a busy machine takes for the rest.
+        assert time.monotonic() - began < 2 + 3
+        last = [line for line in lines if "progress" not in line]
+        assert [line["error"]["code"] for line in last] == ["STORAGE_UNAVAILABLE"]
+        assert "the server stops" in str(last[0]["error"]["message"])
+    assert {file.read_bytes() for file in files} == {content}
+
+
+def test_a_long_command_stops_when_its_caller_leaves(tmp_path: Path) -> None:
+    file = long_recording(tmp_path / "long.jsonl")
+    with running(sample_home(tmp_path / "home")) as server:
+        with started(server, "/admin/record", path=str(file)) as lines:
+            assert next(lines)["progress"]["part"] == file.name
+        wait_for(lambda: is_idle(server.process.pid), bool)
+        assert listed(server.home)
+    assert "Traceback" not in (server.home / "server.log").read_text()
+
+
+def is_idle(process_id: int) -> bool:
+    """Return whether a process computes for less than a third of a short while."""
+
+    def ticks() -> int:
+        fields = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12])
+
+    before, seconds = ticks(), 0.3
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        nobody.settimeout(seconds)
+        with suppress(TimeoutError):
+            nobody.accept()
+    return (ticks() - before) / os.sysconf("SC_CLK_TCK") < seconds / 3
+
+
+@pytest.mark.parametrize("is_served", [False, True])
+@pytest.mark.parametrize(
+    ("config", "pairs", "problem"),
+    [
+        (
+            {"start_time": "1970-01-01", "end_time": "9999-12-31"},
+            1,
+            "end_time: may be at most 3660",
+        ),
+        (
+            {"start_time": "2025-01-05", "end_time": "2025-01-06"},
+            1001,
+            "pairs: may name at most 1000",
+        ),
+    ],
+)
+def test_the_bounds_of_sessions_hold_for_recordings(
+    tmp_path: Path, is_served: bool, config: dict[str, str], pairs: int, problem: str
+) -> None:
+    start = {
+        "do": "start",
+        "pairs": ["BTCUSDT"] * pairs,
+        "config": config | {"starting_balance": "1"},
+    }
+    step = {"do": "step", "steps": 1, "times": 1_000_000_000}
+    file = write(tmp_path / "endless.jsonl", json.dumps(start) + "\n" + json.dumps(step) + "\n")
+    home = sample_home(tmp_path / "home")
+    with running(home) if is_served else nullcontext():
+        for options in ([], ["--record"]):
+            done = candlestep("replay", file, *options, "--home", home)
+            assert (done.code, done.out) == (3, "")
+            assert problem in done.err
 
 
 def test_what_a_server_left_behind_is_no_server(tmp_path: Path) -> None:
@@ -128,6 +230,28 @@ def test_what_a_server_left_behind_is_no_server(tmp_path: Path) -> None:
         server_file.write_text(text)
         done = candlestep("data", "list", "--home", tmp_path)
         assert (done.code, done.err) == (0, "")
+
+
+def test_another_service_where_a_server_once_was_gets_no_token(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as service:
+        url = f"http://127.0.0.1:{service.getsockname()[1]}"
+        text = json.dumps({"url": url, "token": "x", "pid": os.getpid()})
+        (tmp_path / SERVER_FILE).write_text(text)
+        done = candlestep("data", "list", "--home", tmp_path)
+        assert (done.code, done.err) == (0, "")
+        service.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            service.accept()
+
+
+def test_a_server_that_says_nothing_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running_server, "_TIMEOUT", httpx.Timeout(5.0, read=0.1))
+    with announced(tmp_path):
+        done = candlestep("data", "list", "--home", tmp_path)
+    assert (done.code, done.out) == (1, "")
+    assert f"does not answer; its process {os.getpid()} has the store" in done.err
 
 
 def test_a_server_killed_leaves_a_home_that_works(tmp_path: Path) -> None:

@@ -1,10 +1,14 @@
 """The server as a command: it serves until it is stopped, alone on its home."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import httpx
+import pytest
 
-from candlestep.api.admin.running_server import SERVER_FILE
+from candlestep.data.store.database import FILE_NAME as STORE_NAME
+from candlestep.data.store.server_file import SERVER_FILE
 from tests.support.command_line import candlestep, candlestep_process
 from tests.support.server_process import running
 
@@ -18,6 +22,30 @@ def test_a_server_serves_until_it_is_stopped(tmp_path: Path) -> None:
         assert not server_file.exists()
         assert "Traceback" not in (tmp_path / "server.log").read_text()
     assert candlestep("data", "list", "--home", tmp_path).code == 0
+
+
+@pytest.mark.parametrize(("was_served", "name"), [(False, STORE_NAME), (True, SERVER_FILE)])
+def test_a_start_on_a_full_disk_names_the_file(tmp_path: Path, was_served: bool, name: str) -> None:
+    """A limit of no byte at all for files makes every write fail."""
+    if was_served:
+        with running(tmp_path):
+            pass
+    command = [sys.executable, "-m", "candlestep.api", "serve", "--home", str(tmp_path)]
+    done = subprocess.run(
+        ["sh", "-c", 'ulimit -f 0 && exec "$@"', "sh", *command, "--port", "0"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert str(tmp_path / name) in done.stderr
+    assert "File too large" in done.stderr
+    assert "Traceback" not in done.stderr
+    if was_served:
+        assert not (tmp_path / SERVER_FILE).with_suffix(".new").exists()
+        with running(tmp_path) as server:
+            assert httpx.get(f"{server.url}/health", trust_env=False).status_code == 200
 
 
 def test_a_second_server_on_a_home_is_refused(tmp_path: Path) -> None:

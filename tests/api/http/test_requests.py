@@ -13,6 +13,7 @@ from tests.support.api_client import (
     JSON,
     ORDER,
     Api,
+    check_error,
     refused,
 )
 from tests.support.raw_http import raw, request_bytes
@@ -21,7 +22,7 @@ from tests.support.server_process import RunningServer
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/api", "/api/v1/backtest", "/api/v1/backtest/", "/api/v1/backtest/x", "/API/V1/agents",
+    ["/api", "/api/v1/backtest", "/api/v1/backtest/", "/api/v1/backtest/x", "/API/V1/agents",
      "/api/v1/agents/", "/api/v1/backtest//status", "/api/v1/backtest/x/y", "/docs/x",
      "/api/v1/backtest/x/step/", "/../etc/passwd", "/%2e%2e/%00", "/" + "x" * 5000, "/é"],
 )  # fmt: skip
@@ -153,3 +154,65 @@ def test_a_request_id_is_answered(client: httpx.Client) -> None:
     for odd in ("", "a b", "x" * 65, "<script>"):
         answer = client.get("/nowhere", headers={"X-Request-Id": odd})
         assert answer.headers["x-request-id"].startswith("req_")
+
+
+def test_an_error_is_an_object_where_clients_of_the_stepping_api_read_it(
+    client: httpx.Client, session_id: str
+) -> None:
+    """Beside the same fields, flat; everywhere else it is the code alone."""
+    as_objects = (
+        f"{BACKTEST}/{session_id}/trade/order/99",
+        f"{BACKTEST}/bt_unknown/status",
+        "/api/v1/agents/unknown",
+        "/api/v1/market/data-range?x=1",
+    )
+    as_texts = (
+        f"{BACKTEST}/jobs/unknown",
+        "/api/v2/backtest/runs/unknown",
+        "/api/v1/backtests/unknown",
+        "/api/v1/strategy/unknown",
+        "/unknown",
+    )
+    for path in (*as_objects, *as_texts):
+        error = check_error(client.get(path))
+        as_object = {name: error[name] for name in ("code", "message", "details")}
+        assert error["error"] == (as_object if path in as_objects else error["code"]), path
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "says"),
+    [
+        (
+            "trade/order",
+            {"symbol": "BTCUSDT", "side": "buy", "amount": 1},
+            "did you mean `quantity`",
+        ),
+        ("trade/order", {"symbol": "BTCUSDT", "side": "buy", "qauntity": 1}, "mean `quantity`?"),
+        (
+            "trade/order",
+            {"symbol": "BTCUSDT", "side": "buy", "pirce": 1},
+            "It may have symbol, side",
+        ),
+        ("step", {"steps": 5}, "did you mean `POST …/step/batch`, which takes it?"),
+        ("step/batch", {"step": 5}, "did you mean `steps`? It may have steps, from_step"),
+    ],
+)
+def test_a_foreign_field_gets_the_name_that_is_meant(
+    client: httpx.Client, session_id: str, path: str, body: dict[str, object], says: str
+) -> None:
+    answer = client.post(f"{BACKTEST}/{session_id}/{path}", json=body)
+    refused(answer, 422, "INVALID_PARAMETER")
+    assert says in answer.json()["message"]
+
+
+def test_an_order_may_leave_out_its_type_and_name_its_trigger_stop_price(api: Api) -> None:
+    session_id = api.started()
+    path = f"{BACKTEST}/{session_id}/trade/order"
+    market = api.post(path, {"symbol": "BTCUSDT", "side": "buy", "quantity": "0.01"}, 201)
+    assert (market["type"], market["status"]) == ("market", "filled")
+    stop = {"symbol": "BTCUSDT", "side": "sell", "type": "stop_loss", "quantity": "0.01"}
+    order = api.post(path, stop | {"stop_price": "5"}, 201)
+    assert (order["trigger_price"], order["price"]) == ("5.00", None)
+    both = api.client.post(path, json=stop | {"stop_price": "5", "trigger_price": "5"})
+    assert "another name of trigger_price" in both.json()["message"]
+    refused(both, 422, "INVALID_PARAMETER")

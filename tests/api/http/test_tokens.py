@@ -121,6 +121,8 @@ def test_what_is_forged_expired_or_of_a_revoked_key_opens_nothing(keyed: KeyedSe
         forge(keyed, secret=bytes(32)),
         forge(keyed, exp=now - 1),
         forge(keyed, exp=...),
+        forge(keyed, exp=now + 4000),
+        forge(keyed, exp=2**53),
         forge(keyed, exp="soon"),
         forge(keyed, key=keyed.revoked_id),
         forge(keyed, key="key_unknown"),
@@ -128,7 +130,7 @@ def test_what_is_forged_expired_or_of_a_revoked_key_opens_nothing(keyed: KeyedSe
         forge(keyed, key=5),
         forge(keyed, key=None),
         forge(keyed, iss="elsewhere"),
-        jwt.encode({"key": keyed.key_id, "exp": now + 60}, None, algorithm="none"),
+        jwt.encode({"key": keyed.key_id, "exp": now + 60}, "", algorithm="none"),
         forge(keyed).rpartition(".")[0] + ".",
         forge(keyed) + "x",
         "a.b.c",
@@ -157,6 +159,22 @@ def test_a_token_ends_with_its_key_and_lives_through_a_restart(tmp_path: Path) -
         (listed,) = json.loads(candlestep("keys", "list", "--json", "--home", home).out)
         assert candlestep("keys", "revoke", listed["key_id"], "--home", home).code == 0
         assert status(server, token) == 401
+
+
+def test_a_rotated_secret_ends_all_tokens_and_no_key(tmp_path: Path) -> None:
+    home = sample_home(tmp_path / "home")
+    key = make_key(home, "ann")
+    with running(home) as server, server.client(key) as client:
+        token = Api(client).post(TOKEN)["access_token"]
+        assert status(server, token) == 200
+        rotated = candlestep("keys", "rotate-secret", "--home", home)
+        assert (rotated.code, "All tokens have ended" in rotated.out) == (0, True)
+        assert status(server, token) == 401
+        again = Api(client).post(TOKEN)["access_token"]
+        assert status(server, again) == 200
+    assert candlestep("keys", "rotate-secret", "--home", home).code == 0
+    with running(home) as server:
+        assert status(server, again) == 401
 
 
 def test_without_keys_there_are_tokens_too_and_they_open_nothing_later(tmp_path: Path) -> None:

@@ -183,11 +183,11 @@ class Loads:
         loads = self
 
         class HeldCache(CandleCache):
-            def candles(self, *args: Any) -> Any:
+            def parts(self, *args: Any) -> Any:
                 if loads.is_held:
                     loads._begun.set()
                     assert loads._go_on.wait(30)
-                return super().candles(*args)
+                return super().parts(*args)
 
         self.cache = HeldCache
 

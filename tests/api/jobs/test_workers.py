@@ -121,6 +121,35 @@ def test_a_worker_that_cannot_be_started_is_tried_again(home: Path) -> None:
     with_jobs(home, check, workers=1, spawn=refuse_once)
 
 
+def test_a_worker_that_reads_nothing_is_ended_in_time(home: Path) -> None:
+    """Its run is longer than what a socket takes before it is read."""
+    deaf = """
+import sys, time
+from multiprocessing.connection import Connection
+from candlestep.api.jobs.worker_messages import Ready, encode
+
+connection = Connection(int(sys.argv[1]))
+connection.send_bytes(encode(Ready()))
+time.sleep(60)
+"""
+    deaf_workers = 1
+
+    def spawn_deaf_first(command: list[str], **kwargs: Any) -> Any:
+        nonlocal deaf_workers
+        if deaf_workers:
+            deaf_workers -= 1
+            command = [*command[:1], "-c", deaf, *command[-2:]]
+        return subprocess.Popen(command, **kwargs)
+
+    async def check(jobs: Jobs) -> None:
+        long = spec({"source": f"def on_candle(ctx):\n    pass\n#{'-' * 2_000_000}\n"})
+        stuck, other = await submitted(jobs, long), await submitted(jobs, spec())
+        assert (await ended(jobs, stuck)).error_code == "RUN_TIMEOUT"
+        assert (await ended(jobs, other)).status == "done"
+
+    with_jobs(home, check, workers=1, run_seconds=2, spawn=spawn_deaf_first)
+
+
 def test_an_idle_worker_that_is_killed_fails_no_run(home: Path) -> None:
     """Neither a run that comes before it is missed, nor one after it has been replaced."""
 

@@ -2,19 +2,26 @@
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
+from candlestep import __version__
 from candlestep.data.imports.importer import import_candles
 from candlestep.data.imports.sample import sample_market
 from candlestep.data.store.database import Store
 from candlestep.data.symbols import parse_symbol
-from tests.support.api_client import make_key, sample_home
-from tests.support.command_line import Run, candlestep
+from candlestep.sandbox import parse_time
+from tests.support.api_client import Api, make_key, sample_home
+from tests.support.candle_files import csv_text, rows, write
+from tests.support.command_line import ENVIRONMENT, Run, candlestep
 from tests.support.project import ROOT
 from tests.support.server_process import RunningServer, running
 
@@ -71,6 +78,32 @@ def test_the_golden_recording_replays(replayed: Callable[..., Run]) -> None:
     assert SAME in done.out
 
 
+@pytest.mark.parametrize("is_served", [True, False])
+def test_a_recording_keeps_to_the_memory_budget(
+    tmp_path: Path, is_served: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its two months of minutes take 5.7 MB."""
+    home = sample_home(tmp_path / "home")
+    monkeypatch.setenv("CANDLESTEP_MEMORY_BUDGET", "5MB")
+    with running(home, "--memory-budget", "5MB") if is_served else nullcontext():
+        refused = candlestep("replay", GOLDEN, "--home", home)
+    assert refused.code == 3
+    assert "need 6 MB of memory, and the budget is 5 MB" in refused.err
+
+
+def test_idle_sessions_leave_memory_for_a_recording(tmp_path: Path) -> None:
+    """The candles of the session and of the recording would take 8.6 MB together."""
+    home = sample_home(tmp_path / "home")
+    minutes = csv_text(rows(31 * 24 * 60, parse_time("2025-01-01")))
+    candlestep("data", "import", write(home / "SOLUSDT-1m.csv", minutes), "--home", home)
+    with running(home, "--memory-budget", "7MB") as server, server.client() as client:
+        api = Api(client)
+        session_id = api.started("2025-01-05", "2025-01-06", pairs=["SOLUSDT"])
+        replayed = candlestep("replay", GOLDEN, "--home", home)
+        assert (replayed.code, replayed.err) == (0, "")
+        assert api.step(session_id, 1)["virtual_time"] == "2025-01-05T00:01:00Z"
+
+
 def test_the_golden_recording_has_every_kind_of_order_and_of_end() -> None:
     orders: dict[int, Json] = {}
     refusals = set()
@@ -101,7 +134,8 @@ def test_a_price_that_is_another_is_shown(replayed: Callable[..., Run], tmp_path
     done = replayed(changed(tmp_path / "other.jsonl", other_price))
     assert done.code == 1
     shown = done.out.splitlines()
-    assert "other.jsonl, line 3, at step 60: the answer is not the one recorded." in shown[0]
+    where = "line 3, at step 60 (2025-01-05T01:00:00Z)"
+    assert f"other.jsonl, {where}: the answer is not the one recorded." in shown[0]
     assert '{"do": "order", "order": {"symbol": "BTCUSDT", "side": "buy"' in shown[2]
     table = [line.split() for line in shown if line.startswith(("executed_price", "fee"))]
     actual = lines_of(GOLDEN)[2]["answer"]
@@ -109,9 +143,15 @@ def test_a_price_that_is_another_is_shown(replayed: Callable[..., Run], tmp_path
         ["executed_price", "92900.00", actual["executed_price"]],
         ["fee", "4.64", actual["fee"]],
     ]
-    assert "The account after it:" in done.out
-    cash = [line.split()[1] for line in shown if line.startswith("available_cash")]
-    assert cash == ["5350.30559591"], "10000 - 0.05 x 92900.98... - fee"
+    assert "The account just before and just after:" in done.out
+    cash = [line.split()[1:] for line in shown if line.startswith("available_cash")]
+    assert cash == [["10000.00", "5350.30559591"]], "10000 - 0.05 x 92900.98... - fee"
+    candle = shown[shown.index("The candle of BTCUSDT at that step:") + 3]
+    columns = sample_market()["BTCUSDT"]
+    row = int(np.searchsorted(columns.open_time, parse_time("2025-01-05T00:59")))
+    prices = [float(values[row]) for values in columns.numbers()]
+    assert candle.split()[0] == "2025-01-05T00:59:00Z"
+    assert list(map(float, candle.split()[1:])) == prices
 
 
 def test_an_order_that_filled_and_does_not_any_more_is_shown(
@@ -133,8 +173,11 @@ def test_an_order_that_filled_and_does_not_any_more_is_shown(
 
     done = replayed(changed(tmp_path / "quiet.jsonl", other_digest))
     assert done.code == 1
-    assert "Only a digest of this answer was recorded" in done.out
-    assert "orders_filled[0].executed_price" in done.out
+    assert "quiet.jsonl, line 15, at step " in done.out
+    filled = "Order 4 (buy 1.00 ETHUSDT limit) filled here, and did not when it was recorded:"
+    assert filled in done.out
+    [price] = [line.split() for line in done.out.splitlines() if "executed_price" in line]
+    assert price == ["executed_price", "-", "3380.00"]
 
 
 def test_a_refusal_that_was_none_is_shown(replayed: Callable[..., Run], tmp_path: Path) -> None:
@@ -167,7 +210,7 @@ def test_without_digests_nothing_is_said_to_be_the_same(
 
     file = changed(tmp_path / "hand.jsonl", by_hand)
     done = replayed(file)
-    assert done.code == 1
+    assert done.code == 3
     assert "31 of 31 commands have neither answer nor digest" in done.out
     assert "candlestep replay --record" in done.out
     done = replayed("--record", file)
@@ -176,6 +219,10 @@ def test_without_digests_nothing_is_said_to_be_the_same(
     for line in (*again, *golden):
         del line["crc"]
         line.get("answer", {}).pop("message", None)  # The words of a refusal may be others.
+    assert again[0].pop("engine") == __version__
+    del golden[0]["engine"]
+    days = again[0].pop("days")
+    assert list(days["BTCUSDT"]) == [f"2025-01-{day:02}" for day in range(1, 12)]
     assert again == golden, "to the last digit"
     assert replayed(file).code == 0
 
@@ -221,7 +268,7 @@ def test_a_recording_runs_on_the_candles_that_it_was_made_on(tmp_path: Path) -> 
 def test_what_stops_a_replay_is_said_in_words(home: Path, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     done = candlestep("replay", GOLDEN, "--home", empty)
-    assert done.code == 1
+    assert done.code == 3
     assert "there are no candles of BTCUSDT, ETHUSDT" in done.err
     assert "candlestep data sample" in done.err
     assert "No such file" in candlestep("replay", tmp_path / "none", "--home", home).err
@@ -238,7 +285,7 @@ def test_what_stops_a_replay_is_said_in_words(home: Path, tmp_path: Path) -> Non
     after_the_data = candlestep("replay", later, "--home", home)
     assert "no candles of BTCUSDT in the period" in after_the_data.err
     nobody = candlestep("replay", GOLDEN, "--url", "http://127.0.0.1:9")
-    assert nobody.code == 1
+    assert nobody.code == 3
     assert "cannot be reached" in nobody.err
 
 
@@ -279,7 +326,7 @@ def test_a_hostile_recording_is_refused_in_words(
     for arguments in ((file,), ("--record", file)):
         done = candlestep("replay", *arguments, "--home", home)
         if "--record" not in arguments or "has no" not in problem:
-            assert done.code == 1
+            assert done.code == 3
             assert re.search(problem, done.err)
             assert file.read_text() == lines
 
@@ -291,3 +338,25 @@ def test_a_run_of_steps_ends_with_the_session(home: Path, tmp_path: Path) -> Non
     steps = [line for line in lines_of(file) if line["do"] == "step"]
     assert sum(line.get("times", 1) for line in steps if "answer" not in line) == 1440
     assert candlestep("replay", file, "--home", home).code == 0
+
+
+def test_a_test_of_three_lines_replays_a_golden_file(home: Path, tmp_path: Path) -> None:
+    """As the README shows it; the report is in the output of the failure."""
+    text = (ROOT / "api" / "replay" / "README.md").read_text()
+    [block] = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    (tmp_path / "test_golden.py").write_text(block)
+    (tmp_path / "candles").symlink_to(home)
+    golden = tmp_path / "recorded_orders.jsonl"
+    golden.write_bytes(GOLDEN.read_bytes())
+
+    def tested() -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_golden.py"]
+        return subprocess.run(
+            command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False
+        )
+
+    assert tested().returncode == 0
+    changed(golden, lambda lines: lines[2]["answer"].update(fee="1.00"))
+    done = tested()
+    assert done.returncode == 1
+    assert "line 3, at step 60" in done.stdout

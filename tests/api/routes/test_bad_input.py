@@ -211,7 +211,7 @@ def test_no_data_tells_what_data_there_is(
         ("trade/orders", {"symbol": "!"}, "symbol"),
         ("trade/orders/open", {"status": "pending"}, "status"),
         ("trade/history", {"limit": "x"}, "limit"),
-        ("market/candles/BTCUSDT", {"interval": "2h"}, "interval"),
+        ("market/candles/BTCUSDT", {"interval": "3h"}, "interval"),
         ("market/candles/BTCUSDT", {"interval": "30"}, "interval"),
         ("market/candles/BTCUSDT", {"limit": "1001"}, "limit"),
         ("market/candles/BTCUSDT", {"until": "2025-02-01"}, "until"),

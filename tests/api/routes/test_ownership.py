@@ -14,6 +14,7 @@ from candlestep.api.routes import ROUTES
 from tests.support.api_client import (
     BACKTEST,
     DAY,
+    ORDER,
     UNKNOWN_SESSION,
     Api,
     check_error,
@@ -60,6 +61,8 @@ from tests.support.two_accounts import (
     serve_two_accounts,
 )
 
+SAMPLE = ["BTCUSDT", "ETHUSDT", "SOLUSDT-PERP"]
+
 
 @pytest.fixture(scope="module")
 def accounts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoAccounts]:
@@ -83,7 +86,9 @@ def test_every_route_has_a_case() -> None:
         if not set(OWNED_PARAMETERS) & set(route.parameters)
     }
     assert without_owner == set(CHECKS)
-    assert {route.access for route in ROUTES} == {"account", "key", "admin", "public"}
+    assert {route.access for route in ROUTES} == {
+        "account", "key", "admin_key", "admin", "public", "signature",
+    }  # fmt: skip
     assert [route.path for route in KEY_ROUTES] == ["/api/v1/auth/token"]
     assert {route.path for route in PUBLIC_ROUTES} == {
         "/health",
@@ -91,6 +96,9 @@ def test_every_route_has_a_case() -> None:
         "/openapi.json",
         "/docs",
         "/docs/static/{file}",
+        "/login",
+        "/logout",
+        "/static/{file}",
     }
 
 
@@ -253,8 +261,21 @@ def check_backtest_comparison(bob: Api, owned: Owned) -> None:
     assert bob.post(f"{BACKTESTS}/compare", body, 404)["code"] == "BACKTEST_NOT_FOUND"
 
 
+def check_turns_of_sessions(bob: Api, owned: Owned) -> None:
+    ids = [UNKNOWN_SESSION, *owned.sessions.values()]
+    body = {"turns": [{"session_id": session_id, "orders": [ORDER]} for session_id in ids]}
+    answers = bob.post(f"{BACKTEST}/sessions/turn", body)["turns"]
+    assert {answer["error"]["code"] for answer in answers} == {"SESSION_NOT_FOUND"}
+
+
 def check_engines_are_shared(bob: Api, owned: Owned) -> None:
     assert "sandbox" in bob.get(f"{BACKTESTS}/engines/available")["engines"]
+
+
+def check_instruments_are_shared(bob: Api, owned: Owned) -> None:
+    listed = bob.get("/api/v1/data/instruments")["instruments"]
+    assert [instrument["symbol"] for instrument in listed] == SAMPLE
+    assert bob.get("/api/v1/data/instruments/BTCUSDT") == listed[0]
 
 
 def check_program_creation(bob: Api, owned: Owned) -> None:
@@ -354,7 +375,7 @@ def check_best_session(bob: Api, owned: Owned) -> None:
 
 
 def check_data_range_is_shared(bob: Api, owned: Owned) -> None:
-    assert bob.get("/api/v1/market/data-range")["pairs"] == ["BTCUSDT", "ETHUSDT"]
+    assert bob.get("/api/v1/market/data-range")["pairs"] == SAMPLE
 
 
 def check_exchanges_are_shared(bob: Api, owned: Owned) -> None:
@@ -371,6 +392,7 @@ def check_exchanges_are_shared(bob: Api, owned: Owned) -> None:
 CHECKS: dict[tuple[str, str], Callable[[Api, Owned], None]] = {
     ("GET", f"{BACKTEST}/jobs"): check_job_list,
     ("POST", f"{BACKTEST}/jobs"): check_job_creation,
+    ("POST", f"{BACKTEST}/sessions/turn"): check_turns_of_sessions,
     ("GET", "/api/v1/strategy-templates"): check_templates_are_shared,
     ("GET", STRATEGIES): check_strategy_list,
     ("POST", STRATEGIES): check_strategy_creation,
@@ -379,6 +401,8 @@ CHECKS: dict[tuple[str, str], Callable[[Api, Owned], None]] = {
     ("POST", f"{BACKTESTS}/sweep"): check_sweep_creation,
     ("POST", f"{BACKTESTS}/compare"): check_backtest_comparison,
     ("GET", f"{BACKTESTS}/engines/available"): check_engines_are_shared,
+    ("GET", "/api/v1/data/instruments"): check_instruments_are_shared,
+    ("GET", "/api/v1/data/instruments/{symbol}"): check_instruments_are_shared,
     ("GET", "/api/v1/agents"): check_agent_list,
     ("POST", "/api/v1/agents"): check_agent_creation,
     ("POST", f"{BACKTEST}/create"): check_session_creation,

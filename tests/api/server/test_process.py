@@ -1,6 +1,7 @@
 """The process of a server: one per home and port, and its end."""
 
 import json
+import resource
 import signal
 import socket
 import subprocess
@@ -9,15 +10,29 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pytest
+
+from candlestep.api.server.process import raise_file_limit
 from candlestep.data.store.database import FILE_NAME
 from tests.support.api_client import (
     BACKTEST,
     Api,
+    finished,
     sample_home,
 )
 from tests.support.command_line import candlestep
 from tests.support.raw_http import request_bytes
 from tests.support.server_process import RunningServer, running
+
+JOB = {
+    "template_id": "tpl_breakout",
+    "params": {"lookback": 20},
+    "symbols": ["BTCUSDT"],
+    "timeframe": "1h",
+    "start": "2025-01-10T00:00:00Z",
+    "end": "2025-01-20T00:00:00Z",
+    "capital": "10000",
+}
 
 
 def test_a_second_server_on_the_home_is_refused(server: RunningServer, api: Api) -> None:
@@ -42,6 +57,26 @@ def test_a_second_server_on_the_home_is_refused(server: RunningServer, api: Api)
     assert "Traceback" not in second.stderr
     api.get("/health")
     assert json.loads((server.home / "server.json").read_text())["pid"] == server.process.pid
+
+
+def test_all_that_a_server_writes_is_for_its_user_alone(tmp_path: Path) -> None:
+    """A store, a journal and the files of a run, under the widest umask; an older home too."""
+    home = sample_home(tmp_path / "home")
+    home.chmod(0o755)
+    (home / FILE_NAME).chmod(0o644)
+    with running(home, umask=0) as server, server.client() as client:
+        api = Api(client)
+        api.step(api.started(), 10)
+        assert finished(api, api.post(f"{BACKTEST}/jobs", JOB)["id"])["status"] == "done"
+        paths = [path for path in (home, *home.rglob("*")) if path.name != "server.log"]
+        wide = [str(path) for path in paths if path.lstat().st_mode & 0o077]
+        assert {"journals", "results", "server.json"} <= {path.name for path in paths}
+        assert wide == []
+    assert "home_narrowed" in (home / "server.log").read_text()
+    listed = candlestep("keys", "list", "--home", home)
+    assert listed.err == ""
+    home.chmod(0o750)
+    assert "was open to other users" in candlestep("keys", "list", "--home", home).err
 
 
 def test_a_port_that_is_taken_is_refused(server: RunningServer, tmp_path: Path) -> None:
@@ -78,3 +113,14 @@ def test_a_client_that_says_nothing_does_not_hold_up_the_end(tmp_path: Path) -> 
     with running(tmp_path) as server, server.client() as client:
         status = Api(client).read(session_id, "status")
         assert (status["status"], status["current_step"]) == ("running", 1)
+
+
+def test_a_limit_of_files_that_cannot_be_raised_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on macOS, which says that there is none, and refuses more than it allows a process."""
+
+    def refuse(*_: object) -> None:
+        raise ValueError("current limit exceeds maximum limit")
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, resource.RLIM_INFINITY))
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    assert raise_file_limit() == 256

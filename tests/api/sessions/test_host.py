@@ -5,6 +5,7 @@ import json
 import random
 import threading
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 import pytest
 
 from candlestep.api.sessions.commands import (
+    CancelCommand,
     CancelOrderCommand,
     ForkCommand,
     SessionRef,
@@ -34,11 +36,13 @@ from candlestep.data.market.candle_cache import CandleCache, CandleRequest
 from candlestep.data.market.catalogue import Catalogue
 from candlestep.data.records.accounts import default_agent, ensure_account
 from candlestep.data.records.sessions import (
+    JournalPosition,
     NewSession,
     SessionRecord,
     create_session,
     fork_session,
     get_session,
+    list_sessions,
     running_sessions,
 )
 from candlestep.data.store.database import Store
@@ -46,8 +50,8 @@ from candlestep.sandbox import SandboxError, parse_time
 from candlestep.sandbox.clock import MINUTE
 from tests.support.api_client import sample_home
 
-ROOM_FOR_ONE = 12_000_000
-"""Bytes: two months of one symbol's minutes are 9.7 MB."""
+ROOM_FOR_ONE = 7_000_000
+"""Bytes: two months of one symbol's minutes are 5.5 MB."""
 
 Result = TypeVar("Result")
 Forked = list[tuple[SessionRecord, Journal]]
@@ -67,6 +71,7 @@ def with_host(
     test: Callable[[Hosting], Awaitable[Result]],
     *,
     repository_type: Callable[..., SessionRepository] = SessionRepository,
+    threads_type: Callable[[], Threads] = Threads,
     room_seconds: float = 10,
 ) -> Result:
     """Run a test against a host over the sample market; fail it after a minute."""
@@ -74,7 +79,7 @@ def with_host(
 
     async def run() -> Result:
         settings = Settings(home=home, memory_budget=ROOM_FOR_ONE)
-        threads = Threads()
+        threads = threads_type()
         cache = CandleCache(store, ROOM_FOR_ONE)
         host = SessionHost(
             settings,
@@ -212,17 +217,80 @@ def test_what_is_still_to_be_stored_of_a_session_keeps_neither_it_nor_what_is_ne
     with_host(tmp_path, test)
 
 
+def test_a_list_read_while_progress_is_stored_shows_that_progress(tmp_path: Path) -> None:
+    """The rows are read, then the session leaves memory and its step is stored, and only then do
+    the rows arrive."""
+    is_read, may_go_on = threading.Event(), threading.Event()
+
+    class SlowThreads(Threads):
+        async def read(self, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            if work is not list_sessions:
+                return await super().read(work, *args, **kwargs)
+
+            def read_and_wait() -> Any:
+                rows = list_sessions(*args, **kwargs)
+                is_read.set()
+                assert may_go_on.wait(30)
+                return rows
+
+            return await super().read(read_and_wait)
+
+    async def test(hosting: Hosting) -> None:
+        host, store = hosting.host, hosting.store
+        ref = await started(host, store)
+        await stepping(host, ref, 3)
+        listing = asyncio.create_task(host.list(ref.account_id))
+        while not is_read.is_set():
+            await asyncio.sleep(0)
+        assert await host.pool.evict(host.pool.running) == 1
+        await host.pool.progress.flush()
+        may_go_on.set()
+        [listed], total = await listing
+        assert (listed.position, total) == (JournalPosition(3, 1), 1)
+        assert host.pool.progress.get(ref.session_id) is None, "nothing is kept for nobody"
+
+    with_host(tmp_path, test, threads_type=SlowThreads)
+
+
+@pytest.mark.parametrize("end", [StepCommand(10_000), CancelCommand()])
+def test_an_end_that_is_in_the_journal_but_not_saved_is_told_as_done(
+    tmp_path: Path, end: StepCommand | CancelCommand
+) -> None:
+    failures = [3]
+
+    class FullRepository(SessionRepository):
+        def save(self, hosted: HostedSession) -> None:
+            if failures[0]:
+                failures[0] -= 1
+                raise StorageUnavailable("the disk is full")
+            super().save(hosted)
+
+    async def test(hosting: Hosting) -> None:
+        host, store = hosting.host, hosting.store
+        ref = await started(host, store)
+        with pytest.raises(StorageUnavailable, match="is done and will be saved") as caught:
+            await host.apply(ref, end)
+        assert caught.value.details == {"applied": True}
+        while get_session(store, *ref).status == "running":
+            with suppress(StorageUnavailable):
+                await host.apply(ref, end)
+        assert get_session(store, *ref).completed_at is not None
+        assert failures == [0]
+
+    with_host(tmp_path, test, repository_type=FullRepository)
+
+
 def test_progress_made_while_older_is_being_stored_is_stored_too(tmp_path: Path) -> None:
     storing, may_finish = threading.Event(), threading.Event()
     written: list[Mapping[str, int]] = []
 
-    def save_slowly(store: Store, steps: Mapping[str, int]) -> None:
+    def save_slowly(steps: Mapping[str, int]) -> None:
         written.append(steps)
         storing.set()
         assert may_finish.wait(30)
 
     async def test(hosting: Hosting) -> None:
-        progress = ProgressWriter[int](partial(hosting.threads.run, save_slowly, hosting.store))
+        progress = ProgressWriter[int](partial(hosting.threads.run, save_slowly))
         progress.note("bt_1", 500, soon=False)
         first = asyncio.create_task(progress.flush())
         while not storing.is_set():
@@ -337,8 +405,8 @@ def test_a_recording_is_whole_while_the_session_steps_and_its_journal_is_compact
 
 def test_a_command_that_breaks_leaves_the_session_as_its_journal_has_it(tmp_path: Path) -> None:
     class BrokenPlayer(CommandPlayer):
-        def step(self, steps: int) -> Reply:
-            super().step(steps)
+        def step(self, steps: int, until: Any = "steps") -> Reply:
+            super().step(steps, until)
             raise ZeroDivisionError
 
     async def test(hosting: Hosting) -> None:

@@ -48,7 +48,7 @@ def test_results_are_there_at_the_end(client: httpx.Client, api: Api) -> None:
     assert refused(answer, 409, "INVALID_STATE")["session_id"] == session_id
 
 
-@pytest.mark.parametrize("steps", [1440, 1441, 10**9, 10**30, 10**400])
+@pytest.mark.parametrize("steps", [1440, 1441, 10**9])
 def test_steps_stop_at_the_end_and_not_beyond(api: Api, client: httpx.Client, steps: int) -> None:
     session_id = api.started()
     last = api.step(session_id, steps)
@@ -69,7 +69,8 @@ def test_a_session_may_end_at_the_last_completion(api: Api) -> None:
 
 
 def test_a_session_may_be_ten_years_long_and_no_longer(api: Api) -> None:
-    body = {"start_time": "2025-01-15", "end_time": "2035-01-23", "candle_interval": "1d"}
+    times = {"start_time": "2025-01-15", "end_time": "2035-01-23"}
+    body = times | {"candle_interval": "1d", "allow_gaps": True}
     assert api.post(f"{BACKTEST}/create", body)["total_steps"] == 3660
     error = api.post(f"{BACKTEST}/create", body | {"end_time": "2035-01-23T00:00:00.001Z"}, 422)
     assert (error["details"]["field"], "3660 days" in error["message"]) == ("end_time", True)
@@ -79,8 +80,9 @@ def test_a_client_order_id_sent_again_places_nothing(api: Api) -> None:
     session_id = api.started()
     first = api.order(session_id, client_order_id="one")
     assert api.order(session_id, expect=200, client_order_id="one") == first
-    other = api.order(session_id, expect=200, client_order_id="one", quantity=7, side="sell")
-    assert other == first
+    other = api.order(session_id, expect=409, client_order_id="one", quantity=7, side="sell")
+    assert other["code"] == "CLIENT_ORDER_ID_IN_USE"
+    assert other["details"]["different"] == ["side", "quantity"]
     assert api.read(session_id, "trade/orders")["total"] == 1
     api.step(session_id, 10_000)
     assert api.order(session_id, expect=200, client_order_id="one") == first

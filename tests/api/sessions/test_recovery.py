@@ -1,6 +1,7 @@
 """Sessions survive kills, restarts, full disks, damaged files and eviction from memory."""
 
 import json
+import os
 import resource
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +24,7 @@ from tests.torture import torture
 def test_a_killed_server_loses_nothing_that_it_acknowledged(
     tmp_path: Path, flags: tuple[str, ...]
 ) -> None:
-    kills = 5
+    kills = 3
     assert len(list(torture(tmp_path, kills, 1, *flags))) == kills
 
 
@@ -160,6 +161,74 @@ def test_a_damaged_journal_fails_its_session_and_says_where(tmp_path: Path) -> N
         assert {session["session_id"] for session in failed} == {damaged, missing}
 
 
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_a_session_whose_journal_is_deleted_while_it_runs_fails_at_once(
+    tmp_path: Path, is_replaced: bool
+) -> None:
+    """Else it would go on for as long as it is in memory, and then all of it would be lost."""
+    home = sample_home(tmp_path)
+    with running(home) as server, server.client() as client:
+        api = Api(client)
+        deleted, other = traded(api), traded(api)
+        path = journal(home, deleted)
+        beginning = path.read_bytes().splitlines(keepends=True)[:2]
+        path.unlink()
+        if is_replaced:
+            path.write_bytes(b"".join(beginning))
+        status = wait_for(
+            lambda: api.read(deleted, "status"), lambda found: found["status"] != "running"
+        )
+        assert status["status"] == "failed"
+        expected = "1002" if is_replaced else f"{deleted}.jsonl is missing"
+        assert expected in status["error"]
+        assert api.post(f"{BACKTEST}/{deleted}/step", expect=409)["code"] == "INVALID_STATE"
+        assert api.step(other)["virtual_time"]
+
+
+@pytest.mark.parametrize("end", ["stop", "while it runs"])
+def test_a_journal_that_was_cut_fails_its_session_with_both_numbers(
+    tmp_path: Path, end: str
+) -> None:
+    """The last commands are an order and two steps; without the order, the step is the same."""
+    home = sample_home(tmp_path)
+    with running(home) as server, server.client() as client:
+        api = Api(client)
+        lines_by_session = {traded(api): lines for lines in (1, 2, 3)}
+        other = traded(api)
+        for session_id in lines_by_session:
+            api.order(session_id, side="buy", type="limit", price="1", quantity="1")
+        before = everything(api, other)
+        step = api.read(other, "status")["current_step"]
+        if end == "stop":
+            assert server.stop() == 0
+        for session_id, lines in lines_by_session.items():
+            cut(journal(home, session_id), lines)
+            if end == "while it runs":
+                message = api.post(f"{BACKTEST}/{session_id}/step", expect=503)["message"]
+                assert "another program changed it" in message
+                failed_at(api, session_id, step)
+                assert everything(api, other) == before
+    if end == "stop":
+        with running(home) as server, server.client() as client:
+            for session_id in lines_by_session:
+                failed_at(Api(client), session_id, step)
+            assert everything(Api(client), other) == before
+
+
+def cut(path: Path, lines: int) -> None:
+    """Cut the last lines off a file."""
+    kept = path.read_bytes().splitlines(keepends=True)[:-lines]
+    os.truncate(path, sum(map(len, kept)))
+
+
+def failed_at(api: Api, session_id: str, step: int) -> None:
+    """Check that a session fails because its journal ends before a step or a command."""
+    message = api.post(f"{BACKTEST}/{session_id}/step", expect=409)["message"]
+    assert "its journal was cut: it ends at step" in message
+    assert f"and had step {step} and" in message
+    assert api.read(session_id, "status")["status"] == "failed"
+
+
 def test_a_line_that_was_never_finished_is_discarded(tmp_path: Path) -> None:
     home = sample_home(tmp_path)
     server = RunningServer(home)
@@ -202,8 +271,8 @@ def test_an_engine_that_answers_otherwise_fails_the_session_and_says_why(tmp_pat
 
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[RunningServer]:
-    """Run a server with room for the candles of one symbol; two months of them are 9.7 MB."""
-    with running(sample_home(tmp_path), "--memory-budget", "12MB") as server:
+    """Run a server with room for the candles of one symbol; two months of them are 5.5 MB."""
+    with running(sample_home(tmp_path), "--memory-budget", "7MB") as server:
         yield server
 
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from candlestep.data.errors import DownloadFailed, InvalidSymbol
-from candlestep.data.imports.archive import fetch_month, months
+from candlestep.data.errors import DownloadFailed
+from candlestep.data.imports.archive import ArchivedMonth, fetch_month, months
 from candlestep.data.imports.importer import import_file
 from candlestep.data.store.database import Store
-from candlestep.sandbox import InvalidParameter
+from candlestep.sandbox import InvalidParameter, InvalidSymbol
 from tests.support.archive_server import Archive
 
 MONTH = "2024-01"
@@ -25,7 +25,10 @@ def server(tmp_path: Path) -> Iterator[Archive]:
 
 def fetch(server: Archive, tmp_path: Path, symbol: str = "BTCUSDT") -> Path | None:
     return fetch_month(
-        symbol, MONTH, tmp_path / "downloads", base_url=server.base_url, retry_waits=WAITS
+        ArchivedMonth(symbol, MONTH),
+        tmp_path / "downloads",
+        base_url=server.base_url,
+        retry_waits=WAITS,
     )
 
 
@@ -127,9 +130,9 @@ def test_an_archive_that_is_not_there(server: Archive, tmp_path: Path) -> None:
     with pytest.raises(DownloadFailed, match="could not be fetched"):
         fetch(server, tmp_path)
     with pytest.raises(InvalidParameter, match="base_url"):
-        fetch_month("BTCUSDT", MONTH, tmp_path, base_url="nonsense")
+        fetch_month(ArchivedMonth("BTCUSDT", MONTH), tmp_path, base_url="nonsense")
     with pytest.raises(InvalidSymbol):
-        fetch_month("../x", MONTH, tmp_path, base_url=server.base_url)
+        fetch_month(ArchivedMonth("../x", MONTH), tmp_path, base_url=server.base_url)
 
 
 def test_progress_counts_bytes(server: Archive, tmp_path: Path) -> None:
@@ -137,7 +140,7 @@ def test_progress_counts_bytes(server: Archive, tmp_path: Path) -> None:
     server.cut_after = [1000]
     reports: list[tuple[int, int]] = []
     fetch_month(
-        "BTCUSDT", MONTH, tmp_path / "downloads", base_url=server.base_url,
+        ArchivedMonth("BTCUSDT", MONTH), tmp_path / "downloads", base_url=server.base_url,
         progress=lambda done, total: reports.append((done, total)), retry_waits=WAITS,
     )  # fmt: skip
     assert reports[0] == (1000, len(content))

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,18 +14,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from candlestep.data.errors import BadRows, InvalidSymbol, MarketPruned, UnreadableFile
-from candlestep.data.imports.importer import (
-    ImportSummary,
-    find_gaps,
-    import_file,
-    latest_import,
-    prune,
-)
+from candlestep.data.errors import BadRows, MarketPruned, UnreadableFile
+from candlestep.data.imports.importer import ImportSummary, import_file
 from candlestep.data.imports.reading import ImportOptions
+from candlestep.data.imports.storing.changes import find_gaps, latest_import
+from candlestep.data.imports.storing.removal import prune, remove_candles
 from candlestep.data.market.candle_cache import CandleCache, CandleRequest
 from candlestep.data.market.catalogue import Catalogue
 from candlestep.data.store.database import Store
+from candlestep.sandbox import InvalidParameter, InvalidSymbol, NoPrice, SymbolNotFound
 from tests.support.candle_files import MINUTE, START, Row, csv_text, real_file, rows, write
 
 DAY = 1440 * MINUTE
@@ -142,7 +140,7 @@ def test_symbols_and_intervals_are_series_of_their_own(store: Store, tmp_path: P
 
 
 def test_what_is_not_known_must_be_given(store: Store, tmp_path: Path) -> None:
-    with pytest.raises(InvalidSymbol, match="--symbol"):
+    with pytest.raises(UnreadableFile, match="--symbol"):
         import_rows(store, tmp_path, rows(30), "candles.csv")
     with pytest.raises(UnreadableFile, match="--interval"):
         import_rows(store, tmp_path, rows(1), "BTCUSDT.csv")
@@ -229,6 +227,100 @@ def test_prune_drops_what_nothing_pins(store: Store, tmp_path: Path) -> None:
     assert store.rows("SELECT count(*) FROM candles") == [(30,)]
 
 
+@settings(max_examples=30, deadline=None)
+@given(
+    kept=st.sets(st.integers(0, 40)),
+    period=st.tuples(st.integers(-2, 42), st.integers(1, 45)),
+    is_pinned=st.booleans(),
+)
+def test_removed_and_imported_again_is_as_never_removed(
+    tmp_path_factory: pytest.TempPathFactory,
+    kept: set[int],
+    period: tuple[int, int],
+    is_pinned: bool,
+) -> None:
+    """The model is a list of rows; the catalogue must describe what is left of it."""
+    tmp_path = tmp_path_factory.mktemp("removals")
+    store = Store.open(tmp_path)
+    try:
+        candles = [row for row in rows(41) if (row[0] - START) // MINUTE in kept | {0, 1}]
+        import_rows(store, tmp_path, candles)
+        before = described(store)
+        start, end = (START + minute * MINUTE for minute in (period[0], sum(period)))
+        gone = [row for row in candles if start <= row[0] < end]
+        left = [row for row in candles if row not in gone]
+        if gone:
+            [removal] = remove_candles(store, "btc/usdt", start=start, end=end)
+            assert (removal.rows, removal.rows_left) == (len(gone), len(left))
+            assert (removal.start, removal.end) == (gone[0][0], gone[-1][0] + MINUTE)
+            assert removal.import_number == latest_import(store) == 2
+        else:
+            with pytest.raises(NoPrice, match="no such candles"):
+                remove_candles(store, "BTCUSDT", start=start, end=end)
+        assert market(store, latest_import(store)) == left
+        assert described(store) == ([description(left)] if left else [])
+        assert market(store, 1) == candles
+        assert prune(store, [1] if is_pinned else []) == (0 if is_pinned else len(gone))
+        import_rows(store, tmp_path, candles)
+        assert market(store, latest_import(store)) == candles
+        assert described(store) == before
+    finally:
+        store.close()
+
+
+def described(store: Store) -> list[tuple[object, ...]]:
+    """Return what the catalogue says of each series now."""
+    return [
+        (series.symbol, series.rows, series.start, series.end, series.gaps, series.synthetic)
+        for series in Catalogue(store).series()
+    ]
+
+
+def description(candles: list[Row]) -> tuple[object, ...]:
+    """Return what the catalogue has to say of a series of minutes."""
+    times = [row[0] for row in candles]
+    gaps = tuple(
+        (first + MINUTE, second) for first, second in pairwise(times) if second - first > MINUTE
+    )
+    return "BTCUSDT", len(candles), times[0], times[-1] + MINUTE, gaps, False
+
+
+def test_a_removal_names_its_series_and_leaves_the_others(store: Store, tmp_path: Path) -> None:
+    import_rows(store, tmp_path, rows(10))
+    import_rows(store, tmp_path, rows(4, interval=60 * MINUTE), "BTCUSDT-1h.csv")
+    import_rows(store, tmp_path, rows(10), "ETHUSDT-1m.csv")
+    [hours] = remove_candles(store, "BTCUSDT", interval=60 * MINUTE)
+    assert (hours.rows, hours.rows_left, hours.import_number) == (4, 0, 4)
+    assert [(series.symbol, series.rows) for series in Catalogue(store).series()] == [
+        ("BTCUSDT", 10),
+        ("ETHUSDT", 10),
+    ]
+    import_rows(store, tmp_path, rows(4, interval=60 * MINUTE), "BTCUSDT-1h.csv")
+    both = remove_candles(store, "BTCUSDT", start=START + 5 * MINUTE)
+    assert [(one.interval, one.rows, one.import_number) for one in both] == [
+        (MINUTE, 5, 6),
+        (60 * MINUTE, 3, 7),
+    ]
+
+
+def test_a_removal_that_removes_nothing_is_refused(store: Store, tmp_path: Path) -> None:
+    import_rows(store, tmp_path, rows(10))
+    with pytest.raises(SymbolNotFound, match="data list"):
+        remove_candles(store, "ETHUSDT")
+    with pytest.raises(SymbolNotFound):
+        remove_candles(store, "BTCUSDT", exchange="kraken")
+    with pytest.raises(NoPrice):
+        remove_candles(store, "BTCUSDT", interval=60 * MINUTE)
+    with pytest.raises(InvalidParameter, match="after"):
+        remove_candles(store, "BTCUSDT", start=START, end=START)
+    with pytest.raises(InvalidSymbol, match="perpetual"):
+        remove_candles(store, "BTC/USD:BTC")
+    assert latest_import(store) == 1
+    remove_candles(store, "BTCUSDT")
+    with pytest.raises(SymbolNotFound):
+        remove_candles(store, "BTCUSDT")
+
+
 def test_gaps_between_open_times() -> None:
     assert find_gaps(np.array([0, 1, 2, 5, 6, 9]) * MINUTE, MINUTE) == [
         (3 * MINUTE, 5 * MINUTE),
@@ -238,16 +330,31 @@ def test_gaps_between_open_times() -> None:
 
 KILLED = """
 import os, signal, sys
-from candlestep.data.imports import importer
+from candlestep.data.imports.importer import import_file
+from candlestep.data.imports.storing.row_tables import RowTable
 from candlestep.data.store.database import Store
 store = Store.open(sys.argv[1])
-insert = importer._insert
+insert = RowTable._insert
 def insert_and_die(*args):
     insert(*args)
     assert store.rows("SELECT count(*) FROM candles")[0][0] > 100
     os.kill(os.getpid(), signal.SIGKILL)
-importer._insert = insert_and_die
-importer.import_file(store, sys.argv[2])
+RowTable._insert = insert_and_die
+import_file(store, sys.argv[2])
+"""
+KILLED_REMOVAL = """
+import os, signal, sys
+from candlestep.data.imports.storing import removal
+from candlestep.data.store.database import Store
+store = Store.open(sys.argv[1])
+record = removal.record_candles
+def record_and_die(*args):
+    record(*args)
+    left = "SELECT count(*) FROM candles WHERE superseded_by IS NULL"
+    assert store.rows(left)[0][0] == 0
+    os.kill(os.getpid(), signal.SIGKILL)
+removal.record_candles = record_and_die
+removal.remove_candles(store, "BTCUSDT")
 """
 
 
@@ -264,6 +371,22 @@ def test_killed_half_way_leaves_the_store_as_it_was(tmp_path: Path) -> None:
     try:
         assert fingerprint(store) == before
         assert import_file(store, many)[0].import_number == 2
+    finally:
+        store.close()
+
+
+def test_a_removal_that_is_killed_leaves_the_store_as_it_was(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    store = Store.open(home)
+    import_rows(store, tmp_path, rows(100))
+    before = fingerprint(store)
+    store.close()
+    killed = subprocess.run([sys.executable, "-c", KILLED_REMOVAL, home], check=False)
+    assert killed.returncode == -9
+    store = Store.open(home)
+    try:
+        assert fingerprint(store) == before
+        assert remove_candles(store, "BTCUSDT")[0].import_number == 2
     finally:
         store.close()
 

@@ -4,19 +4,20 @@ import gzip
 import math
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from candlestep.data.errors import BadRows, InvalidSymbol, UnreadableFile
+from candlestep.data.errors import BadRows, UnreadableFile
+from candlestep.data.imports.contents import read_series
 from candlestep.data.imports.evidence import evidence_of_name
-from candlestep.data.imports.importer import read_series
 from candlestep.data.imports.reading import ImportOptions
 from candlestep.data.imports.spacing import interval_from_name, require_interval, told_interval
 from candlestep.data.imports.validation import CandleColumns
 from candlestep.data.symbols import normalise_exchange, normalise_symbol, parse_symbol
-from candlestep.sandbox import InvalidParameter, parse_interval
+from candlestep.sandbox import INTERVALS, InvalidParameter, InvalidSymbol, parse_interval
 from tests.support.candle_files import (
     HEADER,
     MINUTE,
@@ -118,8 +119,8 @@ def test_archive_layout(tmp_path: Path, name: str, time: str) -> None:
 
 def test_archive_layout_with_a_header(tmp_path: Path) -> None:
     header = (
-        "open_time,open,high,low,close,volume,close_time,quote_volume,count,"
-        "taker_buy_volume,taker_buy_quote_volume,ignore\n"
+        "open_time,open,high,low,close,volume,close_time,quote_asset_volume,number_of_trades,"
+        "taker_buy_base_asset_volume,taker_buy_quote_asset_volume,ignore\n"
     )
     path = write(tmp_path / "a.zip", header + archive_text(CANDLES))
     assert len(read(path)) == len(CANDLES)
@@ -164,6 +165,51 @@ def test_parquet_with_every_type_of_time(tmp_path: Path, time: str) -> None:
 def test_parquet_with_every_type_of_number(tmp_path: Path, number: str) -> None:
     path = write_parquet(tmp_path / "a", CANDLES, "t", number)
     assert as_rows(read(path)) == CANDLES
+
+
+def test_numbers_of_a_table_with_more_digits_than_a_double_are_named(tmp_path: Path) -> None:
+    number = "(x::VARCHAR::DECIMAL(38, 20) + 0.00000000000000000001)"
+    (series,) = read_series(write_parquet(tmp_path / "a.parquet", CANDLES, "t", number), MINUTES)
+    assert as_rows(series.candles) == CANDLES
+    assert series.taken.notes[0].startswith("80 numbers have more digits than are kept: row 1: ")
+
+
+def test_bad_texts_of_a_table_are_named_by_row(tmp_path: Path) -> None:
+    number = f"CASE WHEN t = {CANDLES[4][0]} THEN 'five' ELSE x::VARCHAR END"
+    with pytest.raises(BadRows, match="1 bad row, nothing was imported: row 5: open 'five' is not"):
+        read(write_parquet(tmp_path / "a.parquet", CANDLES, "t", number))
+
+
+def test_the_decimal_mark_of_texts_does_not_change_the_numbers_of_a_table(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "a.parquet", CANDLES, "t", "x::DECIMAL(18, 3)")
+    (series,) = read_series(path, ImportOptions("BTCUSDT", "1m", decimal=","))
+    assert as_rows(series.candles) == CANDLES
+
+
+def test_timestamps_of_a_table_are_in_no_other_unit_than_theirs(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "a.parquet", CANDLES, "make_timestamp(t)")
+    with pytest.raises(UnreadableFile, match=r"1970-01-20T.* is not between 1990 and tomorrow"):
+        read(path)
+
+
+def test_a_table_without_rows_has_no_candles(tmp_path: Path) -> None:
+    for time in ("t", "epoch_ms(t)", "t::VARCHAR"):
+        whole = write_parquet(tmp_path / "whole.parquet", CANDLES, time)
+        path = tmp_path / "a.parquet"
+        with duckdb.connect() as connection:
+            connection.execute(f"COPY (FROM '{whole}' LIMIT 0) TO '{path}' (FORMAT parquet)")
+        with pytest.raises(UnreadableFile, match="it has no candles"):
+            read(path)
+
+
+def test_a_table_with_a_date_and_a_time_of_day(tmp_path: Path) -> None:
+    time = "epoch_ms(t)::DATE AS date, epoch_ms(t)::TIME"
+    path = write_parquet(tmp_path / "a.parquet", CANDLES, time)
+    with duckdb.connect() as connection:
+        connection.execute(
+            f"COPY (SELECT * RENAME (timestamp AS time) FROM '{path}') TO '{path}2' (FORMAT parquet)"
+        )
+    assert as_rows(read(Path(f"{path}2"))) == CANDLES
 
 
 def test_parquet_by_a_name_that_looks_like_a_pattern(tmp_path: Path) -> None:
@@ -330,7 +376,8 @@ def test_progress_ends_at_the_number_of_rows(tmp_path: Path) -> None:
     reports: list[tuple[int, int]] = []
     path = write(tmp_path / "a.csv.gz", csv_text(rows(25_000)))
     read_series(path, MINUTES, lambda done, total: reports.append((done, total)))
-    assert [done for done, _ in reports] == [10_000, 20_000, 25_000]
+    assert len(reports) > 1
+    assert reports == sorted(reports)
     assert reports[-1] == (25_000, 25_000)
     assert all(done <= total for done, total in reports)
 
@@ -361,15 +408,32 @@ def test_symbol_and_interval_from_a_name(
 
 
 def test_an_interval_that_is_not_supported_is_refused() -> None:
-    for name in ("BTCUSDT-3m-2024-10.zip", "BTCUSDT-1M-2024.zip"):
-        with pytest.raises(UnreadableFile, match="can be imported"):
+    for name in ("BTCUSDT-2m-2024-10.zip", "BTCUSDT-1s-2024-10.zip", "BTCUSDT-3d-2024-10.zip"):
+        with pytest.raises(UnreadableFile, match=r"only 1m, 3m, .*1d, 1w can be imported"):
             interval_from_name(name)
+
+
+@pytest.mark.parametrize("name", ["BTCUSDT-1M-2024.zip", "BTCUSDT-1mo-2024.zip"])
+def test_months_are_refused_and_days_advised(name: str) -> None:
+    with pytest.raises(UnreadableFile, match="import the days"):
+        interval_from_name(name)
+    months = np.arange("2024-01", "2025-01", dtype="datetime64[M]").astype("datetime64[ms]")
+    with pytest.raises(UnreadableFile, match="import the days"):
+        told_interval("BTCUSDT.csv", months.astype(np.int64))
+
+
+@pytest.mark.parametrize("interval", list(INTERVALS))
+def test_every_interval_is_told_by_name_and_by_spacing(interval: str) -> None:
+    assert interval_from_name(f"BTCUSDT-{interval}-2024.zip") == INTERVALS[interval]
+    half_past = np.array([0, 1, 2, 5, 6]) * INTERVALS[interval] + 30 * MINUTE
+    assert told_interval("x.csv", half_past) == INTERVALS[interval]
+    require_interval("x.csv", INTERVALS[interval], half_past)
 
 
 def test_interval_from_the_spacing() -> None:
     times = np.array([0, 1, 2, 3, 9, 10, 11]) * 15 * MINUTE
     assert told_interval("x.csv", times) == 15 * MINUTE
-    for unclear in (times[:1], times[[0, 4]], times * 2):
+    for unclear in (times[:1], times[[0, 4]], times * 3):
         with pytest.raises(UnreadableFile, match="give it with --interval"):
             told_interval("x.csv", unclear)
 

@@ -284,6 +284,33 @@ def test_a_line_that_was_never_finished_is_written_over(tmp_path: Path) -> None:
     assert [record.at for record in journals.read(ID).records] == [1, 8]
 
 
+@pytest.mark.parametrize("length", [0, 100, 10**6])
+def test_a_file_that_another_program_cut_or_extended_takes_no_more_lines(
+    tmp_path: Path, length: int
+) -> None:
+    journals = Journals(tmp_path, synced=False)
+    cut, whole = (
+        journals.create(START),
+        journals.create(msgspec.structs.replace(START, session_id="bt_2")),
+    )
+    lines = [quiet_step(1, at, DIGEST.encode()) for at in range(1, 10)]
+    for line in lines:
+        cut.append(line)
+    os.truncate(cut.path, length)
+    content = cut.path.read_bytes()
+    for _ in range(2):
+        with pytest.raises(
+            StorageUnavailable, match=f"it has {length} bytes instead of {cut.size}"
+        ):
+            cut.append(lines[0])
+    if length < cut.size:
+        with pytest.raises(StorageUnavailable, match="cannot be compacted"):
+            cut.compact(())
+    assert cut.path.read_bytes() == content
+    whole.append(lines[0])
+    assert [record.at for record in journals.read("bt_2").records] == [1]
+
+
 def test_damage_is_told_with_its_place(tmp_path: Path) -> None:
     journals = Journals(tmp_path, synced=False)
     journal = journals.create(START)

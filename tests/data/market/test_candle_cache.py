@@ -50,6 +50,17 @@ def test_sessions_over_the_same_months_share(store: Store) -> None:
     assert cache.bytes_in_memory() == size(2000)
 
 
+def test_sessions_over_the_same_candles_share_their_market(store: Store) -> None:
+    cache = CandleCache(store, AMPLE)
+    request = CandleRequest("binance", ["BTCUSDT", "XRPUSDT"], 3, START, START + DAY)
+    market = cache.market(request)
+    assert market is not None
+    assert market.symbols == ("BTCUSDT",)
+    assert cache.market(request._replace(as_of=99, start=START + HOUR)) is market
+    assert cache.market(request._replace(symbols=["BTCUSDT", "ETHUSDT"])) is not market
+    assert cache.market(request._replace(symbols=["XRPUSDT"])) is None
+
+
 def test_a_pair_without_candles_is_left_out(store: Store) -> None:
     cache = CandleCache(store, AMPLE)
     assert cache.candles(CandleRequest("binance", ["XRPUSDT"], 3, START, START + DAY)) == {}

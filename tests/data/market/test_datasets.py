@@ -16,10 +16,15 @@ T = parse_time("2024-12-31T20:00:00Z")
 
 
 def series(
-    start: int, end: int, interval: int = MINUTE, *gaps: tuple[int, int], exchange: str = "binance"
+    start: int,
+    end: int,
+    interval: int = MINUTE,
+    *gaps: tuple[int, int],
+    exchange: str = "binance",
+    symbol: str = "BTCUSDT",
 ) -> Series:
     rows = (end - start - sum(b - a for a, b in gaps)) // interval
-    return Series(exchange, "BTCUSDT", "BTC", "USDT", interval, start, end, rows, gaps, 1, False)
+    return Series(exchange, symbol, "BTC", "USDT", interval, start, end, rows, gaps, 1, False)
 
 
 def test_each_year_at_each_interval_and_the_whole() -> None:
@@ -79,12 +84,27 @@ def test_every_name_that_is_listed_finds_its_candles() -> None:
     assert [find_dataset(known, dataset.dataset_id) for dataset in listed] == listed
 
 
+def test_perpetuals_have_names_of_their_own_and_short_ones() -> None:
+    known = [
+        series(T, T + DAY, symbol=name) for name in ("SOLUSDT", "SOLUSDT-PERP", "XRPUSDC-PERP")
+    ]
+    listed = {dataset.dataset_id for dataset in list_datasets(known) if dataset.interval == DAY}
+    assert listed == {"solusdt-1d-2024", "solusdt-perp-1d-2024", "xrpusdc-perp-1d-2024"}
+    for name in ("solusdt-perp-1h-2024", "sol-perp-1h-2024", "SOL-PERP-1h-2024"):
+        found = find_dataset(known, name)
+        assert (found.dataset_id, found.symbol) == ("solusdt-perp-1h-2024", "SOLUSDT-PERP")
+    assert find_dataset(known, "solusdt-1h-2024").symbol == "SOLUSDT"
+    for name in ("sol-1h-2024", "xrp-perp-1h-2024", "xrpusdt-perp-1h-2024"):
+        with pytest.raises(NoPrice):
+            find_dataset(known, name)
+
+
 @pytest.mark.parametrize(
     "name",
     [
         "", "btcusdt", "btcusdt-1m", "btcusdt-2m-2024", "btcusdt-1m-24", "btcusdt-1m-20241301-20241302",
         "btcusdt-1m-0000", "btcusdt-1m-20240105-20240104", "btcusdt-1m-٢٠٢٤", "x" * 5000,
-        "btcusdt-1m-2024-01", "sol-perp-1h-2025",
+        "btcusdt-1m-2024-01", "sol-perps-1h-2025", "-perp-1h-2025", "sol-perp-perp-1h-2025",
     ],
 )  # fmt: skip
 def test_what_is_no_name_is_refused(name: str) -> None:

@@ -8,18 +8,20 @@ import pytest
 
 from candlestep.data.market.fee_schedules import FILE_NAME, fee_schedule
 from candlestep.sandbox import InvalidParameter, parse_time
+from candlestep.sandbox.config import MarketType
 from candlestep.sandbox.exchange.costs.fee_schedule import FeeSchedule
 from tests.support.project import ROOT
 
 SHIPPED = ROOT / "data" / "market" / FILE_NAME
 
 
-def rates(home: Path, venue: str, symbol: str, time: str) -> tuple[str, str]:
+def rates(
+    home: Path, venue: str, symbol: str, time: str, market_type: MarketType = "spot"
+) -> tuple[str, str]:
     """Return the maker and taker rate of a venue at a time."""
     instant = parse_time(time)
-    period = FeeSchedule.parse(fee_schedule(venue, home), instant, instant).in_force(
-        symbol, instant
-    )
+    entries = fee_schedule(venue, market_type, home)
+    period = FeeSchedule.parse(entries, instant, instant).in_force(symbol, instant)
     return str(period.maker.normalize()), str(period.taker.normalize())
 
 
@@ -46,12 +48,28 @@ def test_what_venues_charged(
 
 
 @pytest.mark.parametrize(
-    ("venue", "time"),
-    [("binance", "2017-07-13"), ("coinbase", "2018-04-04"), ("coinbase", "2022-03-01")],
+    ("time", "taker"),
+    [("2021-03-24", "0.0004"), ("2023-01-31", "0.0004"), ("2024-04-28", "0.0005")],
 )
-def test_a_time_of_which_nothing_is_known_is_refused(tmp_path: Path, venue: str, time: str) -> None:
+def test_what_perpetuals_cost(tmp_path: Path, time: str, taker: str) -> None:
+    assert rates(tmp_path, "binance", "BTCUSDT-PERP", time, "perp") == ("0.0002", taker)
+
+
+@pytest.mark.parametrize(
+    ("venue", "market_type", "time"),
+    [
+        ("binance", "spot", "2017-07-13"),
+        ("coinbase", "spot", "2018-04-04"),
+        ("coinbase", "spot", "2022-03-01"),
+        ("binance", "perp", "2021-03-23"),
+        ("binance", "perp", "2023-02-01"),
+    ],
+)
+def test_a_time_of_which_nothing_is_known_is_refused(
+    tmp_path: Path, venue: str, market_type: MarketType, time: str
+) -> None:
     with pytest.raises(InvalidParameter, match="are unknown") as refusal:
-        rates(tmp_path, venue, "BTCUSD", time)
+        rates(tmp_path, venue, "BTCUSD", time, market_type)
     assert refusal.value.details["field"] == "fee_model"
 
 
@@ -59,7 +77,7 @@ def test_every_entry_says_where_it_is_from() -> None:
     venues = json.loads(SHIPPED.read_text())["venues"]
     assert venues
     for venue in venues.values():
-        assert all(entry["source"] for entry in venue["entries"])
+        assert all(entry["source"] for entry in venue["entries"] + venue.get("futures", []))
 
 
 def own(home: Path, venues: object) -> None:
@@ -78,10 +96,19 @@ def test_a_file_of_the_home_adds_and_replaces_venues(tmp_path: Path) -> None:
     assert rates(tmp_path, "coinbase", "BTCUSD", "2020-01-01") == ("0.005", "0.005")
 
 
+def test_fees_of_perpetuals_in_the_home_stand_beside_those_of_spot(tmp_path: Path) -> None:
+    own(tmp_path, {"binance": {"entries": [MINE]}, "mine": {"entries": [MINE], "futures": [MINE]}})
+    assert rates(tmp_path, "mine", "BTCUSDT-PERP", "2021-06-01", "perp") == ("0.0001", "0.0002")
+    assert rates(tmp_path, "binance", "BTCUSDT-PERP", "2025-01-01", "perp")[1] == "0.0005"
+    with pytest.raises(InvalidParameter, match="for perpetuals of 'coinbase'") as refusal:
+        fee_schedule("coinbase", "perp", tmp_path)
+    assert refusal.value.details["venues"] == ["binance", "mine"]
+
+
 def test_an_unknown_venue_is_told_which_there_are(tmp_path: Path) -> None:
     own(tmp_path, {"mine": {"entries": [MINE]}})
     with pytest.raises(InvalidParameter, match="binance, coinbase, mine") as refusal:
-        fee_schedule("nowhere", tmp_path)
+        fee_schedule("nowhere", "spot", tmp_path)
     assert refusal.value.details == {
         "field": "fee_model",
         "venues": ["binance", "coinbase", "mine"],
@@ -95,7 +122,7 @@ def test_an_unknown_venue_is_told_which_there_are(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / FILE_NAME).write_bytes(content)
     with pytest.raises(InvalidParameter, match=FILE_NAME) as refusal:
-        fee_schedule("binance", tmp_path)
+        fee_schedule("binance", "spot", tmp_path)
     assert refusal.value.details["field"] == "fee_model"
 
 
@@ -105,4 +132,4 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes) -> 
 def test_an_entry_that_is_wrong_spoils_the_file(tmp_path: Path, change: dict[str, Any]) -> None:
     own(tmp_path, {"mine": {"entries": [MINE | change]}})
     with pytest.raises(InvalidParameter, match=FILE_NAME):
-        fee_schedule("mine", tmp_path)
+        fee_schedule("mine", "spot", tmp_path)

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from candlestep.data.imports.importer import latest_import
+from candlestep.data.imports.storing.changes import latest_import
 from candlestep.data.market.candle_cache import CandleCache, CandleRequest
 from candlestep.data.market.mapped_candles import MappedCandles, open_mapped, write_mapped
 from candlestep.data.store.database import Store
-from candlestep.sandbox import Candles
+from candlestep.sandbox import Candles, FundingRates
 from tests.support.api_client import sample_home
 from tests.support.job_queue import END, START
 
@@ -38,6 +38,7 @@ def test_mapped_candles_are_the_same(tmp_path: Path, candles: Candles) -> None:
     path = tmp_path / "some.candles"
     write_mapped(path, candles)
     mapped = open_mapped(path)
+    assert isinstance(mapped, Candles)
     path.unlink()
     end = int(candles.complete_time[-1])
     assert mapped.fingerprint(end) == candles.fingerprint(end)
@@ -48,6 +49,22 @@ def test_mapped_candles_are_the_same(tmp_path: Path, candles: Candles) -> None:
     assert [mapped.finest_complete(t) for t in times] == [candles.finest_complete(t) for t in times]
     with pytest.raises(ValueError, match="read-only"):
         mapped.close[0] = 1
+
+
+def test_mapped_funding_rates_are_the_same(tmp_path: Path) -> None:
+    rates = FundingRates(
+        "BTC/USDT:USDT", [60_000, 28_860_000], [0.0001, -0.0002], mark=[42_000.5, float("nan")]
+    )
+    path = tmp_path / "some.candles"
+    write_mapped(path, rates)
+    mapped = open_mapped(path)
+    assert isinstance(mapped, FundingRates)
+    path.unlink()
+    assert repr(mapped) == repr(rates)
+    assert mapped.fingerprint(28_860_000) == rates.fingerprint(28_860_000)
+    assert [mapped.row(row) for row in (0, 1)] == [rates.row(row) for row in (0, 1)]
+    with pytest.raises(ValueError, match="read-only"):
+        mapped.rate[0] = 1
 
 
 def test_files_of_candles_are_made_once_and_dropped_when_nobody_holds_them(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from candlestep.data.records.results import (
 )
 from candlestep.data.records.sessions import (
     SORTABLE,
+    JournalPosition,
     NewSession,
     SessionRecord,
     create_session,
@@ -140,7 +141,10 @@ def results_of(**changes: Any) -> Results:
         Metrics(**dict.fromkeys(Metrics.__struct_fields__)),  # type: ignore[arg-type]
         **{name: value for name, value in changes.items() if name in Metrics.__struct_fields__},
     )
-    base = Results("completed", Decimal(1), Decimal(1), Decimal(1), 1, Decimal(1), metrics, ())
+    one = Decimal(1)
+    base = Results(
+        "completed", one, one, one, 1, one, metrics, by_pair=(), warnings=(), coverage={}
+    )
     own = {name: value for name, value in changes.items() if name in Results.__struct_fields__}
     return msgspec.structs.replace(base, **own)
 
@@ -173,20 +177,23 @@ def test_life_of_a_session(store: Store, ann: str) -> None:
         START, START + 1000 * MINUTE, MINUTE,
     )  # fmt: skip
     assert (record.import_number, record.started_at, record.final_equity) == (None, None, None)
-    save_start(store, ann, record.session_id, 7)
+    save_start(store, ann, record.session_id, 7, 5 * MINUTE)
     started = get_session(store, ann, record.session_id)
-    assert (started.status, started.import_number) == ("running", 7)
+    assert (started.status, started.import_number, started.look_back) == ("running", 7, 5 * MINUTE)
     assert started.started_at is not None
-    assert pinned_imports(store) == [7]
+    assert pinned_imports(store, ()) == [7]
     assert running_sessions(store) == [started]
-    save_progress(store, {record.session_id: 500, "bt_unknown": 7})
-    assert get_session(store, ann, record.session_id).current_step == 500
+    position = JournalPosition(500, 12)
+    save_progress(store, {record.session_id: position, "bt_unknown": JournalPosition(7, 1)})
+    assert get_session(store, ann, record.session_id).position == position
     save_failure(store, ann, record.session_id, "the engine is newer")
     failed = get_session(store, ann, record.session_id)
     assert (failed.status, failed.error) == ("failed", "the engine is newer")
-    save_progress(store, {record.session_id: 600})
-    assert get_session(store, ann, record.session_id).current_step == 500, "it has ended"
+    save_progress(store, {record.session_id: JournalPosition(600, 13)})
+    assert get_session(store, ann, record.session_id).position == position, "it has ended"
     assert running_sessions(store) == []
+    assert pinned_imports(store, {record.session_id}) == [7]
+    assert pinned_imports(store, {"another"}) == [], "without a journal nothing is rebuilt"
 
 
 def test_results_are_read_back_exactly(store: Store, ann: str) -> None:
@@ -272,7 +279,8 @@ def test_any_decimal_of_the_ledger_is_read_back_exactly(
         Fill(
             number, number, "BTCUSDT", "buy", "limit", data.draw(AMOUNT), data.draw(PRICE),
             data.draw(AMOUNT), data.draw(AMOUNT), data.draw(PRICE),
-            data.draw(st.none() | AMOUNT), START + number,
+            data.draw(st.none() | AMOUNT), START + number, data.draw(st.none() | AMOUNT),
+            data.draw(st.none() | AMOUNT), data.draw(st.booleans()),
         )
         for number in range(1, data.draw(st.integers(0, 4)) + 1)
     ]  # fmt: skip
@@ -282,15 +290,18 @@ def test_any_decimal_of_the_ledger_is_read_back_exactly(
     )
     units = [
         np.array(column, dtype=object if any(abs(x) >= 2**62 for x in column) else np.int64)
-        for column in (data.draw(st.lists(whole, min_size=count, max_size=count)) for _ in range(6))
+        for column in (data.draw(st.lists(whole, min_size=count, max_size=count)) for _ in range(7))
     ]
+    if data.draw(st.booleans()):
+        units.pop()  # Funding, which only perpetuals have.
     equity = EquityCurve(np.arange(count, dtype=np.int64) * MINUTE, *units)
     pairs = (PairResult("BTCUSDT", 3, data.draw(st.none() | st.floats(0, 100)), data.draw(AMOUNT)),)
     results = results_of(
         final_equity=data.draw(AMOUNT), total_pnl=data.draw(AMOUNT), roi_pct=data.draw(AMOUNT),
         total_fees=data.draw(AMOUNT), by_pair=pairs, avg_win=data.draw(st.none() | AMOUNT),
         worst_trade=data.draw(AMOUNT), sharpe_ratio=data.draw(st.none() | st.floats(-1e9, 1e9)),
-        max_drawdown_duration_days=3, returns_grid="1d", candles_in_market=2**40,
+        max_drawdown_duration_days=3, returns_grid="1d", candles_in_market=2**40, capped_fills=2,
+        covered_from=data.draw(st.none() | st.integers(-MINUTE, 2**41)), covered_to=7 * MINUTE,
     )  # fmt: skip
     save_results(
         store, account, record.session_id,
@@ -339,7 +350,7 @@ def test_nothing_of_another_account_exists(store: Store, ann: str) -> None:
             read(store, *names)
         assert caught.value.code == "SESSION_NOT_FOUND"
     with pytest.raises(SessionNotFound):
-        save_start(store, *names, 1)
+        save_start(store, *names, 1, 0)
     with pytest.raises(SessionNotFound):
         save_failure(store, *names, "x")
     with pytest.raises(SessionNotFound):

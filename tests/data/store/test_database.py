@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from candlestep.data.errors import NotAStore, StorageUnavailable, StoreLocked, StoreTooNew
-from candlestep.data.store.database import FILE_NAME, Store
+from candlestep.data.store.database import FILE_NAME, Part, Store
 from candlestep.data.store.migrations import MIGRATIONS
 from candlestep.sandbox import InvalidParameter
 
@@ -44,6 +44,46 @@ def add_and_raise(store: Store, name: str) -> None:
         add(store, name)
         assert accounts(store) == [name]
         raise RuntimeError("changed my mind")
+
+
+def add_instrument(store: Store, name: str) -> None:
+    with store.transaction("candles"):
+        store.execute(
+            "INSERT INTO instruments (instrument_id, exchange, symbol, base, quote)"
+            " SELECT count(*) + 1, 'binance', ?, ?, 'USDT' FROM instruments",
+            f"{name}USDT",
+            name,
+        )
+
+
+def instruments(store: Store) -> list[str]:
+    return [base for (base,) in store.rows("SELECT base FROM instruments ORDER BY base")]
+
+
+class Import:
+    """A thread in a transaction of the candles, which it commits when it may."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._wrote, self._may_commit = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+        assert self._wrote.wait(30)
+
+    def __exit__(self, *_: object) -> None:
+        self.commit()
+        self._thread.join()
+
+    def commit(self) -> None:
+        self._may_commit.set()
+
+    def _run(self) -> None:
+        with self._store.transaction("candles"):
+            add_instrument(self._store, "BTC")
+            self._wrote.set()
+            assert self._may_commit.wait(30)
 
 
 def fail_to_write(store: Store) -> None:
@@ -211,6 +251,92 @@ def test_threads_write_one_after_the_other(store: Store) -> None:
     assert [int(name[:3]) for name in accounts(store)] == list(range(80))
 
 
+def test_records_are_written_and_read_during_an_import(store: Store) -> None:
+    with Import(store):
+        for name in ("ann", "ben"):
+            add(store, name)
+        assert accounts(store) == ["ann", "ben"]
+        assert instruments(store) == []
+    assert instruments(store) == ["BTC"]
+
+
+def test_imports_are_made_one_after_the_other(store: Store) -> None:
+    with Import(store):
+        thread = threading.Thread(target=add_instrument, args=(store, "ETH"))
+        thread.start()
+        add(store, "ann")
+    thread.join()
+    assert instruments(store) == ["BTC", "ETH"]
+    assert store.rows("SELECT max(instrument_id) FROM instruments") == [(2,)]
+
+
+def test_a_failed_write_of_records_leaves_an_import_alone(tmp_path: Path) -> None:
+    class Recovering(Store):
+        is_recovering = threading.Event()
+
+        def _recover(self) -> None:
+            self.is_recovering.set()
+            super()._recover()
+
+    def fail(store: Store) -> None:
+        with pytest.raises(StorageUnavailable):
+            fail_to_write(store)
+
+    store = Recovering.open(tmp_path)
+    thread = threading.Thread(target=fail, args=(store,))
+    with Import(store):
+        thread.start()
+        assert store.is_recovering.wait(30)
+        add(store, "ann")
+    thread.join()
+    assert (instruments(store), accounts(store)) == (["BTC"], ["ann"])
+    store.close()
+
+
+def test_a_transaction_inside_another_has_its_parts(store: Store) -> None:
+    parts: list[Part] = ["candles", "records"]
+    with store.transaction(*parts):
+        add(store, "ann")
+        add_instrument(store, "BTC")
+    with pytest.raises(RuntimeError, match="around this one"), store.transaction("candles"):
+        add(store, "ben")
+    assert (instruments(store), accounts(store)) == (["BTC"], ["ann"])
+
+
+KILLED_IMPORT = """
+import os, signal, threading
+from candlestep.data.store.database import Store
+
+store = Store.open(sys.argv[1])
+wrote = threading.Event()
+
+def import_candles():
+    with store.transaction("candles"):
+        store.execute(
+            "INSERT INTO candles SELECT 1, 60, epoch_ms(i * 60000), 1, 1, 1, 1, 1, 1, NULL"
+            " FROM range(300000) r(i)")
+        wrote.set()
+        threading.Event().wait()
+
+threading.Thread(target=import_candles, daemon=True).start()
+wrote.wait()
+for number in range(200):
+    with store.transaction():
+        store.execute("INSERT INTO accounts VALUES (?, ?, now()::TIMESTAMP)", f"{number}", f"{number}")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_killed_import_leaves_nothing_and_the_records_beside_it_everything(
+    tmp_path: Path,
+) -> None:
+    assert run(KILLED_IMPORT, tmp_path).returncode < 0
+    store = Store.open(tmp_path)
+    assert store.rows("SELECT count(*) FROM candles") == [(0,)]
+    assert sorted(accounts(store), key=int) == [str(number) for number in range(200)]
+    store.close()
+
+
 def test_a_closed_store_says_so(store: Store) -> None:
     store.close()
     with pytest.raises(StorageUnavailable, match="closed"):
@@ -243,6 +369,12 @@ def test_an_export_opens_as_a_store(store: Store, tmp_path: Path) -> None:
     other.close()
 
 
+def test_an_export_leaves_the_threads_as_they_were(store: Store, tmp_path: Path) -> None:
+    threads = store.rows("SELECT current_setting('threads')")
+    store.export(tmp_path / "copy")
+    assert store.rows("SELECT current_setting('threads')") == threads
+
+
 def test_export_overwrites_nothing(store: Store, tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("mine")
     with pytest.raises(InvalidParameter, match="exists"):
@@ -269,7 +401,7 @@ def fill(rows):
         with store.transaction():
             add(f"with {rows}")
             store.execute(
-                "INSERT INTO equity SELECT md5(i::VARCHAR), epoch_ms(i), random(), random(),"
+                "INSERT INTO equity SELECT md5(i::VARCHAR), epoch_ms(i), random(), random(), random(),"
                 " random(), random(), random(), random() FROM range(?) r(i)", rows)
     except StorageUnavailable as error:
         print(error.code)
@@ -308,6 +440,10 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 store = Store.open(sys.argv[1])
 turns = [threading.Barrier(5) for _ in range(6)]
 done = [0] * len(turns)
+statements = {
+    "records": "UPDATE schema_version SET migrated_at = now()::TIMESTAMP",
+    "candles": "INSERT INTO gaps VALUES (1, 60, 1, now()::TIMESTAMP, now()::TIMESTAMP)",
+}
 
 def work(number):
     for turn, barrier in enumerate(turns):
@@ -317,8 +453,9 @@ def work(number):
                 if number % 2:
                     store.rows("SELECT count(*) FROM sessions")
                 else:
-                    with store.transaction():
-                        store.execute("UPDATE schema_version SET migrated_at = now()::TIMESTAMP")
+                    part = ("records", "candles")[number // 2]
+                    with store.transaction(part):
+                        store.execute(statements[part])
                 done[turn] += 1
             except StorageUnavailable:
                 pass
@@ -370,3 +507,26 @@ def test_readers_go_on_while_a_failed_write_is_mended(store: Store) -> None:
     thread.join()
     assert seen
     assert all(names == ["ann"] for names in seen)
+
+
+def test_a_statement_of_a_thread_is_broken_off_and_its_transaction_undone(store: Store) -> None:
+    errors: list[Exception] = []
+
+    def work() -> None:
+        try:
+            with store.transaction():
+                add(store, "ann")
+                store.rows("SELECT count(*) FROM range(10000000) a, range(10000000) b")
+        except duckdb.Error as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    while thread.is_alive():
+        assert thread.ident is not None
+        store.interrupt(thread.ident)
+        thread.join(0.01)
+    assert [type(error) for error in errors] == [duckdb.InterruptException]
+    assert accounts(store) == []
+    add(store, "ben")
+    assert accounts(store) == ["ben"]

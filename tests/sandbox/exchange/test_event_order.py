@@ -174,6 +174,7 @@ def test_a_loss_realized_at_midnight_belongs_to_the_new_day() -> None:
         start=DAY - HOUR,
         candle_interval="1h",
         risk=RiskProfile(daily_loss_limit_pct=Decimal(1)),
+        allow_gaps=True,
     )
     session.place_order(symbol="A", side="buy", type="market", quantity=20)
     session.place_order(symbol="A", side="sell", type="stop_loss", quantity=20, trigger_price=92)

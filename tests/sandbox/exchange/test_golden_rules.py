@@ -6,7 +6,7 @@ the account at the end. Starting balance 10,000, no costs unless the line says s
 """
 
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -252,7 +252,7 @@ def start(case: Case) -> Session:
     return Session(config, Market([candles]))
 
 
-def instruction(text: str, session: Session) -> dict[str, str]:
+def instruction(text: str, session: Session) -> dict[str, Any]:
     """Parse ``buy limit 1 at 95 oco g expires 2`` to the arguments of ``place_order``."""
     side, kind, quantity, *rest = text.split()
     words = dict(zip(rest[::2], rest[1::2], strict=True))

@@ -7,6 +7,7 @@ import pytest
 
 from candlestep.sandbox import (
     Candles,
+    ClientOrderIdInUse,
     InvalidParameter,
     InvalidState,
     Market,
@@ -172,9 +173,41 @@ def test_after_its_end_a_session_answers_reads_and_nothing_else() -> None:
 def test_an_order_sent_again_is_the_same_order() -> None:
     session = a_session()
     order = session.place_order(**BUY, client_order_id="once")
-    again = session.place_order(**(BUY | {"quantity": 3}), client_order_id="once")
-    assert again == order
+    for same in (BUY, BUY | {"quantity": "1.000000001"}, BUY | {"type": "market"}):
+        assert session.place_order(**same, client_order_id="once") == order
+    session.step(10_000)
+    assert session.place_order(**BUY, client_order_id="once") == order, "at the end too"
     assert len(session.orders) == 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"quantity": 3},
+        {"side": "sell"},
+        {"type": "limit", "price": 90},
+        {"oco_group": "g"},
+    ],
+)
+def test_another_order_with_a_known_client_order_id_is_refused(other: dict[str, Any]) -> None:
+    session = a_session()
+    order = session.place_order(**BUY, client_order_id="once")
+    with pytest.raises(ClientOrderIdInUse, match="'once' is that of order 1, whose") as caught:
+        session.place_order(**(BUY | other), client_order_id="once")
+    assert caught.value.details["order_id"] == order.id
+    assert set(other) <= set(caught.value.details["different"])
+    assert session.orders == [order]
+
+
+def test_an_order_that_has_expired_may_be_sent_again() -> None:
+    session = a_session()
+    expiring = LIMIT | {"expires_at": session.time + 60_000, "client_order_id": "mine"}
+    order = session.place_order(**expiring)
+    session.step(5)
+    assert session.place_order(**expiring).id == order.id
+    later = expiring | {"expires_at": session.time + 60_000}
+    with pytest.raises(ClientOrderIdInUse, match="expires_at"):
+        session.place_order(**later)
 
 
 def test_a_refused_order_leaves_its_client_order_id_free() -> None:
@@ -271,3 +304,11 @@ def test_the_callers_decimal_context_does_not_matter() -> None:
             context.traps[signal] = True
         assert run() == expected
     assert getcontext().prec == 28
+
+
+def test_a_field_that_no_order_has_is_named() -> None:
+    order: dict[str, Any] = {"symbol": "A", "side": "buy", "quantty": 1}
+    with pytest.raises(
+        TypeError, match=r"an order has no field 'quantty'; its fields are .*quantity"
+    ):
+        a_session().place_order(**order)

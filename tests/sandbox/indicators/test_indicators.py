@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from candlestep.sandbox import Candles, InvalidParameter
@@ -208,27 +208,6 @@ def test_coarser_candles_are_those_that_a_session_shows() -> None:
     assert rows.close.tolist() == [15, 30]
     # Fifteen times 0.1 is 1.5, which floats do not add up to.
     assert rows.volume.tolist() == [1.5, 1.5]
-
-
-@settings(FEWER)
-@given(cases(), st.sampled_from([1, 5, 15, 60]))
-def test_frames_are_the_candles_of_the_market(case: Any, minutes: int) -> None:
-    market = market_of(case.market)
-    for symbol in market.symbols:
-        line = market.candles_of(symbol)
-        if minutes * MINUTE < line.intervals[0]:
-            with pytest.raises(InvalidParameter, match="timeframe"):
-                aggregate_bars(line, minutes * MINUTE)
-            continue
-        later = int(line.complete_time[-1]) + 24 * 60 * MINUTE
-        candles = market.candles(symbol, later, minutes * 60, 10_000)
-        if not candles:
-            continue
-        rows = aggregate_bars(line, minutes * MINUTE)
-        for name in ("complete_time", "open", "high", "low", "close", "volume"):
-            assert getattr(rows, name).tolist() == [
-                float(getattr(candle, name)) for candle in candles
-            ]
 
 
 # On-balance volume counts from the first candle, the parabolic stop from its last turn.

@@ -1,6 +1,8 @@
 """Candles: refusals, the merging of several intervals, and every look-up."""
 
+import gc
 import math
+import weakref
 from decimal import Decimal
 from typing import Any
 
@@ -13,8 +15,9 @@ from candlestep.sandbox import Candles, InvalidCandles, InvalidParameter
 from candlestep.sandbox.clock import HOUR, MINUTE
 from candlestep.sandbox.market.fixed_point import as_floats, fixed_point
 from candlestep.sandbox.market.price_index import PriceIndex
+from candlestep.sandbox.market.volumes import RecentVolume
 from candlestep.sandbox.money import decimal_of, largest_float_up_to, smallest_float_from
-from tests.support.candles import flat
+from tests.support.candles import flat, minutes
 
 GOOD: dict[str, Any] = {
     "symbol": "BTCUSDT",
@@ -41,6 +44,8 @@ GOOD: dict[str, Any] = {
         ({"high": [11.0, 12.0, 12.2]}, "high", 2),
         ({"open_time": [0, MINUTE + 1, 2 * MINUTE]}, "open_time", 1),
         ({"open_time": [0, MINUTE, MINUTE]}, "open_time", 2),
+        ({"interval": "3m", "open_time": [0, 3 * MINUTE, 5 * MINUTE]}, "open_time", 2),
+        ({"interval": "1h", "open_time": [0, 30 * MINUTE, 60 * MINUTE]}, "open_time", 1),
         ({"open_time": [0, 2 * MINUTE, MINUTE]}, "open_time", 2),
         ({"open_time": [0, MINUTE, 10**18]}, "open_time", 2),
         ({"close": [10.5, 11.5]}, "close", 2),
@@ -108,6 +113,40 @@ def test_three_granularities_form_one_time_line() -> None:
         ]
     )
     assert (merged.open_time // MINUTE).tolist() == [5, 1440]
+
+
+def test_a_coarser_candle_gives_way_to_any_finer_one_that_overlaps_it() -> None:
+    half_past = flat("X", "1h", t30=10.0, t90=11.0, t150=12.0, t210=13.0)
+    minute = flat("X", "1m", t29=1.0, t89=2.0, t210=3.0)
+    assert (Candles.merge([half_past, minute]).open_time // MINUTE).tolist() == [
+        29,
+        89,
+        90,
+        150,
+        210,
+    ]
+    days = flat("X", "1d", t0=100.0, t1440=101.0, t2880=102.0)
+    over_midnight = flat("X", "1h", t1410=20.0)
+    assert (Candles.merge([days, over_midnight]).open_time // MINUTE).tolist() == [1410, 2880]
+
+
+def test_candles_may_open_at_any_minute_and_change_their_phase() -> None:
+    """Hourly from 14:30 UTC, and an hour earlier after the change of the clocks at the weekend."""
+    friday, monday = 14 * 60 + 30, 3 * 1440 + 13 * 60 + 30
+    opens = [friday, friday + 60, monday, monday + 60]
+    hours = flat("X", "1h", **{f"t{minute}": float(k) for k, minute in enumerate(opens, 1)})
+    for minute, price in [
+        (friday - 1, None), (friday, 1), (friday + 60, 1), (friday + 119, 1), (friday + 120, 2),
+        (monday + 59, 2), (monday + 60, 3), (monday + 120, 4), (monday + 9999, 4),
+    ]:  # fmt: skip
+        assert hours.price(minute * MINUTE) == price
+    assert [hours.last_complete((monday + m) * MINUTE) for m in (0, 59, 60, 119, 120)] == [
+        1, 1, 2, 2, 3,
+    ]  # fmt: skip
+    assert hours.first_touch(-np.inf, 3.0, 0, 4) == 2
+    assert hours.recent_volume(3, HOUR) == RecentVolume(Decimal(6), 3)
+    assert not hours.has_any((friday + 120) * MINUTE, monday * MINUTE)
+    assert hours.has_any((friday + 119) * MINUTE, (friday + 120) * MINUTE)
 
 
 def test_only_different_granularities_of_one_symbol_can_be_merged() -> None:
@@ -178,16 +217,16 @@ def test_first_touch_in_a_long_series() -> None:
 def test_recent_volume_is_the_exact_sum_of_the_last_sixty_of_a_granularity() -> None:
     minutes = {f"t{minute}": 0.1 for minute in range(60, 180)}
     merged = Candles.merge([flat("X", "1m", **minutes), flat("X", "1h", t0=7.0, t180=8.0)])
-    assert merged.recent_volume(100, MINUTE) == (Decimal("6.0"), 60)
-    assert merged.recent_volume(11, MINUTE) == (Decimal("1.0"), 10)
-    assert merged.recent_volume(100, HOUR) == (Decimal("7.0"), 1)
+    assert merged.recent_volume(100, MINUTE) == RecentVolume(Decimal("6.0"), 60)
+    assert merged.recent_volume(11, MINUTE) == RecentVolume(Decimal("1.0"), 10)
+    assert merged.recent_volume(100, HOUR) == RecentVolume(Decimal("7.0"), 1)
     assert merged.recent_volume(0, MINUTE) is None
 
 
 def test_no_volume_yet_is_told_from_none_lately() -> None:
     candles = Candles(**(GOOD | {"volume": [0.0, 2.0, 0.0]}))
     assert candles.recent_volume(1, MINUTE) is None
-    assert candles.recent_volume(2, MINUTE) == (Decimal("2.0"), 2)
+    assert candles.recent_volume(2, MINUTE) == RecentVolume(Decimal("2.0"), 2)
     assert Candles(**(GOOD | {"volume": None})).recent_volume(3, MINUTE) is None
 
 
@@ -195,7 +234,9 @@ def test_enormous_volumes_are_refused_and_large_ones_add_up() -> None:
     with pytest.raises(InvalidCandles, match="1e24"):
         Candles(**(GOOD | {"volume": [1.0, 1e25, 1.0]}))
     large = Candles(**(GOOD | {"volume": [1e24, 0.1, 1e24]}))
-    assert large.recent_volume(3, MINUTE) == (Decimal("2" + "0" * 24) + Decimal("0.1"), 3)
+    assert large.recent_volume(3, MINUTE) == RecentVolume(
+        Decimal("2" + "0" * 24) + Decimal("0.1"), 3
+    )
 
 
 @given(st.integers(1, 10**16), st.integers(0, 16))
@@ -211,3 +252,16 @@ def test_floats_do_not_depend_on_how_units_are_kept() -> None:
     expected = [value / 10**8 for value in units]
     assert as_floats(np.array(units), 8).tolist() == expected
     assert as_floats(np.array(units, dtype=object), 8).tolist() == expected
+
+
+def test_candles_are_freed_as_soon_as_nobody_uses_them() -> None:
+    candles = minutes("A", 1.0, 2.0)
+    candles.prepare()
+    candles.fingerprint(2 * MINUTE)
+    reference = weakref.ref(candles)
+    gc.disable()
+    try:
+        del candles
+        assert reference() is None
+    finally:
+        gc.enable()

@@ -51,6 +51,56 @@ def test_an_interval_finer_than_the_data_is_refused() -> None:
         Market([flat("A", "1h", t0=1.0)]).candles("A", DAY, "1m")
 
 
+def test_candles_that_straddle_midnight_make_no_days() -> None:
+    hours = [30 + 60 * hour for hour in range(30)]
+    market = Market([flat("A", "1h", **{f"t{minute}": 1.0 + minute for minute in hours})])
+    assert [c.open_time // MINUTE for c in market.candles("A", DAY, "1h", 2)] == [1290, 1350]
+    assert market.candles("A", DAY - HOUR, "1d") == []
+    for interval in ("2h", "12h", "1d"):
+        with pytest.raises(InvalidParameter, match=r"1h candles of A.*use 1h") as refusal:
+            market.candles("A", DAY, interval)
+        assert refusal.value.details["field"] == "interval"
+    assert len(market.candles("A", DAY + HOUR)) == 24
+
+
+def test_candles_of_regular_hours_make_days_but_no_parts_that_they_straddle() -> None:
+    """From 14:30 to 21:30 UTC on two days, with the candle of a day that opened at 16:00 before."""
+    opens = [day * 1440 + 870 + 60 * hour for day in (2, 3) for hour in range(7)]
+    hours = flat("A", "1h", **{f"t{minute}": float(minute) for minute in opens})
+    market = Market([hours, flat("A", "1d", t960=5.0)])
+    days = market.candles("A", 4 * DAY, "1d")
+    assert [(c.open_time // MINUTE, c.open, c.close) for c in days] == [
+        (960, 5, 5), (2880, 3750, 4110), (4320, 5190, 5550),
+    ]  # fmt: skip
+    assert [c.open for c in market.candles("A", 4 * DAY - 1, "1d")] == [5, 3750]
+    halves = market.candles("A", 4 * DAY, "12h")
+    assert [c.open_time // HOUR for c in halves] == [60, 84]
+    with pytest.raises(InvalidParameter, match="1970-01-03T15:30:00Z"):
+        market.candles("A", 4 * DAY, "4h")
+
+
+def test_weeks_begin_on_monday() -> None:
+    """1970-01-01 is a Thursday."""
+    market = Market([flat("A", "1d", **{f"t{day * 1440}": 1.0 + day for day in range(20)})])
+    assert market.candles("A", 4 * DAY - 1, "1w") == []
+    weeks = market.candles("A", 20 * DAY, "1w")
+    assert [(c.open_time // DAY, c.open, c.close, c.volume) for c in weeks] == [
+        (-3, 1, 4, 10), (4, 5, 11, 56), (11, 12, 18, 105),
+    ]  # fmt: skip
+    assert weeks == market.candles("A", 20 * DAY, 604_800)
+    assert market.candles("A", 20 * DAY, "1w", limit=1) == weeks[-1:]
+
+
+def test_a_month_and_what_is_no_interval_are_refused() -> None:
+    market = Market([minutes("A", 5.0)])
+    for month in ("1M", "1mo", "month"):
+        with pytest.raises(InvalidParameter, match="import the days"):
+            market.candles("A", DAY, month)
+    for other in ("2m", "10m", "1s", "3d", 120, 2_592_000):
+        with pytest.raises(InvalidParameter, match=r"3m.*30m.*1w.*604800"):
+            market.candles("A", DAY, other)
+
+
 def test_stretches_of_coarser_data_are_left_out_of_finer_candles() -> None:
     market = Market([flat("A", "1m", t120=1.0, t121=2.0), flat("A", "1h", t0=7.0, t60=8.0)])
     assert [c.open_time // MINUTE for c in market.candles("A", DAY, "1m")] == [120, 121]

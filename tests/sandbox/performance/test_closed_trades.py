@@ -96,7 +96,7 @@ def test_trades_add_up_to_the_account(case: Case) -> None:
             (fill.time for fill in opening_fills(session, trade.symbol) if fill.id < trade.fill_id),
         )
         assert trade.entry_time == opening
-    if all(holding.quantity == 0 for holding in session.account.holdings.values()):
+    if not session.account.open_holdings:
         assert sum((t.fee for t in trades), Decimal(0)) == session.results().total_fees
 
 

@@ -7,6 +7,7 @@ import math
 from copy import deepcopy
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,15 +36,17 @@ CARD: dict[str, Any] = {
 
 
 def reordered(value: Any, data: st.DataObject) -> Any:
-    """Return the same JSON with its keys reordered, and some whole numbers with .0."""
+    """Return the same JSON with its keys reordered, and some numbers of another type."""
     match value:
         case dict():
             keys = data.draw(st.permutations(list(value)))
             return {key: reordered(value[key], data) for key in keys}
         case list():
             return [reordered(member, data) for member in value]
-        case int() if not isinstance(value, bool) and data.draw(st.booleans()):
-            return float(value)
+        case int() if not isinstance(value, bool):
+            return data.draw(st.sampled_from([int, float, np.int64, np.float64]))(value)
+        case float():
+            return data.draw(st.sampled_from([float, np.float64]))(value)
     return value
 
 
@@ -278,11 +281,13 @@ def test_every_template_has_a_schema_that_says_what_it_takes() -> None:
         assert schema["additionalProperties"] is False
         assert template.name
         assert template.description
-        for parameter in schema["properties"].values():
+        numbers = dict(schema["properties"])
+        assert numbers.pop("direction")["default"] == "long"
+        for parameter in numbers.values():
             assert parameter["description"]
             assert parameter["minimum"] < parameter["maximum"]
         for bound in ("minimum", "maximum"):
-            for name, parameter in schema["properties"].items():
+            for name, parameter in numbers.items():
                 parameters = {"lower_price": 1, "upper_price": 2} | {name: parameter[bound]}
                 parameters = {k: v for k, v in parameters.items() if k in schema["properties"]}
                 try:

@@ -13,13 +13,21 @@ import pytest
 from hypothesis import given, reject
 from hypothesis import strategies as st
 
-from candlestep.sandbox import InvalidParameter, Market, Order, SandboxError, Session, SessionConfig
-from candlestep.sandbox.clock import Clock
+from candlestep.sandbox import (
+    Candle,
+    InvalidParameter,
+    Market,
+    Order,
+    SandboxError,
+    Session,
+    SessionConfig,
+)
+from candlestep.sandbox.clock import Clock, interval_name
 from candlestep.sandbox.strategies import Cancelled, ProgramFailed, compile_strategy, run
 from candlestep.sandbox.strategies.starlark_runner import CHUNK
 from tests.support.card_agent import follow
 from tests.support.case_strategies import cases, other_futures
-from tests.support.runs import FEWER, MINUTE, config, minutes, ordered, outcome, until
+from tests.support.runs import FEWER, MINUTE, config, minutes, ordered, outcome, run_or_skip, until
 from tests.support.session_cases import Case, answer_of, market_of, session_config
 
 CROSS_CARD: dict[str, Any] = {
@@ -73,8 +81,8 @@ def test_a_program_and_a_card_and_an_agent_by_hand_order_the_same(case: Case) ->
     finest = case.finest // 1000
     config.clock = Clock.between(config.start_time, config.end_time, max(finest, 60) * 1000)
     content = {"timeframe": finest_of_all(case)}
-    by_program = run(compile_strategy({"source": CROSS, **content}), config, market)
-    by_card = run(compile_strategy({**CROSS_CARD, **content}), config, market)
+    by_program = run_or_skip({"source": CROSS, **content}, config, market)
+    by_card = run_or_skip({**CROSS_CARD, **content}, config, market)
     by_hand = follow({**CROSS_CARD, **content}, config, market)
     assert outcome(by_program.session) == outcome(by_card.session) == outcome(by_hand)
     assert by_program.signals == by_card.signals
@@ -86,7 +94,7 @@ def finest_of_all(case: Case) -> str:
         symbol: min(series.interval for series in case.market if series.symbol == symbol)
         for symbol in case.symbols
     }
-    return {60: "1m", 300: "5m", 3600: "1h", 86400: "1d"}[max(by_symbol.values()) // 1000]
+    return interval_name(max(by_symbol.values()))
 
 
 def make_by_hand(session: Session, symbol: str) -> None:
@@ -95,7 +103,9 @@ def make_by_hand(session: Session, symbol: str) -> None:
     last = session.time - 1
     while session.status == "running":
         try:
-            history = session.candles(symbol, session.config.clock.interval // 1000, 2)
+            history: list[Candle] = session.candles(
+                symbol, session.config.clock.interval // 1000, 2
+            )
         except InvalidParameter:
             history = []
         is_called = len(history) == 2 and history[-1].complete_time > last
@@ -194,6 +204,10 @@ def run_until_it_fails(strategy: Any, config: SessionConfig, market: Market, now
         if failure.details["time"] > now:
             reject()  # What it ordered until then is gone with it.
         return failure.message
+    except InvalidParameter as refusal:
+        if refusal.details["field"] != "timeframe":
+            raise
+        reject()  # Its candles do not make the timeframe.
 
 
 def noted(body: str, closes: list[float], steps: int, start: int = MINUTE, **options: Any) -> str:
@@ -338,9 +352,9 @@ def test_nothing_is_evaluated_when_a_program_is_compiled() -> None:
             "count",
         ),
         (
-            "def on_candle(ctx):\n    ctx.buy(1, type='limit', price=1, stop_loss=1)\n",
+            "def on_candle(ctx):\n    ctx.buy(1, type='limit', price=1, stop_loss={'percent': 1})\n",
             2,
-            "guards a buy at the market",
+            "is in percent from the fill of a buy",
         ),
         (
             "def on_candle(ctx):\n    ctx.buy(1, stop_loss={'percent': 150})\n",
@@ -436,6 +450,42 @@ def test_every_term_of_an_order_is_passed_on() -> None:
         ("sell", "take_profit", "10", 12, "guard-3", "cancelled", "session_end"),
         ("sell", "limit", "1.5", Decimal("11.25"), None, "cancelled", "session_end"),
     ]
+
+
+def test_programs_place_brackets_and_trailing_stops() -> None:
+    source = (
+        "def on_candle(ctx):\n"
+        "    if ctx.time > 120000: return\n"
+        "    ctx.buy(2, type='limit', price=8, stop_loss=7, take_profit=9)\n"
+        "    ctx.buy(3, trailing_stop={'percent': 10})\n"
+        "    ctx.sell(1, type='trailing_stop', trail_amount=5, activation_price=11)\n"
+    )
+    prices = [10.0, 10.0, 10.0, 8.0, 9.5, 9.5, 9.5]
+    finished = run(compile_strategy({"source": source}), config(5), market_of(minutes(prices)))
+    orders = [(o.side, o.type, o.status, o.reason) for o in finished.session.orders]
+    assert orders == [
+        ("buy", "limit", "filled", None),
+        ("buy", "market", "filled", None),
+        ("sell", "trailing_stop", "filled", None),
+        ("sell", "trailing_stop", "cancelled", "position_closed"),
+        ("sell", "stop_loss", "cancelled", "oco"),
+        ("sell", "take_profit", "filled", None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("call", "field"),
+    [
+        ("ctx.buy(1, type='limit', price=8, stop_loss={'percent': 1})", "stop_loss"),
+        ("ctx.buy(1, type='limit', price=8, trailing_stop={'percent': 1})", "trailing_stop"),
+        ("ctx.buy(1, trailing_stop=9)", "trailing_stop"),
+    ],
+)
+def test_guards_that_an_entry_cannot_have_are_refused_by_name(call: str, field: str) -> None:
+    source = f"def on_candle(ctx):\n    {call}\n"
+    market = market_of(minutes([10.0] * 5))
+    with pytest.raises(ProgramFailed, match=field):
+        run(compile_strategy({"source": source}), config(2), market)
 
 
 def test_each_symbol_has_its_own_state_and_candles() -> None:

@@ -4,38 +4,30 @@ from __future__ import annotations
 
 from copy import copy
 from dataclasses import replace
+from math import gcd
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, reject
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from candlestep.sandbox import INTERVALS, InvalidParameter, Market, SessionConfig
+from candlestep.sandbox import INTERVALS, InvalidParameter, SessionConfig
 from candlestep.sandbox.clock import Clock
-from candlestep.sandbox.strategies import Cancelled, Run, compile_strategy, run
+from candlestep.sandbox.strategies import Cancelled, compile_strategy, run
 from tests.support.card_agent import follow
 from tests.support.cards import cards
 from tests.support.case_strategies import cases, other_futures
-from tests.support.runs import FEWER, MINUTE, config, minutes, ordered, outcome, until
+from tests.support.runs import FEWER, MINUTE, config, minutes, ordered, outcome, run_or_skip, until
 from tests.support.session_cases import Bar, Case, Series, market_of, session_config
 
 
 def in_steps_of(config: SessionConfig, timeframe: str | None) -> SessionConfig:
     """Return the configuration whose steps the agent of the tests takes."""
     in_steps = copy(config)
-    if timeframe is not None and INTERVALS[timeframe] < config.clock.interval:
-        in_steps.clock = Clock.between(config.start_time, config.end_time, INTERVALS[timeframe])
+    if timeframe is not None:
+        interval = gcd(config.clock.interval, INTERVALS[timeframe])
+        in_steps.clock = Clock.between(config.start_time, config.end_time, interval)
     return in_steps
-
-
-def run_or_skip(content: dict[str, Any], config: SessionConfig, market: Market) -> Run:
-    """Run a strategy; skip the case if the market has no candles of its timeframe."""
-    try:
-        return run(compile_strategy(content), config, market)
-    except InvalidParameter as refusal:
-        if refusal.details["field"] != "timeframe":
-            raise
-        reject()
 
 
 @FEWER
@@ -125,6 +117,29 @@ def test_stop_and_target_are_orders_that_trigger_inside_candles_and_cancel_each_
         ("market", "filled", None),
         ("stop_loss", "filled", None),
         ("take_profit", "cancelled", "oco"),
+    ]
+
+
+def test_a_trailing_stop_of_a_card_follows_the_price_and_ends_the_other_guards() -> None:
+    card = {
+        "entries": [
+            {
+                "every": 100,
+                "size": {"quantity": 1},
+                "stop_loss": {"percent": 5},
+                "trailing_stop": {"percent": 2},
+            }
+        ],
+    }
+    market = market_of(minutes([100.0, 100.0, 101.0, 104.0, 101.0, 101.0, 101.0]))
+    finished = run(compile_strategy(card), config(5), market)
+    # Bought at minute 1 for 100. From the best price of 104, 2 % less is 101.92.
+    assert ordered(finished) == [(1, "buy", "1", "100"), (5, "sell", "1", "101.92")]
+    kinds = [(o.type, o.status, o.reason) for o in finished.session.orders]
+    assert kinds == [
+        ("market", "filled", None),
+        ("stop_loss", "cancelled", "oco"),
+        ("trailing_stop", "filled", None),
     ]
 
 

@@ -50,6 +50,10 @@ def test_a_backtest_is_created_with_the_defaults_of_the_document(api: Api, cross
         "equity_curve_uri": None,
         "created_at": created["created_at"],
         "updated_at": created["created_at"],
+        "covered_from": None,
+        "covered_to": None,
+        "warnings": [],
+        "coverage": {},
     }
     assert api.get(f"{BACKTESTS}/{created['id']}") == created | {"structured_metrics": None}
     for part in ("equity-curve", "equity-curve/parquet", "trades", "trades/parquet"):
@@ -96,7 +100,7 @@ def test_the_size_type_is_what_the_strategy_says(api: Api) -> None:
         ({"symbol": "B$"}, "config.symbol"),
         ({"symbol": None}, "config.symbol"),
         ({"symbl": "BTCUSDT"}, "config.symbl"),
-        ({"timeframe": "2h"}, "config.timeframe"),
+        ({"timeframe": "3h"}, "config.timeframe"),
         ({"start_date": "soon"}, "config.start_date"),
         ({"start_date": "2025-02-10T00:00:00Z"}, "config.end_date"),
         ({"end_date": "2100-01-01"}, "config.end_date"),
@@ -191,6 +195,19 @@ def test_what_an_engine_cannot_do_is_refused_before_anything_is_kept(api: Api, e
     api.call("PATCH", f"{STRATEGIES}/{changed}", {"pipeline_config": FAILING})
     assert field_of(api.post(f"{BACKTESTS}/{backtest_id}/execute", expect=422)) == "engine"
     assert api.get(f"{BACKTESTS}/{backtest_id}")["status"] == "pending"
+
+
+@pytest.mark.parametrize("engine", [name for name in engines() if name != "sandbox"])
+def test_an_engine_is_refused_where_an_instrument_has_filters(api: Api, engine: str) -> None:
+    body = {"strategy_id": keep(api, CROSS), "config": CONFIG, "engine": engine}
+    instrument = "/api/v1/data/instruments/BTCUSDT"
+    api.call("PATCH", instrument, {"filters": {"step_size": "0.1"}})
+    try:
+        error = api.post(BACKTESTS, body, 422)
+    finally:
+        api.call("PATCH", instrument, {"filters": {"step_size": None}})
+    assert error["details"] == {"field": "engine", "feature": "filters"}
+    api.post(BACKTESTS, body, 201)
 
 
 def test_backtests_are_listed_by_page_and_strategy(api: Api) -> None:

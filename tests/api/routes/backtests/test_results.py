@@ -147,7 +147,7 @@ def test_compared_every_metric_has_its_best(api: Api, cross: str, completed: Any
     for key, diff in answer["metric_diff"].items():
         values = {entry["id"]: entry["metrics"].get(key) for entry in runs}
         higher = True if key in HIGHER else False if key in LOWER else None
-        assert (diff["values"], diff["higher_is_better"]) == (values, higher), key
+        assert (diff["values"], diff["higher_is_better"]) == (values, bool(higher)), key
         if higher is None:
             assert diff["best_id"] is None
             continue

@@ -61,7 +61,7 @@ def test_strategies_are_listed_by_page(api: Api) -> None:
     [
         ({"name": ""}, "name"),
         ({"nam": "x"}, "nam"),
-        ({"timeframe": "2h"}, "timeframe"),
+        ({"timeframe": "1M"}, "timeframe"),
         ({"universe": ["B$"]}, "symbol"),
         ({"pipeline_config": 5}, "pipeline_config"),
         ({"pipeline_config": {"template": "tpl_magic"}}, "pipeline_config.template"),

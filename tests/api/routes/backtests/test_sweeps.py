@@ -202,7 +202,7 @@ def test_a_sweep_counts_once_and_ends_as_a_whole(api: Api, cross: str) -> None:
         ({"param_grid": [{"signal_plugin_params": 5, "fast": 3}]},
          "param_grid[0].signal_plugin_params"),
         ({"param_grid": [{"signal_plugin_key": 5}]}, "param_grid[0].signal_plugin_key"),
-        ({"param_grid": [{"timeframe": "2h"}]}, "param_grid[0].timeframe"),
+        ({"param_grid": [{"timeframe": "3h"}]}, "param_grid[0].timeframe"),
         ({"param_grid": [{"initial_capital": "-1"}]}, "param_grid[0].initial_capital"),
         ({"param_grid": [{"slippage": [1]}]}, "param_grid[0].slippage"),
         ({"param_grid": [{"model_id": "x"}]}, "param_grid[0].model_id"),

@@ -149,7 +149,7 @@ def test_a_job_has_the_fields_of_the_document(api: Api) -> None:
     assert queued["started_at"] is queued["finished_at"] is queued["result"] is None
     assert set(queued) == set(job) == {
         "id", "status", "config", "submitted_at", "started_at", "finished_at", "progress",
-        "result", "error",
+        "result", "error", "covered_from", "covered_to", "warnings", "coverage",
     }  # fmt: skip
     assert (job["status"], job["progress"], job["error"]) == ("done", 1, None)
     assert job["submitted_at"] <= job["started_at"] <= job["finished_at"]
@@ -288,7 +288,7 @@ def test_the_span_is_refused_where_the_document_says_so(api: Api) -> None:
         ({"symbols": ...}, "symbols"),
         ({"symbols": []}, "symbols"),
         ({"timeframe": ...}, "timeframe"),
-        ({"timeframe": "2h"}, "timeframe"),
+        ({"timeframe": "3h"}, "timeframe"),
         ({"start": ...}, "start"),
         ({"end": ...}, "end"),
         ({"start": "yesterday"}, "start"),
@@ -319,8 +319,37 @@ def test_what_cannot_be_is_refused_by_the_name_of_the_field(
     assert (error["code"], error["details"]["field"]) == ("INVALID_PARAMETER", field), error
 
 
-def test_symbols_without_candles_are_refused(api: Api) -> None:
-    assert refused(api, symbols=["BTCUSDT", "DOGEUSDT"])["details"] == {"symbol": "DOGEUSDT"}
+def test_symbols_without_candles_are_left_out_and_named(api: Api) -> None:
+    """The job is that of the other symbols, and says so from its submission on."""
+    alone = done(api)
+    assert (alone["warnings"], alone["coverage"]) == ([], {"BTCUSDT": 1.0})
+    submitted = api.post(JOBS, JOB | {"symbols": ["DOGEUSDT", "BTCUSDT"]})
+    [left_out] = submitted["warnings"]
+    assert left_out == {
+        "code": "NO_CANDLES",
+        "symbol": "DOGEUSDT",
+        "from": "2025-01-10T00:00:00Z",
+        "to": "2025-02-10T01:00:00Z",
+        "message": "DOGEUSDT has no candles in the whole run: it is left out",
+    }
+    job = finished(api, submitted["id"])
+    assert (job["status"], job["config"]["symbols"]) == ("done", ["DOGEUSDT", "BTCUSDT"])
+    assert job["result"]["equity_curve"] == alone["result"]["equity_curve"]
+    assert job["warnings"] == [left_out]
+    assert job["coverage"] == {"BTCUSDT": 1.0, "DOGEUSDT": 0.0}
+    listed = next(item for item in api.get(JOBS)["data"] if item["id"] == job["id"])
+    assert (listed["warnings"], listed["coverage"]) == (job["warnings"], job["coverage"])
+
+
+def test_a_card_that_names_its_symbols_runs_on_those_with_candles(api: Api) -> None:
+    named: dict[str, Any] = {"symbols": ["BTCUSDT", "DOGEUSDT"], "card": CARD}
+    of_strategy = done(api, template_id=None, params=None, **named)
+    assert [warning["symbol"] for warning in of_strategy["warnings"]] == ["DOGEUSDT"]
+    assert of_strategy["config"]["card"]["symbols"] == ["BTCUSDT"]
+
+
+def test_a_job_is_refused_if_no_symbol_has_candles(api: Api) -> None:
+    assert refused(api, symbols=["SHIBUSDT", "DOGEUSDT"])["details"] == {"symbol": "SHIBUSDT"}
     early = refused(api, start="2024-01-01", end="2024-02-01")
     assert early["code"] == "NO_DATA"
     assert "from 2025-01-01T00:00:00Z to" in early["message"]

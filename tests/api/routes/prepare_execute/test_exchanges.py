@@ -36,10 +36,10 @@ def test_exchanges_are_those_with_candles(api: Api) -> None:
             "id": name,
             "name": name.capitalize(),
             "venueType": "cex",
-            "segments": ["spot"],
+            "segments": segments,
             "liveSegments": [],
         }
-        for name in ("binance", "kraken")
+        for name, segments in (("binance", ["spot", "futures"]), ("kraken", ["spot"]))
     ]
 
 
@@ -90,7 +90,13 @@ def test_a_segment_lists_the_same_with_links_that_lead_somewhere(api: Api) -> No
         del listed["_links"]
         assert listed == instrument | {"symbol": instrument["id"]}
     futures = api.get(f"{BINANCE}/futures/instruments")
-    assert (futures["data"], futures["meta"]["segment"]) == ([], "futures")
+    assert futures["meta"]["segment"] == "futures"
+    [perpetual] = futures["data"]
+    assert (perpetual["id"], perpetual["base"]) == ("SOL/USDT:USDT", "SOL")
+    assert api.get(perpetual["_links"]["self"]["href"]) == perpetual
+    for spelling in ("SOLUSDT", "sol/usdt", "SOLUSDT-PERP"):
+        assert api.get(f"{BINANCE}/futures/instruments/{spelling}") == perpetual
+    assert "SOL" not in {instrument["base"] for instrument in plain}
 
 
 def test_what_there_is_not_is_not_found(api: Api) -> None:

@@ -18,6 +18,7 @@ from tests.support.api_client import (
     BACKTEST,
     Api,
     check_error,
+    refused,
     sample_home,
     sample_market_of,
     wait_for,
@@ -49,7 +50,10 @@ RESULTS = {
     "sharpeRatio", "sortinoRatio", "cagr", "maxDrawdown", "maxDrawdownPercent", "signalCount",
 }  # fmt: skip
 SIGNALS = {"signalsId", "signalsUpload", "signalsUploadedAt"}
-STATE = {"contextId", "status", "statusDetail", "size", "completed", "startTime", "endTime"}
+STATE = {
+    "contextId", "status", "statusDetail", "size", "completed", "startTime", "endTime",
+    "coveredFrom", "coveredTo", "warnings", "coverage",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +109,25 @@ def ended(api: Api, job_id: str) -> Any:
     )
 
 
+def test_an_instrument_that_changes_makes_another_preparation_and_execution(api: Api) -> None:
+    """And the plain instrument has the ids that it always had."""
+    instrument = "/api/v1/data/instruments/ETHUSDT"
+    change: dict[str, Any] = {"instrument": "ETH/USDT"}
+    source = "def on_candle(ctx):\n    if ctx.position == 0:\n        ctx.buy(equity_share=0.5)\n"
+    plain_id, plain = prepared(api, **change), executed(api, source, **change)
+    try:
+        api.call("PATCH", instrument, {"filters": {"min_notional": "1000000"}})
+        filtered_id, filtered = prepared(api, **change), executed(api, source, **change)
+    finally:
+        api.call("PATCH", instrument, {"filters": {"min_notional": None}})
+    assert filtered_id != plain_id
+    assert filtered["state"]["contextId"] != plain["state"]["contextId"]
+    assert plain["results"]["pnlTotal"] != 0
+    assert filtered["results"]["pnlTotal"] == 0, "its only order was too small for the filter"
+    assert prepared(api, **change) == plain_id
+    assert executed(api, source, **change) == plain
+
+
 def test_the_path_of_the_document(api: Api, home: Path, market: Market) -> None:
     strategy_id = send(api, CROSS)
     assert set(strategy_id) == {"strategyId"}
@@ -119,6 +142,7 @@ def test_the_path_of_the_document(api: Api, home: Path, market: Market) -> None:
     assert state["contextId"].startswith("jctx:ticker:")
     assert f":binance:{prepared['jobId']}:btc/usdt:" in state["contextId"]
     assert state["startTime"] <= state["endTime"]
+    assert (state["warnings"], state["coverage"]) == ([], {"BTCUSDT": 1.0})
 
     body = {"prepareJobId": prepared["jobId"], "storeSignals": True} | strategy_id
     job = api.post(f"{BINANCE}/execute", body, 202)
@@ -304,13 +328,23 @@ def test_a_compilation_may_be_asked_for_later(api: Api) -> None:
     assert wrong["details"]["field"] == "X-Compile-Async"
 
 
+@pytest.mark.parametrize("mode", ["true", "false"])
+def test_a_compilation_without_a_source_is_refused_in_both_modes(api: Api, mode: str) -> None:
+    headers = {"X-Compile-Async": mode}
+    for body in (b"", None):
+        answer = api.client.post(STRATEGY, content=body, headers=headers)
+        assert refused(answer, 400, "INVALID_PARAMETER")["field"] == "body"
+    answer = api.client.post(STRATEGY, json={"source": "x"}, headers=headers)
+    refused(answer, 415, "UNSUPPORTED_MEDIA_TYPE")
+
+
 def test_the_source_is_taken_as_it_is_whatever_it_is_called(api: Api) -> None:
-    for kind in ("text/plain; charset=utf-8", "application/octet-stream", "application/json", ""):
+    for kind in ("text/plain; charset=utf-8", "application/octet-stream", ""):
         assert send(api, IDLE, kind=kind)["strategyId"] == compiled(api, IDLE)
     java = send(api, "public class Cross extends Strategy { }", 400)
     assert (java["details"]["line"], java["details"]["column"]) == (1, 8)
     assert "line 1, column 8" in java["message"]
-    for nothing in (b"", b"x = 1\n", b'{"template": "tpl_grid"}'):
+    for nothing in (b"\n", b"x = 1\n", b'{"template": "tpl_grid"}'):
         assert "line 1" in send(api, nothing, 400)["message"]
     assert send(api, b"\xff\xfe", 400)["details"]["field"] == "body"
     assert send(api, "#" * 70_000, 400)["code"] == "INVALID_PARAMETER"

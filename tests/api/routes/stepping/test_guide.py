@@ -5,9 +5,11 @@ from decimal import Decimal
 
 import pytest
 
+from candlestep.sandbox import INTERVALS
 from tests.support.api_client import BACKTEST, Api, sample_home
 from tests.support.guide import (
     CANDLE,
+    CANDLES_ADD,
     CREATE,
     CREATED,
     DATA_RANGE,
@@ -44,14 +46,15 @@ def api(server: RunningServer) -> Iterator[Api]:
 
 def test_step_1_the_range_of_the_data(api: Api) -> None:
     data_range = api.get("/api/v1/market/data-range")
-    check(data_range, DATA_RANGE, {"pairs", "synthetic"})
+    check(data_range, DATA_RANGE, {"pairs", "synthetic", "funding_gaps"})
     assert data_range == {
         "earliest": "2025-01-01T00:00:00Z",
         "latest": "2025-03-01T23:59:59Z",
-        "total_pairs": 2,
-        "intervals_available": ["1m", "5m", "15m", "1h", "4h", "1d"],
+        "total_pairs": 3,
+        "intervals_available": list(INTERVALS),
         "data_gaps": [],
-        "pairs": ["BTCUSDT", "ETHUSDT"],
+        "funding_gaps": [],
+        "pairs": ["BTCUSDT", "ETHUSDT", "SOLUSDT-PERP"],
         "synthetic": True,
     }
 
@@ -60,7 +63,11 @@ def test_step_2_a_session_is_created(api: Api) -> None:
     agent_id = api.get("/api/v1/agents")["agents"][0]["agent_id"]
     body = CREATE | {"start_time": START, "end_time": END, "agent_id": agent_id}
     created = api.post(f"{BACKTEST}/create", body)
-    assert created | {"session_id": ""} == CREATED | {"session_id": ""}
+    assert created | {"session_id": ""} == CREATED | {
+        "session_id": "",
+        "warnings": [],
+        "coverage": {"BTCUSDT": 1.0, "ETHUSDT": 1.0},
+    }
     status = api.read(created["session_id"], "status")
     assert {name: status[name] for name in ("start_time", "end_time", "pairs")} == {
         "start_time": START,
@@ -76,7 +83,7 @@ def test_step_2_a_session_is_created(api: Api) -> None:
 def test_pairs_are_optional_and_agent_id_has_a_default(api: Api) -> None:
     body = {"start_time": START, "end_time": END, "starting_balance": 10000}
     created = api.post(f"{BACKTEST}/create", body)
-    check(created, CREATED)
+    check(created, CREATED, CANDLES_ADD)
     assert (created["total_steps"], created["estimated_pairs"]) == (43200, 2)
 
 
@@ -114,7 +121,8 @@ def test_amounts_are_numbers_or_text(api: Api, balance: object) -> None:
 def test_step_3_the_session_is_started(api: Api) -> None:
     session_id = create(api)
     started = start(api, session_id)
-    check(started, {"session_id": "", "status": "", "virtual_time": START, "prices": {}})
+    printed = {"session_id": "", "status": "", "virtual_time": START, "prices": {}}
+    check(started, printed, CANDLES_ADD)
     assert started["status"] == "running"
     assert started["virtual_time"] == START
     check(started["prices"], STEP["prices"])
@@ -159,7 +167,7 @@ def test_step_5_orders_of_each_type(api: Api) -> None:
     session_id = create_and_start(api, starting_balance=20000)
     for number, body in enumerate(ORDERS, 1):
         order = api.order(session_id, **body)
-        check(order, ORDER, {"id"}, NULLABLE_IN_ORDERS)
+        check(order, ORDER, {"id", "warnings"}, NULLABLE_IN_ORDERS)
         assert order["id"] == order["order_id"] == number
         assert order["status"] == ("filled" if body["type"] == "market" else "pending")
         for name in ("symbol", "side", "type"):

@@ -1,0 +1,1 @@
+"""``candlestep mcp``: the tools for language models over standard input and output."""

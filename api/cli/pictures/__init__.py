@@ -1,0 +1,1 @@
+"""Commands that look at sessions and runs: a list, one in brief, and its page as a file."""

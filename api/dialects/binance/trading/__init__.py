@@ -1,0 +1,1 @@
+"""Trading: the account, its orders and trades, pairs of orders, and replacements."""

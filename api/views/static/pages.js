@@ -1,0 +1,259 @@
+/* The script of the pages: charts that zoom, pages that follow a session, and signing in.
+ *
+ * Charts and pages come from the server. Nothing here makes HTML of a text: parts of a page are
+ * replaced by the same parts of the page as the server renders it now.
+ */
+
+const POLL_MS = 1000;
+const ZOOM_MS = 20;
+const parts = (selector, root = document) => [...root.querySelectorAll(selector)];
+const view = document.querySelector("[data-view]");
+
+/* Charts */
+
+const plotly = new Promise((resolve) => {
+  const script = document.getElementById("plotly");
+  if (window.Plotly) resolve(window.Plotly);
+  else if (script) script.addEventListener("load", () => resolve(window.Plotly));
+});
+
+function themed(chart) {
+  const colours = getComputedStyle(document.documentElement);
+  const layout = {
+    ...chart.layout,
+    paper_bgcolor: "rgba(0,0,0,0)",
+    plot_bgcolor: "rgba(0,0,0,0)",
+    font: { ...chart.layout.font, color: colours.getPropertyValue("--text").trim() },
+    hoverlabel: {
+      bgcolor: colours.getPropertyValue("--panel").trim(),
+      font: { color: colours.getPropertyValue("--text").trim() },
+    },
+    margin: { ...chart.layout.margin, ...(innerWidth < 640 ? { l: 58, r: 6 } : {}) },
+  };
+  return { data: chart.data, layout };
+}
+
+class Figure {
+  constructor(element) {
+    this.element = element;
+    this.path = element.dataset.figure;
+    this.symbol = null;
+    this.range = null;
+    this.isDrawing = false;
+    this.wanted = 0;
+  }
+
+  address() {
+    const address = new URL(this.path, location.href);
+    if (this.symbol) address.searchParams.set("symbol", this.symbol);
+    if (this.range) {
+      address.searchParams.set("start_time", new Date(this.range[0]).toISOString());
+      address.searchParams.set("end_time", new Date(this.range[1]).toISOString());
+    }
+    return address;
+  }
+
+  async read() {
+    const answer = await fetch(this.address());
+    const body = await answer.json();
+    if (!answer.ok) throw new Error(body.message);
+    return body;
+  }
+
+  /* Draw what the server has of the range now; of several calls at once, the last one counts. */
+  async draw() {
+    const number = ++this.wanted;
+    let chart;
+    try {
+      chart = await this.read();
+    } catch (error) {
+      return this.say(error.message);
+    }
+    await this.show(chart, number);
+    this.say("");
+  }
+
+  async show(chart, number = ++this.wanted) {
+    const library = await plotly;
+    if (number !== this.wanted) return;
+    this.chart = chart;
+    this.isDrawing = true;
+    const { data, layout } = themed(chart);
+    layout.uirevision = "kept";
+    /* What is shown is up to the page, the rest (such as hidden traces) to who looks. */
+    layout.xaxis = { ...layout.xaxis, uirevision: number };
+    if (this.range) layout.xaxis.range = this.range;
+    const isFirst = !this.element.classList.contains("drawn");
+    this.element.classList.toggle("trading", Boolean(layout.yaxis3));
+    const config = { responsive: true, displaylogo: false, scrollZoom: false, displayModeBar: false };
+    await (isFirst ? library.newPlot : library.react)(this.element, data, layout, config);
+    if (isFirst) {
+      this.element.classList.add("drawn");
+      this.element.on("plotly_relayout", (change) => this.zoomed(change));
+      this.element.on("plotly_click", (event) => this.clicked(event));
+    }
+    this.isDrawing = false;
+    this.element.dataset.drawn = String(Number(this.element.dataset.drawn ?? 0) + 1);
+  }
+
+  zoomed(change) {
+    if (this.isDrawing || !this.element.dataset.figure) return;
+    const start = change["xaxis.range[0]"] ?? change["xaxis.range"]?.[0];
+    const end = change["xaxis.range[1]"] ?? change["xaxis.range"]?.[1];
+    if (start === undefined && !change["xaxis.autorange"]) return;
+    clearTimeout(this.timer);
+    this.range = start === undefined ? null : [utc(start), utc(end)];
+    this.timer = setTimeout(() => this.draw(), ZOOM_MS);
+  }
+
+  zoom(range) {
+    this.range = range;
+    return this.draw();
+  }
+
+  clicked(event) {
+    const point = event.points[0];
+    if (point?.data.type !== "heatmap") return;
+    const id = point.data.customdata[point.data.y.indexOf(point.y)]?.[point.data.x.indexOf(point.x)];
+    if (id) location.href = `/backtests/${encodeURIComponent(id)}`;
+  }
+
+  say(text) {
+    const place = document.querySelector("[data-chart-state]");
+    if (place) place.textContent = text;
+  }
+
+  /* The fill after or before the middle of what is shown. */
+  step(direction) {
+    const times = this.chart.data
+      .filter((trace) => trace.name === "buys" || trace.name === "sells")
+      .flatMap((trace) => trace.x)
+      .sort((a, b) => a - b);
+    const shown = this.range ?? this.element.layout.xaxis.range.map(utc);
+    const middle = this.range ? (shown[0] + shown[1]) / 2 : direction > 0 ? shown[0] : shown[1];
+    const width = Math.min(shown[1] - shown[0], 6 * 3600 * 1000);
+    const next = direction > 0 ? times.find((t) => t > middle + 1) : times.findLast((t) => t < middle - 1);
+    if (next !== undefined) return this.zoom([next - width / 2, next + width / 2]);
+    /* The next one lies outside what was read. */
+    if (this.range) return this.zoom([shown[0] + (direction * width) / 2, shown[1] + (direction * width) / 2]);
+  }
+}
+
+/* Plotly writes times without a zone, and means UTC. */
+function utc(time) {
+  if (typeof time === "number") return time;
+  const text = String(time).replace(" ", "T");
+  return Date.parse(text.length === 10 ? `${text}T00:00Z` : `${text}Z`);
+}
+
+const figures = parts("[data-figure]").map((element) => new Figure(element));
+const inline = document.querySelector("[data-inline-figure]");
+const chart = figures.find((figure) => figure.element.closest("[data-view]")) ?? figures[0];
+const symbols = document.querySelector("[data-symbol]");
+
+if (symbols && chart) {
+  symbols.addEventListener("change", () => {
+    chart.symbol = symbols.value;
+    chart.draw();
+  });
+}
+figures.forEach((figure) => figure.draw());
+if (inline) {
+  const content = JSON.parse(document.getElementById("chart").textContent);
+  if (content) new Figure(inline).show(content);
+  else inline.remove();
+}
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+  for (const figure of figures) if (figure.chart) figure.show(figure.chart);
+});
+
+/* Rows and keys */
+
+document.addEventListener("click", (event) => {
+  const row = event.target.closest("tr[data-from]");
+  if (row) showRow(row);
+  if (event.target.closest("[data-whole]")) chart?.zoom(null);
+});
+
+function showRow(row) {
+  if (!chart) return;
+  parts("tr.chosen").forEach((other) => other.classList.remove("chosen"));
+  row.classList.add("chosen");
+  const [from, to] = [Number(row.dataset.from), Number(row.dataset.to)];
+  chart.zoom([from, to]);
+  chart.element.scrollIntoView({ block: "nearest" });
+}
+
+document.addEventListener("keydown", (event) => {
+  if (event.target.closest("input, select, textarea") || event.ctrlKey || event.metaKey) return;
+  if (event.key === "Enter" && event.target.matches("tr[data-from]")) showRow(event.target);
+  if (event.key === "j" && chart?.chart) chart.step(1);
+  if (event.key === "k" && chart?.chart) chart.step(-1);
+});
+
+/* Following */
+
+let known = view?.dataset.step ? { step: Number(view.dataset.step), status: "running", at: performance.now() } : null;
+
+function renew(page) {
+  for (const part of parts("[data-live]")) {
+    const now = page.getElementById(part.id);
+    if (now) part.replaceWith(document.adoptNode(now));
+  }
+}
+
+/* Read what is new, and with it the page and the chart; stop when the session has ended. */
+async function follow() {
+  if (document.hidden) return wait();
+  const path = view.dataset.follow;
+  let isOver = false;
+  try {
+    const state = path ? await (await fetch(`${path}?step=${known?.step ?? 0}`)).json() : null;
+    const now = performance.now();
+    if (state && known && state.step === known.step && state.status === known.status) return wait();
+    const speed = state && known ? ((state.step - known.step) / (now - known.at)) * 1000 : 0;
+    const page = new DOMParser().parseFromString(await (await fetch(location.href)).text(), "text/html");
+    isOver = !page.querySelector("[data-follow]");
+    renew(page);
+    const place = document.querySelector("[data-speed]");
+    if (place && speed > 0) place.textContent = `${Math.round(speed).toLocaleString("en")} steps/s`;
+    if (state) known = { step: state.step, status: state.status, at: now };
+    if (chart) await chart.draw();
+    if (isOver && !chart) location.reload();
+  } catch {
+    /* The server is away: the next poll finds out. */
+  }
+  if (!isOver) wait();
+}
+
+function wait() {
+  setTimeout(follow, POLL_MS);
+}
+
+if (view && "follow" in view.dataset) wait();
+
+/* Forms */
+
+for (const place of parts("[data-origin]")) place.textContent = location.origin;
+
+const compare = document.querySelector("[data-compare]");
+if (compare) {
+  const chosen = () => parts("[data-id]:checked").map((box) => box.value);
+  document.addEventListener("change", () => (compare.disabled = chosen().length < 2));
+  compare.addEventListener("click", () => (location.href = `/compare?ids=${chosen().join(",")}`));
+}
+
+document.querySelector("[data-login]")?.addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const body = JSON.stringify({ key: event.target.elements.key.value });
+  const answer = await fetch("/login", { method: "POST", body, headers: { "Content-Type": "application/json" } });
+  if (answer.ok) return location.pathname === "/login" ? location.assign("/") : location.reload();
+  const problem = event.target.querySelector("[data-problem]");
+  problem.textContent = (await answer.json()).message;
+  problem.hidden = false;
+});
+
+document.querySelector("[data-logout]")?.addEventListener("click", async () => {
+  await fetch("/logout", { method: "POST", body: "{}", headers: { "Content-Type": "application/json" } });
+  location.assign("/login");
+});

@@ -1,0 +1,1 @@
+"""Rows of imports in the store: numbered, superseded instead of overwritten."""

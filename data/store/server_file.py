@@ -1,0 +1,37 @@
+"""The file in a home that says which server runs on it and holds its store."""
+
+from pathlib import Path
+
+import msgspec
+
+from candlestep.data.errors import StorageUnavailable
+from candlestep.data.store.database import Store
+
+SERVER_FILE = "server.json"
+"""The name of the file, which the user alone may read."""
+TOKEN_HEADER = "x-candlestep-token"
+"""The header with the token of a server, which its user's other processes send."""
+
+
+class RunningServer(msgspec.Struct, frozen=True):
+    """A server as it announces itself in its home: process, URL, and token for operations."""
+
+    pid: int
+    url: str
+    token: str
+
+
+def running_server(home: Path) -> RunningServer | None:
+    """Return the server that runs on ``home``; None if its file is absent, broken or left behind.
+
+    It runs if its process has the store open: the id alone may be another program's by now.
+    """
+    try:
+        server = msgspec.json.decode((home / SERVER_FILE).read_bytes(), type=RunningServer)
+    except (FileNotFoundError, NotADirectoryError, msgspec.MsgspecError):
+        return None
+    except PermissionError:
+        raise StorageUnavailable(
+            f"{home} is in use by a server of another user; run the command as that user"
+        ) from None
+    return server if Store.holder(home) in (0, server.pid) else None

@@ -1,0 +1,103 @@
+"""The book that a session's slippage stands for: walking it costs what a market order is charged."""
+
+from decimal import Decimal
+
+import msgspec
+
+from candlestep.sandbox.exchange.costs.costs import Costs, slipped
+from candlestep.sandbox.exchange.orders import Side
+from candlestep.sandbox.market.candles import Candles
+from candlestep.sandbox.money import (
+    AMOUNT_PLACES,
+    MARKET,
+    MAXIMUM,
+    PRICE_PLACES,
+    ZERO,
+    add,
+    multiple_from,
+    multiple_up_to,
+    rounded_down,
+    rounded_ratio,
+    subtract,
+)
+
+_LEVELS_OF_VOLUME = 1000
+"""The number of levels that share the average volume of a candle."""
+
+
+class Level(msgspec.Struct, frozen=True, gc=False):
+    """A price, and the quantity that trades at it."""
+
+    price: Decimal
+    quantity: Decimal
+
+
+class Depth(msgspec.Struct, frozen=True):
+    """The two sides of a book, the best level first."""
+
+    bids: list[Level]
+    asks: list[Level]
+
+
+def depth_at(
+    costs: Costs, candles: Candles, price: Decimal, time: int, *, tick: Decimal, levels: int
+) -> Depth:
+    """Return the book at ``time`` around ``price``, up to ``levels`` a side.
+
+    Candles have no book: this one is made of the slippage. A market order for all of the first *n*
+    levels costs what walking them costs, and one that ends within a level at most that; prices are
+    then rounded outward to multiples of ``tick``. Bids and asks never have the same price.
+    """
+    quantities = _quantities(costs, candles, time, levels)
+    bids = _side("sell", costs, candles, price, time, tick, quantities)
+    asks = _side("buy", costs, candles, price, time, tick, quantities)
+    if bids and asks and bids[0].price >= asks[0].price:
+        below = subtract(asks[0].price, tick)
+        bids = [Level(below, bids[0].quantity)] if below > 0 else []
+    return Depth(bids, asks)
+
+
+def _quantities(costs: Costs, candles: Candles, time: int, levels: int) -> list[Decimal]:
+    """Return the quantity up to the end of each level, smallest first."""
+    last = candles.last_complete(time)
+    recent = candles.recent_volume(last + 1, candles.interval(max(last, 0)))
+    if costs.model != "volume" or candles.symbol in costs.without_volume or recent is None:
+        return [MAXIMUM]
+    largest = Decimal(_LEVELS_OF_VOLUME * recent.candles)
+    ends = [
+        rounded_down(
+            rounded_ratio(MARKET.multiply(recent.total, Decimal(k)), largest, PRICE_PLACES),
+            AMOUNT_PLACES,
+        )
+        for k in range(1, min(levels, _LEVELS_OF_VOLUME) + 1)
+    ]
+    return [end for end in ends if end > 0] or [MAXIMUM]
+
+
+def _side(
+    side: Side,
+    costs: Costs,
+    candles: Candles,
+    price: Decimal,
+    time: int,
+    tick: Decimal,
+    quantities: list[Decimal],
+) -> list[Level]:
+    levels: list[Level] = []
+    before = amount = ZERO
+    for quantity in quantities:
+        if quantity == before:
+            continue
+        unit_price = slipped(price, side, costs.slippage_now(quantity, candles, time))
+        total = MARKET.multiply(quantity, unit_price)
+        size = subtract(quantity, before)
+        marginal = rounded_ratio(MARKET.subtract(total, amount), size, PRICE_PLACES)
+        shown = multiple_from(marginal, tick) if side == "buy" else multiple_up_to(marginal, tick)
+        if shown <= 0:
+            break
+        if levels and levels[-1].price == shown:
+            levels[-1] = Level(shown, add(levels[-1].quantity, size))
+        else:
+            levels.append(Level(shown, size))
+        before, amount = quantity, total
+    return levels

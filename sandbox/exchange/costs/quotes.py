@@ -1,0 +1,159 @@
+"""Quotes: the terms on which an order would trade now, and the quantity that an amount pays for."""
+
+from collections.abc import Mapping
+from copy import copy
+from decimal import Decimal
+
+import msgspec
+
+from candlestep.sandbox.errors import InvalidParameter
+from candlestep.sandbox.exchange.clearing import Clearing
+from candlestep.sandbox.exchange.costs.costs import (
+    Costs,
+    Terms,
+    affordable_quantity,
+    cost_at,
+    fills_at_once,
+    quantity_to_raise,
+)
+from candlestep.sandbox.exchange.costs.fees import TradedVolume
+from candlestep.sandbox.exchange.instruments import NO_FILTERS, Instrument
+from candlestep.sandbox.exchange.orders import Fill, Order, OrderTicket
+from candlestep.sandbox.market.candles import Candles
+from candlestep.sandbox.market.market import Market
+from candlestep.sandbox.money import (
+    AMOUNT_PLACES,
+    AMOUNT_UNIT,
+    MAXIMUM,
+    ZERO,
+    ratio_up_to,
+)
+
+
+class Quotes:
+    """The quotes of one account; its fees depend on the fills so far."""
+
+    def __init__(
+        self,
+        market: Market,
+        costs: Costs,
+        instruments: Mapping[str, Instrument],
+        clearing: Clearing,
+        fills: list[Fill],
+    ) -> None:
+        """Quote to the account of ``clearing`` after ``fills``, a list that grows."""
+        self.costs = costs
+        self.instruments = {
+            symbol: instrument
+            for symbol, instrument in instruments.items()
+            if instrument.filters != NO_FILTERS
+        }
+        """Those with filters, by symbol."""
+        self._market = market
+        self._fills = fills
+        self._traded = TradedVolume()
+        self._clearing = clearing
+
+    def copy(self, clearing: Clearing, fills: list[Fill]) -> "Quotes":
+        """Return an independent copy that quotes to ``clearing`` after ``fills``."""
+        copied = copy(self)
+        copied._clearing = clearing
+        copied._fills = fills
+        copied._traded = copy(self._traded)
+        return copied
+
+    def fee_rate(self, symbol: str, now: int, *, is_maker: bool) -> Decimal:
+        """Return the fee rate of a fill at ``now``."""
+        fees = self.costs.fees
+        volume = self._traded.at(now, self._fills) if fees.counts_volume else ZERO
+        return fees.rate(symbol, now, volume, is_maker=is_maker)
+
+    def at_once(self, ticket: OrderTicket, price: Decimal, candles: Candles, now: int) -> Terms:
+        """Return the terms of an order that fills at ``now``, when the price is ``price``."""
+        fee_rate = self.fee_rate(ticket.symbol, now, is_maker=False)
+        return self.costs.terms_at_once(ticket, price, fee_rate, candles, now)
+
+    def affordable(self, ticket: OrderTicket, cash: Decimal, now: int) -> Decimal:
+        """Return the quantity at which ``ticket`` would take at most ``cash`` to open; may be 0.
+
+        Where slippage grows with the quantity, it is computed for the slightly larger order that
+        ``cash`` would open without costs, so a little cash may be left over. Raises
+        ``InvalidParameter`` for a sell on spot.
+        """
+        candles = self._market.candles_of(ticket.symbol)
+        symbol = candles.symbol
+        if ticket.symbol != symbol:
+            ticket = msgspec.structs.replace(ticket, symbol=symbol)
+        price = self._market.price(symbol, now)
+        at_once = fills_at_once(ticket, price)
+        base_price = price if at_once else _order_of(ticket).value_price
+        most = self._clearing.most_to_open(ticket, cash, base_price, now)
+        quantity = min(most, MAXIMUM)
+        largest = msgspec.structs.replace(ticket, quantity=quantity)
+        if at_once:
+            unit_price = self.at_once(largest, price, candles, now).price
+            fee_rate = self.fee_rate(symbol, now, is_maker=False)
+        else:
+            unit_price = self.costs.price_to_lock(_order_of(largest), candles, now)
+            fee_rate = self.costs.fees.highest(symbol)
+
+        cost_to_open = self._clearing.cost_to_open
+
+        def cost_of(quantity: Decimal) -> Decimal:
+            return cost_to_open(ticket, quantity, cost_at(quantity, unit_price, fee_rate), now)
+
+        def highest_cost_of(quantity: Decimal) -> Decimal:
+            cost = cost_to_open(ticket, quantity, cost_at(quantity, base_price, fee_rate), now)
+            return max(cost_of(quantity), cost)
+
+        # A smaller order may sell at a better price, of which the margin of a short is taken.
+        is_better = ticket.side == "sell" and self.costs.model == "volume"
+        taken = highest_cost_of if is_better else cost_of
+        affordable = affordable_quantity(cash, quantity, base_price, taken)
+        instrument = self.instruments.get(symbol)
+        return (
+            affordable if instrument is None else instrument.quantity_up_to(affordable, base_price)
+        )
+
+    def sized(self, ticket: OrderTicket, price: Decimal, candles: Candles, now: int) -> OrderTicket:
+        """Return a market order with the quantity that its ``quote_amount`` pays for.
+
+        Raises ``InvalidParameter`` if that is none.
+        """
+        amount = ticket.quote_amount
+        assert amount is not None, "only an order by amount is sized"
+        if self._clearing.is_sized_by_notional:
+            quantity = self._quantity_worth(ticket.symbol, amount, price)
+        elif ticket.side == "buy":
+            quantity = self.affordable(ticket, amount, now)
+        else:
+            quantity = self._quantity_to_raise(ticket, amount, price, candles, now)
+        if not quantity:
+            raise InvalidParameter(
+                "quote_amount", f"{amount:f} pays for less than can be ordered; raise it"
+            )
+        return msgspec.structs.replace(ticket, quantity=quantity)
+
+    def _quantity_worth(self, symbol: str, amount: Decimal, price: Decimal) -> Decimal:
+        """Return the largest quantity that is worth at most ``amount``."""
+        quantity = min(ratio_up_to(amount, price, AMOUNT_PLACES), MAXIMUM)
+        instrument = self.instruments.get(symbol)
+        return quantity if instrument is None else instrument.quantity_up_to(quantity, price)
+
+    def _quantity_to_raise(
+        self, ticket: OrderTicket, amount: Decimal, price: Decimal, candles: Candles, now: int
+    ) -> Decimal:
+        """Return the smallest quantity, in whole steps, whose sale now brings ``amount``."""
+        instrument = self.instruments.get(ticket.symbol)
+        step = None if instrument is None else instrument.filters.step_size
+
+        def proceeds(quantity: Decimal) -> Decimal:
+            sale = msgspec.structs.replace(ticket, quantity=quantity)
+            return self.at_once(sale, price, candles, now).cost.from_sale
+
+        return quantity_to_raise(amount, price, step or AMOUNT_UNIT, proceeds)
+
+
+def _order_of(ticket: OrderTicket) -> Order:
+    """Return the order that ``ticket`` would become, for what its terms are computed of."""
+    return Order(0, 0, *msgspec.structs.astuple(ticket))

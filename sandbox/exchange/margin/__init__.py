@@ -1,0 +1,1 @@
+"""Perpetual futures: margin tiers, the margin account, its funding, and when it is liquidated."""

@@ -1,0 +1,357 @@
+"""Blind sessions over HTTP: in disguise at every route until the end, and the same ever after."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from candlestep.api.http.route import Route
+from candlestep.api.routes import ROUTES
+from candlestep.data.market.loading import load_market
+from candlestep.sandbox import Market, format_time, parse_time
+from candlestep.sandbox.clock import MINUTE, WEEK
+from tests.support.api_client import BACKTEST, Api, make_key, sample_home
+from tests.support.binance import Binance
+from tests.support.command_line import candlestep
+from tests.support.in_process import HostedHome, hosted
+from tests.support.route_cases import SAMPLES, UNKNOWN_ID
+from tests.support.session_key_calls import (
+    Told,
+    agent_of,
+    change_margin,
+    read_everything,
+    said_to_everybody,
+    trade_natively,
+    use_the_dialect,
+    use_the_tools,
+)
+
+REAL = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "BTC", "ETH", "binance", "secret-label", "grader")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return sample_home(tmp_path_factory.mktemp("blind") / "home")
+
+
+@pytest.fixture(scope="module")
+def key(home: Path) -> str:
+    return make_key(home, "ann")
+
+
+@pytest.fixture(scope="module")
+def market(home: Path) -> Market:
+    """The real market; loaded before the server has the store."""
+    return load_market(home=home)
+
+
+@pytest.fixture(scope="module")
+def server(home: Path, key: str, market: Market) -> Iterator[HostedHome]:
+    with hosted(home) as server:
+        yield server
+
+
+@pytest.fixture
+def api(server: HostedHome, key: str) -> Iterator[Api]:
+    with server.client(key) as client:
+        yield Api(client)
+
+
+def blind(api: Api, **config: Any) -> tuple[str, list[str]]:
+    """Start a blind session; return its id and its symbols."""
+    settings: dict[str, Any] = {"blind": True, "strategy_label": "secret-label", **config}
+    session_id = api.started("01-15", "01-16", **settings)
+    return session_id, api.read(session_id, "status")["pairs"]
+
+
+def traded(api: Api, session_id: str, symbol: str) -> None:
+    """Trade in a session: an order that fills, one that waits, one that is refused, and steps."""
+    price = float(api.read(session_id, f"market/price/{symbol}")["price"])
+    api.order(session_id, symbol=symbol, quantity=round(1000 / price, 3))
+    limit = f"{price * 0.9:.4f}"
+    api.order(session_id, symbol=symbol, quantity=1, type="limit", price=limit)
+    api.order(session_id, expect=422, symbol=symbol, quantity=10**9)
+    api.step(session_id, 100)
+
+
+def test_a_session_is_as_its_market_is_in_process(api: Api, market: Market) -> None:
+    """The same seed makes the same prices of exactly the candles that the session may read."""
+    session_id, symbols = blind(api, blind={"seed": 7}, pairs=["BTCUSDT", "ETHUSDT"])
+    assert symbols == ["ASSET1USDT", "ASSET2USDT"]
+    status = api.read(session_id, "status")
+    start = parse_time(status["start_time"])
+    assert 1990 <= int(status["start_time"][:4]) < 2005
+    assert (start - parse_time("2025-01-15")) % WEEK == 0
+    assert status["strategy_label"] == "secret-label"
+    with pytest.raises(KeyError):
+        status["blind"]
+    both = Market([market.candles_of("BTCUSDT"), market.candles_of("ETHUSDT")])
+    real = both.between(parse_time("2025-01-01"), parse_time("2025-01-16"))
+    assert real is not None
+    expected = real.blind(7)
+    prices = api.read(session_id, "market/prices")["prices"]
+    at = parse_time("2025-01-15") - real.span[0] + expected.span[0]
+    assert prices == {symbol: str(price) for symbol, price in expected.prices(at).items()}
+    for symbol in symbols:
+        candles = api.read(session_id, f"market/candles/{symbol}", interval="1h", limit=1000)
+        shown = [float(candle["close"]) for candle in candles["candles"]]
+        assert shown == expected.window(symbol, at, 1000, ["close"], "1h")[:, 0].tolist()
+        assert len(shown) == 14 * 24, "nothing before the first candle, nothing after the start"
+
+
+@pytest.mark.parametrize("variant", ["none", "mirror", "bootstrap"])
+def test_what_was_real_is_told_at_the_end_and_the_recording_replays(
+    api: Api, market: Market, variant: str, tmp_path: Path
+) -> None:
+    session_id, symbols = blind(api, blind={"variant": variant})
+    traded(api, session_id, symbols[0])
+    refused = api.read(session_id, "recording", expect=409)
+    assert "sealed" in refused["message"]
+    api.post(f"{BACKTEST}/{session_id}/fork", expect=409)
+    api.post(f"{BACKTEST}/{session_id}/cancel")
+    results = api.read(session_id, "results")
+    assert results["config"]["exchange"] == "blind"
+    real = results["real"]
+    assert real["exchange"] == "binance"
+    assert real["start_time"] == "2025-01-15T00:00:00Z"
+    assert sorted(real["pairs"]) == sorted(symbols)
+    assert sorted(real["pairs"].values()) == ["BTCUSDT", "ETHUSDT"]
+    assert real["variant"] == variant
+    [first] = api.read(session_id, "results/trades")["trades"]
+    [same] = api.read(session_id, "results/trades", reading="real")["trades"]
+    assert same["symbol"] == real["pairs"][first["symbol"]]
+    assert float(same["price"]) * float(same["quantity"]) == pytest.approx(
+        float(first["price"]) * float(first["quantity"]), rel=1e-6
+    )
+    if variant != "bootstrap":
+        assert same["simulated_at"] == "2025-01-15T00:00:00Z"
+        price = float(market.price(same["symbol"], parse_time("2025-01-15")))
+        # The slippage of the one is on the other side of the mirror of the other.
+        assert float(same["price"]) == pytest.approx(price, rel=0.01)
+    for reading, name, other in (
+        ("blind", symbols[0], "real"),
+        ("real", real["pairs"][symbols[0]], "blind"),
+    ):
+        page = api.client.get(f"/sessions/{session_id}", params={"reading": reading}).text
+        assert f'<a href="?reading={other}">' in page
+        assert f"<td>{name}</td>" in page.replace(" >", ">")
+        assert (same["price"] in page) == (reading == "real")
+    page = api.client.get(f"/sessions/{session_id}?reading=real").text
+    has_chart = variant != "bootstrap"
+    assert ("figure.json?reading=real" in page) == has_chart
+    assert ("it has no chart and no months" in page) == (not has_chart)
+    assert ("of which the session showed the mirror" in page) == (variant == "mirror")
+    assert ("<th>2025</th>" in page) == has_chart
+    chart = api.read(
+        session_id, "figure.json", 200 if has_chart else 409, reading="real", symbol=same["symbol"]
+    )
+    if has_chart:
+        assert_chart_is_real(chart, market, same)
+        api.read(session_id, "figure.json", 404, reading="real", symbol=symbols[0])
+    file = tmp_path / "session.jsonl"
+    file.write_bytes(api.client.get(f"{BACKTEST}/{session_id}/recording").content)
+    start = json.loads(file.read_bytes().splitlines()[0])
+    assert start["blind"]["seed"] == real["seed"]
+    assert start["pairs"] == symbols
+
+
+def assert_chart_is_real(chart: Any, market: Market, trade: dict[str, Any]) -> None:
+    """Require the candles, the fill, the order and the times of the real market, up to the end."""
+    traces = {trace["name"]: trace for trace in chart["data"]}
+    real, shown = market.candles_of(trade["symbol"]), chart["data"][0]
+    start = parse_time("2025-01-15")
+    assert shown["x"] == [start + minute * MINUTE for minute in range(100)]
+    rows = slice(*real.open_time.searchsorted([start, start + 100 * MINUTE]).tolist())
+    for name in ("open", "high", "low", "close"):
+        assert shown[name] == getattr(real, name)[rows].tolist()
+    assert traces["buys"]["x"][0] == start
+    assert traces["buys"]["y"][0] == float(trade["price"])
+    assert traces["equity"]["x"][0] == start
+
+
+def test_sessions_go_on_where_they_were_after_a_restart(tmp_path: Path) -> None:
+    home = sample_home(tmp_path / "home")
+    with hosted(home) as server, server.client() as client:
+        api = Api(client)
+        session_id, symbols = blind(api, blind={"variant": "bootstrap", "seed": 3})
+        traded(api, session_id, symbols[1])
+        before = [api.read(session_id, what) for what in ("account/portfolio", "trade/orders")]
+    with hosted(home) as server, server.client() as client:
+        api = Api(client)
+        after = [api.read(session_id, what) for what in ("account/portfolio", "trade/orders")]
+        assert after == before
+        api.step(session_id, 2000)
+        assert api.read(session_id, "results")["real"]["seed"] == 3
+        lines = client.get(f"{BACKTEST}/{session_id}/recording").content
+        ended = api.read(session_id, "results")["summary"]
+    file = tmp_path / "session.jsonl"
+    file.write_bytes(lines)
+    replayed = candlestep("replay", file, "--home", home)
+    assert replayed.code == 0, replayed.out + replayed.err
+    shown = candlestep("show", session_id, "--json", "--home", home)
+    assert ended["final_equity"][:8] in shown.out
+
+
+def test_a_key_of_a_session_steps_trades_and_reads_it_and_nothing_else(
+    api: Api, server: HostedHome
+) -> None:
+    session_id, symbols = blind(api)
+    other_id, _ = blind(api)
+    secret = api.post(f"{BACKTEST}/{session_id}/keys", {"name": "agent"}, expect=201)["key"]
+    with server.client(secret) as client:
+        agent = Api(client)
+        traded(agent, session_id, symbols[0])
+        assert agent.read(session_id, "status")["strategy_label"] == ""
+        agent.read(other_id, "status", expect=404)
+        sealed = agent.post(f"{BACKTEST}/{session_id}/cancel", expect=403)
+        assert "owner" in sealed["message"]
+        for route in ROUTES:
+            if route.for_session_key or route.access in ("public", "signature"):
+                continue
+            path = path_of(route, session_id)
+            answer = client.request(route.method, path)
+            assert answer.status_code in (401, 403), (route.method, path, answer.text)
+        # The owner's key under the same Idempotency-Key is another.
+        same = {"Idempotency-Key": "k"}
+        for caller, price in ((api.client, 1), (client, 2)):
+            body = {"symbol": symbols[0], "side": "buy", "type": "limit", "quantity": 1}
+            path = f"{BACKTEST}/{session_id}/trade/order"
+            answer = caller.post(path, json=body | {"price": price}, headers=same)
+            assert answer.status_code == 201, answer.text
+
+
+def test_the_dialect_of_a_session_key_is_that_of_its_session_and_ends_with_the_key(
+    api: Api, server: HostedHome
+) -> None:
+    session_id, symbols = blind(api)
+    other_id, _ = blind(api)
+    owners = Binance(api, other_id)
+    made = api.post(f"{BACKTEST}/{session_id}/keys", expect=201)
+    with server.client(made["key"]) as client:
+        agent = Api(client)
+        agent.post(f"{BACKTEST}/{other_id}/dialect", expect=404)
+        pair, own = Binance(agent, session_id), Binance(api, session_id)
+        path, pair.path = pair.path, owners.path
+        code, _ = pair.signed("GET", "api/v3/account", 401)
+        assert code == -2015, "the pair of one session opens no other"
+        pair.path = path
+        with server.client(pair.opened["api_key"]) as stranger:
+            Api(stranger).read(session_id, "status", expect=401)
+        for action in ("cancel", "fork", "end", "start", "recording"):
+            pair.signed("POST", f"control/{action}", 404)
+        # While the agent's bot makes the time nobody else does; its owner can end it all the same.
+        pair.signed("POST", "control/hold", holder="bot")
+        api.step(session_id, expect=409)
+        ahead = pair.signed("POST", "control/advance", holder="bot", to=10**15)
+        assert (ahead["status"], ahead["step"]) == ("completed", ahead["totalSteps"])
+        pair.signed("POST", "control/step", 400)
+        assert pair.order(400, symbol=symbols[0])[1] == "Market is closed."
+        agent.post(f"{BACKTEST}/{session_id}/start", expect=409)
+        pair.signed("GET", "api/v3/account")
+        token = {"X-Candlestep-Token": server.services.authenticator.command_token}
+        gone = api.client.post("/admin/keys/revoke", json={"key_id": made["key_id"]}, headers=token)
+        assert gone.status_code == 200, gone.text
+        assert pair.signed("GET", "api/v3/account", 401)[0] == -2015
+        own.signed("GET", "api/v3/account")
+    held = Binance(api, other_id)
+    held.signed("POST", "control/hold", holder="bot")
+    api.post(f"{BACKTEST}/{other_id}/cancel")
+
+
+def path_of(route: Route, session_id: str) -> str:
+    known = dict.fromkeys(route.parameters, UNKNOWN_ID) | SAMPLES
+    return route.path.format(**known | {"session_id": session_id, "file": "trades.csv"})
+
+
+@pytest.mark.parametrize("variant", ["none", "mirror", "bootstrap"])
+def test_nothing_that_a_key_of_a_session_is_told_names_what_is_real(
+    api: Api, server: HostedHome, market: Market, variant: str
+) -> None:
+    """By every route, in the dialect and by the tools; before it starts, as it runs, and ended."""
+    told = Told()
+    agent_id = api.post("/api/v1/agents", {"name": "grader"}, expect=201)["agent_id"]
+    hidden = {"blind": {"variant": variant, "seed": 11}, "strategy_label": "secret-label"}
+    hidden |= {"agent_id": agent_id, "fee_model": "match_exchange"}
+    perpetual = {"pairs": ["SOLUSDT-PERP"], "market_type": "perp", "candle_interval": "5m"}
+    for more in ({"pairs": ["BTCUSDT", "ETHUSDT", "SOLUSDT"]}, perpetual):
+        session_id = api.create("01-15", "01-16", **hidden, **more)
+        secret = api.post(f"{BACKTEST}/{session_id}/keys", expect=201)["key"]
+        with agent_of(server, secret, told) as agent:
+            read_everything(agent, session_id, "ASSET1USDT")
+            agent.post(f"{BACKTEST}/{session_id}/start")
+            symbol = agent.read(session_id, "status")["pairs"][0]
+            if more is perpetual:
+                change_margin(agent, session_id, symbol)
+            else:
+                trade_natively(agent, session_id, symbol)
+                use_the_dialect(agent, told, session_id, symbol)
+            use_the_tools(agent, session_id, symbol)
+            read_everything(agent, session_id, symbol)
+            agent.step(session_id, 5000)
+            read_everything(agent, session_id, symbol)
+        trade = api.read(session_id, "results/trades", reading="real")["trades"][0]
+        if variant != "bootstrap":
+            chart = api.read(session_id, "figure.json", reading="real")
+            assert min(chart["data"][0]["x"]) == parse_time("2025-01-15")
+        assert_hidden(told.texts, (*REAL, agent_id, f'"{trade["price"]}"'))
+    missing = [
+        (route.method, route.path)
+        for route in ROUTES
+        if route.for_session_key and not told.has_done(route.method, route.path)
+    ]
+    assert missing == [("POST", f"{BACKTEST}/{{session_id}}/cancel")]
+    closes = set(market.candles_of("BTCUSDT").close.tolist())
+    assert min(closes) > 50_000, "above the prices of a market in disguise, and above the equity"
+    for text in told.texts:
+        assert not closes & set(map(float, re.findall(r"(?<![\w.])\d{5,6}\.\d+", text))), text
+    with server.client(secret) as client:
+        assert said_to_everybody(Api(client)) == said_to_everybody(api)
+
+
+def assert_hidden(texts: list[str], names: tuple[str, ...]) -> None:
+    """Require that texts have none of the names, and no time of this century but today's."""
+    for text in texts:
+        for name in names:
+            assert name not in text, (name, text)
+        # Times of the wall clock are those of today.
+        assert not re.search(r"20(?:2[0-5]|1\d)-\d\d", text), text
+        since_epoch = map(int, re.findall(r"(?<![\w.])1\d{12}(?![\w.])", text))
+        assert not [time for time in since_epoch if 2010 <= _year(time) <= 2025], text
+
+
+def _year(time: int) -> int:
+    return int(format_time(time)[:4])
+
+
+def test_wrong_requests_change_nothing(api: Api) -> None:
+    before = api.get(f"{BACKTEST}/list")["total"]
+    body = {"start_time": "2025-01-15", "end_time": "2025-01-16"}
+    for wrong, field in (
+        ({"seed": -1}, "blind.seed"),
+        ({"seeds": 1}, "blind"),
+        ({"variant": "reverse"}, "blind.variant"),
+        ("yes", "blind"),
+    ):
+        refusal = api.post(f"{BACKTEST}/create", body | {"blind": wrong}, expect=422)
+        assert field in refusal["message"], refusal
+    assert api.get(f"{BACKTEST}/list")["total"] == before
+    short = {"start_time": "2025-01-01T01:00:00Z", "end_time": "2025-01-01T09:00:00Z"}
+    session_id = api.post(
+        f"{BACKTEST}/create", short | {"blind": {"variant": "bootstrap"}}, expect=422
+    )
+    assert "whole UTC days" in session_id["message"]
+
+
+def test_unsealed_sessions_fork_and_open_servers_make_no_keys(tmp_path: Path) -> None:
+    with hosted(sample_home(tmp_path / "home")) as server, server.client() as client:
+        api = Api(client)
+        session_id, symbols = blind(api, sealed=False)
+        [fork] = api.post(f"{BACKTEST}/{session_id}/fork", expect=201)["forks"]
+        traded(api, fork["session_id"], symbols[0])
+        api.post(f"{BACKTEST}/{fork['session_id']}/cancel")
+        assert "real" in api.read(fork["session_id"], "results")
+        refusal = api.post(f"{BACKTEST}/{session_id}/keys", expect=409)
+        assert "candlestep keys create" in refusal["message"]

@@ -1,0 +1,1 @@
+"""Checks with real trainers, in environments of their own: ``make rl-check``."""
