@@ -1,7 +1,8 @@
 """Options of the test command, and the profile of hypothesis.
 
-``--oracle-examples`` (or ORACLE_EXAMPLES) is the number of examples of each property of the
-exchange, ``--fuzz-examples`` (or FUZZ_EXAMPLES) the number of random requests per operation.
+A plain run tries the same examples each time, so that a change is judged by itself and not by the
+luck of others. ``--oracle-examples`` (or ORACLE_EXAMPLES) draws new ones, so many for each property
+of the exchange; ``--fuzz-examples`` (or FUZZ_EXAMPLES) as many random requests to each operation.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--oracle-examples",
         type=int,
-        default=int(os.environ.get("ORACLE_EXAMPLES", DEFAULT_EXAMPLES)),
-        help="number of random sessions that each property test of the exchange tries",
+        default=int(os.environ.get("ORACLE_EXAMPLES", "0")),
+        help="number of new random sessions for each property of the exchange"
+        f" (0: {DEFAULT_EXAMPLES}, the same ones each time)",
     )
     parser.addoption(
         "--fuzz-examples",
@@ -32,11 +34,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    new_examples = config.getoption("--oracle-examples")
     settings.register_profile(
         "candlestep",
-        max_examples=config.getoption("--oracle-examples"),
+        max_examples=new_examples or DEFAULT_EXAMPLES,
         deadline=None,
-        derandomize=False,
+        derandomize=not new_examples,
         print_blob=True,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )

@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from candlestep.sandbox import Session
 from tests.support import oracle
@@ -349,8 +349,8 @@ def test_engine_and_plain_loop_agree_on_the_loss_of_a_day(case: Case) -> None:
     assert_agreement(case)
 
 
-def test_engine_and_plain_loop_agree_after_every_command(request: pytest.FixtureRequest) -> None:
-    examples = request.config.getoption("--oracle-examples")
+def test_engine_and_plain_loop_agree_after_every_command() -> None:
+    examples = settings().max_examples
     total: Counter[str] = Counter()
 
     @given(cases(richer=True))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 
-import pytest
 from hypothesis import given, settings
 
 from tests.support.frequent import require_frequent
@@ -64,8 +63,8 @@ def is_listed(order: Order) -> bool:
     return order.list_id is not None and order.parent_id is None
 
 
-def test_engine_and_plain_loop_agree_after_every_command(request: pytest.FixtureRequest) -> None:
-    examples = 3 * request.config.getoption("--oracle-examples")
+def test_engine_and_plain_loop_agree_after_every_command() -> None:
+    examples = 3 * settings().max_examples
     total: Counter[str] = Counter()
 
     @settings(max_examples=examples)

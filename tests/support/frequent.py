@@ -3,6 +3,8 @@
 from collections import Counter
 from collections.abc import Callable, Mapping
 
+from hypothesis import seed, settings
+
 MOST_ROUNDS = 6
 
 
@@ -12,9 +14,11 @@ def require_frequent(
     """Draw cases, which count in ``total`` what happens, until each count is at least ``least``.
 
     That is so after one round nearly always, and has to be after ``MOST_ROUNDS``: chance alone
-    fails no test.
+    fails no test. Where examples are the same in each run, those of a further round are others.
     """
-    for _ in range(MOST_ROUNDS):
+    for number in range(MOST_ROUNDS):
+        if number and settings().derandomize:
+            seed(number)(draw)
         draw()
         if all(total[name] >= count for name, count in least.items()):
             break

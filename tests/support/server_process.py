@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 
-SECONDS_TO_START = 60
+SECONDS_TO_START = 180
 SECONDS_TO_STOP = 30
 
 
