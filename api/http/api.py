@@ -43,7 +43,8 @@ class Api(msgspec.Struct, frozen=True, kw_only=True):
     hot_prefix: str | None = None
     """The start of the paths that are called most, such as ``/sessions/{session_id}/``.
 
-    Below it, paths without further parameters are found by a look-up ahead of the router.
+    Below it, paths without further parameters are found by a look-up ahead of the router, and so
+    is one whose only further parameter is all the rest of it.
     """
 
     def endpoints(self) -> Iterator["Endpoint"]:

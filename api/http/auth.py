@@ -21,6 +21,7 @@ HEADERS = frozenset((b"x-api-key", b"authorization", b"host", b"origin", _TOKEN_
 """The headers that authentication reads, in lower case."""
 
 _MAX_CACHED_TOKENS = 1024
+_MAX_DERIVED = 4096
 _HOW_TO_CREATE_ONE = "`candlestep keys create NAME` creates one"
 
 
@@ -63,6 +64,7 @@ class Authenticator:
     def reload(self) -> None:
         """Read the keys, and what tokens are signed with, again. Blocks."""
         self._signing_key = accounts.signing_key(self._store)
+        self._derived: dict[str, str] = {}
         self._server_name = accounts.server_name(self._store)
         self._tokens.clear()
         self._account_names = {
@@ -134,7 +136,15 @@ class Authenticator:
 
         It changes when what tokens are signed with does.
         """
-        return hmac.new(self._signing_key, text.encode(), "sha256").hexdigest()
+        # Taken before the key: another thread may put both anew, the key first.
+        known = self._derived
+        secret = known.get(text)
+        if secret is None:
+            secret = hmac.new(self._signing_key, text.encode(), "sha256").hexdigest()
+            if len(known) >= _MAX_DERIVED:
+                known.clear()
+            known[text] = secret
+        return secret
 
     def has_key(self, key_id: str) -> bool:
         """Return whether there is a key with this id, not revoked."""

@@ -5,7 +5,7 @@ error names the field at fault.
 """
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
 from typing import Any, ClassVar, Literal, get_args, get_origin
@@ -99,11 +99,17 @@ def decode_headers(header_type: type[msgspec.Struct], headers: Mapping[bytes, by
     Raises ``InvalidParameter`` naming the header.
     """
     sent = {
-        name: headers[name.lower().encode()].strip().decode("latin-1")
-        for name in header_names(header_type)
-        if headers.get(name.lower().encode(), b"").strip()
+        name: value.decode("latin-1")
+        for key, name in _names_by_header(header_type)
+        if (value := headers.get(key, b"").strip())
     }
     return decode_query(header_type, sent)
+
+
+@cache
+def _names_by_header(header_type: type[msgspec.Struct]) -> Sequence[tuple[bytes, str]]:
+    """Return each header as requests have it here, in lower case, and as it is usually written."""
+    return [(name.lower().encode(), name) for name in header_names(header_type)]
 
 
 def header_names(header_type: type[msgspec.Struct]) -> Collection[str]:

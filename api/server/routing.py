@@ -36,16 +36,23 @@ class HotPaths(NamedTuple):
     """Values of the parameter that are segments of other paths, or none at all."""
     by_rest: Mapping[str, Endpoints]
     """The endpoints by the rest of the path after the parameter."""
+    any_rest: tuple[str, Endpoints] | None = None
+    """The parameter that takes any other rest of the path, and the endpoints of that."""
 
     def find(self, path: str) -> tuple[Endpoints, dict[str, str]] | None:
         """Return the endpoints of a path and its parameters, or None if it is not a hot path."""
         if not path.startswith(self.prefix):
             return None
-        value, _, rest = path[len(self.prefix) :].partition("/")
-        endpoints = self.by_rest.get(rest)
-        if endpoints is None or value in self.others:
+        value, slash, rest = path[len(self.prefix) :].partition("/")
+        if value in self.others:
             return None
-        return endpoints, {self.parameter: value}
+        endpoints = self.by_rest.get(rest)
+        if endpoints is not None:
+            return endpoints, {self.parameter: value}
+        if self.any_rest is None or not slash:
+            return None
+        name, endpoints = self.any_rest
+        return endpoints, {self.parameter: value, name: rest}
 
 
 def endpoints_by_path(apis: Iterable[Api]) -> dict[str, dict[str, Endpoint]]:
@@ -61,17 +68,23 @@ def hot_paths(api: Api, by_path: Mapping[str, Endpoints]) -> HotPaths:
     """Return the hot paths of an API that has a ``hot_prefix``: not those that browsers read."""
     assert api.hot_prefix is not None
     start, _, parameter = api.hot_prefix.removesuffix("}/").partition("{")
+    by_rest = {
+        path.removeprefix(api.hot_prefix): endpoints
+        for path, endpoints in by_path.items()
+        if path.startswith(api.hot_prefix)
+        and not any(endpoint.route.is_browser for endpoint in endpoints.values())
+    }
+    of_any_rest = [
+        (name, by_rest[f"{{{name}}}"])
+        for name, taken in api.path_parameters.items()
+        if taken.may_contain_slash and f"{{{name}}}" in by_rest
+    ]
     return HotPaths(
         start,
         parameter,
         frozenset({"", *_literals_after(start, by_path)}),
-        {
-            path.removeprefix(api.hot_prefix): endpoints
-            for path, endpoints in by_path.items()
-            if path.startswith(api.hot_prefix)
-            and "{" not in path.removeprefix(api.hot_prefix)
-            and not any(endpoint.route.is_browser for endpoint in endpoints.values())
-        },
+        {rest: endpoints for rest, endpoints in by_rest.items() if "{" not in rest},
+        of_any_rest[0] if of_any_rest else None,
     )
 
 

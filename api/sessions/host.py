@@ -196,25 +196,28 @@ class SessionHost:
                     "the session's journal is missing", status=record.status
                 ) from None
 
-    def try_step(self, ref: SessionRef) -> Reply | None:
-        """Make one step if that needs no waiting; return None if ``apply`` has to make it.
+    def try_step(self, ref: SessionRef, steps: int = 1, holder: str | None = None) -> Reply | None:
+        """Make steps if that needs no waiting; return None if ``apply`` has to make them.
 
-        A shortcut for the most frequent command, sent without a key.
+        A shortcut for the most frequent command, sent without a key. ``holder`` is the driver that
+        makes them.
         """
         hosted = self.pool.get(ref)
-        if hosted is None or self._is_synced or hosted.hold or hosted.lock.locked():
+        if hosted is None or self._is_synced or hosted.lock.locked():
+            return None
+        if hosted.hold is not None and hosted.hold.holder != holder:
             return None
         session = hosted.session
         before = session.step_number
-        if before + 1 >= session.total_steps:
+        if before + steps >= session.total_steps:
             return None
         commands = hosted.commands
         try:
-            reply = hosted.step(1)
+            reply = hosted.step(steps)
         except Exception as error:
             self._discard_changed(hosted, JournalPosition(before, commands), error)
             raise
-        self._advanced(hosted, before, before + 1)
+        self._advanced(hosted, before, session.step_number)
         return reply
 
     async def apply(

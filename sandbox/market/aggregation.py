@@ -5,6 +5,10 @@ the UTC buckets of ``clock.bucket_start``, and only if each opens and completes 
 hourly candles that open at half past make no days.
 """
 
+from bisect import bisect_right
+from decimal import Decimal
+from itertools import pairwise
+
 import numpy as np
 
 from candlestep.sandbox.clock import bucket_start, format_time, interval_name
@@ -13,6 +17,9 @@ from candlestep.sandbox.market.candles import Candle, Candles, Floats, Integers
 from candlestep.sandbox.market.fixed_point import as_floats
 from candlestep.sandbox.money import ZERO, decimal_of
 
+_FEW_ROWS = 256
+"""The rows up to which Python's lists are faster than arrays."""
+
 
 def gather(candles: Candles, rows: Integers, interval: int) -> tuple[Integers, Integers]:
     """Return when the candle of ``interval`` ms opens to which each of ``rows`` belongs.
@@ -20,12 +27,80 @@ def gather(candles: Candles, rows: Integers, interval: int) -> tuple[Integers, I
     The rows must be of candles up to that interval, in order. Also return the places at which
     another such candle begins, as for ``reduceat``.
     """
-    opens = candles.open_time[rows]
+    starts = starts_of(candles, rows, interval)
+    return starts, np.flatnonzero(np.diff(starts, prepend=starts[:1] - 1))
+
+
+def starts_of(candles: Candles, rows: Integers | slice, interval: int) -> Integers:
+    """Return when the candle opens to which each of ``rows`` belongs, as ``gather`` does."""
+    opens: Integers = candles.open_time[rows]
     starts = opens if candles.intervals == (interval,) else bucket_start(opens, interval)
     if len(candles.intervals) > 1 and interval in candles.intervals:
         is_itself = candles.complete_time[rows] - opens == interval
         starts[is_itself] = opens[is_itself]
-    return starts, np.flatnonzero(np.diff(starts, prepend=starts[:1] - 1))
+    return starts
+
+
+def aggregated(candles: Candles, rows: Integers, interval: int) -> list[Candle]:
+    """Return the candles of ``interval`` ms that these rows of ``candles`` make, in decimals."""
+    if len(rows) <= _FEW_ROWS:
+        return _aggregated_few(candles, rows, interval)
+    opens, firsts = gather(candles, rows, interval)
+    result = []
+    for first, stop in pairwise([*firsts, len(rows)]):
+        members = rows[first:stop]
+        open_time = int(opens[first])
+        result.append(
+            Candle(
+                open_time,
+                open_time + interval,
+                decimal_of(float(candles.open[members[0]])),
+                decimal_of(float(candles.high[members].max())),
+                decimal_of(float(candles.low[members].min())),
+                decimal_of(float(candles.close[members[-1]])),
+                volume_of(candles, int(members[0]), int(members[-1]) + 1),
+            )
+        )
+    return result
+
+
+def _aggregated_few(candles: Candles, rows: Integers, interval: int) -> list[Candle]:
+    """Return what ``aggregated`` does: for a few rows, lists are several times as fast."""
+    if not len(rows):
+        return []
+    indices = rows.tolist()
+    follow = indices[-1] - indices[0] == len(indices) - 1
+    part: slice | Integers = slice(indices[0], indices[-1] + 1) if follow else rows
+    starts = starts_of(candles, part, interval).tolist()
+    highs, lows = candles.high[part].tolist(), candles.low[part].tolist()
+    result = []
+    first = 0
+    while first < len(starts):
+        start = starts[first]
+        stop = bisect_right(starts, start, first)
+        result.append(
+            Candle(
+                start,
+                start + interval,
+                decimal_of(float(candles.open[indices[first]])),
+                decimal_of(max(highs[first:stop])),
+                decimal_of(min(lows[first:stop])),
+                decimal_of(float(candles.close[indices[stop - 1]])),
+                volume_of(candles, indices[first], indices[stop - 1] + 1),
+            )
+        )
+        first = stop
+    return result
+
+
+def volume_of(candles: Candles, start: int, stop: int) -> Decimal:
+    """Return the exact volume of the candles in ``[start, stop)``, without trailing zeros."""
+    totals, digits = candles.volume_totals
+    total = int(totals[stop] - totals[start])
+    # The scale depends on the whole series, so showing it would reveal later candles.
+    while digits and total % 10 == 0:
+        total, digits = total // 10, digits - 1
+    return Decimal(f"{total}e-{digits}")
 
 
 def volumes(candles: Candles, rows: Integers, firsts: Integers) -> Floats:
@@ -95,11 +170,12 @@ def just_opened(candles: Candles, interval: int, time: int) -> Candle | None:
     It has the open alone. None if no candle of at most that interval has opened and is not complete.
     """
     row = candles.last_complete(time) + 1
-    if row >= len(candles) or int(candles.open_time[row]) > time:
+    if row >= len(candles):
         return None
-    rows = np.array([row])
-    if candles.complete_time_of(row) - int(candles.open_time[row]) > interval:
+    opened = int(candles.open_time[row])
+    length = candles.complete_time_of(row) - opened
+    if opened > time or length > interval:
         return None
-    opens, _ = gather(candles, rows, interval)
-    opened, price = int(opens[0]), decimal_of(float(candles.open[row]))
+    opened = opened if length == interval else bucket_start(opened, interval)
+    price = decimal_of(float(candles.open[row]))
     return Candle(opened, opened + interval, price, price, price, price, ZERO)

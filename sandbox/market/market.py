@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from functools import cached_property
-from itertools import pairwise
 from typing import Any, Literal
 
 import msgspec
@@ -12,10 +11,12 @@ import numpy as np
 from candlestep.sandbox.clock import DAY, bucket_start, format_time, interval_name, parse_interval
 from candlestep.sandbox.errors import InvalidParameter, NoPrice, SymbolNotFound, abbreviate
 from candlestep.sandbox.market.aggregation import (
+    aggregated,
     gather,
     just_opened,
     require_whole,
     rows_between,
+    volume_of,
     volumes,
 )
 from candlestep.sandbox.market.blind.disguise import BlindSettings, Disguise, Prices, Variant
@@ -295,7 +296,7 @@ class Market:
             return Table(Candle)
         limit = parse_count("limit", limit)
         rows = _rows_to_aggregate(candles, time, length, limit)
-        return Table(Candle, _aggregated(candles, rows, length)[-limit:])
+        return Table(Candle, aggregated(candles, rows, length)[-limit:])
 
     def candles_between(
         self,
@@ -322,7 +323,7 @@ class Market:
         rows = rows_between(candles, start, end, length, time, limit)
         found = [
             candle
-            for candle in _aggregated(candles, rows, length)
+            for candle in aggregated(candles, rows, length)
             if (start is None or candle.open_time >= start) and candle.open_time <= end
         ]
         opened = just_opened(candles, length, time)
@@ -383,7 +384,7 @@ class Market:
             opened = decimal_of(float(candles.open[start]))
             high = decimal_of(float(candles.high[start:stop].max()))
             low = decimal_of(float(candles.low[start:stop].min()))
-            volume = _volume(candles, start, stop)
+            volume = volume_of(candles, start, stop)
         change = MARKET.subtract(price, opened)
         percent = percentage(change, opened)
         return Ticker(symbol, time, opened, high, low, price, volume, change, percent)
@@ -433,30 +434,10 @@ def _rows_to_aggregate(candles: Candles, time: int, interval: int, limit: int) -
     return np.flatnonzero(lengths <= interval)[-most:]
 
 
-def _aggregated(candles: Candles, rows: Integers, interval: int) -> list[Candle]:
-    opens, firsts = gather(candles, rows, interval)
-    result = []
-    for first, stop in pairwise([*firsts, len(rows)]):
-        members = rows[first:stop]
-        open_time = int(opens[first])
-        result.append(
-            Candle(
-                open_time,
-                open_time + interval,
-                decimal_of(float(candles.open[members[0]])),
-                decimal_of(float(candles.high[members].max())),
-                decimal_of(float(candles.low[members].min())),
-                decimal_of(float(candles.close[members[-1]])),
-                _volume(candles, int(members[0]), int(members[-1]) + 1),
-            )
-        )
-    return result
-
-
 def _aggregated_window(
     candles: Candles, time: int, interval: int, n: int, fields: Sequence[str]
 ) -> Floats:
-    """Return what ``_aggregated`` does, as an array of floats."""
+    """Return what ``aggregated`` does, as an array of floats."""
     rows = _rows_to_aggregate(candles, time, interval, n)
     _, firsts = gather(candles, rows, interval)
     firsts = firsts[-n:]
@@ -477,13 +458,3 @@ def _aggregated_window(
         else:
             window[:, place] = volumes(candles, rows, firsts)
     return window
-
-
-def _volume(candles: Candles, start: int, stop: int) -> Decimal:
-    """Return the exact volume of the candles in ``[start, stop)``, without trailing zeros."""
-    totals, digits = candles.volume_totals
-    total = int(totals[stop] - totals[start])
-    # The scale depends on the whole series, so showing it would reveal later candles.
-    while digits and total % 10 == 0:
-        total, digits = total // 10, digits - 1
-    return Decimal(f"{total}e-{digits}")

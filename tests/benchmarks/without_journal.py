@@ -25,13 +25,13 @@ class UnjournaledHost(SessionHost):
         super().__init__(*arguments)
         self._texts: dict[str, StepTexts] = {}
 
-    def try_step(self, ref: SessionRef) -> Reply | None:
-        """Make one step, without a trace of it."""
+    def try_step(self, ref: SessionRef, steps: int = 1, holder: str | None = None) -> Reply | None:
+        """Make steps, without a trace of them."""
         hosted = self.pool.get(ref)
         if hosted is None or hosted.lock.locked():
             return None
-        step = hosted.session.step()
-        self.steps_made += 1
+        step = hosted.session.step(steps)
+        self.steps_made += step.steps_executed
         texts = self._texts.get(ref.session_id)
         if texts is None:
             texts = self._texts[ref.session_id] = StepTexts(hosted.session)

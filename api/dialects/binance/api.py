@@ -12,7 +12,7 @@ from candlestep.api.dialects.binance.errors import BinanceError, missing, of_ref
 from candlestep.api.dialects.binance.filters import Rules
 from candlestep.api.dialects.binance.limits import require_rate
 from candlestep.api.dialects.binance.pace import catch_up
-from candlestep.api.dialects.binance.parameters import Parameters
+from candlestep.api.dialects.binance.parameters import Parameters, parameters_of
 from candlestep.api.dialects.binance.signatures import is_genuine, is_signed
 from candlestep.api.dialects.binance.trading import account, orders, pairs, replacing
 from candlestep.api.dialects.keys import OpenDialect
@@ -76,7 +76,7 @@ async def _answer(services: Services, request: Request, method: str) -> Any:
         raise BinanceError(-1000, f"{method} /{path[:100]} is not of this dialect", 404)
     sent: SentText = request.body
     _admit(services, dialect, request.headers.api_key, sent, endpoint.security)
-    parameters = Parameters(sent, endpoint.names)
+    parameters = parameters_of(sent, endpoint.names)
     ref = SessionRef(dialect.account_id, session_id)
     hosted = await services.sessions.find(ref)
     session = hosted.session
@@ -105,15 +105,16 @@ def _admit(
     services: Services, dialect: OpenDialect, api_key: str | None, sent: SentText, level: Security
 ) -> None:
     """Raise ``BinanceError`` unless the key and the signature are what the endpoint asks for."""
-    if level == "none" and api_key is None and not is_signed(sent):
+    signed = is_signed(sent)
+    if level == "none" and api_key is None and not signed:
         return
     if api_key is None:
         raise BinanceError(-2014, "API-key format invalid.", 401)
     if not services.dialects.accepts(dialect, api_key):
         raise BinanceError(-2015, "Invalid API-key, IP, or permissions for action.", 401)
-    if level == "signed" and not is_signed(sent):
+    if level == "signed" and not signed:
         raise missing("signature")
-    if is_signed(sent) and not is_genuine(sent, services.dialects.secret_of(api_key)):
+    if signed and not is_genuine(sent, services.dialects.secret_of(api_key)):
         raise BinanceError(-1022, "Signature for this request is not valid.")
 
 
@@ -157,6 +158,7 @@ API = Api(
     },
     error_body=NumberedErrorBody,
     refused_status=400,
+    hot_prefix="/binance/{session_id}/",
     path_parameters={"path": PathParameter({"type": "string"}, may_contain_slash=True)},
 )
 """The routes of the dialect, which are those of Binance and not described again."""

@@ -1,10 +1,11 @@
 """One request to a session, with what its handler needs, and the texts that all answers share."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
+
+import msgspec
 
 from candlestep.api.dialects.binance.errors import BinanceError, invalid_symbol
 from candlestep.api.dialects.binance.filters import Rules
@@ -20,8 +21,7 @@ from candlestep.sandbox import Instrument, Session
 Security = Literal["none", "key", "signed"]
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(msgspec.Struct, frozen=True, dict=True):
     """A request that was admitted."""
 
     services: Services

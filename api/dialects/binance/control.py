@@ -31,7 +31,9 @@ async def advance(call: Call) -> Any:
     require_free(call.hosted.hold, holder)
     steps = (to - session.time) // interval
     if session.status == "running" and steps > 0:
-        await call.apply(StepCommand(min(steps, _MOST_STEPS), holder=holder))
+        steps = min(steps, _MOST_STEPS)
+        if call.services.sessions.try_step(call.ref, steps, holder) is None:
+            await call.apply(StepCommand(steps, holder=holder))
     ahead = min(max(0, to - session.time), interval - 1)
     call.hosted.hold = renewed(holder, ahead)
     return clock(call)

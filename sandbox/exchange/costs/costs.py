@@ -116,10 +116,14 @@ class Costs(msgspec.Struct, frozen=True):
         """
         if self.model != "volume":
             return self.fixed
-        if candles.symbol in self.without_volume:
-            return _LEAST_SLIPPAGE
-        recent = candles.recent_volume(stop, candles.interval(reference))
+        recent = self.recent_volume(candles, stop, reference)
         return _LEAST_SLIPPAGE if recent is None else _volume_slippage(quantity, recent)
+
+    def recent_volume(self, candles: Candles, stop: int, reference: int) -> RecentVolume | None:
+        """Return the volume that slippage depends on; None if it is the same for every order."""
+        if self.model != "volume" or candles.symbol in self.without_volume:
+            return None
+        return candles.recent_volume(stop, candles.interval(reference))
 
     def is_capped(self, slippage: Decimal) -> bool:
         """Return whether a fill's slippage is the most that the volume model makes of any order."""
@@ -129,6 +133,16 @@ class Costs(msgspec.Struct, frozen=True):
         """Return the slippage of an order that trades at ``now``, between candles."""
         last = candles.last_complete(now)
         return self.slippage(quantity, candles, last + 1, max(last, 0))
+
+    def slippages_now(self, candles: Candles, now: int) -> Callable[[Decimal], Decimal]:
+        """Return ``slippage_now`` as a function of the quantity, for many of them."""
+        if self.model != "volume":
+            return lambda quantity: self.fixed
+        last = candles.last_complete(now)
+        recent = self.recent_volume(candles, last + 1, max(last, 0))
+        if recent is None:
+            return lambda quantity: _LEAST_SLIPPAGE
+        return lambda quantity: _volume_slippage(quantity, recent)
 
     def terms_at_once(
         self, ticket: OrderTicket, price: Decimal, fee_rate: Decimal, candles: Candles, now: int

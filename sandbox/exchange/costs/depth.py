@@ -1,6 +1,7 @@
 """The book that a session's slippage stands for: walking it costs what a market order is charged."""
 
 from decimal import Decimal
+from typing import NamedTuple
 
 import msgspec
 
@@ -39,6 +40,13 @@ class Depth(msgspec.Struct, frozen=True):
     asks: list[Level]
 
 
+class _Part(NamedTuple):
+    """The quantity up to the end of a level, and the slippage of an order for all of it."""
+
+    quantity: Decimal
+    slippage: Decimal
+
+
 def depth_at(
     costs: Costs, candles: Candles, price: Decimal, time: int, *, tick: Decimal, levels: int
 ) -> Depth:
@@ -48,9 +56,13 @@ def depth_at(
     levels costs what walking them costs, and one that ends within a level at most that; prices are
     then rounded outward to multiples of ``tick``. Bids and asks never have the same price.
     """
-    quantities = _quantities(costs, candles, time, levels)
-    bids = _side("sell", costs, candles, price, time, tick, quantities)
-    asks = _side("buy", costs, candles, price, time, tick, quantities)
+    slippage = costs.slippages_now(candles, time)
+    parts = [
+        _Part(quantity, slippage(quantity))
+        for quantity in _quantities(costs, candles, time, levels)
+    ]
+    bids = _side("sell", price, tick, parts)
+    asks = _side("buy", price, tick, parts)
     if bids and asks and bids[0].price >= asks[0].price:
         below = subtract(asks[0].price, tick)
         bids = [Level(below, bids[0].quantity)] if below > 0 else []
@@ -60,8 +72,8 @@ def depth_at(
 def _quantities(costs: Costs, candles: Candles, time: int, levels: int) -> list[Decimal]:
     """Return the quantity up to the end of each level, smallest first."""
     last = candles.last_complete(time)
-    recent = candles.recent_volume(last + 1, candles.interval(max(last, 0)))
-    if costs.model != "volume" or candles.symbol in costs.without_volume or recent is None:
+    recent = costs.recent_volume(candles, last + 1, max(last, 0))
+    if recent is None:
         return [MAXIMUM]
     largest = Decimal(_LEVELS_OF_VOLUME * recent.candles)
     ends = [
@@ -74,21 +86,13 @@ def _quantities(costs: Costs, candles: Candles, time: int, levels: int) -> list[
     return [end for end in ends if end > 0] or [MAXIMUM]
 
 
-def _side(
-    side: Side,
-    costs: Costs,
-    candles: Candles,
-    price: Decimal,
-    time: int,
-    tick: Decimal,
-    quantities: list[Decimal],
-) -> list[Level]:
+def _side(side: Side, price: Decimal, tick: Decimal, parts: list[_Part]) -> list[Level]:
     levels: list[Level] = []
     before = amount = ZERO
-    for quantity in quantities:
+    for quantity, slippage in parts:
         if quantity == before:
             continue
-        unit_price = slipped(price, side, costs.slippage_now(quantity, candles, time))
+        unit_price = slipped(price, side, slippage)
         total = MARKET.multiply(quantity, unit_price)
         size = subtract(quantity, before)
         marginal = rounded_ratio(MARKET.subtract(total, amount), size, PRICE_PLACES)

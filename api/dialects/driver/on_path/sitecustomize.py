@@ -130,8 +130,7 @@ def _count_plain_requests(clock: Clock, control: Control) -> None:
     get: Any = http.client.HTTPConnection.getresponse
 
     def putrequest(self: http.client.HTTPConnection, *arguments: Any, **options: Any) -> Any:
-        if not control.owns(self):
-            clock.tell()
+        clock.tell()
         if control.reaches(self):
             clock.asks()
         return put(self, *arguments, **options)
