@@ -62,7 +62,7 @@ class RealReading:
                 real = self.price(order.symbol, order.created_at, shown)
                 changes[name] = real
                 changes["quantity"] = self.quantity(order.quantity, shown, real)
-        for name in ("created_at", "closed_at"):
+        for name in ("created_at", "closed_at", "triggered_at"):
             time = getattr(order, name)
             changes[name] = None if time is None else self.time(time)
         return msgspec.structs.replace(order, **changes)

@@ -88,17 +88,21 @@ class Watchers:
 
         Raises as ``SessionPool.find`` does, and ``RateLimited`` while other sessions are replayed.
         """
-        if recent:
-            found = self._latest(ref)
-            if found is not None and monotonic() - found.taken_at < _RECENT_SECONDS:
-                return found
+        found = self._latest(ref)
+        is_recent = found is not None and monotonic() - found.taken_at < _RECENT_SECONDS
+        if found is not None and recent and is_recent:
+            return found
         hosted = self._pool.peek(ref)
         if hosted is not None and not hosted.is_discarded:
             key = _Key(ref.session_id, hosted.session.step_number, hosted.commands, True)
             watched = self._kept.get(key)
             if watched is None:
                 record = self._pool.up_to_date(hosted.record)
-                watched = self._keep(key, record, hosted.session.fork())
+                fork = hosted.session.fork()
+                if is_recent:
+                    # What was made of the recent one is still there for those who take it.
+                    return WatchedSession(record, fork, monotonic())
+                watched = self._keep(key, record, fork)
             watched.taken_at = monotonic()
             self._kept.move_to_end(key)
             return watched

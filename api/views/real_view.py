@@ -15,12 +15,12 @@ from candlestep.sandbox.performance.chart_columns import (
     fill_markers,
     fitting_interval,
     gathered_markers,
-    order_lines,
     thinned,
 )
 from candlestep.sandbox.performance.charts import Chart, trading_chart
 from candlestep.sandbox.performance.metrics import EquitySeries
 from candlestep.sandbox.performance.monthly_returns import monthly_returns
+from candlestep.sandbox.performance.order_lines import order_lines
 from candlestep.sandbox.performance.trading_record import TradingRecord
 
 QUERY = "&reading=real"
@@ -117,7 +117,8 @@ def real_chart(
     return trading_chart(
         candle_columns(candles, shown, now, interval),
         gathered_markers(fill_markers(fills), shown, interval),
-        order_lines(orders, shown, now),
+        # A trail is one of the prices that were shown.
+        order_lines(orders, None, shown, now, close_only=False),
         thinned(curve, shown),
         trading.currency,
     )

@@ -97,7 +97,7 @@ def session_view(
     if record is not None:
         base = f"{API}/{record.session_id}"
         view.figure_path = f"{base}/figure.json"
-        view.follow_path = f"{base}/since"
+        view.follow_path = f"/sessions/{record.session_id}/state"
         view.calls = _calls(base, session.status != "running")
         view.downloads = _downloads(record.session_id, base)
     return view

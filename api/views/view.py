@@ -99,7 +99,7 @@ class View:
     progress_text: str = ""
     is_live: bool = False
     follow_path: str | None = None
-    """The path from which a page that follows a session reads its news."""
+    """The path from which a page that follows a session reads how far it is."""
     step: int = 0
     problem: str | None = None
     """The reason why there is no more to see."""

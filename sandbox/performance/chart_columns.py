@@ -4,26 +4,25 @@ Candles are aggregated to the finest interval that fits, curves keep the extreme
 fills that are too many are gathered by candle and side, so that their counts and sums stay.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
 
 from candlestep.sandbox.clock import INTERVALS, bucket_start
-from candlestep.sandbox.exchange.orders import Fill, Order
+from candlestep.sandbox.exchange.orders import Fill
 from candlestep.sandbox.market.aggregation import gather
 from candlestep.sandbox.market.candles import Candles, Floats, Integers
 from candlestep.sandbox.performance.charts import (
-    LINE_STYLES,
     MOST_CANDLES,
     MOST_MARKERS,
     ChartCandles,
     Curve,
     FillMarker,
-    PriceLine,
 )
 
-_MOST_LINES = 500
 _PARTS = 600
 """The parts of a curve whose extremes are kept."""
 
@@ -104,9 +103,10 @@ def gathered_markers(
     Beyond, those of one side in one candle of ``interval`` ms become one, at the mean price. Their
     counts and sums add up to the fills.
     """
-    visible = [marker for marker in markers if shown.start <= marker.time <= shown.end]
+    first = bisect_left(markers, shown.start, key=attrgetter("time"))
+    visible = markers[first : bisect_right(markers, shown.end, key=attrgetter("time"))]
     if len(visible) <= MOST_MARKERS:
-        return visible
+        return list(visible)
     # A fill at the completion of a candle belongs to it.
     times = np.array([marker.time for marker in visible], dtype=np.int64) - 1
     is_sell = np.array([marker.side == "sell" for marker in visible])
@@ -114,31 +114,6 @@ def gathered_markers(
     places = np.argsort(keys, kind="stable")
     firsts = np.flatnonzero(np.diff(keys[places], prepend=keys[places[0]] - 1))
     return _gathered([visible[place] for place in places.tolist()], firsts)
-
-
-def order_lines(orders: Sequence[Order], shown: Range, now: int) -> list[PriceLine]:
-    """Return a line for each order (of one symbol) that waited in a range: until it closed, or now.
-
-    Of more than 500, the latest.
-    """
-    waiting = [
-        order
-        for order in orders
-        if order.type in LINE_STYLES
-        and order.created_at <= shown.end
-        and (order.closed_at is None or order.closed_at >= shown.start)
-    ]
-    return [
-        PriceLine(
-            order.type,
-            float(order.trigger),
-            max(order.created_at, shown.start),
-            min(now if order.closed_at is None else order.closed_at, shown.end),
-            f"{order.type} {order.side} {float(order.quantity):,.10g} at"
-            f" {float(order.trigger):,.10g}<br>order {order.id}, {order.status}",
-        )
-        for order in waiting[-_MOST_LINES:]
-    ]
 
 
 def thinned(curve: Curve, shown: Range) -> Curve:
@@ -161,29 +136,27 @@ def thinned(curve: Curve, shown: Range) -> Curve:
 
 def _gathered(markers: Sequence[FillMarker], firsts: Integers) -> list[FillMarker]:
     """Return one marker for those from each of ``firsts`` to the next, at the time of the first."""
-    quantity = np.array([marker.quantity for marker in markers])
-    amount = quantity * np.array([marker.price for marker in markers])
-    quantities = np.add.reduceat(quantity, firsts)
-    prices = np.add.reduceat(amount, firsts) / quantities
+    times, sides, price, quantity, pnl, fills = zip(*markers, strict=True)
+    quantities = np.add.reduceat(np.array(quantity), firsts)
+    prices = np.add.reduceat(np.array(quantity) * np.array(price), firsts) / quantities
     # A buy of a spot account realizes nothing: it has no PnL, rather than one of 0.
-    realizes = np.array([marker.pnl is not None for marker in markers])
-    pnl = np.add.reduceat(np.array([marker.pnl or 0.0 for marker in markers]), firsts)
-    has_pnl = np.logical_or.reduceat(realizes, firsts)
-    counts = np.add.reduceat(np.array([marker.fills for marker in markers]), firsts)
-    columns = (firsts, prices, quantities, pnl, has_pnl, counts)
-    return [
-        FillMarker(
-            markers[first].time,
-            markers[first].side,
-            price,
-            quantity,
-            pnl if has_pnl else None,
-            count,
+    realized = np.array(pnl, dtype=np.float64)
+    is_missing = np.isnan(realized)
+    pnls = np.add.reduceat(np.where(is_missing, 0.0, realized), firsts)
+    has_pnl = np.logical_or.reduceat(~is_missing, firsts)
+    counts = np.add.reduceat(np.array(fills), firsts)
+    places = firsts.tolist()
+    return list(
+        map(
+            FillMarker,
+            [times[place] for place in places],
+            [sides[place] for place in places],
+            prices.tolist(),
+            quantities.tolist(),
+            [pnl if has else None for pnl, has in zip(pnls.tolist(), has_pnl, strict=True)],
+            counts.tolist(),
         )
-        for first, price, quantity, pnl, has_pnl, count in zip(
-            *(column.tolist() for column in columns), strict=True
-        )
-    ]
+    )
 
 
 def _extremes(equity: Floats, drawdown: Floats) -> Integers:

@@ -23,6 +23,8 @@ MOST_CANDLES = 2000
 """The most candles of a chart, and about the most points of a curve."""
 MOST_MARKERS = 1000
 """The most fills that have a marker each."""
+_MOST_LARGE_MARKERS = 250
+"""The most markers of a side that are large: more of them would hide the candles."""
 
 UP, DOWN = "#0d9488", "#e0483e"
 _BUY, _SELL = "#2563eb", "#d97706"
@@ -82,6 +84,7 @@ LINE_STYLES: Mapping[str, LineStyle] = {
     "limit": LineStyle("limit orders", "#64748b", "dot"),
     "stop_loss": LineStyle("stops", DOWN, "dash"),
     "take_profit": LineStyle("take-profits", UP, "dashdot"),
+    "trailing_stop": LineStyle("trailing stops", "#c026d3", "dash"),
     "liquidation": LineStyle("liquidation price", "#b91c1c", "longdash"),
     "mark": LineStyle("mark price", "#7c3aed", "dot"),
 }
@@ -305,9 +308,9 @@ def _markers(markers: Sequence[FillMarker], name: str, symbol: str, colour: str)
         "hovertemplate": "%{hovertext}<extra></extra>",
         "marker": {
             "symbol": symbol,
-            "size": 10,
+            "size": 10 if len(markers) <= _MOST_LARGE_MARKERS else 5,
             "color": colour,
-            "line": {"width": 1, "color": "#ffffff"},
+            "line": {"width": 1 if len(markers) <= _MOST_LARGE_MARKERS else 0, "color": "#ffffff"},
         },
     }
 
@@ -392,7 +395,10 @@ def _layout(height: int) -> Chart:
 
 
 def _axis() -> Chart:
-    return {"gridcolor": _GRID, "zeroline": False, "automargin": False}
+    # To find out which labels overflow takes as long as to draw the rest of an axis.
+    return {
+        "gridcolor": _GRID, "zeroline": False, "automargin": False, "ticklabeloverflow": "allow",
+    }  # fmt: skip
 
 
 def _y_axis(title: str) -> Chart:

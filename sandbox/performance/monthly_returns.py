@@ -21,14 +21,18 @@ def monthly_returns(series: EquitySeries, starting_balance: float) -> list[Month
     A change at midnight between two months belongs to the one that ends, as the candle that
     completes then does. The first month starts from ``starting_balance``. Linear in the series.
     """
-    times = series.time.astype("datetime64[ms]")
-    months = (times - np.timedelta64(1, "ms")).astype("datetime64[M]")
-    months[0] = times[0].astype("datetime64[M]")
-    every = np.arange(months[0], max(months[0], months[-1]) + 1)
-    lasts = np.searchsorted(months, every, side="right") - 1
+    first, last = series.time[[0, -1]].tolist()
+    every = np.arange(_month(first), max(_month(first), _month(last - 1)) + 1)
+    ends_of_months = (every + 1).astype("datetime64[ms]").astype(np.int64)
+    lasts = np.searchsorted(series.time, ends_of_months, side="right") - 1
     ends = series.equity[np.maximum(lasts, 0)].tolist()
     starts = [starting_balance, *ends[:-1]]
     return [
         MonthlyReturn(str(month), (end / start - 1) * 100 if start > 0 else None)
         for month, start, end in zip(every, starts, ends, strict=True)
     ]
+
+
+def _month(time: int) -> np.datetime64:
+    month: np.datetime64 = np.datetime64(time, "ms").astype("datetime64[M]")
+    return month

@@ -16,6 +16,7 @@ from candlestep.sandbox.exchange.exchange import Exchange
 from candlestep.sandbox.exchange.margin.reports import MarginPosition, positions_of
 from candlestep.sandbox.exchange.orders import Fill, Order
 from candlestep.sandbox.html_tables import html_table
+from candlestep.sandbox.market.candles import Candles
 from candlestep.sandbox.market.fixed_point import as_floats
 from candlestep.sandbox.market.price_table import Prices
 from candlestep.sandbox.market.symbols import listed_symbols
@@ -26,7 +27,6 @@ from candlestep.sandbox.performance.chart_columns import (
     fill_markers,
     fitting_interval,
     gathered_markers,
-    order_lines,
     thinned,
 )
 from candlestep.sandbox.performance.charts import (
@@ -52,6 +52,7 @@ from candlestep.sandbox.performance.equity import (
 )
 from candlestep.sandbox.performance.metrics import EquitySeries, series_within
 from candlestep.sandbox.performance.monthly_returns import MonthlyReturn, monthly_returns
+from candlestep.sandbox.performance.order_lines import order_lines
 
 
 class TradingRecord:
@@ -143,7 +144,7 @@ class TradingRecord:
         return trading_chart(
             candle_columns(candles, shown, self.time, interval),
             gathered_markers(self._markers.get(symbol, ()), shown, interval),
-            [*order_lines(self._orders_of(symbol), shown, self.time), *self._levels(symbol, shown)],
+            [*self._order_lines(candles, shown), *self._levels(symbol, shown)],
             thinned(self.curve, shown),
             self.currency,
         )
@@ -196,8 +197,10 @@ class TradingRecord:
         label = f"liquidation price {price:,.10g}"
         return [PriceLine("liquidation", price, shown.start, min(shown.end, self.time), label)]
 
-    def _orders_of(self, symbol: str) -> Sequence[Order]:
-        return [order for order in self.orders if order.symbol == symbol]
+    def _order_lines(self, candles: Candles, shown: Range) -> list[PriceLine]:
+        orders = [order for order in self.orders if order.symbol == candles.symbol]
+        close_only = self.config.trigger == "close"
+        return order_lines(orders, candles, shown, self.time, close_only=close_only)
 
     @cached_property
     def _markers(self) -> dict[str, list[FillMarker]]:

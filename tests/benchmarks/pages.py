@@ -230,11 +230,12 @@ def _step_rate(api: Api, session_id: str) -> float:
 
 def _watch(server: RunningServer, session_id: str, stop: threading.Event) -> None:
     """Read what an open page reads, every second."""
-    base = f"/api/v1/backtest/{session_id}"
-    step = 0
+    known = None
     with server.client() as client:
         while not stop.is_set():
-            step = client.get(f"{base}/since?step={step}").json()["step"]
-            client.get(f"/sessions/{session_id}")
-            client.get(f"{base}/figure.json")
+            state = client.get(f"/sessions/{session_id}/state").json()
+            if state != known:
+                client.get(f"/sessions/{session_id}")
+                client.get(f"/api/v1/backtest/{session_id}/figure.json")
+            known = state
             stop.wait(1.0)

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET
 
 from candlestep.api.errors import NotFound
-from candlestep.api.http.route import File, Request, Route
+from candlestep.api.http.route import File, JsonBytes, JsonDocument, Request, Route
 from candlestep.api.routes.pages.page import TablePages, html, page, page_route
 from candlestep.api.schemas.orders import TradeResponse
 from candlestep.api.schemas.results import SnapshotResponse
@@ -64,6 +64,13 @@ async def session(services: Services, request: Request) -> File:
         return _render(services, request, _read(watched, pages, record, reading), watched, reading)
 
     return html(await services.read(watched.keep, key, make))
+
+
+async def state(services: Services, request: Request) -> JsonBytes:
+    """Return how far a session is: a page that follows it asks for this every second."""
+    record = await services.watchers.record(_ref(request))
+    state = {"step": record.current_step, "status": record.status}
+    return JsonBytes(msgspec.json.encode(state), 200)
 
 
 def _read(
@@ -180,6 +187,10 @@ _ONE = "/sessions/{session_id}"
 _UNKNOWN = ("SESSION_NOT_FOUND",)
 ROUTES = [
     page_route(_ONE, session, "A session", query=SessionPages, errors=_UNKNOWN),
+    Route(
+        "GET", f"{_ONE}/state", state, "How far a session is", JsonDocument, errors=_UNKNOWN,
+        is_documented=False, is_browser=True,
+    ),
     page_route(f"{_ONE}/file", file, "A session as a file", errors=_UNKNOWN),
     Route(
         "GET", f"{_ONE}/{{file}}", table, "A table of a session", errors=_UNKNOWN,

@@ -33,6 +33,69 @@ function themed(chart) {
   return { data: chart.data, layout };
 }
 
+/* The library makes an element of every candle and of every marker, which is slow where they are many.
+ * It gets their points, to hover and for the legend; a path for all of a kind is drawn here. */
+function lightened(chart) {
+  const include = [];
+  const data = chart.data.map((trace) => {
+    if (trace.mode === "markers") return { ...trace, marker: { ...trace.marker, maxdisplayed: 1 } };
+    if (trace.type !== "candlestick") return trace;
+    for (const y of trace.low) if (!(y >= include[0])) include[0] = y;
+    for (const y of trace.high) if (!(y <= include[1])) include[1] = y;
+    const customdata = trace.x.map((_, at) => [trace.open[at], trace.high[at], trace.low[at]]);
+    const hovertemplate =
+      "%{x|%Y-%m-%d %H:%M}<br>open %{customdata[0]:,}<br>high %{customdata[1]:,}<br>" +
+      "low %{customdata[2]:,}<br>close %{y:,}<extra></extra>";
+    const width = trace.x.reduce((least, x, at) => (at ? Math.min(least, x - trace.x[at - 1]) : least), Infinity);
+    return { ...trace, type: "scatter", mode: "none", y: trace.close, customdata, hovertemplate, width };
+  });
+  const layout = { ...chart.layout };
+  if (include.length) layout.yaxis = { ...layout.yaxis, autorangeoptions: { include } };
+  return { data, layout };
+}
+
+function candlePath(trace, isUp, { xaxis, yaxis }) {
+  const half = Math.min((xaxis.l2p(trace.width) - xaxis.l2p(0)) * 0.35, 12);
+  const y = (price) => yaxis.l2p(price).toFixed(1);
+  let path = "";
+  for (let at = 0; at < trace.x.length; at++) {
+    if (trace.close[at] >= trace.open[at] !== isUp) continue;
+    const x = xaxis.l2p(trace.x[at]);
+    if (!(x > -half && x < xaxis._length + half)) continue;
+    const [top, bottom] = isUp ? [trace.close[at], trace.open[at]] : [trace.open[at], trace.close[at]];
+    const [left, middle, right] = [x - half, x, x + half].map((value) => value.toFixed(1));
+    if (half < 1) path += `M${middle},${y(trace.high[at])}V${y(trace.low[at])}`;
+    else path += `M${middle},${y(trace.high[at])}V${y(top)}M${middle},${y(bottom)}V${y(trace.low[at])}`;
+    if (half >= 1) path += `M${left},${y(top)}H${right}V${y(bottom)}H${left}Z`;
+  }
+  return path;
+}
+
+function markerPath(trace, { xaxis, yaxis }) {
+  const radius = (trace.marker.size / 2) * (trace.marker.symbol === "triangle-down" ? -1 : 1);
+  const side = Math.abs(radius) * 1.15;
+  let path = "";
+  for (let at = 0; at < trace.x.length; at++) {
+    const x = xaxis.l2p(trace.x[at]);
+    if (!(x > -side && x < xaxis._length + side)) continue;
+    const y = yaxis.l2p(trace.y[at]);
+    path += `M${(x - side).toFixed(1)},${(y + radius / 2).toFixed(1)}h${2 * side}L${x.toFixed(1)},${(y - radius).toFixed(1)}Z`;
+  }
+  return path;
+}
+
+function pathsOf(trace, layout) {
+  if (trace.visible === "legendonly") return [];
+  if (trace.mode === "markers") {
+    const { color, line } = trace.marker;
+    return [["drawn-fills", { d: markerPath(trace, layout), fill: color, stroke: line.color, "stroke-width": line.width }]];
+  }
+  return [["increasing", true], ["decreasing", false]].flatMap(([name, isUp]) => {
+    const { line, fillcolor } = trace[name] ?? {};
+    return line ? [["drawn-candles", { d: candlePath(trace, isUp, layout), fill: fillcolor, stroke: line.color }]] : [];
+  });
+}
+
 class Figure {
   constructor(element) {
     this.element = element;
@@ -78,7 +141,7 @@ class Figure {
     if (number !== this.wanted) return;
     this.chart = chart;
     this.isDrawing = true;
-    const { data, layout } = themed(chart);
+    const { data, layout } = themed(lightened(chart));
     layout.uirevision = "kept";
     /* What is shown is up to the page, the rest (such as hidden traces) to who looks. */
     layout.xaxis = { ...layout.xaxis, uirevision: number };
@@ -90,10 +153,31 @@ class Figure {
     if (isFirst) {
       this.element.classList.add("drawn");
       this.element.on("plotly_relayout", (change) => this.zoomed(change));
+      this.element.on("plotly_afterplot", () => this.paint());
       this.element.on("plotly_click", (event) => this.clicked(event));
     }
+    if (isFirst) this.paint();
     this.isDrawing = false;
     this.element.dataset.drawn = String(Number(this.element.dataset.drawn ?? 0) + 1);
+  }
+
+  /* Draw candles below the rest of their plot and fills above it. */
+  paint() {
+    const plot = this.element.querySelector(".overplot > .xy");
+    if (!plot) return;
+    const groups = { "drawn-candles": [], "drawn-fills": [] };
+    for (const [name, attributes] of this.element.data.flatMap((t) => pathsOf(t, this.element._fullLayout))) {
+      const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
+      for (const [key, value] of Object.entries(attributes)) path.setAttribute(key, value);
+      groups[name].push(path);
+    }
+    for (const [name, paths] of Object.entries(groups)) {
+      plot.querySelector(`:scope > .${name}`)?.remove();
+      const group = document.createElementNS("http://www.w3.org/2000/svg", "g");
+      group.setAttribute("class", name);
+      group.append(...paths);
+      name === "drawn-candles" ? plot.prepend(group) : plot.append(group);
+    }
   }
 
   zoomed(change) {
@@ -193,7 +277,8 @@ document.addEventListener("keydown", (event) => {
 
 /* Following */
 
-let known = view?.dataset.step ? { step: Number(view.dataset.step), status: "running", at: performance.now() } : null;
+const first = Number(view?.dataset.step);
+let known = view?.dataset.step ? { step: first, seen: first, status: "running", at: performance.now() } : null;
 
 function renew(page) {
   for (const part of parts("[data-live]")) {
@@ -202,22 +287,24 @@ function renew(page) {
   }
 }
 
-/* Read what is new, and with it the page and the chart; stop when the session has ended. */
+/* Read how far the session is and, if that is new, the page and the chart; stop when the session has ended. */
 async function follow() {
   if (document.hidden) return wait();
   const path = view.dataset.follow;
   let isOver = false;
   try {
-    const state = path ? await (await fetch(`${path}?step=${known?.step ?? 0}`)).json() : null;
+    const state = path ? await (await fetch(path)).json() : null;
     const now = performance.now();
     if (state && known && state.step === known.step && state.status === known.status) return wait();
-    const speed = state && known ? ((state.step - known.step) / (now - known.at)) * 1000 : 0;
+    const speed = state && known ? ((state.step - known.seen) / (now - known.at)) * 1000 : 0;
     const page = new DOMParser().parseFromString(await (await fetch(location.href)).text(), "text/html");
     isOver = !page.querySelector("[data-follow]");
     renew(page);
     const place = document.querySelector("[data-speed]");
     if (place && speed > 0) place.textContent = `${Math.round(speed).toLocaleString("en")} steps/s`;
-    if (state) known = { step: state.step, status: state.status, at: now };
+    /* All who look share a page for a second: it may be older than the state. */
+    const shown = page.querySelector("[data-step]");
+    if (state) known = { step: Number(shown?.dataset.step), seen: state.step, status: state.status, at: now };
     if (chart) await chart.draw();
     if (isOver && !chart) location.reload();
   } catch {

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -193,6 +193,65 @@ def test_orders_that_waited_are_lines_until_they_closed_or_now() -> None:
     assert trace(chart, "stops")["y"] == [50.0, 50.0, None]
     assert trace(chart, "limit orders")["x"] == [START + 100 * MINUTE, START + 200 * MINUTE, None]
     assert trace(chart, "stops")["line"]["dash"] != trace(chart, "limit orders")["line"]["dash"]
+
+
+def test_a_stop_that_becomes_a_limit_order_is_a_line_of_each() -> None:
+    session = session_of(walk(300))
+    session.place_order(symbol="BTCUSDT", side="buy", quantity="1")
+    order = session.place_order(
+        symbol="BTCUSDT", side="sell", type="stop_limit", quantity="1", price="120",
+        trigger_price="99.5",
+    )  # fmt: skip
+    session.step(250)
+    order = session.order(order.id)
+    assert order.triggered_at is not None
+    assert order.status == "pending"
+    chart = session.record().chart()
+    assert trace(chart, "stops")["x"] == [START, order.triggered_at, None]
+    assert trace(chart, "stops")["y"] == [99.5, 99.5, None]
+    assert trace(chart, "limit orders")["x"] == [order.triggered_at, session.time, None]
+    assert trace(chart, "limit orders")["y"] == [120.0, 120.0, None]
+
+
+def test_legs_of_a_bracket_are_lines_that_name_their_entry() -> None:
+    session = session_of(walk(300))
+    entry = session.place_order(
+        symbol="BTCUSDT", side="buy", quantity="1", stop_loss="50", take_profit="150"
+    )
+    session.step(10)
+    chart = session.record().chart()
+    for name, price in (("stops", 50.0), ("take-profits", 150.0)):
+        assert trace(chart, name)["x"] == [START, session.time, None]
+        assert trace(chart, name)["y"] == [price, price, None]
+        assert f"guards order {entry.id}" in trace(chart, name)["hovertext"][0]
+
+
+@pytest.mark.parametrize("activation", [None, "100.3"])
+@pytest.mark.parametrize("trigger", ["path", "close"])
+def test_the_line_of_a_trailing_stop_moves_with_its_trigger(
+    activation: str | None, trigger: Literal["path", "close"]
+) -> None:
+    config = SessionConfig(
+        start_time=START, end_time=START + 900 * MINUTE, starting_balance="10000", trigger=trigger
+    )
+    session = Session(config, Market([walk(900)]))
+    session.place_order(symbol="BTCUSDT", side="buy", quantity="1")
+    order = session.place_order(
+        symbol="BTCUSDT", side="sell", type="trailing_stop", quantity="1", trail_percent="2",
+        activation_price=activation,
+    )  # fmt: skip
+    expected: list[float] = []
+    while session.status == "running" and session.order(order.id).status == "pending":
+        price = session.trailing_trigger(order.id)
+        if price is not None and [float(price)] != expected[-1:]:
+            expected.append(float(price))
+        session.step()
+    order = session.order(order.id)
+    assert order.status == "filled"
+    line = trace(session.record().chart(), "trailing stops")
+    assert line["y"][::3] == line["y"][1::3] == expected
+    assert line["x"][3::3] == line["x"][1:-3:3], "each level lasts until the next"
+    assert line["x"][-2] == order.closed_at
 
 
 def test_a_symbol_that_is_not_there_is_refused() -> None:

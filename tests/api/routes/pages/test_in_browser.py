@@ -106,8 +106,12 @@ def traces(page: Page) -> dict[str, Any]:
     return found
 
 
-def markers_drawn(page: Page) -> int:
-    return page.locator("[data-figure] .scatterlayer .points path.point").count()
+def drawn_parts(page: Page, kind: str) -> int:
+    """Return how many parts the paths of a kind have: a marker is one, a candle up to three."""
+    paths = page.locator(f"[data-figure] .drawn-{kind} path")
+    return sum(
+        path.count("M") for path in paths.evaluate_all("e => e.map((p) => p.getAttribute('d'))")
+    )
 
 
 @pytest.mark.parametrize("name", ["home", "session", "backtest", "compare", "sweep", "data"])
@@ -151,7 +155,15 @@ def test_the_markers_are_the_fills(site: Site) -> None:
             expected = [trade for trade in own if trade["side"] == side]
             assert found[name]["x"] == [parse_time(t["simulated_at"]) for t in expected]
             assert found[name]["y"] == [float(t["price"]) for t in expected]
-        assert markers_drawn(page) == len(own)
+        assert drawn_parts(page, "fills") == len(own)
+        candles = len(found[symbol]["x"])
+        assert drawn_parts(page, "candles") in (candles, 3 * candles)
+    page.evaluate(
+        """() => { const figure = document.querySelector('[data-figure]');
+          const place = figure.data.findIndex((trace) => trace.name === 'sells');
+          return Plotly.restyle(figure, { visible: 'legendonly' }, [place]); }"""
+    )
+    assert drawn_parts(page, "fills") == len(found["buys"]["x"]), "the legend hides what it names"
     assert len(found["BTCUSDT"]["x"]) <= 2000
     assert watched.problems == []
     page.close()

@@ -281,6 +281,7 @@ def test_pages_need_a_key_and_take_a_cookie(accounts: TwoAccounts) -> None:
         "/", "/data", f"/sessions/{session_id}", f"/compare?ids={session_id},x",
         f"{BACKTEST}/{session_id}/figure.json", f"{BACKTEST}/{session_id}/since",
         f"{BACKTEST}/{session_id}/recording", f"/sessions/{session_id}/trades.csv",
+        f"/sessions/{session_id}/state",
     )  # fmt: skip
     with accounts.server.client() as nobody, signed_in(accounts, accounts.ann) as ann:
         for path in paths:
@@ -293,7 +294,7 @@ def test_pages_need_a_key_and_take_a_cookie(accounts: TwoAccounts) -> None:
 def test_another_accounts_session_is_not_there(accounts: TwoAccounts) -> None:
     session_id = traded(accounts.ann)
     with signed_in(accounts, accounts.bob) as bob:
-        for path in (f"/sessions/{session_id}", f"/sessions/{session_id}/file"):
+        for path in (f"/sessions/{session_id}{end}" for end in ("", "/file", "/state")):
             theirs, unknown = bob.get(path), bob.get(path.replace(session_id, UNKNOWN_SESSION))
             assert theirs.status_code == unknown.status_code == 404
         assert session_id not in bob.get("/").text
