@@ -126,6 +126,7 @@ def _copy_home(home: Path, target: Path, session_ids: list[str], progress: Progr
         with suppress(FileNotFoundError):
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy)
+        progress(len(session_ids), len(session_ids))
 
 
 def _sizes(directory: Path) -> Iterator[tuple[str, int]]:

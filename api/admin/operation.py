@@ -58,8 +58,11 @@ class Operation(Generic[Input, Result]):
 
     What its report raises ends it, with nothing half done.
     """
-    check: Callable[[Input, Settings], None] | None = None
-    """Raises ``SandboxError`` for a request that exceeds the bounds of the server."""
+    check: Callable[[Input, Settings, Report], None] | None = None
+    """Raises ``SandboxError`` for a request that exceeds the bounds of the server.
+
+    What its report raises ends it too.
+    """
 
 
 class EmptyInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

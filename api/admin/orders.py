@@ -8,7 +8,7 @@ import msgspec
 from candlestep.api.admin.operation import OpenHome, Operation, Report, progress_of
 from candlestep.api.replay.bounds import require_sequence_bounds
 from candlestep.api.replay.local_target import load_market
-from candlestep.api.replay.order_file import read_orders
+from candlestep.api.replay.order_file import FileOrder, read_orders
 from candlestep.api.replay.order_sequence import (
     SequenceResults,
     place_orders,
@@ -44,14 +44,20 @@ class PlaceOrders(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return parse_time(self.start, "--from"), parse_time(self.end, "--to")
 
 
-def _check(request: PlaceOrders, bounds: Settings) -> None:
-    orders = read_orders(Path(request.path), request.columns)
+def _check(request: PlaceOrders, bounds: Settings, report: Report) -> None:
+    orders = _read(request, report)
     require_sequence_bounds(len(symbols_of(orders)), request.period, bounds)
+
+
+def _read(request: PlaceOrders, report: Report) -> list[FileOrder]:
+    path = Path(request.path)
+    progress = progress_of(path.name, "orders", report)
+    return read_orders(path, request.columns, lambda: progress(0, 0))
 
 
 def _place(home: OpenHome, request: PlaceOrders, report: Report) -> SequenceResults:
     path = Path(request.path)
-    orders = read_orders(path, request.columns)
+    orders = _read(request, report)
     exchange = normalise_exchange(request.exchange)
     start = sequence_start(
         orders,

@@ -219,7 +219,7 @@ def _market(home: OpenHome, request: CandleRequest) -> Market | None:
 
 def _replayed(home: OpenHome, path: Path, report: Report) -> Session:
     """Return the session that a recording makes on the candles of the store."""
-    recording = read_recording(path)
+    recording = read_recording(path, progress_of(path.name, "bytes", report))
     target = LocalTarget(recording.start, load_market(home.store, home.load_parts, recording.start))
     progress = progress_of(path.name, "commands", report)
     for place, command in enumerate(recording.records):

@@ -43,7 +43,7 @@ class RecordingSize(msgspec.Struct, frozen=True):
 
 def _replay(home: OpenHome, request: ReplayRecording, report: Report) -> ReplayResult:
     path = Path(request.path)
-    recording = read_recording(path)
+    recording = read_recording(path, progress_of(path.name, "bytes", report))
     start = recording.start
     recorded = load_market(home.store, home.load_parts, start)
     open_target = partial(local_session, start, recorded)
@@ -61,7 +61,7 @@ def _replay(home: OpenHome, request: ReplayRecording, report: Report) -> ReplayR
 
 def _record(home: OpenHome, request: RecordAnswers, report: Report) -> RecordingSize:
     path = Path(request.path)
-    recording = read_recording(path)
+    recording = read_recording(path, progress_of(path.name, "bytes", report))
     recorded = load_market(home.store, home.load_parts, recording.start)
     target = LocalTarget(recording.start, recorded)
     lines = re_record(recording, target, progress_of(path.name, "commands", report))
@@ -69,7 +69,7 @@ def _record(home: OpenHome, request: RecordAnswers, report: Report) -> Recording
     return RecordingSize(lines.count(b"\n"))
 
 
-def _check(request: ReplayRecording | RecordAnswers, bounds: Settings) -> None:
+def _check(request: ReplayRecording | RecordAnswers, bounds: Settings, report: Report) -> None:
     require_bounds(read_start(Path(request.path)), bounds)
 
 

@@ -44,7 +44,7 @@ def run_operation(
                 " the server undoes what it has not finished: try again"
             ) from None
     if operation.check is not None:
-        operation.check(request, Settings.from_environment(home=str(home)))
+        operation.check(request, Settings.from_environment(home=str(home)), report)
     with private_files(), closing(Store.open(home)) as store:
         return operation.run(_with_cache(store), request, report)
 

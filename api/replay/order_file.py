@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,6 +40,7 @@ FIELDS = (
 _TRUE, _FALSE = ("true", "yes", "1"), ("false", "no", "0")
 _DELIMITERS = ",;\t|"
 _SHOWN = 5
+_ROWS_BETWEEN_CHECKS = 1000
 _SECONDS_BELOW, _MILLISECONDS_BELOW, _MICROSECONDS_BELOW = 10**11, 10**14, 10**17
 """A number that is a time counts seconds below the first, and so on."""
 
@@ -81,12 +82,14 @@ def bad_orders(file: str, rows: Sequence[BadOrder]) -> UnreadableFile:
     )
 
 
-def read_orders(path: Path, columns: Mapping[str, str]) -> list[FileOrder]:
+def read_orders(
+    path: Path, columns: Mapping[str, str], check: Callable[[], object] | None = None
+) -> list[FileOrder]:
     """Return the orders of a file, in its order.
 
     ``columns`` has the name in the file of each field that is called otherwise there. Columns with
     another name are refused, unless ``columns`` names any. Raises ``UnreadableFile``, which names
-    all bad rows by line.
+    all bad rows by line, and what ``check`` raises, which is called now and then.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -98,7 +101,9 @@ def read_orders(path: Path, columns: Mapping[str, str]) -> list[FileOrder]:
     bad: list[BadOrder] = []
     known: set[str] = set()
     unseen = {name.lower() for name in columns.values()}
-    for line, row in _rows(path.name, text):
+    for number, (line, row) in enumerate(_rows(path.name, text)):
+        if check is not None and number % _ROWS_BETWEEN_CHECKS == 0:
+            check()
         if isinstance(row, str):
             bad.append(BadOrder(line, row))
             continue

@@ -86,7 +86,7 @@ def replay(
         return result
     index, event = first
     with open_target() as target:
-        explained = _explain(recording, index, event, target)
+        explained = _explain(recording, index, event, target, report)
     [divergence, *rest] = result.divergences
     divergence = msgspec.structs.replace(divergence, event=explained)
     return msgspec.structs.replace(result, divergences=[divergence, *rest])
@@ -361,12 +361,16 @@ def _symbol(order: dict[str, Any]) -> str | None:
         return None
 
 
-def _explain(recording: Recording, index: int, event: Event, target: ReplayTarget) -> Event:
+def _explain(
+    recording: Recording, index: int, event: Event, target: ReplayTarget, report: ReportCommands
+) -> Event:
     """Play the commands before the one at ``index``, then up to the event; complete the event."""
     commands = [command for _, command in _commands(recording)]
     step = 0
-    for command in commands[:index]:
+    for number, command in enumerate(commands[:index]):
         step = _step_after(command, target.play(_at_once(command)), step)
+        if number % _REPLIES_BETWEEN_REPORTS == 0:
+            report(index, len(commands))
     differing: CommandRecord = commands[index]
     if isinstance(differing, StepRecord):
         if event.first_step - 1 > step:

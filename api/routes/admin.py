@@ -109,7 +109,7 @@ def _last_line(
     try:
         with long.interruptible():
             if operation.check is not None:
-                operation.check(request, services.settings)
+                operation.check(request, services.settings, report)
             result = operation.run(home, request, report)
         services.authenticator.reload()
         return Line(result=result)

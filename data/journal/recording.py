@@ -8,7 +8,7 @@ there. A line written by hand may omit all three. ``records.py`` defines the fie
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -29,6 +29,11 @@ from candlestep.data.journal.records import (
 from candlestep.sandbox import SandboxError
 
 DIGEST_LENGTH = 16
+
+ReportBytes = Callable[[int, int], object]
+"""Receives the bytes read so far, and their total number. May raise to stop."""
+
+_LINES_BETWEEN_REPORTS = 1000
 
 _CRC = re.compile(rb',"crc":"([0-9a-f]{8})"\}')
 _CRC_LENGTH = len(b',"crc":"01234567"}')
@@ -129,13 +134,22 @@ def recording_of(reads: Iterable[Read]) -> Recording:
     return Recording(start, records)
 
 
-def read_recording(path: Path) -> Recording:
+def read_recording(path: Path, report: ReportBytes | None = None) -> Recording:
     """Read a recording, which may be written by hand, from a file.
 
-    Raises ``UnreadableFile`` and ``InvalidRecording``.
+    Raises ``UnreadableFile``, ``InvalidRecording`` and what ``report`` raises.
     """
     with _named_after(path):
-        return recording_of(records_of(path.read_bytes(), needs_crc=False))
+        data = path.read_bytes()
+        reads = records_of(data, needs_crc=False)
+        return recording_of(reads if report is None else _reported(reads, len(data), report))
+
+
+def _reported(reads: Iterable[Read], size: int, report: ReportBytes) -> Iterator[Read]:
+    for number, read in enumerate(reads):
+        if number % _LINES_BETWEEN_REPORTS == 0:
+            report(read.byte, size)
+        yield read
 
 
 def read_start(path: Path) -> Start:

@@ -20,7 +20,12 @@ from candlestep.api.sessions.player import recorded_config
 from candlestep.data.imports.importer import import_candles
 from candlestep.data.imports.sample import sample_market
 from candlestep.data.imports.validation import CandleColumns
-from candlestep.data.journal.recording import Recording, recording_of, records_of
+from candlestep.data.journal.recording import (
+    Recording,
+    read_recording,
+    recording_of,
+    records_of,
+)
 from candlestep.data.journal.records import OrderRecord
 from candlestep.data.store.database import Store
 from candlestep.data.symbols import parse_symbol
@@ -166,6 +171,30 @@ def test_other_amounts_in_quiet_steps_are_between_two_steps() -> None:
     assert event.kind == "amounts"
     assert event.first_step <= 71 <= event.step
     assert [difference.months for difference in result.candles] == [("2025-01",)]
+
+
+def test_who_waits_is_told_of_every_part_of_a_replay_and_may_stop_it(tmp_path: Path) -> None:
+    """Reading, playing, and playing again up to the first difference, which is the last fill."""
+    many = [limit_order(str(1000 + number)) for number in range(500)]
+    commands = [limit_order(FAR_BELOW), *many, step(20), step(1000)]
+    recording = recorded(written(*commands), market())
+    opened = partial(local_session, recording.start, RecordedMarket(market({700: 40_000.0}), None))
+    reports: list[int] = []
+    result = replay(recording, opened, lambda done, total: reports.append(done))
+    assert first_event(result).kind == "fill"
+    assert reports == [200, 400, 503, 502, 502, 502]
+
+    file = tmp_path / "many.jsonl"
+    file.write_bytes(
+        re_record(
+            recording, LocalTarget(recording.start, RecordedMarket(market(), None)), lambda *_: None
+        )
+    )
+    reports.clear()
+    read_recording(file, lambda done, total: reports.append(done))
+    assert len(reports) == 1
+    with pytest.raises(ZeroDivisionError):
+        read_recording(file, lambda done, total: done // 0)
 
 
 def test_every_difference_is_found_on_its_own() -> None:

@@ -55,6 +55,15 @@ def small_market() -> Market:
     return Market([minutes("BTCUSDT", *closes, start=START - 5 * MINUTE)])
 
 
+def test_who_waits_may_stop_the_reading_of_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "orders.csv"
+    row = "2025-01-05T00:00:00Z,BTCUSDT,buy,market,0.01,,,,\n"
+    file.write_text(HEADER + row * 2500)
+    checks: list[None] = []
+    assert len(read_orders(file, {}, lambda: checks.append(None))) == 2500
+    assert len(checks) == 3
+
+
 def placed(orders: list[FileOrder], on: Market) -> PlacedSequence:
     start = Start(config=CONFIG | {"allow_gaps": False}, pairs=["BTCUSDT"])
     return place_orders("orders.csv", orders, start, RecordedMarket(on, None), lambda *_: None)
