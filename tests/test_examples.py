@@ -16,6 +16,7 @@ from candlestep.data.store.database import Store
 from tests.support.api_client import sample_home
 from tests.support.candle_files import csv_text, real_file, rows, write
 from tests.support.command_line import ENVIRONMENT, candlestep
+from tests.support.patience import PATIENCE
 from tests.support.project import ROOT
 from tests.support.server_process import running
 
@@ -116,7 +117,8 @@ def test_the_agent_takes_pairs_times_and_a_key(tmp_path: Path) -> None:
         urls = [line.strip() for line in process.stdout.splitlines() if "http://" in line]
         assert len(urls) == 4
         for url in urls:
-            response = httpx.get(url, headers={"X-API-Key": key}, trust_env=False)
+            headers = {"X-API-Key": key}
+            response = httpx.get(url, headers=headers, trust_env=False, timeout=PATIENCE)
             assert response.status_code == 200, url
 
 

@@ -146,7 +146,7 @@ def test_a_job_runs_in_a_process_of_its_own(
     flags = ("--executor", executor, "--workers", "1")
     with running(home, *flags, python=python) as server, server.client() as client:
         api = Api(client)
-        job = finished(api, api.post("/api/v1/backtest/jobs", JOB)["id"], seconds=120)
+        job = finished(api, api.post("/api/v1/backtest/jobs", JOB)["id"])
     assert job["error"] is None
     assert job["result"]["metrics"]["total_trades"] > 0
 

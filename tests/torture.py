@@ -33,6 +33,7 @@ from candlestep.data.journal.records import (
 )
 from candlestep.sandbox import Candles, FundingRates, Market, SandboxError, Session, SessionConfig
 from tests.support.api_client import BACKTEST, sample_home
+from tests.support.patience import PATIENCE
 from tests.support.server_process import RunningServer
 
 CLIENTS = 4
@@ -98,7 +99,7 @@ class Client:
 
     def run(self, url: str) -> None:
         """Trade until the server is gone."""
-        with httpx.Client(base_url=url, trust_env=False, timeout=30) as http:
+        with httpx.Client(base_url=url, trust_env=False, timeout=PATIENCE) as http:
             try:
                 self.settle(http)
                 while True:
@@ -355,7 +356,7 @@ def torture(home: Path, kills: int, seed: int, *flags: str) -> Iterator[str]:
                 client.twins = client.twins[-2:]
     server = RunningServer(home, *flags)
     try:
-        with httpx.Client(base_url=server.url, trust_env=False, timeout=30) as http:
+        with httpx.Client(base_url=server.url, trust_env=False, timeout=PATIENCE) as http:
             for client in clients:
                 client.settle(http)
     finally:

@@ -26,7 +26,8 @@ class WorkerPool:
     ) -> None:
         """Limit each run to ``run_seconds`` and to ``run_memory`` bytes; start no process yet."""
         self.slots = workers
-        self._run_seconds = run_seconds
+        self.run_seconds = run_seconds
+        """The time that a run may take, once it has begun."""
         self._run_memory = run_memory
         self._spawn = spawn
         self._idle: asyncio.Queue[WorkerProcess] = asyncio.Queue()
@@ -122,7 +123,7 @@ class WorkerPool:
         begin = Begin(task.spec, paths, str(task.directory))
         ending = asyncio.create_task(_outcome(worker, begin, on_progress))
         try:
-            has_ended = await wait_or_stop(ending, stop, self._run_seconds)
+            has_ended = await wait_or_stop(ending, stop, self.run_seconds)
             if not has_ended and stop.is_set():
                 # A worker that reads nothing holds up who sends to it, until it is killed.
                 stopping = asyncio.create_task(worker.send(Stop()))
@@ -130,7 +131,7 @@ class WorkerPool:
             if ending.done():
                 return await ending
             await worker.kill()
-            return RunOutcome(error=CANCELLED if stop.is_set() else too_slow(self._run_seconds))
+            return RunOutcome(error=CANCELLED if stop.is_set() else too_slow(self.run_seconds))
         except EOFError:
             how = await worker.kill()
             if worker.was_short_of_memory:

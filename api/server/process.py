@@ -154,7 +154,7 @@ async def _run(
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
-    closing_late_ones = asyncio.create_task(connections.close_late_ones())
+    closing_late_ones = asyncio.create_task(connections.keep_closing_late_ones())
     with _announced(settings.home, url, authenticator.command_token):
         while not server.started and not serving.done():
             await asyncio.sleep(0.005)

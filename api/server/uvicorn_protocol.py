@@ -71,21 +71,24 @@ class Connections:
         """Forget a connection that has ended."""
         self._open.pop(protocol, None)
 
-    async def close_late_ones(self) -> None:
+    async def keep_closing_late_ones(self) -> None:
         """Close connections that are late, for as long as the server runs."""
+        while True:
+            await asyncio.sleep(_ROUND_SECONDS)
+            self.close_late_ones()
+
+    def close_late_ones(self) -> None:
+        """Close the connections that are late now."""
+        now = asyncio.get_running_loop().time()
         seconds = {
             "head": self._limits.head_seconds,
             "body": self._limits.body_seconds,
             "request": self._limits.idle_seconds,
         }
-        clock = asyncio.get_running_loop().time
-        while True:
-            await asyncio.sleep(_ROUND_SECONDS)
-            now = clock()
-            for protocol in list(self._open):
-                part = protocol.waits_for
-                if part is not None and now - protocol.waiting_since > seconds[part]:
-                    protocol.transport.close()
+        for protocol in list(self._open):
+            part = protocol.waits_for
+            if part is not None and now - protocol.waiting_since > seconds[part]:
+                protocol.transport.close()
 
 
 class BoundedProtocol(HttpToolsProtocol):

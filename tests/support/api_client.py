@@ -15,6 +15,7 @@ from candlestep.data.market.candle_cache import CandleCache, CandleRequest
 from candlestep.data.records.accounts import create_key, ensure_account, revoke_key
 from candlestep.data.store.database import FILE_NAME, Store
 from candlestep.sandbox import Market
+from tests.support.patience import PATIENCE
 
 BACKTEST = "/api/v1/backtest"
 UNKNOWN_SESSION = "bt_00000000-0000-4000-8000-000000000000"
@@ -114,9 +115,9 @@ class Api:
         return self.get(f"{BACKTEST}/{session_id}/{what}", expect, **query)
 
 
-def finished(api: Api, job_id: str, seconds: float = 30) -> Any:
+def finished(api: Api, job_id: str) -> Any:
     """Wait for a job to end, and return it."""
-    return wait_for(lambda: api.get(f"{BACKTEST}/jobs/{job_id}"), has_ended, seconds)
+    return wait_for(lambda: api.get(f"{BACKTEST}/jobs/{job_id}"), has_ended)
 
 
 def has_ended(job: Mapping[str, Any]) -> bool:
@@ -124,9 +125,9 @@ def has_ended(job: Mapping[str, Any]) -> bool:
     return job["status"] not in ("queued", "running")
 
 
-def wait_for(read: Callable[[], T], is_expected: Callable[[T], object], seconds: float = 30) -> T:
-    """Read a value until it is as expected, and return it; fail after ``seconds``."""
-    until = time.monotonic() + seconds
+def wait_for(read: Callable[[], T], is_expected: Callable[[T], object]) -> T:
+    """Read a value until it is as expected, and return it; fail if it never is."""
+    until = time.monotonic() + PATIENCE
     while not is_expected(value := read()):
         assert time.monotonic() < until, value
         time.sleep(0.02)

@@ -84,12 +84,11 @@ def execute(api: Api, backtest_id: str) -> Any:
     return api.post(f"{BACKTESTS}/{backtest_id}/execute")
 
 
-def task_ended(api: Api, task_id: str, seconds: float = 60) -> Any:
-    """Poll a task until it has ended, for at most ``seconds``, and return it."""
+def task_ended(api: Api, task_id: str) -> Any:
+    """Poll a task until it has ended, and return it."""
     return wait_for(
         lambda: api.get(f"{TASKS}/{task_id}"),
         lambda task: task["status"] in ("SUCCESS", "FAILURE"),
-        seconds,
     )
 
 

@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
+from tests.support.patience import PATIENCE
+
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 _FLAGS = [
     "--no-sandbox",
@@ -20,8 +22,6 @@ _FLAGS = [
     "--disable-sync",
 ]
 
-_SECONDS_FOR_A_BUSY_MACHINE = 60
-
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
@@ -32,7 +32,7 @@ def chromium() -> Iterator[Browser]:
         if os.environ.get("CI") == "true":
             pytest.fail(message)
         pytest.skip(message)
-    expect.set_options(timeout=_SECONDS_FOR_A_BUSY_MACHINE * 1000)
+    expect.set_options(timeout=PATIENCE * 1000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=_FLAGS)
         try:
@@ -49,6 +49,7 @@ class WatchedPage:
         self.page = page
         self.problems: list[str] = []
         self._host = urlsplit(url).netloc
+        page.set_default_timeout(PATIENCE * 1000)
         page.on("console", self._check_message)
         page.on("pageerror", lambda error: self.problems.append(f"page error: {error}"))
         page.on("request", self._check_request)

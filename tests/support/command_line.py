@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from candlestep.api.cli import main
 from candlestep.data.store.database import Store
 from candlestep.data.store.server_file import SERVER_FILE
+from tests.support.patience import PATIENCE
 
 ENVIRONMENT = os.environ | {"NO_PROXY": "127.0.0.1"}
 
@@ -61,7 +62,7 @@ def announced(home: Path) -> Iterator[socket.socket]:
         closing(Store.open(home)),
         socket.create_server(("127.0.0.1", 0)) as listener,
     ):
-        listener.settimeout(30)
+        listener.settimeout(PATIENCE)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         announcement = {"url": url, "token": "x", "pid": os.getpid()}
         (home / SERVER_FILE).write_text(json.dumps(announcement))

@@ -27,6 +27,7 @@ from candlestep.data.records.jobs import JobRecord, RunSpec
 from candlestep.data.run_files.run_files import RunFileName, run_file
 from candlestep.data.store.database import Store
 from candlestep.sandbox import parse_time
+from tests.support.patience import PATIENCE
 
 START, END = parse_time("2025-01-05"), parse_time("2025-02-05")
 MINUTE, HOUR = 60_000, 3_600_000
@@ -87,7 +88,7 @@ SLOW_RUN = spec(SLOW, interval=MINUTE)
 
 
 class Jobs:
-    """A queue for two accounts, and its store."""
+    """A queue for two accounts, its store and its executor."""
 
     def __init__(
         self,
@@ -100,6 +101,7 @@ class Jobs:
         pause_seconds: float = 1.0,
     ) -> None:
         self.home = home
+        self.executor = executor
         self.store = Store.open(home)
         self.ann = ensure_account(self.store, "ann").account_id
         self.bob = ensure_account(self.store, "bob").account_id
@@ -154,10 +156,10 @@ async def jobs(
 
 
 def with_jobs(home: Path, check: Callable[[Jobs], Awaitable[None]], **options: Any) -> None:
-    """Run a check on a queue of its own, for two minutes at most."""
+    """Run a check on a queue of its own, and fail it if it hangs."""
 
     async def run() -> None:
-        async with jobs(home, **options) as queued, asyncio.timeout(120):
+        async with jobs(home, **options) as queued, asyncio.timeout(2 * PATIENCE):
             await check(queued)
 
     asyncio.run(run())
@@ -168,22 +170,22 @@ async def submitted(jobs: Jobs, *specs: Any, account: str = "", **more: Any) -> 
     return await jobs.queue.submit(account or jobs.ann, "backtests", specs, {}, **more)
 
 
-async def ended(jobs: Jobs, job: JobRecord, seconds: float = 30) -> JobRecord:
+async def ended(jobs: Jobs, job: JobRecord) -> JobRecord:
     """Wait for a job and return it as it ended."""
-    record = await jobs.queue.wait(job.account_id, job.job_id, seconds)
+    record = await jobs.queue.wait(job.account_id, job.job_id, PATIENCE)
     assert record.has_ended, record.status
     return record
 
 
 async def begun(jobs: Jobs, job: JobRecord) -> JobRecord:
     """Return the job as soon as it is in the middle of a run."""
-    for _ in range(1000):
-        record = await jobs.queue.get(job.account_id, job.job_id)
-        assert not record.has_ended
-        if record.progress:
-            return record
-        await asyncio.sleep(0.01)
-    raise AssertionError("it does not get on")
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            record = await jobs.queue.get(job.account_id, job.job_id)
+            assert not record.has_ended
+            if record.progress:
+                return record
+            await asyncio.sleep(0.01)
 
 
 def read_rows(directory: Path, name: RunFileName) -> list[dict[str, Any]] | None:
@@ -215,4 +217,6 @@ def kill_workers(process: int) -> int:
 
 
 def _command(process: int) -> bytes:
-    return Path(f"/proc/{process}/cmdline").read_bytes()
+    with suppress(FileNotFoundError, ProcessLookupError):  # It may end meanwhile.
+        return Path(f"/proc/{process}/cmdline").read_bytes()
+    return b""

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.patience import PATIENCE
+from tests.support.ports import reserved_port
 from tests.support.project import ROOT
 
 EXAMPLE = ROOT / "examples" / "deployment" / "nginx.conf"
 _NAMES = ("nginx", "/usr/sbin/nginx")
-_SECONDS_TO_START = 30
 
 
 @contextmanager
@@ -32,20 +33,18 @@ def nginx(directory: Path, servers: Mapping[str, str]) -> Iterator[str]:
         if os.environ.get("CI") == "true":
             pytest.fail(message)
         pytest.skip(message)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        address = f"127.0.0.1:{listener.getsockname()[1]}"
-    configuration = directory / "nginx.conf"
-    configuration.write_text(_MAIN.format(directory=directory, http=_http(servers, address)))
-    process = subprocess.Popen(
-        [program, "-p", str(directory), "-c", str(configuration), "-e", str(directory / "error")],
-        stderr=subprocess.PIPE,
-    )
-    try:
-        _wait_for(address, process)
-        yield f"http://{address}"
-    finally:
-        process.terminate()
-        process.communicate(timeout=30)
+    with reserved_port() as port:
+        address = f"127.0.0.1:{port}"
+        configuration = directory / "nginx.conf"
+        configuration.write_text(_MAIN.format(directory=directory, http=_http(servers, address)))
+        files = ["-p", str(directory), "-c", str(configuration), "-e", str(directory / "error")]
+        process = subprocess.Popen([program, *files], stderr=subprocess.PIPE)
+        try:
+            _wait_for(address, process)
+            yield f"http://{address}"
+        finally:
+            process.terminate()
+            process.communicate(timeout=PATIENCE)
 
 
 _MAIN = """
@@ -80,10 +79,10 @@ def _http(servers: Mapping[str, str], address: str) -> str:
 def _wait_for(address: str, process: "subprocess.Popen[bytes]") -> None:
     """Wait until nginx accepts connections; fail if it ends."""
     host, port = address.split(":")
-    until = time.monotonic() + _SECONDS_TO_START
+    until = time.monotonic() + PATIENCE
     while process.poll() is None and time.monotonic() < until:
         try:
-            socket.create_connection((host, int(port)), 1).close()
+            socket.create_connection((host, int(port)), PATIENCE).close()
         except ConnectionRefusedError:
             time.sleep(0.01)
             continue

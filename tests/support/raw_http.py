@@ -4,13 +4,16 @@ import socket
 from contextlib import closing
 from urllib.parse import urlsplit
 
+from tests.support.patience import PATIENCE
 from tests.support.server_process import RunningServer
 
 
 def raw(server: RunningServer, data: bytes) -> bytes:
     """Send bytes and return the answer, up to the end of the connection."""
     address = urlsplit(server.url)
-    with closing(socket.create_connection((address.hostname, address.port), 10)) as connection:
+    with closing(
+        socket.create_connection((address.hostname, address.port), PATIENCE)
+    ) as connection:
         connection.sendall(data)
         parts = []
         while part := connection.recv(65536):

@@ -12,8 +12,13 @@ from pathlib import Path
 
 import httpx
 
-SECONDS_TO_START = 180
-SECONDS_TO_STOP = 30
+from tests.support.patience import PATIENCE
+
+
+def cpu_seconds(process: int) -> float:
+    """Return for how long a process has computed, which a busy machine does not make longer."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class RunningServer:
@@ -49,18 +54,24 @@ class RunningServer:
     def client(self, key: str | None = None) -> httpx.Client:
         """Return a client of the server, with or without an API key."""
         headers = {} if key is None else {"X-API-Key": key}
-        return httpx.Client(base_url=self.url, headers=headers, trust_env=False, timeout=30)
+        return httpx.Client(base_url=self.url, headers=headers, trust_env=False, timeout=PATIENCE)
 
     def stop(self) -> int:
         """Stop the server with SIGTERM and return its exit code."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
-            return self.process.wait(SECONDS_TO_STOP)
+            return self.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             raise RuntimeError(f"the server does not stop: {self._aborted()}") from None
         finally:
             self._close()
+
+    def cpu_seconds_to_stop(self) -> float:
+        """Stop the server, which must end well; return for how long it computed meanwhile."""
+        before = cpu_seconds(self.process.pid) + _cpu_seconds_of_ended_children()
+        assert self.stop() == 0
+        return _cpu_seconds_of_ended_children() - before
 
     def limit_files(self, size: int) -> None:
         """Make every write beyond ``size`` bytes of a file fail, as on a full disk."""
@@ -69,19 +80,19 @@ class RunningServer:
     def kill(self) -> None:
         """Kill the server."""
         self.process.kill()
-        self.process.wait(SECONDS_TO_STOP)
+        self.process.wait(PATIENCE)
         self._close()
 
     def _first_line(self) -> str:
         """Return the first line that the server prints; nothing if it ends, or takes too long."""
         assert self.process.stdout is not None
-        is_there, _, _ = select.select([self.process.stdout], [], [], SECONDS_TO_START)
+        is_there, _, _ = select.select([self.process.stdout], [], [], PATIENCE)
         return self.process.stdout.readline() if is_there else ""
 
     def _aborted(self) -> str:
         """End the server if it still runs; return its log, with the stack of each of its threads."""
         self.process.send_signal(signal.SIGABRT)
-        self.process.wait(SECONDS_TO_STOP)
+        self.process.wait(PATIENCE)
         self._close()
         return (self.home / "server.log").read_text()
 
@@ -89,6 +100,11 @@ class RunningServer:
         if self.process.stdout is not None:
             self.process.stdout.close()
         self.log.close()
+
+
+def _cpu_seconds_of_ended_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 @contextmanager

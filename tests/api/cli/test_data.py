@@ -24,6 +24,7 @@ from candlestep.data.store.server_file import SERVER_FILE, TOKEN_HEADER
 from tests.support.archive_server import Archive
 from tests.support.candle_files import START, csv_text, rows, write, write_json
 from tests.support.command_line import ENVIRONMENT, candlestep, listed
+from tests.support.patience import PATIENCE
 from tests.support.server_process import running
 from tests.support.watched_store import WatchedStore
 
@@ -135,8 +136,8 @@ def test_pruning_waits_for_records_that_pin_an_import(tmp_path: Path) -> None:
             store.asked_for = threading.Semaphore(0)
             opened = OpenHome(store, CandleCache(store, 1 << 20).parts)
             pruning = other.submit(PRUNE.run, opened, EmptyInput(), lambda progress: None)
-            assert store.asked_for.acquire(timeout=30)
-        assert pruning.result(timeout=30).rows == 0
+            assert store.asked_for.acquire(timeout=PATIENCE)
+        assert pruning.result(timeout=PATIENCE).rows == 0
         assert store.rows("SELECT count(*) FROM candles") == [(20,)]
 
 

@@ -11,6 +11,7 @@ import pytest
 from candlestep import __version__ as candlestep_version
 from candlestep.data.store.database import FILE_NAME as STORE_NAME
 from tests.support.command_line import ENVIRONMENT, announced, candlestep, candlestep_process
+from tests.support.patience import PATIENCE
 
 
 def test_a_home_that_cannot_be_is_named(tmp_path: Path) -> None:
@@ -88,7 +89,7 @@ def test_an_interrupted_command_ends_quietly(tmp_path: Path) -> None:
         process = candlestep_process("data", "list", "--home", tmp_path)
         with listener.accept()[0]:
             process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out, err) == (130, "", "")
 
 
@@ -98,7 +99,7 @@ def test_a_reader_that_has_enough_ends_a_command_quietly(tmp_path: Path) -> None
     os.close(read)
     process = candlestep_process("data", "list", "--home", tmp_path, stdout=written)
     os.close(written)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE)
     assert err == ""
 
 

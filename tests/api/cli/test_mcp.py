@@ -13,6 +13,7 @@ from mcp_types import TextContent, TextResourceContents
 
 from candlestep.data.store.server_file import SERVER_FILE
 from tests.support.api_client import make_key, sample_home, wait_for
+from tests.support.patience import PATIENCE
 from tests.support.server_process import running
 
 COMMAND = ["-m", "candlestep.api", "mcp", "--home"]
@@ -26,7 +27,7 @@ def spoken(home: Path, *lines: str, key: str = "") -> list[Any]:
         capture_output=True,
         text=True,
         check=True,
-        timeout=120,
+        timeout=PATIENCE,
         env=os.environ | {"CANDLESTEP_KEY": key},
     )
     return [json.loads(line) for line in done.stdout.splitlines()]
@@ -52,7 +53,7 @@ def test_it_starts_a_server_on_the_home_and_ends_it(tmp_path: Path) -> None:
 
     asyncio.run(talk())
     # A host waits a moment for the command, which waits for the server: on a busy machine, not for long.
-    wait_for((home / SERVER_FILE).exists, lambda exists: not exists, 30)
+    wait_for((home / SERVER_FILE).exists, lambda exists: not exists)
 
 
 def test_it_uses_the_server_that_runs_and_the_key_of_the_environment(tmp_path: Path) -> None:

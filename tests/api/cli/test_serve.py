@@ -10,12 +10,15 @@ import pytest
 from candlestep.data.store.database import FILE_NAME as STORE_NAME
 from candlestep.data.store.server_file import SERVER_FILE
 from tests.support.command_line import candlestep, candlestep_process
+from tests.support.patience import PATIENCE
 from tests.support.server_process import running
 
 
 def test_a_server_serves_until_it_is_stopped(tmp_path: Path) -> None:
     with running(tmp_path) as server:
-        assert httpx.get(f"{server.url}/health", trust_env=False).status_code == 200
+        assert (
+            httpx.get(f"{server.url}/health", trust_env=False, timeout=PATIENCE).status_code == 200
+        )
         server_file = tmp_path / SERVER_FILE
         assert server_file.stat().st_mode & 0o077 == 0
         assert server.stop() == 0
@@ -35,7 +38,7 @@ def test_a_start_on_a_full_disk_names_the_file(tmp_path: Path, was_served: bool,
         ["sh", "-c", 'ulimit -f 0 && exec "$@"', "sh", *command, "--port", "0"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert (done.returncode, done.stdout) == (1, "")
@@ -45,16 +48,21 @@ def test_a_start_on_a_full_disk_names_the_file(tmp_path: Path, was_served: bool,
     if was_served:
         assert not (tmp_path / SERVER_FILE).with_suffix(".new").exists()
         with running(tmp_path) as server:
-            assert httpx.get(f"{server.url}/health", trust_env=False).status_code == 200
+            assert (
+                httpx.get(f"{server.url}/health", trust_env=False, timeout=PATIENCE).status_code
+                == 200
+            )
 
 
 def test_a_second_server_on_a_home_is_refused(tmp_path: Path) -> None:
     with running(tmp_path) as server:
         second = candlestep_process("serve", "--home", tmp_path, "--port", 0)
-        out, err = second.communicate(timeout=60)
+        out, err = second.communicate(timeout=PATIENCE)
         assert (second.returncode, out) == (1, "")
         assert "candlestep: " in err
         assert str(server.process.pid) in err
         assert "Traceback" not in err
-        assert httpx.get(f"{server.url}/health", trust_env=False).status_code == 200
+        assert (
+            httpx.get(f"{server.url}/health", trust_env=False, timeout=PATIENCE).status_code == 200
+        )
         assert candlestep("data", "list", "--home", tmp_path).code == 0

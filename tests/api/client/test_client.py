@@ -6,7 +6,7 @@ import random
 import socket
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ from candlestep.sandbox import (
     parse_time,
 )
 from tests.support.api_client import make_key, sample_home, sample_market_of
+from tests.support.patience import PATIENCE
+from tests.support.ports import reserved_port
 from tests.support.server_process import RunningServer, running
 
 START, END = "2025-01-15T00:00:00Z", "2025-01-16T00:00:00Z"
@@ -243,8 +245,6 @@ def test_a_server_that_is_killed_at_random_loses_and_doubles_nothing(tmp_path: P
         home, SYMBOL, (parse_time(period["start_time"]), parse_time(period["end_time"]))
     )
     inside = Session(SessionConfig(**period), market)
-    port = str(free_port())
-    servers = [RunningServer(home, "--port", port)]
 
     def kill_and_restart() -> None:
         pause = threading.Event()
@@ -254,7 +254,10 @@ def test_a_server_that_is_killed_at_random_loses_and_doubles_nothing(tmp_path: P
             servers.append(RunningServer(home, "--port", port))
 
     killer = threading.Thread(target=kill_and_restart)
-    with Client(servers[0].url, retry_seconds=60) as client:
+    with ExitStack() as stack:
+        port = str(stack.enter_context(reserved_port()))
+        servers = [RunningServer(home, "--port", port)]
+        client = stack.enter_context(Client(servers[0].url, retry_seconds=PATIENCE))
         remote = client.create_session(pairs=[SYMBOL], **period)
         found = agent(remote, 77, turns=10**6)
         killer.start()
@@ -265,14 +268,8 @@ def test_a_server_that_is_killed_at_random_loses_and_doubles_nothing(tmp_path: P
         assert inside.status == "running", "it was killed while the agent ran"
         assert shown(remote.step(10**6)) == shown(inside.step(10**6))
         assert shown(reads(remote)) == shown(reads(inside))
-    killer.join()
-    servers[-1].stop()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+        killer.join()
+        servers[-1].stop()
 
 
 def test_forks_turns_of_many_and_sessions_of_before(client: Client) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.api_client import make_key, sample_home
 from tests.support.command_line import Run, candlestep
+from tests.support.patience import PATIENCE
 from tests.support.project import ROOT
 from tests.support.server_process import RunningServer, running
 
@@ -63,7 +64,9 @@ def service(trade: Any) -> Iterator[str]:
             access = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             path = f"{access['url']}/api/v1/backtest/{access['session_id']}"
             headers = {"X-API-Key": access["key"]}
-            with httpx.Client(base_url=path, headers=headers, trust_env=False) as client:
+            with httpx.Client(
+                base_url=path, headers=headers, trust_env=False, timeout=PATIENCE
+            ) as client:
                 self.send_response(trade(client))
             self.send_header("Content-Length", "0")
             self.end_headers()

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.support.patience import PATIENCE
 from tests.support.server_process import RunningServer
 
 PACKAGE = "generated_client"
@@ -30,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def document(server: RunningServer, folder: Path) -> Any:
     """The document that the server sends, of which the client in ``folder`` is generated."""
-    text = httpx.get(f"{server.url}/openapi.json", trust_env=False).text
+    text = httpx.get(f"{server.url}/openapi.json", trust_env=False, timeout=PATIENCE).text
     (folder / "openapi.json").write_text(text)
     options = ["--path", "openapi.json", "--meta", "none", "--output-path", PACKAGE]
     generated = subprocess.run(
@@ -62,7 +63,7 @@ def test_the_generated_client_runs_the_loop_of_an_agent(
     """Create, start, and step to the end, with an order on the way; then read the results."""
     models = import_module(f"{PACKAGE}.models")
     client = import_module(f"{PACKAGE}.client").Client(
-        base_url=server.url, httpx_args={"trust_env": False}
+        base_url=server.url, timeout=httpx.Timeout(PATIENCE), httpx_args={"trust_env": False}
     )
     assert document["openapi"] == "3.1.0"
 

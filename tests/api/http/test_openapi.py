@@ -30,6 +30,7 @@ from candlestep.api.schemas.sessions import CreateRequest
 from candlestep.data.store.server_file import SERVER_FILE
 from candlestep.sandbox import InvalidParameter
 from tests.support.backtests import BACKTESTS, CONFIG, CROSS, STRATEGIES
+from tests.support.patience import PATIENCE
 from tests.support.route_cases import UNKNOWN_ID
 from tests.support.server_process import RunningServer, running
 
@@ -536,7 +537,7 @@ def test_an_end_before_the_start_is_refused_as_that(world: World) -> None:
 def test_all_that_is_no_request_is_refused_in_the_one_shape(world: World) -> None:
     """The protocol refuses it, before there is a route."""
     address = urlsplit(world.url)
-    with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
+    with socket.create_connection((address.hostname, address.port), timeout=PATIENCE) as connection:
         connection.sendall(b"these are no headers\r\n\r\n")
         received = b"".join(iter(lambda: connection.recv(4096), b""))
 
@@ -548,7 +549,7 @@ def test_all_that_is_no_request_is_refused_in_the_one_shape(world: World) -> Non
 
 def test_headers_without_end_are_refused(world: World) -> None:
     address = urlsplit(world.url)
-    with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
+    with socket.create_connection((address.hostname, address.port), timeout=PATIENCE) as connection:
         connection.sendall(b"GET /health HTTP/1.1\r\n")
         with suppress(ConnectionError):
             for _ in range(10_000):

@@ -1,8 +1,8 @@
 """Turns, bounds, ids and listings of a queue over real worker processes."""
 
 import asyncio
+import os
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,10 @@ from tests.support.job_queue import (
     spec,
     submitted,
     with_jobs,
+    workers_of,
 )
+from tests.support.patience import PATIENCE
+from tests.support.server_process import cpu_seconds
 
 
 def test_a_job_goes_from_queued_to_done(home: Path) -> None:
@@ -143,17 +146,19 @@ def test_first_in_is_first_out_and_accounts_take_turns(home: Path) -> None:
 
 
 @pytest.mark.parametrize("program", [SLOW, STUCK], ids=["slow", "stuck"])
-def test_a_cancelled_job_ends_within_a_second(home: Path, program: dict[str, Any]) -> None:
+def test_a_job_is_cancelled_in_the_middle_of_its_run(home: Path, program: dict[str, Any]) -> None:
+    """The worker of one that cannot be interrupted is killed."""
+
     async def check(jobs: Jobs) -> None:
         await ended(jobs, await submitted(jobs, spec()))
+        (worker,) = workers_of(os.getpid())
+        before = cpu_seconds(worker)
         job = await submitted(jobs, spec(program, interval=MINUTE))
         waiting = await submitted(jobs, spec())
-        while (await jobs.queue.get(jobs.ann, job.job_id)).status != "running":
+        while cpu_seconds(worker) < before + 0.3:
             await asyncio.sleep(0.01)
-        await asyncio.sleep(0.3)
-        began = time.perf_counter()
         record = await jobs.queue.cancel(jobs.ann, job.job_id, "no longer wanted")
-        assert time.perf_counter() - began < 1
+        assert program is SLOW or worker not in workers_of(os.getpid())
         assert record.status == "cancelled"
         assert (record.error_code, record.error_message) == (CANCELLED.code, "no longer wanted")
         assert (await jobs.queue.get(jobs.ann, job.job_id)) == record
@@ -186,7 +191,7 @@ class Loads:
             def parts(self, *args: Any) -> Any:
                 if loads.is_held:
                     loads._begun.set()
-                    assert loads._go_on.wait(30)
+                    assert loads._go_on.wait(PATIENCE)
                 return super().parts(*args)
 
         self.cache = HeldCache
@@ -199,7 +204,7 @@ class Loads:
         self._go_on.set()
 
 
-def test_a_job_is_cancelled_within_a_second_while_its_candles_are_loaded(home: Path) -> None:
+def test_a_job_is_cancelled_while_its_candles_are_loaded(home: Path) -> None:
     """And candles that nobody waits for any more do not stay held."""
     loads = Loads()
 
@@ -207,9 +212,7 @@ def test_a_job_is_cancelled_within_a_second_while_its_candles_are_loaded(home: P
         loads.is_held = True
         job = await submitted(jobs, spec())
         await loads.begin()
-        began = time.perf_counter()
         record = await jobs.queue.cancel(jobs.ann, job.job_id)
-        assert time.perf_counter() - began < 1
         assert record.status == "cancelled"
         loads.go_on()
         assert (await ended(jobs, await submitted(jobs, spec()))).status == "done"
@@ -227,9 +230,7 @@ def test_candles_are_released_while_others_are_loaded(home: Path) -> None:
         loads.is_held = True
         job = await submitted(jobs, spec(pairs=["ETHUSDT"]))
         await loads.begin()
-        began = time.perf_counter()
         jobs.candles.release(paths)
-        assert time.perf_counter() - began < 1
         assert not jobs.candles.in_use
         loads.go_on()
         assert (await ended(jobs, job)).status == "done"

@@ -25,6 +25,7 @@ from tests.support.job_queue import (
     submitted,
     with_jobs,
 )
+from tests.support.patience import PATIENCE
 
 
 def test_jobs_that_have_not_ended_are_taken_up_again(home: Path) -> None:
@@ -44,7 +45,7 @@ def test_jobs_that_have_not_ended_are_taken_up_again(home: Path) -> None:
         assert (running.job_id, running.status) == ("running", "running")
         assert (queued.job_id, queued.status) == ("queued", "queued")
         assert running.outcomes[0] is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while (record := await jobs.queue.get(jobs.ann, "running")).progress <= 0.5:
                 await asyncio.sleep(0.01)
         assert record.outcomes == running.outcomes
@@ -62,7 +63,7 @@ def test_a_job_that_is_being_stored_as_ended_cannot_be_cancelled(home: Path) -> 
     class SlowEnds(StoredJobs):
         def save_end(self, record: JobRecord) -> None:
             storing.set()
-            assert go_on.wait(30)
+            assert go_on.wait(PATIENCE)
             super().save_end(record)
 
     async def check(jobs: Jobs) -> None:
@@ -87,7 +88,7 @@ def test_a_job_whose_end_cannot_be_stored_at_all_does_not_keep_its_place(home: P
     async def check(jobs: Jobs) -> None:
         for _ in range(6):
             job = await submitted(jobs, spec())
-            await jobs.queue.wait(jobs.ann, job.job_id, 30)
+            await jobs.queue.wait(jobs.ann, job.job_id, PATIENCE)
         assert unfinished_jobs(jobs.store), "the next process runs them again"
 
     with_jobs(home, check, workers=1, stored=BrokenEnds)
@@ -110,7 +111,7 @@ def test_an_end_that_cannot_be_stored_is_not_seen_until_it_is(home: Path) -> Non
     async def check(jobs: Jobs) -> None:
         jobs.unavailable = jobs.stored.save_end
         job = await submitted(jobs, spec())
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while jobs.refusals < 3:
                 await asyncio.sleep(0.01)
         assert (await jobs.queue.get(jobs.ann, job.job_id)).status == "running"

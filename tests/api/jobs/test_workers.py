@@ -26,6 +26,7 @@ from tests.support.job_queue import (
     with_jobs,
     workers_of,
 )
+from tests.support.patience import PATIENCE
 
 
 def test_a_worker_that_is_killed_is_replaced_and_the_run_tried_again(home: Path) -> None:
@@ -74,13 +75,19 @@ def test_a_cancelled_run_whose_worker_is_killed_is_not_tried_again(home: Path) -
 
 def test_a_run_that_takes_too_long_is_ended(home: Path) -> None:
     async def check(jobs: Jobs) -> None:
-        stuck, other = await submitted(jobs, spec(STUCK)), await submitted(jobs, spec())
-        record = await ended(jobs, stuck)
+        record = await ended(jobs, await submitted(jobs, spec(STUCK)))
         assert (record.status, record.error_code, record.attempts) == ("failed", "RUN_TIMEOUT", 1)
         assert "2 seconds" in (record.error_message or "")
-        assert (await ended(jobs, other)).status == "done"
+        await another_runs(jobs)
 
     with_jobs(home, check, workers=1, run_seconds=2)
+
+
+async def another_runs(jobs: Jobs) -> None:
+    """Check that the next run is done, however slow the machine is."""
+    assert isinstance(jobs.executor, WorkerPool)
+    jobs.executor.run_seconds = PATIENCE
+    assert (await ended(jobs, await submitted(jobs, spec()))).status == "done"
 
 
 @pytest.mark.parametrize("program", [GREEDY, HUGE], ids=["bit by bit", "at once"])
@@ -143,9 +150,8 @@ time.sleep(60)
 
     async def check(jobs: Jobs) -> None:
         long = spec({"source": f"def on_candle(ctx):\n    pass\n#{'-' * 2_000_000}\n"})
-        stuck, other = await submitted(jobs, long), await submitted(jobs, spec())
-        assert (await ended(jobs, stuck)).error_code == "RUN_TIMEOUT"
-        assert (await ended(jobs, other)).status == "done"
+        assert (await ended(jobs, await submitted(jobs, long))).error_code == "RUN_TIMEOUT"
+        await another_runs(jobs)
 
     with_jobs(home, check, workers=1, run_seconds=2, spawn=spawn_deaf_first)
 
@@ -173,7 +179,7 @@ def test_who_waits_for_a_worker_and_is_cancelled_takes_none(tmp_path: Path) -> N
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         waiting.cancel()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             outcome = await pool.run(run, lambda _: None, asyncio.Event())
         assert outcome.error is not None
         assert outcome.error.code == "NO_DATA"
@@ -189,7 +195,7 @@ def test_a_pool_can_be_closed_at_any_time_and_leaves_no_process() -> None:
             await pool.start()
             for _ in range(turns):
                 await asyncio.sleep(0.001)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(PATIENCE):
                 await pool.close()
             assert not workers_of(os.getpid())
 

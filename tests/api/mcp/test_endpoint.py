@@ -18,6 +18,7 @@ from candlestep.api.services import Services
 from candlestep.api.settings import Settings
 from candlestep.data.store.database import Store
 from tests.support.api_client import check_error, make_key, sample_home
+from tests.support.patience import PATIENCE
 from tests.support.tools import PERIOD
 
 ACCEPT = {"Accept": "application/json, text/event-stream"}
@@ -35,7 +36,7 @@ def with_app(home: Path, test: Callable[[httpx.AsyncClient], Awaitable[None]]) -
             try:
                 transport = httpx.ASGITransport(app)
                 async with httpx.AsyncClient(
-                    transport=transport, base_url="http://localhost", timeout=30
+                    transport=transport, base_url="http://localhost", timeout=PATIENCE
                 ) as client:
                     await test(client)
             finally:

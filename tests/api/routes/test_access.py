@@ -21,6 +21,7 @@ from tests.support.api_client import (
     sample_home,
 )
 from tests.support.command_line import candlestep
+from tests.support.patience import PATIENCE
 from tests.support.route_cases import (
     ACCOUNT_ROUTES,
     ADMIN_KEY_ROUTES,
@@ -183,7 +184,9 @@ def test_without_keys_web_pages_are_refused(open_server: RunningServer, origin: 
 
 def test_a_request_without_a_host_is_refused(open_server: RunningServer) -> None:
     address = urlsplit(open_server.url)
-    with closing(socket.create_connection((address.hostname, address.port), 10)) as connection:
+    with closing(
+        socket.create_connection((address.hostname, address.port), PATIENCE)
+    ) as connection:
         connection.sendall(b"GET /api/v1/agents HTTP/1.0\r\n\r\n")
         assert connection.recv(1000).split()[1] == b"403"
 

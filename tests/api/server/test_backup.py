@@ -17,6 +17,7 @@ from tests.support.api_client import (
     sample_home,
 )
 from tests.support.command_line import Run, candlestep, candlestep_process
+from tests.support.patience import PATIENCE
 from tests.support.server_process import running
 from tests.support.traded_sessions import everything, journal, traded
 
@@ -163,7 +164,7 @@ def test_a_backup_that_is_killed_leaves_no_directory(tmp_path: Path) -> None:
     while process.poll() is None and not partial.exists():
         pass
     process.kill()
-    process.communicate(timeout=30)
+    process.communicate(timeout=PATIENCE)
     if not (tmp_path / "backup").exists():
         refused = candlestep("restore", tmp_path / "backup", "--home", tmp_path / "restored")
         assert refused.code == 1
@@ -181,7 +182,7 @@ def test_a_server_that_is_killed_during_a_backup_leaves_no_directory(tmp_path: P
         while process.poll() is None and not partial.exists():
             pass
         server.kill()
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=PATIENCE)
     # The kill may come when the last file is there already.
     if process.returncode:
         assert "try again" in err

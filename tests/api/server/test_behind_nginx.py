@@ -15,6 +15,8 @@ from tests.support.api_client import BACKTEST, Api, sample_home, wait_for
 from tests.support.browser import WatchedPage, chromium
 from tests.support.command_line import candlestep
 from tests.support.nginx import EXAMPLE, nginx
+from tests.support.patience import PATIENCE
+from tests.support.ports import reserved_port
 from tests.support.server_process import RunningServer
 
 TOKEN = "/api/v1/auth/token"
@@ -32,7 +34,11 @@ class Team(NamedTuple):
     def api(self, name: str, prefix: str = "") -> Api:
         """Return a client that sends the key of a server's account to the address of both."""
         headers = {"X-API-Key": self.keys[name]}
-        return Api(httpx.Client(base_url=self.url + prefix, headers=headers, trust_env=False))
+        return Api(client_of(self.url + prefix, headers))
+
+
+def client_of(url: str, headers: dict[str, str] | None = None) -> httpx.Client:
+    return httpx.Client(base_url=url, headers=headers, trust_env=False, timeout=PATIENCE)
 
 
 def new_key(home: Path, name: str, account: str) -> str:
@@ -49,9 +55,12 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
     homes = {name: sample_home(directory / name) for name in ("a", "b")}
     accounts = {"a": "ann", "b": "bob"}
     keys = {name: new_key(homes[name], name, accounts[name]) for name in homes}
-    servers = {name: RunningServer(home, *PROXY) for name, home in homes.items()}
     with ExitStack() as stack:
+        servers: dict[str, RunningServer] = {}
         stack.callback(lambda: [server.stop() for server in servers.values()])
+        for name, home in homes.items():
+            port = str(stack.enter_context(reserved_port()))
+            servers[name] = RunningServer(home, *PROXY, "--port", port)
         addresses = {name: server.url.removeprefix("http://") for name, server in servers.items()}
         url = stack.enter_context(nginx(directory, addresses))
         yield Team(url, homes, servers, keys)
@@ -79,9 +88,7 @@ def test_a_token_and_a_bearer_key_go_to_the_server_of_their_account(team: Team) 
         session_id = api.started()
         token = api.post(TOKEN)["access_token"]
         for proof in (token, team.keys[name]):
-            bearer = httpx.Client(
-                base_url=team.url, headers={"Authorization": f"Bearer {proof}"}, trust_env=False
-            )
+            bearer = client_of(team.url, {"Authorization": f"Bearer {proof}"})
             assert Api(bearer).read(session_id, "status")["session_id"] == session_id
         head = base64.urlsafe_b64decode(token.split(".")[0] + "==")
         assert head == b'{"alg":"HS256","kid":"%b","typ":"JWT"}' % name.encode()
@@ -131,14 +138,15 @@ def test_each_server_is_watched_by_its_name_and_its_command_line_is_not_reachabl
     opened = {name: read_health(team, name)["open_sessions"] for name in team.keys}
     assert session_id
     assert opened["b"] >= 1
-    metrics = httpx.get(f"{team.url}/b/metrics", trust_env=False)
+    anyone = client_of(team.url)
+    metrics = anyone.get("/b/metrics")
     assert "candlestep_open_sessions" in metrics.text
     for path in ("/admin/keys/list", "/candlestep/admin/keys/list"):
-        assert httpx.post(f"{team.url}{path}", trust_env=False).status_code == 404
+        assert anyone.post(path).status_code == 404
 
 
 def read_health(team: Team, name: str) -> Any:
-    answer = httpx.get(f"{team.url}/{name}/health", trust_env=False)
+    answer = client_of(team.url).get(f"/{name}/health")
     return answer.json() if answer.is_success else None
 
 

@@ -21,6 +21,7 @@ from tests.support.api_client import (
     sample_home,
 )
 from tests.support.command_line import candlestep
+from tests.support.patience import PATIENCE
 from tests.support.raw_http import request_bytes
 from tests.support.server_process import RunningServer, running
 
@@ -49,7 +50,7 @@ def test_a_second_server_on_the_home_is_refused(server: RunningServer, api: Api)
         ],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE,
         check=False,
     )
     assert (second.returncode, second.stdout) == (1, "")
@@ -106,7 +107,7 @@ def test_a_client_that_says_nothing_does_not_hold_up_the_end(tmp_path: Path) -> 
         session_id = api.started()
         address = urlsplit(server.url)
         part = request_bytes("POST", f"{BACKTEST}/{session_id}/step/batch", b'{"steps": 5}')[:-3]
-        with closing(socket.create_connection((address.hostname, address.port), 10)) as idle:
+        with closing(socket.create_connection((address.hostname, address.port), PATIENCE)) as idle:
             idle.sendall(part)
             api.step(session_id)
             assert server.stop() == 0

@@ -16,6 +16,7 @@ from candlestep.api.services import Services
 from candlestep.api.settings import Settings
 from candlestep.data.store.database import Store
 from tests.support.api_client import BACKTEST, DAY, Api, sample_home
+from tests.support.patience import PATIENCE
 from tests.support.route_cases import SAMPLES, UNKNOWN_ID
 from tests.support.server_process import running
 from tests.support.two_accounts import create_owned
@@ -35,7 +36,7 @@ class Writer:
 
     def __enter__(self) -> None:
         self._thread.start()
-        assert self._began.wait(30)
+        assert self._began.wait(PATIENCE)
 
     def __exit__(self, *_: object) -> None:
         self._may_finish.set()
@@ -44,7 +45,7 @@ class Writer:
     def _write(self) -> None:
         with self._store.transaction():
             self._began.set()
-            assert self._may_finish.wait(60)
+            assert self._may_finish.wait(PATIENCE)
 
 
 def in_process(
@@ -60,7 +61,7 @@ def in_process(
             transport = httpx.ASGITransport(App(APIS, services))
             try:
                 async with httpx.AsyncClient(
-                    transport=transport, base_url="http://localhost", timeout=30
+                    transport=transport, base_url="http://localhost", timeout=PATIENCE
                 ) as client:
                     await test(client, store)
             finally:
@@ -83,13 +84,13 @@ def test_every_get_is_answered_while_a_writer_has_the_store_and_others_wait(
                 for _ in range(WRITERS)
             ]
             for _ in range(threads.WRITING_THREADS):
-                assert await asyncio.to_thread(store.asked_for.acquire, timeout=30)
+                assert await asyncio.to_thread(store.asked_for.acquire, timeout=PATIENCE)
             for session_id in owned.sessions.values():
                 for route in GETS:
                     parameters = dict.fromkeys(route.parameters, UNKNOWN_ID) | SAMPLES
                     parameters |= {"session_id": session_id, "agent_id": owned.agent_id}
                     path = route.path.format(**parameters)
-                    async with asyncio.timeout(30):
+                    async with asyncio.timeout(PATIENCE):
                         answer = await client.get(path)
                     assert answer.status_code < 500, (path, answer.text)
             assert not any(creation.done() for creation in creations)

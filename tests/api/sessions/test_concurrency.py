@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from tests.support.api_client import BACKTEST, ORDER, Api
+from tests.support.patience import PATIENCE
 from tests.support.raw_http import request_bytes
 from tests.support.server_process import RunningServer
 
@@ -23,7 +24,7 @@ def post_at_once(
     barrier = threading.Barrier(8)
 
     def post(client: httpx.Client) -> httpx.Response:
-        barrier.wait(10)
+        barrier.wait(PATIENCE)
         return client.post(path, json=body)
 
     with ExitStack() as stack:
@@ -113,7 +114,7 @@ def test_a_client_that_leaves_leaves_a_whole_state(server: RunningServer, api: A
     whole = request_bytes("POST", path, json.dumps(ORDER).encode())
     cuts = [10, len(whole) // 2, len(whole) - 1, len(whole)]
     for cut in cuts * 5:
-        connection = socket.create_connection((address.hostname, address.port), 10)
+        connection = socket.create_connection((address.hostname, address.port), PATIENCE)
         connection.sendall(whole[:cut])
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         connection.close()
@@ -138,7 +139,9 @@ def test_a_client_that_leaves_at_the_end_finds_it_saved_or_not_come(
     for _ in range(5):
         session_id = api.started()
         request = request_bytes("POST", f"{BACKTEST}/{session_id}/step/batch", b'{"steps": 2000}')
-        with closing(socket.create_connection((address.hostname, address.port), 10)) as connection:
+        with closing(
+            socket.create_connection((address.hostname, address.port), PATIENCE)
+        ) as connection:
             connection.sendall(request)
         again = api.client.post(f"{BACKTEST}/{session_id}/step/batch", json={"steps": 2000})
         assert again.status_code in (200, 409)

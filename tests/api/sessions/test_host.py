@@ -49,6 +49,7 @@ from candlestep.data.store.database import Store
 from candlestep.sandbox import SandboxError, parse_time
 from candlestep.sandbox.clock import MINUTE
 from tests.support.api_client import sample_home
+from tests.support.patience import PATIENCE
 
 ROOM_FOR_ONE = 7_000_000
 """Bytes: two months of one symbol's minutes are 5.5 MB."""
@@ -72,9 +73,9 @@ def with_host(
     *,
     repository_type: Callable[..., SessionRepository] = SessionRepository,
     threads_type: Callable[[], Threads] = Threads,
-    room_seconds: float = 10,
+    room_seconds: float = PATIENCE,
 ) -> Result:
-    """Run a test against a host over the sample market; fail it after a minute."""
+    """Run a test against a host over the sample market; fail it if it hangs."""
     store = Store.open(sample_home(home))
 
     async def run() -> Result:
@@ -91,7 +92,7 @@ def with_host(
         )
         host.pool.room_seconds = room_seconds
         try:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE):
                 return await test(Hosting(host, store, cache, threads))
         finally:
             await host.close()
@@ -230,7 +231,7 @@ def test_a_list_read_while_progress_is_stored_shows_that_progress(tmp_path: Path
             def read_and_wait() -> Any:
                 rows = list_sessions(*args, **kwargs)
                 is_read.set()
-                assert may_go_on.wait(30)
+                assert may_go_on.wait(PATIENCE)
                 return rows
 
             return await super().read(read_and_wait)
@@ -287,7 +288,7 @@ def test_progress_made_while_older_is_being_stored_is_stored_too(tmp_path: Path)
     def save_slowly(steps: Mapping[str, int]) -> None:
         written.append(steps)
         storing.set()
-        assert may_finish.wait(30)
+        assert may_finish.wait(PATIENCE)
 
     async def test(hosting: Hosting) -> None:
         progress = ProgressWriter[int](partial(hosting.threads.run, save_slowly))
@@ -314,7 +315,7 @@ def test_a_fork_whose_sessions_are_found_before_it_is_over_counts_them_once(
         def fork(self, hosted: HostedSession, fork: ForkRecord) -> Forked:
             forked = super().fork(hosted, fork)
             stored.set()
-            assert may_finish.wait(30)
+            assert may_finish.wait(PATIENCE)
             return forked
 
     async def test(hosting: Hosting) -> None:
@@ -368,7 +369,7 @@ def test_who_finds_no_room_waits_for_those_in_use_but_not_for_ever(
         assert (await host.find(other)).session.step_number == 0
         assert len(host.pool.running) == 1
 
-    room_seconds = 30 if is_freed else 0.3
+    room_seconds = PATIENCE if is_freed else 0.3
     with_host(tmp_path, test, repository_type=CountingRepository, room_seconds=room_seconds)
 
 
@@ -378,27 +379,27 @@ def test_a_recording_is_whole_while_the_session_steps_and_its_journal_is_compact
     async def test(hosting: Hosting) -> None:
         host, store = hosting.host, hosting.store
         ref = await started(host, store)
-        is_over = False
+        reads, is_over = 0, False
 
-        async def step() -> None:
-            for number in range(1000):
-                await stepping(host, ref)
-                if number % 50 == 49:
-                    await host.pool.evict(host.pool.running)
-
-        async def read() -> int:
-            count, last = 0, 0
+        async def read() -> None:
+            nonlocal reads
+            last = 0
             while not is_over:
                 lines = await host.recording(ref)
                 steps = [line.record.at for line in records_of(lines, needs_crc=True)]
                 assert last <= (steps[-1] or 0)
-                last, count = steps[-1] or 0, count + 1
-            return count
+                last, reads = steps[-1] or 0, reads + 1
 
         reading = asyncio.create_task(read())
-        await step()
+        for number in range(1000):
+            await stepping(host, ref)
+            if number % 50 == 49:
+                await host.pool.evict(host.pool.running)
+                before = reads
+                while reads == before and not reading.done():
+                    await asyncio.sleep(0)
         is_over = True
-        assert await reading > 10
+        await reading
 
     with_host(tmp_path, test)
 

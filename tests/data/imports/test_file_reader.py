@@ -25,6 +25,7 @@ from candlestep.data.imports.reading import NO_OPTIONS, ImportOptions
 from candlestep.data.imports.series import ReadSeries
 from candlestep.sandbox import InvalidSymbol, SandboxError
 from tests.support.candle_files import csv_text, rows, write
+from tests.support.patience import PATIENCE
 from tests.support.perpetual_files import LAYOUTS as LAYOUTS_OF_PERPETUALS
 
 NOW = 1_795_867_200_000
@@ -184,7 +185,7 @@ def test_a_process_that_does_not_understand_a_request_ends(tmp_path: Path) -> No
         )
         theirs.close()
         ours.send_bytes(b"no request")
-        _, error = process.communicate(timeout=30)
+        _, error = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert b"JSON is malformed" in error
 
@@ -238,6 +239,6 @@ def wait_for_end(process: int) -> None:
     """Wait until a process of another parent has ended."""
     handle = os.pidfd_open(process)
     try:
-        assert select.select([handle], [], [], 20)[0], "it has not ended"
+        assert select.select([handle], [], [], PATIENCE)[0], "it has not ended"
     finally:
         os.close(handle)

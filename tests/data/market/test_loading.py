@@ -36,6 +36,7 @@ from candlestep.sandbox import (
 )
 from candlestep.sandbox.clock import DAY, HOUR, MINUTE
 from tests.support.candle_files import START, csv_text, rows, write
+from tests.support.patience import PATIENCE
 from tests.support.project import ROOT
 from tests.support.server_process import RunningServer, running
 
@@ -223,13 +224,14 @@ def test_a_server_that_hangs_is_an_error_in_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It has the store and its port is open, but it never answers."""
-    monkeypatch.setattr("candlestep.data.market.loading._ALIVE_SECONDS", 0.5)
     with running(filled_home(tmp_path)) as server:
         server.process.send_signal(signal.SIGSTOP)
         try:
-            for load in (load_market, load_instruments):
-                with pytest.raises(StorageUnavailable, match="does not answer; its process"):
-                    load(home=server.home)
+            with monkeypatch.context() as patched:
+                patched.setattr("candlestep.data.market.loading._ALIVE_SECONDS", 0.5)
+                for load in (load_market, load_instruments):
+                    with pytest.raises(StorageUnavailable, match="does not answer; its process"):
+                        load(home=server.home)
         finally:
             server.process.send_signal(signal.SIGCONT)
         assert load_market(home=server.home).symbols
@@ -245,7 +247,7 @@ def test_processes_that_open_an_older_home_at_once_wait_for_its_migration(tmp_pa
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for _ in range(4)
     ]
-    outputs = [process.communicate(timeout=60) for process in processes]
+    outputs = [process.communicate(timeout=PATIENCE) for process in processes]
     assert [process.returncode for process in processes] == [0] * 4, outputs
     assert len({output for output, _ in outputs}) == 1
 

@@ -15,6 +15,7 @@ from candlestep.data.errors import NotAStore, StorageUnavailable, StoreLocked, S
 from candlestep.data.store.database import FILE_NAME, Part, Store
 from candlestep.data.store.migrations import MIGRATIONS
 from candlestep.sandbox import InvalidParameter
+from tests.support.patience import PATIENCE
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ class Import:
 
     def __enter__(self) -> None:
         self._thread.start()
-        assert self._wrote.wait(30)
+        assert self._wrote.wait(PATIENCE)
 
     def __exit__(self, *_: object) -> None:
         self.commit()
@@ -83,7 +84,7 @@ class Import:
         with self._store.transaction("candles"):
             add_instrument(self._store, "BTC")
             self._wrote.set()
-            assert self._may_commit.wait(30)
+            assert self._may_commit.wait(PATIENCE)
 
 
 def fail_to_write(store: Store) -> None:
@@ -286,7 +287,7 @@ def test_a_failed_write_of_records_leaves_an_import_alone(tmp_path: Path) -> Non
     thread = threading.Thread(target=fail, args=(store,))
     with Import(store):
         thread.start()
-        assert store.is_recovering.wait(30)
+        assert store.is_recovering.wait(PATIENCE)
         add(store, "ann")
     thread.join()
     assert (instruments(store), accounts(store)) == (["BTC"], ["ann"])

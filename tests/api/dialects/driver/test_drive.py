@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.api_client import BACKTEST, Api
 from tests.support.binance import Binance
+from tests.support.patience import PATIENCE
 from tests.support.project import ROOT
 from tests.support.server_process import RunningServer
 
@@ -30,7 +31,7 @@ def drive(
         capture_output=True,
         check=False,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
 

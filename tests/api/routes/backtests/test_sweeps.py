@@ -185,7 +185,7 @@ def test_a_sweep_counts_once_and_ends_as_a_whole(api: Api, cross: str) -> None:
     api.client.delete(f"{BACKTESTS}/{runs[1]}")
     assert api.get(f"{TASKS}/{task_id}")["status"] != "FAILURE"
     api.client.delete(f"{BACKTESTS}/{runs[2]}")
-    ended = task_ended(api, task_id, seconds=5)
+    ended = task_ended(api, task_id)
     assert (ended["status"], ended["result"]) == ("FAILURE", None)
 
 

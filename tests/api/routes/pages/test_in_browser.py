@@ -15,6 +15,7 @@ from candlestep.sandbox import parse_time
 from tests.support.api_client import BACKTEST, UNKNOWN_SESSION, Api, make_key, sample_home
 from tests.support.backtests import BACKTESTS, CONFIG, CROSS, keep, task_ended
 from tests.support.browser import WatchedPage, chromium
+from tests.support.patience import PATIENCE
 from tests.support.server_process import RunningServer, running
 from tests.support.traded_sessions import traded
 
@@ -56,6 +57,7 @@ def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         server.client(bob_key) as bob,
         browser.new_context(viewport=WIDE) as context,  # type: ignore[arg-type]
     ):
+        context.set_default_timeout(PATIENCE * 1000)
         api = Api(ann)
         ended = traded(api, strategy_label=EVIL, pairs=["BTCUSDT", "ETHUSDT"])
         for number in range(20):
@@ -303,6 +305,7 @@ def test_a_file_needs_no_server(site: Site, browser: Browser, tmp_path: Path) ->
 def test_signing_out_closes_the_pages(site: Site, browser: Browser) -> None:
     key = site.api.client.headers["X-API-Key"]
     with browser.new_context() as context:
+        context.set_default_timeout(PATIENCE * 1000)
         sign_in(context.new_page(), site.server.url, key)
         page = context.new_page()
         page.goto(site.server.url)

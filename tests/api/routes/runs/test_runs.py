@@ -98,7 +98,8 @@ def test_a_run_is_accepted_and_has_the_fields_of_the_document(api: Api, market: 
     }  # fmt: skip
     assert (result["status"], result["progress"], result["error"]) == ("done", 1, None)
     assert result["dataset_id"] == "btcusdt-1h-2025"
-    assert result["submitted_at"] <= result["started_at"] <= result["finished_at"]
+    times = [parse_time(result[name]) for name in ("submitted_at", "started_at", "finished_at")]
+    assert times == sorted(times)
     (note,) = result["assumptions"].pop("notes")
     assert "spot" in note
     assert "changes nothing" in note

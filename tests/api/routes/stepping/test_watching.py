@@ -175,7 +175,7 @@ def test_watching_does_not_keep_a_session_in_memory(tmp_path: Path) -> None:
             (line,) = [text for text in lines if text.startswith("candlestep_sessions_in_memory ")]
             return float(line.split()[1])
 
-        assert wait_for(in_memory, lambda count: count == 0, 20) == 0
+        assert wait_for(in_memory, lambda count: count == 0) == 0
         assert api.read(session_id, "since", step=0)["step"] == 1002
         assert client.get(f"/sessions/{session_id}").status_code == 200
         assert in_memory() == 0
