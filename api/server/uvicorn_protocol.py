@@ -94,9 +94,9 @@ class Connections:
 class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's protocol with five differences.
 
-    It bounds headers; it tells ``Connections`` what it waits for, and leaves it to that to close it; it answers a client that has
-    closed its own side; it answers malformed HTTP with a JSON error, not with plain text; and its
-    requests are ``_WholeAnswers``.
+    It bounds headers; it tells ``Connections`` what it waits for, and leaves it to that to close it;
+    it answers a client that has closed its own side; it answers malformed HTTP with a JSON error, not
+    with plain text; and its requests are ``_WholeAnswers``.
     """
 
     _head_bytes = 0
@@ -125,6 +125,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Keep the connection open for an answer that is still to be sent."""
+        # One that is held back to the end of the turn would find the connection closed.
+        _LaterWrites.write_all()
         is_answered = self.waits_for is None
         if is_answered:
             self.cycle.keep_alive = False
@@ -263,18 +265,19 @@ class _LaterWrites:
 
     def write(self, data: bytes) -> None:
         if not self._unwritten:
-            self._call_soon(self._write_all)
+            self._call_soon(self.write_all)
         self._unwritten.append((self._transport, data))
 
     def close(self) -> None:
-        self._write_all()
+        self.write_all()
         self._transport.close()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
     @classmethod
-    def _write_all(cls) -> None:
+    def write_all(cls) -> None:
+        """Make the writes of all connections now."""
         for transport, data in cls._unwritten:
             transport.write(data)
         cls._unwritten.clear()

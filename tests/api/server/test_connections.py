@@ -63,18 +63,25 @@ def test_a_silent_connection_is_closed_after_its_time(server: RunningServer, sen
     assert time.monotonic() - began > 2, "not before"
 
 
-def test_a_client_that_has_closed_its_side_gets_its_answer(server: RunningServer) -> None:
+@pytest.mark.parametrize("is_kept", [False, True])
+def test_a_client_that_has_closed_its_side_gets_its_answer(
+    server: RunningServer, is_kept: bool
+) -> None:
+    """Whether it wants the connection to be kept or not."""
     with server.client() as client:
         session_id = Api(client).started()
-    with connect(server) as connection:
-        request = request_bytes("POST", f"{BACKTEST}/{session_id}/step/batch", STEP)
-        connection.sendall(request)
-        connection.shutdown(socket.SHUT_WR)
-        answer = read_to_end(connection)
-        assert b'"step":5,' in answer
-        assert b"connection: close" in answer
+    request = request_bytes("POST", f"{BACKTEST}/{session_id}/step/batch", STEP)
+    if is_kept:
+        request = request.replace(b"Connection: close\r\n", b"")
+    for number in range(1, 6):
+        with connect(server) as connection:
+            connection.sendall(request)
+            connection.shutdown(socket.SHUT_WR)
+            answer = read_to_end(connection)
+            assert b'"step":%d,' % (5 * number) in answer
+            assert is_kept or b"connection: close" in answer
     with server.client() as client:
-        assert Api(client).read(session_id, "status")["current_step"] == 5
+        assert Api(client).read(session_id, "status")["current_step"] == 25
 
 
 def test_more_connections_than_allowed_do_not_keep_others_out(server: RunningServer) -> None:
