@@ -122,6 +122,19 @@ def test_operations_are_tried_out_under_the_prefix(team: Team) -> None:
     assert all(path.startswith("/candlestep/") for path in requested)
 
 
+def test_everyone_signs_in_at_the_one_address(team: Team) -> None:
+    session_id = team.api("b").started()
+    with chromium() as browser, browser.new_page() as page:
+        page.goto(f"{team.url}/login")
+        page.get_by_label("API key").fill(team.keys["b"])
+        page.get_by_role("button", name="Sign in").click()
+        expect(page.get_by_role("heading", name="This server")).to_be_visible()
+        page.goto(f"{team.url}/sessions/{session_id}")
+        expect(page.locator("#head")).to_contain_text("step 0 of 1,440")
+        page.get_by_role("button", name="Sign out").click()
+        expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+
+
 def test_the_client_is_the_one_before_nginx_whatever_it_says(team: Team) -> None:
     client = team.api("a").client
     client.headers.update({"X-Forwarded-For": "203.0.113.7", "X-Request-Id": "forged"})
