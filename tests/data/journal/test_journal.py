@@ -4,12 +4,13 @@ import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import UNSET
 
 from candlestep.data.errors import StorageUnavailable
 from candlestep.data.journal.compaction import collapsed, compacted
@@ -28,11 +29,17 @@ from candlestep.data.journal.records import (
     CancelOrderRecord,
     CancelRecord,
     ForkRecord,
+    LeverageRecord,
+    MarginModeRecord,
+    MarginTransferRecord,
+    OcoRecord,
     OrderRecord,
     Origin,
     Record,
+    ReplaceOrderRecord,
     Start,
     StepRecord,
+    TurnRecord,
 )
 
 ID = "bt_1"
@@ -55,10 +62,20 @@ def records(draw: st.DrawFn) -> Record:
     key = draw(keys)
     of_key: dict[str, Any] = {} if key is None else {"key": key, "body": "1"}
     answer = msgspec.Raw(msgspec.json.encode({"text": draw(texts)}))
-    kind = draw(st.sampled_from(["quiet", "quiet", "quiet", "step", "order", "other"]))
+    kind = draw(st.sampled_from(["quiet", "quiet", "quiet", "step", "other", "other"]))
+    order = {"symbol": draw(texts)}
+    replied: dict[str, Any] = {"at": at, "answer": answer, "digest": digest}
+    repeated = UNSET if key is None else answer
     others: list[Record] = [
-        CancelOrderRecord(order_id=1, at=at, answer=answer, digest=digest),
-        CancelRecord(at=at, answer=answer, digest=digest, **of_key),
+        OrderRecord(order=order, status=201, **replied, **of_key),
+        OcoRecord(orders=[order, order], status=201, **replied, **of_key),
+        ReplaceOrderRecord(order_id=1, changes={"price": "1"}, status=422, **replied, **of_key),
+        CancelOrderRecord(order_id=1, **replied),
+        TurnRecord(orders=[order], cancel=[1], steps=5, reply=repeated, **replied, **of_key),
+        LeverageRecord(symbol="BTCUSDT-PERP", leverage="3", **replied, **of_key),
+        MarginModeRecord(symbol="BTCUSDT-PERP", margin_mode="isolated", **replied, **of_key),
+        MarginTransferRecord(symbol="BTCUSDT-PERP", amount="-1.5", **replied, **of_key),
+        CancelRecord(**replied, **of_key),
         ForkRecord(
             sessions=["bt_2"],
             strategy_label="x",
@@ -70,13 +87,11 @@ def records(draw: st.DrawFn) -> Record:
         ),
         AnswerRecord(key=key or "k", body="1", status=422, answer=answer, at=at),
     ]
+    assert {StepRecord, *map(type, others)} == {*get_args(Record)}
     if kind == "quiet":
         return StepRecord(steps=draw(steps), at=at, digest=digest, **of_key)
     if kind == "step":
         return StepRecord(steps=draw(steps), at=at, digest=digest, answer=answer, **of_key)
-    if kind == "order":
-        order = {"symbol": draw(texts)}
-        return OrderRecord(order=order, at=at, status=201, answer=answer, digest=digest, **of_key)
     return draw(st.sampled_from(others))
 
 
@@ -197,6 +212,8 @@ def without_keys(history: list[Record], live_keys: set[str]) -> list[Record]:
     for record in history:
         if isinstance(record, CancelOrderRecord) or record.key is None or record.key in live_keys:
             cleaned.append(record)
+        elif isinstance(record, TurnRecord):
+            cleaned.append(msgspec.structs.replace(record, key=None, body=None, reply=UNSET))
         elif not isinstance(record, AnswerRecord):
             cleaned.append(msgspec.structs.replace(record, key=None, body=None))
     return cleaned
