@@ -155,7 +155,7 @@ def test_long_commands_hold_up_neither_others_nor_the_end_of_the_server(tmp_path
             assert next(lines)["progress"]["part"] == file.name
         assert set(listed(server.home)) == {"BTCUSDT", "ETHUSDT", "SOLUSDT-PERP"}
         assert candlestep("keys", "revoke", key_id, "--home", server.home).code == 0
-        assert server.cpu_seconds_to_stop() < 4
+        assert server.cpu_seconds_to_stop() < 10, "each would take minutes"
         last = [line for line in lines if "progress" not in line]
         assert [line["error"]["code"] for line in last] == ["STORAGE_UNAVAILABLE"]
         assert "the server stops" in str(last[0]["error"]["message"])
