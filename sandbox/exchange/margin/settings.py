@@ -246,5 +246,8 @@ def _by_symbol(field: str, values: Mapping[str, Any], market: Market) -> dict[st
 def refuse_settings(given: Iterable[tuple[str, object]]) -> None:
     """Raise ``InvalidParameter`` for a setting that a spot session cannot have."""
     for name, value in given:
-        if value != DEFAULTS[name] and not (name == "funding" and value is False):
+        default = DEFAULTS[name]
+        # True is no number, although it equals 1.
+        is_default = value == default and isinstance(value, bool) == isinstance(default, bool)
+        if not is_default and not (name == "funding" and value is False):
             raise InvalidParameter(name, "applies to perpetuals; set market_type to 'perp'")

@@ -387,6 +387,13 @@ def test_a_position_is_closed_when_its_candles_end_if_that_is_asked_for() -> Non
     assert "settle_at_data_end=True" in repr(session.config)
 
 
+@pytest.mark.parametrize("leverage", [2, True, 0])
+def test_on_spot_there_is_no_leverage(leverage: int) -> None:
+    SessionConfig(start_time=0, end_time=DAY, leverage=1)
+    with pytest.raises(InvalidParameter, match="leverage"):
+        SessionConfig(start_time=0, end_time=DAY, leverage=leverage)
+
+
 def test_on_spot_nothing_is_settled_at_the_end_of_data() -> None:
     with pytest.raises(InvalidParameter, match="settle_at_data_end"):
         SessionConfig(start_time=0, end_time=DAY, settle_at_data_end=True)
