@@ -82,6 +82,18 @@ def test_a_session_that_had_ended_unsaved_is_saved_by_itself(tmp_path: Path) -> 
         assert api.get("/health")["open_sessions"] == 0
 
 
+WAITING = [
+    {"symbol": "BTCUSDT", "side": "buy", "type": "limit", "quantity": "0.01", "price": "1000"},
+    {
+        "symbol": "BTCUSDT",
+        "side": "buy",
+        "type": "stop_loss",
+        "quantity": "0.01",
+        "trigger_price": 2e5,
+    },
+]
+
+
 @pytest.mark.parametrize("durability", ["process", "power"])
 def test_a_full_disk_refuses_commands_and_loses_none(tmp_path: Path, durability: str) -> None:
     flags = ("--durability", durability)
@@ -99,6 +111,13 @@ def test_a_full_disk_refuses_commands_and_loses_none(tmp_path: Path, durability:
             api.step(session_id, 100, expect=503)
             api.order(session_id, expect=503)
             api.call("DELETE", f"{path}/trade/order/4", expect=503)
+            api.call("PATCH", f"{path}/trade/order/5", {"price": "900"}, expect=503)
+            api.post(f"{path}/trade/oco", {"orders": WAITING}, expect=503)
+            api.post(f"{path}/turn", {"orders": WAITING[:1], "steps": 5}, expect=503)
+            [of_many] = api.post(
+                f"{BACKTEST}/sessions/turn", {"turns": [{"session_id": session_id, "steps": 5}]}
+            )["turns"]
+            assert of_many["error"]["code"] == "STORAGE_UNAVAILABLE"
             api.post(f"{path}/fork", expect=503)
             api.post(f"{path}/cancel", expect=503)
             assert everything(api, session_id) == before
