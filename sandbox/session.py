@@ -118,6 +118,11 @@ class Session:
         return self._exchange.pending_count
 
     @property
+    def most_pending(self) -> int:
+        """The most orders that are pending at a time, once entries have placed their brackets."""
+        return self._exchange.clearing.pending.most
+
+    @property
     def account(self) -> Ledger:
         """The ledger; do not change it."""
         return self._exchange.account

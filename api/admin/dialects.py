@@ -44,6 +44,7 @@ class ServedSession:
         """Name a session of the server at ``url``, to which ``key`` is sent if there is one."""
         headers = {} if key is None else {"X-API-Key": key}
         self._url = url.rstrip("/")
+        self._session_id = session_id
         self._path = f"{self._url}/api/v1/backtest/{session_id}"
         # Most servers are on this machine, where the environment's proxies must not be used.
         self._client = httpx.Client(headers=headers, timeout=_SECONDS, trust_env=False)
@@ -83,6 +84,11 @@ class ServedSession:
             raise StorageUnavailable(
                 f"the server at {self._url} cannot be reached ({error}); is it running?"
             ) from None
+        if answer.status_code == httpx.codes.NOT_FOUND and address.startswith(self._path):
+            raise RefusedByServer(
+                f"there is no session {self._session_id} on the server at {self._url}, for this key;"
+                " `candlestep sessions` lists those of the home"
+            )
         if not answer.is_success:
             body = answer.content
             if "msg" in answer.text:

@@ -35,7 +35,7 @@ Slippage = Annotated[
 Fee = Annotated[
     Any,
     Meta(
-        description="A fraction: 0.001 is 0.1 %.",
+        description="0.001 is 0.1 %.",
         extra_json_schema={"type": ["string", "number"]},
     ),
 ]
@@ -49,8 +49,24 @@ Key = (
 )
 Time = Annotated[str, Meta(description="UTC, such as 2025-01-05.")]
 
-_WHOLE = {"steps", "count", "limit", "candles", "before", "curve_points", "trades", "wait_s"}
+_WHOLE = {
+    "steps",
+    "count",
+    "limit",
+    "candles",
+    "before",
+    "curve_points",
+    "trades",
+    "wait_s",
+    "leverage",
+}
 """The arguments that count something."""
+_LISTS = {
+    "orders": '[{"symbol": "BTCUSDT", "side": "buy", "quote": 100}]',
+    "cancel": '[3] or ["all"]',
+    "indicators": '["rsi:14"]',
+}
+"""Examples of the arguments that are lists, for one that is not."""
 
 Arguments = TypeVar("Arguments", bound=RequestBody)
 
@@ -79,6 +95,10 @@ class CreateSession(RequestBody, kw_only=True):
     fee: Fee | None = None
     slippage: Slippage | None = None
     risk: RiskLimits | None = None
+    leverage: (
+        Annotated[Any, Meta(description="Of perpetuals.", extra_json_schema={"type": "integer"})]
+        | None
+    ) = None
     blind: Annotated[
         bool | Disguise,
         Meta(description="Disguise symbols, times and prices."),
@@ -240,10 +260,12 @@ def read_arguments(kind: type[Arguments], raw: Any) -> Arguments:
     try:
         arguments: Arguments = decode_body(kind, msgspec.json.encode(given))
     except InvalidParameter as refusal:
-        if not refusal.message.endswith("got `str`") or "expected `array" not in refusal.message:
+        is_text_or_object = refusal.message.endswith(("got `str`", "got `object`"))
+        if not is_text_or_object or "expected `array" not in refusal.message:
             raise
         field = str(refusal.details["field"])
-        raise InvalidParameter(field, 'must be a list, such as ["BTCUSDT"]') from None
+        example = _LISTS.get(field, '["BTCUSDT"]')
+        raise InvalidParameter(field, f"must be a list, such as {example}") from None
     return arguments
 
 

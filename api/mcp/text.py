@@ -137,11 +137,17 @@ def error_text(error: SandboxError | PartError) -> str:
     """Return a refusal: its code, its message in words of tools, and the figures of its limit."""
     details = error.details
     figures = [
-        f"{name} {details[name]}" for name in _LIMITS if isinstance(details.get(name), _FIGURE)
+        f"{name} {_figure(details[name])}"
+        for name in _LIMITS
+        if isinstance(details.get(name), _FIGURE)
     ]
     return f"{error.code}: {_without_paths(error.message)}" + (
         f" ({', '.join(figures)})" if figures else ""
     )
+
+
+def _figure(value: str | float | Decimal) -> str:
+    return format_decimal(value) if isinstance(value, Decimal) else str(value)
 
 
 def volume_text(volume: float) -> str:

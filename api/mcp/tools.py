@@ -32,7 +32,7 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
 _ALL = (
     Tool(
         name="list_data",
-        description="What can be traded, and in which period.",
+        description="What can be traded, and when.",
         arguments=taken.ListData,
         answer=given.DataList,
         call=data.list_data,

@@ -1,5 +1,6 @@
 """The ASGI application, which answers the requests to every route in the same way."""
 
+import asyncio
 import itertools
 import re
 import secrets
@@ -162,7 +163,10 @@ class App:
         if status >= 400 or (
             endpoint is not None and method not in _READS and not endpoint.route.is_frequent
         ):
-            self._log(scope, status, request_id, seconds, caller, code)
+            # After the answer, which is written at the end of the loop's turn: its client goes on.
+            asyncio.get_running_loop().call_soon(
+                self._log, scope, status, request_id, seconds, caller, code
+            )
 
     async def _answer_tools(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the SDK of tools answer a request, once the caller is known."""

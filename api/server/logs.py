@@ -23,7 +23,9 @@ def configure_logs() -> None:
             structlog.processors.format_exc_info,
             renderer,
         ],
-        logger_factory=structlog.PrintLoggerFactory(_UnfailingStderr()),  # type: ignore[arg-type]
+        logger_factory=structlog.WriteLoggerFactory(_UnfailingStderr()),  # type: ignore[arg-type]
+        # Each line would otherwise make a logger of its own.
+        cache_logger_on_first_use=True,
     )
     logging.getLogger("uvicorn").handlers = [_ForwardToStructlog(logging.WARNING)]
 

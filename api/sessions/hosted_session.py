@@ -337,15 +337,24 @@ class HostedSession:
         return Reply(body)
 
     def _require_room(self, order: OrderRequest, most_pending: int, count: int = 1) -> None:
-        """Raise ``InvalidParameter`` if ``count`` such orders are to be pending, and may not be."""
-        if order.type == "market" or self.session.order_of_client(order.client_order_id):
+        """Raise ``InvalidParameter`` if ``count`` such orders are to be pending, and may not be.
+
+        The legs of a bracket count as soon as its entry is placed: nobody asks when that fills.
+        """
+        bracket = (order.stop_loss, order.take_profit)
+        legs = sum(leg is not None and leg is not UNSET for leg in bracket)
+        count = max(legs, 0 if order.type == "market" else count)
+        if not count or self.session.order_of_client(order.client_order_id):
             return
-        if self.session.pending_count + count > most_pending:
-            raise InvalidParameter(
-                "type",
-                f"the session has {most_pending} pending orders, the maximum; cancel one first",
-                limit=most_pending,
+        session = self.session
+        if session.most_pending + count > most_pending:
+            told = (
+                f"the session has {most_pending} pending orders, the maximum"
+                if session.pending_count + count > most_pending
+                else f"with the legs of its brackets the session would have more than {most_pending}"
+                " pending orders, the maximum"
             )
+            raise InvalidParameter("type", f"{told}; cancel one first", limit=most_pending)
 
     def _require_step(self, step: int) -> None:
         """Raise ``InvalidState`` unless the session is at ``step``, or has ended unsaved."""

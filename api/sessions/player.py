@@ -5,6 +5,7 @@ commands here, so that all three do and reply the same.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -69,6 +70,7 @@ from candlestep.sandbox.until import Until, parse_until
 _encode = msgspec.json.Encoder().encode
 _ORDER_FIELDS = tuple(name for name in TICKET_FIELDS if name in OrderRequest.__struct_fields__)
 """The fields of an instruction that a request can give."""
+_order_values = attrgetter(*_ORDER_FIELDS)
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -417,9 +419,10 @@ def recorded_changes(changes: ReplaceRequest) -> dict[str, Any]:
 
 def recorded_order(request: OrderRequest) -> dict[str, Any]:
     """Return the fields of an order that are set, for its record and its placement."""
-    fields = {name: getattr(request, name) for name in _ORDER_FIELDS}
     return {
-        name: value for name, value in fields.items() if value is not None and value is not UNSET
+        name: value
+        for name, value in zip(_ORDER_FIELDS, _order_values(request), strict=True)
+        if value is not None and value is not UNSET
     }
 
 

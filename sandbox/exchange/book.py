@@ -28,6 +28,8 @@ class Book:
         self._rises: SortedList[tuple[Decimal, int]] = SortedList()
         self.trails: dict[int, Trail] = {}
         """The candles that trailing stops have to see next, by the id of the order."""
+        self.two_legged = 0
+        """The orders that leave two legs of a bracket when they fill."""
 
     def __len__(self) -> int:
         return len(self._orders)
@@ -46,6 +48,7 @@ class Book:
         copied._falls = self._falls.copy()
         copied._rises = self._rises.copy()
         copied.trails = self.trails.copy()
+        copied.two_legged = self.two_legged
         return copied
 
     def order(self, order_id: int) -> Order:
@@ -55,6 +58,7 @@ class Book:
     def add(self, order: Order) -> None:
         """Add an order that waits for its trigger; that of a trailing stop is not kept here."""
         self._orders[order.id] = order
+        self.two_legged += order.has_two_legs
         if order.type != "trailing_stop":
             side, key = self._place_of(order)
             side.add(key)
@@ -62,6 +66,7 @@ class Book:
     def remove(self, order: Order) -> None:
         """Remove an order; it must be in the book."""
         del self._orders[order.id]
+        self.two_legged -= order.has_two_legs
         if order.type != "trailing_stop":
             side, key = self._place_of(order)
             side.remove(key)
@@ -121,6 +126,11 @@ class PendingOrders:
 
     def __len__(self) -> int:
         return sum(map(len, self.books.values()))
+
+    @property
+    def most(self) -> int:
+        """The most of them at a time, once entries have filled and placed their brackets."""
+        return len(self) + sum(book.two_legged for book in self.books.values())
 
     def __iter__(self) -> Iterator[int]:
         """Iterate over the ids of the orders, oldest first within a symbol."""

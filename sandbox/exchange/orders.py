@@ -159,6 +159,11 @@ class Order(msgspec.Struct, frozen=True, gc=False):
         return OrderTicket(*(getattr(self, name) for name in TICKET_FIELDS))
 
     @property
+    def has_two_legs(self) -> bool:
+        """True for an entry that places two orders when it fills."""
+        return self.stop_loss is not None and self.take_profit is not None
+
+    @property
     def is_limit(self) -> bool:
         """True for a limit order, and for one that has become one at its trigger."""
         return self.type == "limit" or self.triggered_at is not None

@@ -23,7 +23,7 @@ from candlestep.api.mcp.text import (
 from candlestep.api.schemas.steps import FastResponse, StepResponse
 from candlestep.api.services import Services
 from candlestep.api.sessions.commands import SessionRef, StepCommand
-from candlestep.sandbox import InvalidParameter
+from candlestep.sandbox import InvalidParameter, Session
 
 _PART_BYTES = MOST_BYTES // 4
 """The bytes of the orders, the fills and the closed orders of an answer, each."""
@@ -31,8 +31,9 @@ _PART_BYTES = MOST_BYTES // 4
 
 async def step(services: Services, arguments: Steps) -> Stepped:
     """Advance the virtual clock."""
-    ref = ref_of(await find_session(services, arguments.session_id))
-    command = StepCommand(arguments.steps, counts_steps=True, until=_until(arguments))
+    hosted = await find_session(services, arguments.session_id)
+    ref, until = ref_of(hosted), _until(arguments, hosted.session)
+    command = StepCommand(arguments.steps, counts_steps=True, until=until)
     key = sub_key(arguments.key, "step", arguments)
     reply = await services.sessions.apply(ref, command, key)
     made = msgspec.json.decode(reply.body, type=FastResponse)
@@ -46,7 +47,7 @@ async def act(services: Services, arguments: Act) -> Acted:
     note_reason("act", ref, arguments.reason)
     before = session.step_number
     turns = Turns(services, ref, arguments)
-    await turns.take(_until(arguments))
+    await turns.take(_until(arguments, session))
     done: dict[str, Any] = {
         "cancelled": "\n".join(f"#{number} cancelled" for number in turns.cancelled),
         "orders": _rows("orders", map(order_text, turns.orders)),
@@ -90,7 +91,7 @@ def _step_fields(ref: SessionRef, step: StepResponse) -> dict[str, Any]:
     }
 
 
-def _until(arguments: Act | Steps) -> Any:
+def _until(arguments: Act | Steps, session: Session) -> Any:
     """Return the condition at which steps end, as the native command takes it."""
     level = {
         name: getattr(arguments, name)
@@ -98,7 +99,12 @@ def _until(arguments: Act | Steps) -> Any:
         if getattr(arguments, name) is not None
     }
     if arguments.until == "price":
-        return level
+        if ("above" in level) == ("below" in level):
+            raise InvalidParameter("above", 'or below is what until="price" waits for: give one')
+        symbols = session.market.symbols
+        if "symbol" not in level and len(symbols) > 1:
+            raise InvalidParameter("symbol", f"names whose price it is: {', '.join(symbols)}")
+        return {"symbol": symbols[0]} | level
     if level:
         raise InvalidParameter(next(iter(level)), 'belongs to until="price"')
     return arguments.until

@@ -28,7 +28,9 @@ from candlestep.sandbox import (
     Candle,
     Fill,
     InvalidParameter,
+    MarginPosition,
     Market,
+    Position,
     Session,
     format_time,
     parse_interval,
@@ -150,12 +152,23 @@ def _ticker(session: Session, symbol: str) -> str:
 
 
 def _positions(session: Session) -> str:
-    rows = [
+    columns = "position quantity entry unrealized"
+    if session.config.market_type == "perp":
+        columns += " leverage liquidation"
+    return table(columns, list(map(_position_row, session.positions())), _OPEN_BYTES)
+
+
+def _position_row(position: Position) -> str:
+    row = (
         f"{position.symbol} {quantity_text(position.quantity)}"
         f" {price_text(position.avg_entry_price)} {cents(position.unrealized_pnl)}"
-        for position in session.positions()
-    ]
-    return table("position quantity entry unrealized", rows, _OPEN_BYTES)
+    )
+    if not isinstance(position, MarginPosition):
+        return row
+    liquidation = position.liquidation_price
+    return f"{row} {int(position.leverage)} " + (
+        "-" if liquidation is None else price_text(liquidation)
+    )
 
 
 def _open_orders(session: Session) -> str:

@@ -14,7 +14,7 @@ from candlestep.api.mcp.arguments import OrderArguments
 from candlestep.api.mcp.text import rounded_price
 from candlestep.api.schemas.orders import OrderRequest, OrderResponse
 from candlestep.data.symbols import normalise_symbol
-from candlestep.sandbox import InsufficientBalance, InvalidParameter, Session
+from candlestep.sandbox import InsufficientBalance, InvalidParameter, MarginPosition, Session
 from candlestep.sandbox.exchange.orders import OrderType, Side
 from candlestep.sandbox.money import (
     AMOUNT_PLACES,
@@ -144,6 +144,8 @@ def _quantity(session: Session, order: OrderArguments) -> str:
     is_exit = bool(held) and (held > 0) == (order.side == "sell")
     cash = _budget(session, order, is_exit=is_exit)
     if is_exit or (order.side == "sell" and session.config.market_type == "spot"):
+        if order.equity_share is not None:
+            cash = multiply(cash, _leverage(session, symbol))
         quantity = _worth(session, symbol, order, cash)
         if order.equity_share is not None and held:
             quantity = min(quantity, abs(held))
@@ -172,6 +174,14 @@ def _budget(session: Session, order: OrderArguments, *, is_exit: bool) -> Decima
     portfolio = session.portfolio()
     cash = rounded_share(portfolio.total_equity, share, ONE)
     return cash if is_exit else min(cash, portfolio.available_cash)
+
+
+def _leverage(session: Session, symbol: str) -> Decimal:
+    """Return the leverage of a position: a share of equity is the margin of that much more."""
+    for position in session.positions():
+        if position.symbol == symbol and isinstance(position, MarginPosition):
+            return position.leverage
+    return ONE
 
 
 def _worth(session: Session, symbol: str, order: OrderArguments, cash: Decimal) -> Decimal:

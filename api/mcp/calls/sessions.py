@@ -72,6 +72,7 @@ async def create_session(services: Services, arguments: CreateSession) -> Create
         fee_rate=arguments.fee,
         slippage=None if arguments.slippage is None else _slippage(arguments.slippage),
         market_type="perp" if all(map(_is_perpetual, arguments.symbols)) else UNSET,
+        leverage=UNSET if arguments.leverage is None else arguments.leverage,
         blind=_disguise(arguments.blind),
         sealed=UNSET if arguments.sealed is None else arguments.sealed,
     )

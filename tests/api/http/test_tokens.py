@@ -17,6 +17,7 @@ from candlestep.api.http.tokens import TOKEN_SECONDS
 from candlestep.data.records.accounts import list_keys, signing_key
 from candlestep.data.store.database import Store
 from tests.support.api_client import BACKTEST, Api, check_error, make_key, sample_home
+from tests.support.binance import Binance
 from tests.support.command_line import candlestep
 from tests.support.server_process import RunningServer, running
 
@@ -175,15 +176,21 @@ def test_a_token_ends_with_its_key_and_lives_through_a_restart(tmp_path: Path) -
         assert status(server, token) == 401
 
 
-def test_a_rotated_secret_ends_all_tokens_and_no_key(tmp_path: Path) -> None:
+def test_a_rotated_secret_ends_all_tokens_and_keys_of_dialects_and_no_other(tmp_path: Path) -> None:
     home = sample_home(tmp_path / "home")
     key = make_key(home, "ann")
     with running(home) as server, server.client(key) as client:
-        token = Api(client).post(TOKEN)["access_token"]
+        api = Api(client)
+        session_id = api.started()
+        bot = Binance(api, session_id)
+        bot.signed("GET", "api/v3/account")
+        token = api.post(TOKEN)["access_token"]
         assert status(server, token) == 200
         rotated = candlestep("keys", "rotate-secret", "--home", home)
         assert (rotated.code, "All tokens have ended" in rotated.out) == (0, True)
         assert status(server, token) == 401
+        assert bot.signed("GET", "api/v3/account", 401)[0] == -2015
+        Binance(api, session_id).signed("GET", "api/v3/account")
         again = Api(client).post(TOKEN)["access_token"]
         assert status(server, again) == 200
     assert candlestep("keys", "rotate-secret", "--home", home).code == 0

@@ -136,8 +136,10 @@ def test_the_largest_answers_stay_below_16_kilobytes(check: Check) -> None:
 BAD_CALLS: list[tuple[str, dict[str, Any], list[str]]] = [
         ("step", {"steps": "many"}, ["steps", "int"]),
         ("step", {"steps": "1.5"}, ["steps", "int"]),
-        ("step", {"until": "price"}, ["symbol"]),
-        ("step", {"until": "price", "symbol": "BTCUSDT"}, ["above or below"]),
+        ("step", {"until": "price"}, ["above: or below"]),
+        ("step", {"until": "price", "above": 3, "below": 2}, ["give one"]),
+        ("act", {"cancel": "all", "steps": 1}, ['["all"]']),
+        ("act", {"orders": {"symbol": "BTCUSDT", "side": "buy"}}, ["orders: must be a list"]),
         ("step", {"above": 3}, ["above", "until"]),
         ("observe", {"symbols": "BTCUSDT"}, ["symbols", "list"]),
         ("step", {"steps": 0}, ["steps", ">= 1"]),

@@ -25,7 +25,7 @@ from candlestep.data.symbols import parse_symbol
 from candlestep.sandbox import parse_time
 from candlestep.sandbox.clock import MINUTE
 from tests.support.api_client import sample_home
-from tests.support.tools import Tools, become, tools_of, with_tools
+from tests.support.tools import PERIOD, Tools, become, tools_of, with_tools
 
 
 def orders(*given: dict[str, Any]) -> list[OrderRequest]:
@@ -51,6 +51,10 @@ CALLS: list[tuple[dict[str, Any], Command]] = [
     (
         {"steps": 3000, "until": "price", "symbol": "BTCUSDT", "below": 92000},
         TurnCommand([], [], 3000, {"symbol": "BTCUSDT", "below": "92000"}),
+    ),
+    (
+        {"steps": 5, "until": "price", "above": "1000000"},
+        TurnCommand([], [], 5, {"symbol": "BTCUSDT", "above": "1000000"}),
     ),
     ({"steps": 3000, "until": "order_change"}, TurnCommand([], [], 3000, "order_change")),
 ]
@@ -167,6 +171,40 @@ def test_a_short_is_opened_guarded_and_closed_by_shares_of_equity(home: Path) ->
         await tools("act", orders=[short | {"side": "buy", "equity_share": 1}])
         assert session.positions() == ()
         await end_all(tools)
+
+    with_tools(home, test)
+
+
+def test_a_share_of_equity_is_a_margin_at_the_leverage_of_the_session(home: Path) -> None:
+    """At 5 a quarter of the equity opens a position of 1.25 times it, and closes all of it."""
+
+    async def test(tools: Tools) -> None:
+        session_id = await tools.start(
+            symbols=["SOLUSDT-PERP"], interval="5m", slippage="none", leverage=5
+        )
+        ref = SessionRef(CALLER.get().account_id, session_id)
+        session = (await tools.services.sessions.find(ref)).session
+        order = {"symbol": "SOLUSDT-PERP", "side": "sell", "equity_share": 0.25}
+        await tools("act", orders=[order])
+        (position,) = session.positions()
+        assert Decimal(12_300) < abs(position.quantity) * position.avg_entry_price < 12_500
+        shown = (await tools("account")).content["positions"].splitlines()
+        assert shown[0].endswith("leverage liquidation")
+        _, _, entry, _, leverage, liquidation = shown[1].split()
+        assert (leverage, 1.5 < float(liquidation) / float(entry) < 2) == ("5", True)
+        await tools("act", orders=[order | {"side": "buy", "equity_share": "0.1"}])
+        (rest,) = session.positions()
+        assert abs(rest.quantity / position.quantity - Decimal("0.6")) < Decimal("0.01")
+        await tools("act", orders=[order | {"side": "buy"}])
+        assert session.positions() == ()
+        await end_all(tools)
+        for leverage in ("many", 0, 2000):
+            refusal = await tools.refusal(
+                "create_session", symbols=["SOLUSDT-PERP"], **PERIOD, leverage=leverage
+            )
+            assert "leverage" in refusal
+        spot = await tools.refusal("create_session", symbols=["BTCUSDT"], **PERIOD, leverage=5)
+        assert "leverage" in spot
 
     with_tools(home, test)
 

@@ -11,12 +11,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import msgspec
 import pytest
 
+from candlestep.api.schemas.orders import OrderRequest
 from candlestep.api.sessions.commands import (
     CancelCommand,
     CancelOrderCommand,
     ForkCommand,
+    OrderCommand,
     SessionRef,
     StartCommand,
     StepCommand,
@@ -46,7 +49,7 @@ from candlestep.data.records.sessions import (
     running_sessions,
 )
 from candlestep.data.store.database import Store
-from candlestep.sandbox import SandboxError, parse_time
+from candlestep.sandbox import InvalidParameter, SandboxError, parse_time
 from candlestep.sandbox.clock import MINUTE
 from tests.support.api_client import sample_home
 from tests.support.patience import PATIENCE
@@ -74,12 +77,15 @@ def with_host(
     repository_type: Callable[..., SessionRepository] = SessionRepository,
     threads_type: Callable[[], Threads] = Threads,
     room_seconds: float = PATIENCE,
+    max_pending_orders: int = 1000,
 ) -> Result:
     """Run a test against a host over the sample market; fail it if it hangs."""
     store = Store.open(sample_home(home))
 
     async def run() -> Result:
-        settings = Settings(home=home, memory_budget=ROOM_FOR_ONE)
+        settings = Settings(
+            home=home, memory_budget=ROOM_FOR_ONE, max_pending_orders=max_pending_orders
+        )
         threads = threads_type()
         cache = CandleCache(store, ROOM_FOR_ONE)
         host = SessionHost(
@@ -456,3 +462,34 @@ def test_a_fork_that_cannot_be_stored_leaves_no_journals_and_is_made_when_asked_
         assert journals() == {ref.session_id, *forks}
 
     with_host(tmp_path, test, repository_type=partial(SessionRepository, save_forks=save_forks))
+
+
+def test_the_legs_of_a_bracket_count_as_pending_from_the_entry_on(tmp_path: Path) -> None:
+    """An entry that fills leaves two orders where one was, and a market order two where none was."""
+    limit = OrderRequest(symbol="BTCUSDT", side="buy", type="limit", quantity="0.001", price="5000")
+    legs = {"stop_loss": "1000", "take_profit": "900000"}
+    bracket = msgspec.structs.replace(limit, **legs)
+    market = msgspec.structs.replace(bracket, type="market", price=None)
+
+    async def test(hosting: Hosting) -> None:
+        host = hosting.host
+        ref = await started(host, hosting.store)
+
+        async def refused(order: OrderRequest, words: str) -> None:
+            with pytest.raises(InvalidParameter, match=words):
+                await host.apply(ref, OrderCommand(order))
+
+        await host.apply(ref, OrderCommand(bracket))
+        await host.apply(ref, OrderCommand(market))
+        session = (await host.find(ref)).session
+        assert (session.pending_count, session.most_pending) == (3, 4)
+        await refused(limit, "with the legs of its brackets")
+        await refused(market, "4 pending orders, the maximum")
+        await host.apply(ref, CancelOrderCommand(1))
+        assert session.most_pending == 2
+        for _ in range(2):
+            await host.apply(ref, OrderCommand(limit))
+        assert session.fork().most_pending == 4
+        await refused(limit, "has 4 pending orders, the maximum")
+
+    with_host(tmp_path, test, max_pending_orders=4)

@@ -37,6 +37,8 @@ _QUIET_ROUNDS = 3
 
 _real_sleep = time.sleep
 _real_async_sleep = asyncio.sleep
+_real_wait = threading.Event.wait
+_real_set = threading.Event.set
 _monotonic = time.monotonic
 
 
@@ -46,13 +48,25 @@ def moment(now: int) -> datetime.datetime:
 
 
 class Sleeper:
-    """A thread or a task that waits for a time (ns)."""
+    """A thread or a task that waits for a time (ns), a thread perhaps for an event before it."""
 
-    def __init__(self, wake: int, number: int, future: asyncio.Future[None] | None = None) -> None:
+    def __init__(
+        self,
+        wake: int,
+        number: int,
+        future: asyncio.Future[None] | None = None,
+        event: threading.Event | None = None,
+    ) -> None:
         self.wake = wake
         self.number = number
         self.future = future
+        self.event = event
         self.is_awake = False
+
+    @property
+    def is_done(self) -> bool:
+        """True once it may go on."""
+        return self.is_awake or (self.event is not None and self.event.is_set())
 
 
 class Clock:
@@ -65,6 +79,8 @@ class Clock:
         self._traveller = traveller
         self._changed = threading.Condition()
         self._numbers = count()
+        self._events_awaited = 0
+        """The threads that wait for an event, with a time-out."""
         self._threads: dict[threading.Thread, Sleeper | None] = {}
         """Each thread since the start, and its sleeper, or None while it runs."""
         self._waiting_since: dict[threading.Thread, tuple[float, int, object]] = {}
@@ -98,15 +114,36 @@ class Clock:
             return
         if seconds < 0:
             raise ValueError("sleep length must be non-negative")
+        self._wait(seconds, None)
+
+    def wait(self, event: threading.Event, timeout: float | None = None) -> bool:
+        """Wait until an event is set, or ``timeout`` seconds of the virtual time have passed."""
+        if timeout is None or timeout <= 0 or os.getpid() != self.owner:
+            return _real_wait(event, timeout)
+        if not event.is_set():
+            self._wait(timeout, event)
+        return event.is_set()
+
+    def set(self, event: threading.Event) -> None:
+        """Set an event, so that the threads that wait for it go on."""
+        _real_set(event)
+        if self._events_awaited:
+            with self._changed:
+                self._changed.notify_all()
+
+    def _wait(self, seconds: float, event: threading.Event | None) -> None:
         thread = threading.current_thread()
         with self._changed:
-            sleeper = Sleeper(self.now + round(seconds * _SECOND), next(self._numbers))
+            wake = self.now + round(seconds * _SECOND)
+            sleeper = Sleeper(wake, next(self._numbers), event=event)
             self._threads[thread] = sleeper
+            self._events_awaited += event is not None
             self._at_work.discard(thread)
             self._changed.notify_all()
-            while not sleeper.is_awake:
+            while not sleeper.is_done:
                 if not self._move():
                     self._changed.wait(_LOOK_AGAIN)
+            self._events_awaited -= event is not None
             self._threads[thread] = None
 
     def _move(self) -> bool:
@@ -116,7 +153,7 @@ class Clock:
         sleepers = [sleeper for sleeper in self._threads.values() if sleeper is not None]
         for loop in self._idle_loops:
             sleepers += self._loops.get(loop, [])
-        if not sleepers or any(sleeper.is_awake for sleeper in sleepers):
+        if not sleepers or any(sleeper.is_done for sleeper in sleepers):
             return False
         first = min(sleepers, key=lambda sleeper: (sleeper.wake, sleeper.number))
         if not self._advance(first.wake):

@@ -1,9 +1,10 @@
 """The clock of a bot that ``candlestep drive`` has started. Python imports this file as it starts.
 
 ``time.time``, ``datetime.now`` and their like tell the virtual time, which stands while the bot
-works. ``time.sleep`` and ``asyncio.sleep`` return as soon as the session has been stepped to their
-end. Everything else, such as time-outs of requests, ``time.monotonic`` and timers of asyncio, stays
-real. The bot needs time-machine in its environment and nothing else of Candlestep.
+works. ``time.sleep``, ``asyncio.sleep`` and the time-out of ``threading.Event.wait`` end as soon as
+the session has been stepped to their end. Everything else, such as time-outs of requests,
+``time.monotonic`` and timers of asyncio, stays real. The bot needs time-machine in its environment
+and nothing else of Candlestep.
 
 Time moves when every thread and every task sleeps, or waits for one that does; of two sleepers with
 the same end the one that began first goes on alone, and tasks send one request at a time. So two
@@ -222,6 +223,8 @@ def _start() -> None:
     _count_plain_requests(clock, control)
     _same_names()
     _replace(time, "sleep", clock.sleep)
+    _replace(threading.Event, "wait", lambda event, timeout=None: clock.wait(event, timeout))
+    _replace(threading.Event, "set", lambda event: clock.set(event))
     for module in (asyncio, asyncio.tasks):
         _replace(module, "sleep", clock.sleep_async)
     _count_threads(clock)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -10,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from tests.support.api_client import BACKTEST, Api
+from tests.support.api_client import BACKTEST, Api, make_key, sample_home
 from tests.support.binance import Binance
+from tests.support.command_line import candlestep
 from tests.support.patience import PATIENCE
 from tests.support.project import ROOT
-from tests.support.server_process import RunningServer
+from tests.support.server_process import RunningServer, running
 
 BOTS = Path(__file__).parent / "bots"
 START, HOURS = "2025-01-20T00:00:00Z", "2025-01-20T03:00:00Z"
@@ -44,7 +46,8 @@ def records(api: Api, session_id: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("bot", "orders"), [("polling.py", 18), ("threaded.py", 66), ("tasks.py", 66)]
+    ("bot", "orders"),
+    [("polling.py", 18), ("threaded.py", 66), ("waiting.py", 19), ("tasks.py", 66)],
 )
 def test_two_runs_of_a_bot_are_the_same_to_the_digit(
     api: Api, server: RunningServer, bot: str, orders: int
@@ -60,6 +63,22 @@ def test_two_runs_of_a_bot_are_the_same_to_the_digit(
         runs.append(records(api, session_id))
     assert sum("order" in record for record in runs[0]) == orders
     assert runs[0] == runs[1]
+
+
+def test_the_key_of_a_session_drives_it_and_no_other(tmp_path: Path) -> None:
+    home = sample_home(tmp_path / "home")
+    owner = make_key(home, "ann")
+    with running(home) as server, server.client(owner) as client:
+        api = Api(client)
+        session_id, other = api.create(START, HOURS), api.create(START, HOURS)
+        made = candlestep("keys", "create", "--session", session_id, "--home", home)
+        (key,) = re.findall(r"ak_\S+", made.out)
+        run = drive(server, session_id, "polling.py", options=["--key", key])
+        assert "completed, step 180 of 180" in run.stdout, run.stderr
+        assert sum("order" in record for record in records(api, session_id)) == 18
+        refused = drive(server, other, "polling.py", options=["--key", key])
+        assert refused.returncode == 1
+        assert f"there is no session {other}" in refused.stderr
 
 
 def test_a_bot_that_crashes_leaves_the_session_to_others(api: Api, server: RunningServer) -> None:
@@ -157,4 +176,6 @@ def test_the_lines_for_a_client_have_the_address_of_the_session(
         [*command[:4], "bt_unknown", *command[5:]], capture_output=True, text=True, check=False
     )
     assert unknown.returncode == 1
-    assert "there is no session" in unknown.stderr
+    assert "there is no session bt_unknown" in unknown.stderr
+    assert "`candlestep sessions`" in unknown.stderr
+    assert "GET /" not in unknown.stderr
