@@ -140,7 +140,7 @@ class Jobs:
 async def jobs(
     home: Path,
     workers: int = 2,
-    run_seconds: float = 60,
+    run_seconds: float = 2 * PATIENCE,
     run_memory: int = 1 << 30,
     spawn: Spawn = Popen,
     **options: Any,

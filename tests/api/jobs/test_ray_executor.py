@@ -22,6 +22,7 @@ from tests.support.job_queue import (
     spec,
     submitted,
 )
+from tests.support.patience import PATIENCE
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'candlestep[ray]'")
 from candlestep.api.jobs.ray_executor import RayExecutor
@@ -44,7 +45,7 @@ def loop() -> Iterator[asyncio.Runner]:
 @pytest.fixture(scope="module")
 def on_ray(loop: asyncio.Runner, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
     home = sample_home(tmp_path_factory.mktemp("ray") / "home")
-    on_ray = Jobs(home, RayExecutor.connect("", 2, run_seconds=60, run_memory=1 << 30))
+    on_ray = Jobs(home, RayExecutor.connect("", 2, run_seconds=2 * PATIENCE, run_memory=1 << 30))
     loop.run(on_ray.queue.recover())
     yield on_ray
     loop.run(on_ray.close())
