@@ -134,7 +134,7 @@ def _show(home: OpenHome, request: Subject, report: Report) -> Summary:
         view.status,
         view.subtitle,
         view.problem,
-        _texts(view.headline),
+        [NamedText(figure.name, figure.text) for figure in view.headline],
         _texts(view.metrics),
         [
             TextTable(
@@ -243,7 +243,7 @@ def _equity(view: View) -> list[float]:
 
 
 def _texts(figures: list[Figure]) -> list[NamedText]:
-    return [NamedText(figure.name, figure.text) for figure in figures]
+    return [NamedText(figure.name, figure.exact or figure.text) for figure in figures]
 
 
 def _listed(record: SessionRecord) -> ListedSession:

@@ -11,7 +11,7 @@ import msgspec
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from candlestep.api.views.view import View, duration_text, minute_text
+from candlestep.api.views.view import View, duration_text, fraction_digits, minute_text
 from candlestep.sandbox import format_time
 
 _FOLDER = resources.files("candlestep.api.views")
@@ -125,6 +125,7 @@ def _environment() -> Environment:
         "time": format_time,
         "minute": minute_text,
         "duration": duration_text,
+        "fraction_digits": fraction_digits,
         "thousands": lambda number: f"{number:,}",
     }
     return environment

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import NamedTuple, Protocol
 
 from candlestep.api.schemas.fields import money
-from candlestep.api.views.view import NOTHING, Figure, View, ViewTable, month_rows
+from candlestep.api.views.view import NOTHING, Call, Figure, View, ViewTable, month_rows
 from candlestep.sandbox import Fill, Market, Order, format_time, parse_time
 from candlestep.sandbox.money import format_decimal
 from candlestep.sandbox.performance.chart_columns import (
@@ -86,6 +86,9 @@ def real_view(
         figure_path=None if shift is None else f"{view.figure_path}?reading=real",
         make_chart=None,
         months=months,
+        progress_text=_real_text(view.progress_text, reading),
+        metrics=[one._replace(text=_real_text(one.text, reading)) for one in view.metrics],
+        calls=[_real_call(call, has_chart=shift is not None) for call in view.calls],
         problem=NO_CHART if shift is None else _OF_MIRROR if is_mirror else None,
         configuration=[*facts, *view.configuration],
         tables=[_real_table(table, reading) for table in view.tables],
@@ -132,7 +135,26 @@ def _real_table(table: ViewTable, reading: Reading) -> ViewTable:
         times = [cells[name] for name in _TIMES if name in cells and _is_time(cells[name])]
         real = _real_cells(_Row(cells, parse_time(times[0]) if times else None), reading)
         rows.append([real[name] for name in names])
-    return replace(table, rows=rows, spans=(), query=QUERY)
+    shift = reading.shift
+    spans = () if shift is None else [(start - shift, end - shift) for start, end in table.spans]
+    return replace(table, rows=rows, spans=spans, query=QUERY)
+
+
+def _real_call(call: Call, *, has_chart: bool) -> Call:
+    """Return the call behind a part of the page as it was; only the chart is read otherwise."""
+    return (
+        call._replace(path=f"{call.path}?reading=real")
+        if has_chart and call.part == "chart"
+        else call
+    )
+
+
+def _real_text(text: str, reading: Reading) -> str:
+    """Return a text with the time in it, if there is one, as it was."""
+    words = text.split(" ")
+    return " ".join(
+        format_time(reading.time(parse_time(word))) if _is_time(word) else word for word in words
+    )
 
 
 def _real_cells(row: _Row, reading: Reading) -> dict[str, str]:

@@ -41,6 +41,8 @@ _HEADLINE = (
     "final_equity", "total_pnl", "roi_pct", "sharpe_ratio", "max_drawdown_pct", "win_rate",
     "total_trades", "total_fees",
 )  # fmt: skip
+_MARGIN_HEADLINE = ("total_funding", "liquidations")
+"""The figures that follow on perpetuals."""
 _AROUND = 3_600_000
 """The time before and after a fill that a click on its row shows, in ms."""
 
@@ -75,7 +77,10 @@ def session_view(
         f" · {format_time(session.time)}",
         is_live=session.status == "running" and record is not None,
         step=session.step_number,
-        headline=[brief_figure(name, value_of(name, sources)) for name in _HEADLINE],
+        headline=[
+            brief_figure(name, value_of(name, sources))
+            for name in (*_HEADLINE, *(() if results.liquidations is None else _MARGIN_HEADLINE))
+        ],
         metrics=figures_of(
             METRIC_NAMES if results.liquidations is None else (*METRIC_NAMES, *MARGIN_NAMES),
             sources,
@@ -318,8 +323,13 @@ def _orders(session: Session, trading: TradingRecord, results: Results, pages: P
     page = pages.get("orders", 1)
     orders: Sequence[Order] = page_of(trading.orders, page)
     answers = [OrderResponse.of(order) for order in orders]
-    columns = _columns(_ORDER_COLUMNS)
-    rows = [[_cell(getattr(answer, name)) for name in _ORDER_COLUMNS] for answer in answers]
+    names = [
+        name
+        for name in _ORDER_COLUMNS
+        if name != "client_order_id" or any(order.client_order_id for order in trading.orders)
+    ]
+    columns = _columns(names)
+    rows = [[_cell(getattr(answer, name)) for name in names] for answer in answers]
     terms = [_order_terms(order) for order in orders]
     if any(terms):
         columns.append(Column("Terms", False))
@@ -358,6 +368,9 @@ def _order_terms(order: Order) -> str:
     return ", ".join(terms)
 
 
+_PLAIN_TEXTS = ("symbol", "side", "time", "mark_source", "margin_mode")
+
+
 def _funding(session: Session, trading: TradingRecord, results: Results, pages: Pages) -> ViewTable:
     return _struct_table("funding", "Funding", session.funding_payments)
 
@@ -371,9 +384,12 @@ def _liquidations(
 def _struct_table(key: str, title: str, rows: Table[Any]) -> ViewTable:
     """Return a table of the latest 100 rows, with a column for each plain field."""
     names = [field.name for field in plain_fields(rows.row_type)]
-    cells = [[_plain_cell(name, getattr(row, name)) for name in names] for row in rows[-PAGE_ROWS:]]
-    columns = [Column(label_of(name), name not in ("symbol", "side", "time")) for name in names]
-    return ViewTable(key, title, columns, cells, len(rows))
+    names.sort(key=lambda name: name != "time")
+    latest = rows[-PAGE_ROWS:]
+    cells = [[_plain_cell(name, getattr(row, name)) for name in names] for row in latest]
+    columns = [Column(label_of(name), name not in _PLAIN_TEXTS) for name in names]
+    spans = [(row.time - _AROUND, row.time + _AROUND) for row in latest]
+    return ViewTable(key, title, columns, cells, len(rows), spans=spans)
 
 
 def _plain_cell(name: str, value: object) -> str:

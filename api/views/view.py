@@ -57,9 +57,25 @@ class ViewTable:
         return max(1, -(-self.total // PAGE_ROWS))
 
     @property
+    def fractions(self) -> list[int]:
+        """The most characters from the point on in each column, so that its numbers can line up."""
+        return [
+            max((fraction_digits(row[place]) for row in self.rows), default=0)
+            if column.is_number
+            else 0
+            for place, column in enumerate(self.columns)
+        ]
+
+    @property
     def first(self) -> int:
         """The number of the first row, from 1; 0 without rows."""
         return (self.page - 1) * PAGE_ROWS + 1 if self.rows else 0
+
+
+def fraction_digits(text: str) -> int:
+    """Return how many characters a number has from its point on."""
+    _, point, digits = text.partition(".")
+    return len(point + digits)
 
 
 class MonthCell(NamedTuple):
@@ -169,9 +185,7 @@ def figure_label(name: str) -> str:
 
 def figures_of(names: Iterable[str], sources: Sequence[Any]) -> list[Figure]:
     """Return figures by name, each from the first source that has it."""
-    return [
-        Figure(figure_label(name), figure_text(name, value_of(name, sources))) for name in names
-    ]
+    return [brief_figure(name, value_of(name, sources)) for name in names]
 
 
 def value_of(name: str, sources: Sequence[Any]) -> Any:
@@ -181,7 +195,7 @@ def value_of(name: str, sources: Sequence[Any]) -> Any:
 
 def label_of(name: str) -> str:
     """Return the name of a field in words: ``max_drawdown_pct`` is ``Max drawdown``."""
-    words = name.removesuffix("_pct").replace("_", " ")
+    words = name.removesuffix("_pct").replace("_", " ").replace("pnl", "PnL")
     return words[:1].upper() + words[1:]
 
 

@@ -147,6 +147,12 @@ def trading_chart(
         layout[name] = _y_axis(text) | {"domain": list(domain)}
         if text.endswith("%"):
             layout[name]["rangemode"] = "tozero"
+    for name, values, empty in (
+        ("yaxis3", curve.drawdown, [-1.0, 0.0]),
+        ("yaxis4", curve.exposure, [0.0, 1.0]),
+    ):
+        if values is not None and not values.any():
+            layout[name]["range"] = empty
     return {"data": data, "layout": layout}
 
 
@@ -384,7 +390,7 @@ def _curve_traces(curve: Curve) -> list[Chart]:
 def _layout(height: int) -> Chart:
     return {
         "height": height,
-        "margin": {"l": 64, "r": 16, "t": 28, "b": 36},
+        "margin": {"l": 76, "r": 16, "t": 28, "b": 36},
         "xaxis": _axis() | {"type": "date", "showspikes": True, "spikemode": "across"}
         | {"spikethickness": 1, "spikedash": "dot", "spikecolor": "#888888"},
         "hovermode": "closest",
@@ -395,12 +401,13 @@ def _layout(height: int) -> Chart:
 
 
 def _axis() -> Chart:
-    # To find out which labels overflow takes as long as to draw the rest of an axis.
-    return {
-        "gridcolor": _GRID, "zeroline": False, "automargin": False, "ticklabeloverflow": "allow",
-    }  # fmt: skip
+    return {"gridcolor": _GRID, "zeroline": False, "automargin": False}
 
 
 def _y_axis(title: str) -> Chart:
     text = {"text": title, "font": {"size": 11}, "standoff": 4}
-    return _axis() | {"title": text, "fixedrange": True, "nticks": 6, "tickformat": ",~r"}
+    # To find out which labels overflow takes as long as to draw the rest of an axis.
+    return _axis() | {
+        "title": text, "fixedrange": True, "nticks": 6, "tickformat": ",~r",
+        "ticklabeloverflow": "allow",
+    }  # fmt: skip

@@ -145,6 +145,16 @@ def test_what_was_real_is_told_at_the_end_and_the_recording_replays(
     assert ("it has no chart and no months" in page) == (not has_chart)
     assert ("of which the session showed the mirror" in page) == (variant == "mirror")
     assert ("<th>2025</th>" in page) == has_chart
+    assert (
+        f"{session_id}/figure.json?reading=real" in page.partition('class="calls"')[2]
+    ) == has_chart
+    progress = re.search(r"step [\d,]+ of [\d,]+ · (\d{4})", page)
+    assert progress is not None
+    assert progress[1] == "2025"
+    first = parse_time("2025-01-15")
+    spans = re.findall(r'data-from="(\d+)" data-to="(\d+)"', page.partition('id="trades"')[2])
+    assert all(int(start) < first < int(end) for start, end in spans[:1])
+    assert bool(spans) == has_chart
     chart = api.read(
         session_id, "figure.json", 200 if has_chart else 409, reading="real", symbol=same["symbol"]
     )

@@ -5,6 +5,7 @@ import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import httpx
 import pytest
 
 from candlestep.api.views.html import static_name
+from candlestep.sandbox import parse_time
 from tests.support.api_client import BACKTEST, UNKNOWN_SESSION, Api, refused, sample_home
 from tests.support.backtests import BACKTESTS, CONFIG, CROSS, create, keep, task_ended
 from tests.support.server_process import running
@@ -68,6 +70,36 @@ def test_tables_have_the_texts_of_the_api(client: httpx.Client, api: Api, ended:
     (pair,) = api.read(ended, "results")["by_pair"]
     assert rows_of(page, "pairs")[0][:2] == [pair["symbol"], str(pair["trades"])]
     assert rows_of(page, "pairs")[0][3] == pair["net_pnl"]
+
+
+def test_numbers_of_a_column_line_up_at_their_points(client: httpx.Client, ended: str) -> None:
+    page = page_of(client, f"/sessions/{ended}")
+    trades = page.partition('<section id="trades"')[2].partition("</section>")[0]
+    cells = re.findall(r'<td class="number"(?: data-blank="([.0]+)")?>([^<]*)</td>', trades)
+    assert any(blank for blank, _ in cells)
+    columns = len(cells) // trades.count("<tr ")
+    for place in range(columns):
+        padded = [text + blank for blank, text in cells[place::columns]]
+        assert len({len(text.partition(".")[2]) for text in padded}) == 1
+
+
+def test_a_perpetual_session_shows_its_funding_and_leads_to_it(
+    client: httpx.Client, api: Api
+) -> None:
+    perpetual = "SOLUSDT-PERP"
+    session_id = api.started("01-10", "01-12", pairs=[perpetual], market_type="perp", leverage=5)
+    api.order(session_id, symbol=perpetual, quantity="10")
+    api.step(session_id, 10_000)
+    page = page_of(client, f"/sessions/{session_id}")
+    rows = rows_of(page, "funding")
+    assert rows[0][0] == "2025-01-10T08:00:00Z", "the time comes first"
+    funding = page.partition('<section id="funding"')[2]
+    start, end = re.findall(r'data-from="(\d+)" data-to="(\d+)"', funding)[0]
+    assert int(start) < parse_time(rows[0][0]) < int(end)
+    total = sum(Decimal(row[-1]) for row in rows)
+    shown = re.search(r"<dt>Funding</dt><dd[^>]*>([^<]*)</dd>", page)
+    assert shown is not None
+    assert shown[1] == f"{total:,.2f}"
 
 
 def test_a_table_has_100_rows_a_page(client: httpx.Client, api: Api) -> None:
