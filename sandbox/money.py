@@ -65,7 +65,11 @@ _UNIT = {places: Decimal(f"1e-{places}") for places in (2, AMOUNT_PLACES, PRICE_
 AMOUNT_UNIT = _UNIT[AMOUNT_PLACES]
 """The smallest quantity, and the smallest amount of money."""
 
-_quantize = _ROUNDING.quantize
+PRICE_UNIT = _UNIT[PRICE_PLACES]
+"""The smallest price."""
+
+half_up = _ROUNDING.quantize
+"""Rounds a value, half up, to the decimal places of a unit."""
 
 _BASIS_POINT = Decimal("0.0001")
 _MOST_BPS = 5000
@@ -114,7 +118,7 @@ def ratio_from(numerator: Decimal, denominator: Decimal, places: int) -> Decimal
 
 def rounded_product(a: Decimal, b: Decimal) -> Decimal:
     """Return ``a * b`` as an amount: exact, then rounded half up to 8 places."""
-    return _quantize(multiply(a, b), AMOUNT_UNIT)
+    return half_up(multiply(a, b), AMOUNT_UNIT)
 
 
 def rounded_share(amount: Decimal, part: Decimal, whole: Decimal) -> Decimal:

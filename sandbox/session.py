@@ -348,7 +348,9 @@ class Session:
         end.
         """
         last, reported_fills = self._step_after(steps), len(self._exchange.fills)
-        return self._advance(self._first_step_of(until, last), reported_fills)
+        if until != "steps":
+            last = self._first_step_of(until, last)
+        return self._advance(last, reported_fills)
 
     def step_to_change(self, steps: Whole) -> Step:
         """Advance like ``step``, but stop after the first step in which an order fills or closes."""
@@ -381,7 +383,8 @@ class Session:
         self._require_running("cancel")
         self._exchange.cancel_all("session_end")
         self.status = "cancelled"
-        return self._report(len(self._exchange.fills), 0)
+        exchange, clock = self._exchange, self._clock
+        return self._reports.next(exchange, clock, self._step, self.status, len(exchange.fills), 0)
 
     def snapshots(self) -> EquityCurve:
         """Return equity at the start, every 60 steps, at every instant with a fill, and at the end."""
@@ -456,11 +459,11 @@ class Session:
     def _first_step_of(self, until: Until | Mapping[str, Any], last: int) -> int:
         """Return the step after which a condition is met, or ``last``; time may pass on the way."""
         clock = self._clock
-        reached = end = clock.start + last * clock.interval
+        end = clock.start + last * clock.interval
         if until == "order_change":
             self._exchange.advance_to_change(end)
             reached = self.time
-        elif until != "steps":
+        else:
             level = parse_level(until, self.market)
             close_only = self.config.trigger == "close"
             reached = level.first_touch(self.market, self.time, end, close_only=close_only)
@@ -477,11 +480,8 @@ class Session:
             if self.config.liquidate_at_end:
                 exchange.liquidate("liquidate_at_end")
             self.status = "completed"
-        return self._report(reported_fills, after - before)
-
-    def _report(self, reported_fills: int, steps_executed: int) -> Step:
         return self._reports.next(
-            self._exchange, self._clock, self._step, self.status, reported_fills, steps_executed
+            exchange, clock, after, self.status, reported_fills, after - before
         )
 
     def _require_running(self, action: str) -> None:

@@ -23,7 +23,7 @@ from candlestep.sandbox.envs.spaces import (
 )
 from candlestep.sandbox.envs.trader import MarginTrader, Trader, units
 from candlestep.sandbox.errors import InvalidParameter, InvalidState
-from candlestep.sandbox.exchange.account import Portfolio
+from candlestep.sandbox.exchange.account import Holding, Portfolio
 from candlestep.sandbox.session import Session
 
 RENDER_MODES = ("ansi", "rgb_array")
@@ -107,7 +107,7 @@ class TargetEnv(gymnasium.Env[Any, Any]):
         self._trader: Trader | None = None
         self._episode = Episode(0, 0)
         self._done = 0
-        self._start = self._equity = 0.0
+        self._start = self._equity = self._ruin = 0.0
 
     @property
     def session(self) -> Session:
@@ -158,12 +158,13 @@ class TargetEnv(gymnasium.Env[Any, Any]):
             self._stage, self._observer = stage, Observer(*stage)
         settings = stage.settings
         config = settings.session_config(episode.first_step, episode.steps, episode.changes)
-        self._trader = _trader_of(Session(config, settings.market), settings)
+        self._trader = trader = _trader_of(Session(config, settings.market), settings)
         self._episode, self._done = episode, 0
         self._start = self._equity = units(config.starting_balance)
+        self._ruin = self.settings.ruin * self._start
         self._rewards.begin(slice(None), np.array([self._start]))
-        info = self._info() | episode.info if settings.has_info else episode.info
-        return self._observation(), info
+        info = self._info(trader) | episode.info if settings.has_info else episode.info
+        return self._observation(trader), info
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Trade to the weight that ``action`` asks for, then let one step pass.
@@ -171,7 +172,7 @@ class TargetEnv(gymnasium.Env[Any, Any]):
         Raises ``InvalidParameter`` for an action outside the space, and ``InvalidState`` after the
         end of the episode.
         """
-        trader = self._running
+        trader, settings = self._trader or self._running, self.settings
         if self._done == self._episode.steps:
             raise InvalidState("the episode is over; call reset")
         weights, brackets = self._actions.of_one(action)
@@ -181,12 +182,10 @@ class TargetEnv(gymnasium.Env[Any, Any]):
         before, after = self._equity, units(trader.portfolio.total_equity)
         self._equity = after
         reward = self._rewards.of_one(before, after, self._start)
-        is_ruined = after < self.settings.ruin * self._start or (
-            self.settings.is_perpetual and after <= 0
-        )
+        is_ruined = after < self._ruin or (after <= 0 and settings.is_perpetual)
         is_over = self._done == self._episode.steps
-        info = self._info() if self.settings.has_info else {}
-        return self._observation(), reward, is_ruined, is_over, info
+        info = self._info(trader) if settings.has_info else {}
+        return self._observation(trader), reward, is_ruined, is_over, info
 
     def render(self) -> Any:
         """Return the account in a line of text, or prices and equity as an image of 640 x 360."""
@@ -197,26 +196,30 @@ class TargetEnv(gymnasium.Env[Any, Any]):
             return line(trader.session, self._stage.settings.symbols)
         return Picture.of_session(trader.session, self._stage.settings.symbols[0]).pixels()
 
-    def _observation(self) -> Observation:
-        step = self._episode.first_step + self._done
-        left = 1 - self._done / self._episode.steps
-        portfolio = self._running.portfolio
-        return self._observer.observe(step, portfolio, self._equity, self._start, left)
+    def _observation(self, trader: Trader) -> Observation:
+        episode, done = self._episode, self._done
+        step, left = episode.first_step + done, 1 - done / episode.steps
+        return self._observer.observe(step, trader.portfolio, self._equity, self._start, left)
 
-    def _info(self) -> dict[str, Any]:
-        trader = self._running
+    def _info(self, trader: Trader) -> dict[str, Any]:
         portfolio = trader.portfolio
-        held = {holding.symbol: units(holding.quantity) / 1e8 for holding in portfolio.holdings}
-        quantities = [held.get(symbol, 0.0) for symbol in self._stage.settings.symbols]
         return {
             "equity": self._equity / 1e8,
             "cash": units(portfolio.available_cash) / 1e8,
-            "quantity": quantities[0] if len(quantities) == 1 else np.array(quantities),
+            "quantity": self._quantity(portfolio.holdings),
             "realized_pnl": units(portfolio.realized_pnl) / 1e8,
             "fees": trader.fees / 1e8,
             "fills": trader.fills,
-            "time": format_time(trader.session.time),
+            "time": format_time(trader.time),
         }
+
+    def _quantity(self, holdings: tuple[Holding, ...]) -> float | NDArray[np.float64]:
+        """Return the quantity held of the symbol, or of each if there are several."""
+        symbols = self._stage.settings.symbols
+        if len(symbols) == 1:
+            return units(holdings[0].quantity) / 1e8 if holdings else 0.0
+        held = {holding.symbol: units(holding.quantity) / 1e8 for holding in holdings}
+        return np.array([held.get(symbol, 0.0) for symbol in symbols])
 
 
 class BracketEnv(TargetEnv):
@@ -237,7 +240,6 @@ class Observer:
     """Observations of one account."""
 
     def __init__(self, settings: Settings, table: FeatureTable, extra: int = 0) -> None:
-        self._symbols = settings.symbols
         self._is_flat = settings.is_flat
         self._has_account = settings.has_account
         self._width = len(table.names)
@@ -246,6 +248,12 @@ class Observer:
         self._span = settings.window * self._width
         self._window = settings.window
         self._windows = window_size(settings, table)
+        self._places = {
+            symbol: place for place, symbol in enumerate(settings.symbols, self._windows)
+        }
+        """Where the value of each symbol is written."""
+        self._left = self._windows + len(settings.symbols) + 2
+        """Where the share of steps left is written; return and unrealized PnL are before it."""
         self._size = self._windows + account_size(settings) + extra
 
     def observe(
@@ -258,29 +266,41 @@ class Observer:
         extra: tuple[float, ...] = (),
     ) -> Observation:
         """Return a new observation at a step of the clock, of an account as of then."""
-        observation = np.empty(self._size, dtype=np.float32)
-        for number, rows in enumerate(self._rows):
-            stop = (rows.item(step) + 1) * self._width
-            place = number * self._span
-            observation[place : place + self._span] = self._values[stop - self._span : stop]
+        observation = np.empty(self._size, np.float32)
+        width, span, place = self._width, self._span, 0
+        for rows in self._rows:
+            stop = (rows.item(step) + 1) * width
+            observation[place : place + span] = self._values[stop - span : stop]
+            place += span
         if self._has_account:
-            shares = [0.0] * len(self._symbols)
-            for symbol, value in zip(portfolio.prices, portfolio.values, strict=True):
-                shares[self._symbols.index(symbol)] = units(value) / max(equity, 1.0)
-            observation[self._windows :] = (
-                *shares,
-                units(portfolio.unrealized_pnl) / start,
-                equity / start - 1,
-                left,
-                *extra,
-            )
+            self._write_account(observation, portfolio, equity, start)
+            observation[self._left] = left
+            if extra:
+                observation[self._left + 1 :] = extra
         if self._is_flat:
             return observation
-        windows = observation[: self._windows].reshape(len(self._symbols), self._window, -1)
+        windows = observation[: self._windows].reshape(len(self._rows), self._window, -1)
         parts = {"window": np.concatenate(list(windows), axis=1)}
         if self._has_account:
             parts["account"] = observation[self._windows :].copy()
         return parts
+
+    def _write_account(
+        self,
+        observation: NDArray[np.float32],
+        portfolio: Portfolio,
+        equity: float,
+        start: float,
+    ) -> None:
+        # One number after another: an array made of them would take longer than all of them.
+        values, left = portfolio.values, self._left
+        if len(values) < len(self._places):
+            observation[self._windows : left - 1] = 0
+        if values:
+            for symbol, value in zip(portfolio.prices, values, strict=True):
+                observation[self._places[symbol]] = units(value) / max(equity, 1.0)
+            observation[left - 2] = units(portfolio.unrealized_pnl) / start
+        observation[left - 1] = equity / start - 1
 
 
 def _trader_of(session: Session, settings: Settings) -> Trader:

@@ -13,6 +13,7 @@ from candlestep.sandbox.errors import (
 from candlestep.sandbox.exchange.batch.batch import OrderRules
 from candlestep.sandbox.exchange.batch.book import Bracket
 from candlestep.sandbox.exchange.batch.guards import MILLION, TRIGGER_DIGITS
+from candlestep.sandbox.exchange.costs.costs import Terms
 from candlestep.sandbox.exchange.margin.commands import require_margin
 from candlestep.sandbox.exchange.orders import Order, OrderTicket, OrderType, Side
 from candlestep.sandbox.money import (
@@ -49,7 +50,10 @@ class Trader:
         self.session = session
         # The checks of Session.place_order are of values that come from outside, and take a third
         # of its time: these orders are made here, checked.
-        self._exchange = session._exchange
+        self._exchange = exchange = session._exchange
+        self._account = exchange.account
+        self._candles = {symbol: exchange.market.candles_of(symbol) for symbol in symbols}
+        self.time = session.time
         self.portfolio = session.portfolio()
         """The account as of the last step, before any order since."""
         self.weights = [0] * len(symbols)
@@ -94,7 +98,7 @@ class Trader:
     def advance(self) -> Step:
         """Let one step pass."""
         step = self.session.step()
-        self.portfolio = step.portfolio
+        self.time, self.portfolio = step.time, step.portfolio
         for order in step.orders_filled:
             self._count(order)
             self.weights[self._symbols.index(order.symbol)] = 0
@@ -110,22 +114,40 @@ class Trader:
         return multiply(gap.copy_abs(), Decimal(MILLION)) < least
 
     def _sell(self, symbol: str, gap: Decimal, *, is_all: bool) -> None:
-        held = self.session.account.holding(symbol).quantity
+        quantity, price = self._account.holding(symbol).quantity, self.portfolio.prices[symbol]
         if not is_all:
-            price = self.portfolio.prices[symbol]
-            held = min(rounded_ratio(gap, price, AMOUNT_PLACES), held)
-        self._order(symbol, "sell", held)
+            quantity = min(rounded_ratio(gap, price, AMOUNT_PLACES), quantity)
+        if quantity:
+            exchange = self._exchange
+            ticket = OrderTicket(symbol, "sell", "market", quantity)
+            candles = self._candles[symbol]
+            self._execute(ticket, exchange.quotes.at_once(ticket, price, candles, exchange.now))
 
     def _buy(self, symbol: str, gap: Decimal, bracket: Bracket | None) -> None:
-        budget = min(self.session.account.available_cash, gap)
+        budget = min(self._account.available_cash, gap)
         if not budget:
             return
+        now, candles = self._exchange.now, self._candles[symbol]
+        price = candles.price(now)
+        assert price is not None, "episodes begin after the first candle"
         ticket = OrderTicket(symbol, "buy", "market", AMOUNT_UNIT)
-        order = self._order(
-            symbol, "buy", self._exchange.quotes.affordable(ticket, budget, self._exchange.now)
-        )
+        terms = self._exchange.quotes.affordable_at_once(ticket, budget, price, candles, now)
+        if not terms.quantity:
+            return
+        order = self._execute(OrderTicket(symbol, "buy", "market", terms.quantity), terms)
         if order is not None and bracket is not None:
             self._guard(order, bracket)
+
+    def _execute(self, ticket: OrderTicket, terms: Terms) -> Order | None:
+        """Fill a market order; None if its amount rounds to nothing or a risk limit refuses it."""
+        if not terms.cost.quote_amount:
+            return None
+        try:
+            order = self._exchange.execute(ticket, terms)
+        except RiskLimitExceeded:
+            return None
+        self._count(order)
+        return order
 
     def _guard(self, order: Order, bracket: Bracket) -> None:
         """Replace the guards of a position that ``order`` has increased."""
@@ -134,43 +156,30 @@ class Trader:
             if session.order(guard).status == "pending":
                 session.cancel_order(guard)
         assert order.fill is not None, "a market order fills at once"
-        held = session.account.holding(symbol).quantity
+        held = self._account.holding(symbol).quantity
         stop_loss, take_profit = bracket
         factors = (stop_loss and MILLION - stop_loss, take_profit and MILLION + take_profit)
         placed = [
-            self._order(symbol, "sell", held, kind, trigger_price(order.fill.price, factor))
+            self._wait(symbol, kind, held, trigger_price(order.fill.price, factor))
             for kind, factor in zip(_GUARD_KINDS, factors, strict=True)
             if factor
         ]
         self._guards[symbol] = [guard.id for guard in placed if guard is not None]
 
-    def _order(
-        self,
-        symbol: str,
-        side: Side,
-        quantity: Decimal,
-        type: OrderType = "market",
-        trigger: Decimal | None = None,
+    def _wait(
+        self, symbol: str, type: OrderType, quantity: Decimal, trigger: Decimal
     ) -> Order | None:
-        """Place an order; None if it, its amount or its trigger rounds to nothing.
-
-        None as well if a risk limit refuses it.
-        """
-        if not quantity or trigger == 0:
+        """Place a guard; None if it, its amount or its trigger rounds to nothing."""
+        if not quantity or not trigger:
             return None
-        group = None if trigger is None else f"guards of {symbol}"
-        ticket = OrderTicket(symbol, side, type, quantity, None, trigger, None, group)
+        group = f"guards of {symbol}"
+        ticket = OrderTicket(symbol, "sell", type, quantity, None, trigger, None, group)
         try:
-            order = self._exchange.place(ticket)
-        except RiskLimitExceeded:
-            return None
+            return self._exchange.place(ticket)
         except InvalidParameter as refusal:
             if refusal.details["field"] != "quantity":
                 raise
             return None
-        if trigger is None:
-            self._count(order)
-        return order
 
 
 class Change(NamedTuple):

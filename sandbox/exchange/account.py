@@ -345,7 +345,10 @@ class Account:
             self.open_holdings[symbol] = holding
         else:
             del self.open_holdings[symbol]
-        self._open_holdings = tuple(map(self.open_holdings.__getitem__, sorted(self.open_holdings)))
+        held = self.open_holdings
+        self._open_holdings = tuple(
+            held.values() if len(held) < 2 else map(held.__getitem__, sorted(held))
+        )
 
 
 def _largest(locks: dict[int, Decimal] | None) -> Decimal:

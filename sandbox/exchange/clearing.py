@@ -22,7 +22,7 @@ from candlestep.sandbox.exchange.risk import Exposure
 from candlestep.sandbox.market.candles import Candles
 
 
-class Admission(NamedTuple):
+class Admission(msgspec.Struct, frozen=True, gc=False):
     """An order that may be placed, with what it locks while it is pending."""
 
     order: Order
@@ -30,7 +30,7 @@ class Admission(NamedTuple):
     """Amount that a risk profile limits, in quote currency; None for an order it never refuses."""
 
 
-class Booking(NamedTuple):
+class Booking(msgspec.Struct, frozen=True, gc=False):
     """The PnL and the quantity that a fill closed; None where it closed nothing."""
 
     realized_pnl: Decimal | None

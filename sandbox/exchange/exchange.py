@@ -83,6 +83,7 @@ class Exchange:
         self.closed: list[Order] = []
         """Orders that ended without a fill, in the sequence in which they ended."""
         self._risk = risk
+        self._has_limits = risk != _NO_LIMITS
         self.quotes = Quotes(market, costs, instruments, clearing, self.fills)
         self._pending = clearing.pending
         self.watch = CandleWatch(close_only=close_only)
@@ -202,7 +203,7 @@ class Exchange:
         candles = self.market.candles_of(ticket.symbol)
         if ticket.symbol != candles.symbol:
             ticket = msgspec.structs.replace(ticket, symbol=candles.symbol)
-        price = self.market.price(ticket.symbol, self.now)
+        price = candles.price(self.now) or self.market.price(ticket.symbol, self.now)
         if ticket.quote_amount is not None:
             ticket = self.quotes.sized(ticket, price, candles, self.now)
         instrument = self.quotes.instruments.get(ticket.symbol)
@@ -215,7 +216,7 @@ class Exchange:
                     f"the {ticket.side} limit at {limit} would fill at once at {now};"
                     " give it a price that it has to wait for"
                 )
-            return self._execute_at_once(ticket, price, candles)
+            return self.execute(ticket, self.quotes.at_once(ticket, price, candles, self.now))
         order = self._draft(ticket)
         if list_id is not None or parent_id is not None:
             order = msgspec.structs.replace(order, list_id=list_id, parent_id=parent_id)
@@ -295,8 +296,8 @@ class Exchange:
 
     # Placing
 
-    def _execute_at_once(self, ticket: OrderTicket, price: Decimal, candles: Candles) -> Order:
-        terms = self.quotes.at_once(ticket, price, candles, self.now)
+    def execute(self, ticket: OrderTicket, terms: Terms) -> Order:
+        """Fill an order on ``terms`` quoted now, without filters; raises as ``place``."""
         require_amount(terms.cost.quote_amount)
         order = self._draft(ticket)
         self._check_risk(self.clearing.admit_at_once(order, terms, self.now))
@@ -357,8 +358,8 @@ class Exchange:
 
     def _check_risk(self, admission: Admission) -> None:
         """Record an order as rejected and raise if a limit of the risk profile refuses it."""
-        order, cost = admission
-        if cost is None or self._risk == _NO_LIMITS:
+        order, cost = admission.order, admission.cost
+        if cost is None or not self._has_limits:
             return
         self._today.begin(self.now, self.account.realized_pnl)
         exposure = self.clearing.exposure(order, cost, self.now)

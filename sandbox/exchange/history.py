@@ -5,6 +5,7 @@ derives equity at any number of instants from the rows, in one vector pass.
 """
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from copy import copy
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -59,14 +60,14 @@ class StepSeries(NamedTuple):
 
 
 class HoldingSeries(NamedTuple):
-    """The holding of one symbol over time."""
+    """The holding of one symbol over time; both series have the same list of times."""
 
     quantity: StepSeries
     cost_basis: StepSeries
 
     def copy(self) -> "HoldingSeries":
         """Return an independent copy."""
-        return HoldingSeries(self.quantity.copy(), self.cost_basis.copy())
+        return HoldingSeries(*_copies(self))
 
 
 class AccountHistory:
@@ -90,36 +91,52 @@ class AccountHistory:
         self._uses_marks = uses_marks
         self.funding = StepSeries([], [])
         """Funding received less funding paid, since the start; empty if there was none."""
-        self.available = StepSeries([], [])
-        self.locked = StepSeries([], [])
-        self.realized = StepSeries([], [])
+        times: list[int] = []
+        self.available = StepSeries(times, [])
+        self.locked = StepSeries(times, [])
+        self.realized = StepSeries(times, [])
         self.holdings: dict[str, HoldingSeries] = {}
         self.record(start, account)
 
     def copy(self) -> "AccountHistory":
         """Return an independent copy. Linear in the number of changes."""
         copied = copy(self)
-        copied.available = self.available.copy()
-        copied.locked = self.locked.copy()
-        copied.realized = self.realized.copy()
+        cash = (self.available, self.locked, self.realized)
+        copied.available, copied.locked, copied.realized = _copies(cash)
         copied.funding = self.funding.copy()
         copied.holdings = {symbol: series.copy() for symbol, series in self.holdings.items()}
         return copied
 
     def record(self, time: int, account: Ledger) -> None:
         """Record the cash and the realized PnL of ``account`` at ``time``."""
-        self.available.record(time, account.available_cash)
-        self.locked.record(time, account.locked_cash)
-        self.realized.record(time, account.realized_pnl)
+        times = self.available.times
+        if times and times[-1] == time:
+            self.available.amounts[-1] = account.available_cash
+            self.locked.amounts[-1] = account.locked_cash
+            self.realized.amounts[-1] = account.realized_pnl
+        else:
+            times.append(time)
+            self.available.amounts.append(account.available_cash)
+            self.locked.amounts.append(account.locked_cash)
+            self.realized.amounts.append(account.realized_pnl)
 
     def record_holding(self, time: int, symbol: str, account: Ledger) -> None:
         """Record the holding of ``symbol`` in ``account`` at ``time``."""
         holding = account.holding(symbol)
         series = self.holdings.get(symbol)
         if series is None:
-            series = self.holdings[symbol] = HoldingSeries(StepSeries([], []), StepSeries([], []))
-        series.quantity.record(time, holding.quantity)
-        series.cost_basis.record(time, holding.cost_basis)
+            times: list[int] = []
+            series = HoldingSeries(StepSeries(times, []), StepSeries(times, []))
+            self.holdings[symbol] = series
+        quantity, cost_basis = series
+        times = quantity.times
+        if times and times[-1] == time:
+            quantity.amounts[-1] = holding.quantity
+            cost_basis.amounts[-1] = holding.cost_basis
+        else:
+            times.append(time)
+            quantity.amounts.append(holding.quantity)
+            cost_basis.amounts.append(holding.cost_basis)
 
     def equity_before(self, market: Market, time: int) -> Decimal:
         """Return total equity just before the events of ``time``, at the prices of ``time``."""
@@ -137,6 +154,12 @@ class AccountHistory:
     def line(self, market: Market, symbol: str) -> Candles:
         """Return the candles whose closes value positions in ``symbol``."""
         return market.mark_line(symbol) if self._uses_marks else market.candles_of(symbol)
+
+
+def _copies(series: Sequence[StepSeries]) -> list[StepSeries]:
+    """Return copies of series that have one list of times, which do so too."""
+    times = series[0].times.copy()
+    return [StepSeries(times, one.amounts.copy()) for one in series]
 
 
 def _in_units(amount: Decimal) -> int:

@@ -112,7 +112,7 @@ class SpotClearing:
 
     def cost_to_open(self, ticket: OrderTicket, quantity: Decimal, cost: Cost, now: int) -> Decimal:
         """Return what a buy pays."""
-        return cost.to_buy
+        return add(cost.quote_amount, cost.fee)  # As to_buy, without a call.
 
     def exposure(self, order: Order, cost: Decimal, now: int) -> Exposure:
         """Return the exposure of the account to a buy that costs ``cost``."""

@@ -358,7 +358,7 @@ class Candles:
         """
         index = self.last_complete(time)
         if index >= 0:
-            return decimal_of(self.closes[index])
+            return Decimal(repr(self.closes[index]))  # As decimal_of, which a call would delay.
         first = self.first_open
         return decimal_of(first.price) if time >= first.time else None
 

@@ -18,13 +18,14 @@ from candlestep.sandbox.money import (
     MAXIMUM,
     ONE,
     PRICE_PLACES,
+    PRICE_UNIT,
     ZERO,
     add,
     format_bps,
+    half_up,
     multiply,
     parse_bps,
     rounded,
-    rounded_product,
     rounded_ratio,
     rounded_share,
     subtract,
@@ -131,6 +132,8 @@ class Costs(msgspec.Struct, frozen=True):
 
     def slippage_now(self, quantity: Decimal, candles: Candles, now: int) -> Decimal:
         """Return the slippage of an order that trades at ``now``, between candles."""
+        if self.model != "volume":
+            return self.fixed
         last = candles.last_complete(now)
         return self.slippage(quantity, candles, last + 1, max(last, 0))
 
@@ -148,10 +151,18 @@ class Costs(msgspec.Struct, frozen=True):
         self, ticket: OrderTicket, price: Decimal, fee_rate: Decimal, candles: Candles, now: int
     ) -> Terms:
         """Return the terms of an order that fills at once, never worse than its limit."""
+        quantity = ticket.quantity
+        fill_price, slippage = self.price_at_once(ticket, price, candles, now)
+        return Terms(quantity, fill_price, slippage, cost_at(quantity, fill_price, fee_rate))
+
+    def price_at_once(
+        self, ticket: OrderTicket, price: Decimal, candles: Candles, now: int
+    ) -> tuple[Decimal, Decimal]:
+        """Return the price of an order that fills at once, and its slippage as a fraction."""
         slippage = self.slippage_now(ticket.quantity, candles, now)
-        fill_price, slippage = _slipped_within(price, ticket.side, slippage, ticket.price)
-        cost = cost_at(ticket.quantity, fill_price, fee_rate)
-        return Terms(ticket.quantity, fill_price, slippage, cost)
+        if ticket.price is None:
+            return slipped(price, ticket.side, slippage), slippage
+        return _slipped_within(price, ticket.side, slippage, ticket.price)
 
     def terms_at_trigger(
         self,
@@ -189,14 +200,15 @@ class Costs(msgspec.Struct, frozen=True):
 
 def cost_at(quantity: Decimal, price: Decimal, fee_rate: Decimal) -> Cost:
     """Return the cost of trading ``quantity`` at ``price`` for a fee of ``fee_rate``, a fraction."""
-    quote_amount = rounded_product(quantity, price)
-    return Cost(quote_amount, rounded_product(quote_amount, fee_rate))
+    # As rounded_product, without the calls: an order by amount is priced several times.
+    quote_amount = half_up(multiply(quantity, price), AMOUNT_UNIT)
+    return Cost(quote_amount, half_up(multiply(quote_amount, fee_rate), AMOUNT_UNIT))
 
 
 def slipped(price: Decimal, side: Side, slippage: Decimal) -> Decimal:
     """Return ``price`` made worse by the fraction ``slippage``, at 16 places."""
     factor = add(ONE, slippage) if side == "buy" else subtract(ONE, slippage)
-    return rounded(multiply(price, factor), PRICE_PLACES)
+    return half_up(multiply(price, factor), PRICE_UNIT)
 
 
 def _slipped_within(

@@ -84,36 +84,65 @@ class Quotes:
         symbol = candles.symbol
         if ticket.symbol != symbol:
             ticket = msgspec.structs.replace(ticket, symbol=symbol)
-        price = self._market.price(symbol, now)
-        at_once = fills_at_once(ticket, price)
-        base_price = price if at_once else _order_of(ticket).value_price
-        most = self._clearing.most_to_open(ticket, cash, base_price, now)
-        quantity = min(most, MAXIMUM)
-        largest = msgspec.structs.replace(ticket, quantity=quantity)
-        if at_once:
-            unit_price = self.at_once(largest, price, candles, now).price
-            fee_rate = self.fee_rate(symbol, now, is_maker=False)
-        else:
-            unit_price = self.costs.price_to_lock(_order_of(largest), candles, now)
-            fee_rate = self.costs.fees.highest(symbol)
+        price = candles.price(now) or self._market.price(symbol, now)
+        if fills_at_once(ticket, price):
+            return self.affordable_at_once(ticket, cash, price, candles, now).quantity
+        base_price = _order_of(ticket).value_price
+        largest = self._largest(ticket, cash, base_price, now)
+        unit_price = self.costs.price_to_lock(_order_of(largest), candles, now)
+        fee_rate = self.costs.fees.highest(symbol)
+        return self._part_within(cash, largest, base_price, unit_price, fee_rate, now)
 
+    def affordable_at_once(
+        self, ticket: OrderTicket, cash: Decimal, price: Decimal, candles: Candles, now: int
+    ) -> Terms:
+        """Return the terms on which ``ticket`` fills ``now`` for at most ``cash``.
+
+        The quantity is that of ``affordable``, whatever that of ``ticket`` is.
+        """
+        largest = self._largest(ticket, cash, price, now)
+        unit_price, slippage = self.costs.price_at_once(largest, price, candles, now)
+        fee_rate = self.fee_rate(ticket.symbol, now, is_maker=False)
+        quantity = self._part_within(cash, largest, price, unit_price, fee_rate, now)
+        if self.costs.model == "volume":  # A smaller order slips less.
+            part = msgspec.structs.replace(ticket, quantity=quantity)
+            return self.costs.terms_at_once(part, price, fee_rate, candles, now)
+        return Terms(quantity, unit_price, slippage, cost_at(quantity, unit_price, fee_rate))
+
+    def _largest(
+        self, ticket: OrderTicket, cash: Decimal, base_price: Decimal, now: int
+    ) -> OrderTicket:
+        """Return ``ticket`` with the quantity that ``cash`` would open without costs."""
+        most = self._clearing.most_to_open(ticket, cash, base_price, now)
+        return msgspec.structs.replace(ticket, quantity=min(most, MAXIMUM))
+
+    def _part_within(
+        self,
+        cash: Decimal,
+        largest: OrderTicket,
+        base_price: Decimal,
+        unit_price: Decimal,
+        fee_rate: Decimal,
+        now: int,
+    ) -> Decimal:
+        """Return the part of an order at ``unit_price`` that takes at most ``cash`` to open."""
         cost_to_open = self._clearing.cost_to_open
 
         def cost_of(quantity: Decimal) -> Decimal:
-            return cost_to_open(ticket, quantity, cost_at(quantity, unit_price, fee_rate), now)
+            return cost_to_open(largest, quantity, cost_at(quantity, unit_price, fee_rate), now)
 
         def highest_cost_of(quantity: Decimal) -> Decimal:
-            cost = cost_to_open(ticket, quantity, cost_at(quantity, base_price, fee_rate), now)
+            cost = cost_to_open(largest, quantity, cost_at(quantity, base_price, fee_rate), now)
             return max(cost_of(quantity), cost)
 
         # A smaller order may sell at a better price, of which the margin of a short is taken.
-        is_better = ticket.side == "sell" and self.costs.model == "volume"
+        is_better = largest.side == "sell" and self.costs.model == "volume"
         taken = highest_cost_of if is_better else cost_of
-        affordable = affordable_quantity(cash, quantity, base_price, taken)
-        instrument = self.instruments.get(symbol)
-        return (
-            affordable if instrument is None else instrument.quantity_up_to(affordable, base_price)
-        )
+        affordable = affordable_quantity(cash, largest.quantity, base_price, taken)
+        instrument = self.instruments.get(largest.symbol)
+        if instrument is None:
+            return affordable
+        return instrument.quantity_up_to(affordable, base_price)
 
     def sized(self, ticket: OrderTicket, price: Decimal, candles: Candles, now: int) -> OrderTicket:
         """Return a market order with the quantity that its ``quote_amount`` pays for.
