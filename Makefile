@@ -80,6 +80,7 @@ rl-check: $(RL)/installed
 	$(RL)/bin/python -m tests.trainers.cleanrl
 	$(RL)/bin/python -m tests.trainers.rllib
 	$(RL)/bin/python -m tests.trainers.example
+	$(RL)/bin/python -m tests.trainers.pages
 
 # Clients of Binance, as they are installed by those who write bots.
 CLIENTS := .ci/clients

@@ -53,6 +53,8 @@ class Stages:
         table = feature_table(
             shown.market, shown.symbols, shown.features, shown.clock, shown.window
         )
+        if self._open.table.constants is not None:
+            table = table.scaled_by(self._open.table.constants)
         if table.first_step > episode.first_step:
             raise InvalidParameter(
                 "blind",

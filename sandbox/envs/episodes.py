@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from candlestep.sandbox.clock import Clock, format_time, parse_time
-from candlestep.sandbox.envs.settings import Settings
+from candlestep.sandbox.envs.features import FeatureTable, feature_table
+from candlestep.sandbox.envs.settings import Settings, SplitName
 from candlestep.sandbox.errors import InvalidParameter, abbreviate
 from candlestep.sandbox.market.blind.disguise import LARGEST_SEED
 from candlestep.sandbox.money import EXACT, python_number
@@ -113,17 +114,7 @@ def split_of(settings: Settings, first_step: int) -> Split:
     The steps from ``first_step`` on are divided by the shares, and the embargo is taken from the
     beginning of the later splits.
     """
-    total = settings.clock.total_steps
-    usable = total - first_step
-    train, validation, _ = settings.splits
-    bounds = [first_step + int(usable * share) for share in (train, train + validation)]
-    splits = {
-        "all": Split(first_step, total),
-        "train": Split(first_step, bounds[0]),
-        "validation": Split(bounds[0] + settings.embargo, bounds[1]),
-        "test": Split(bounds[1] + settings.embargo, total),
-    }
-    split = splits[settings.split]
+    split = _splits(settings, first_step)[settings.split]
     if split.last - split.first < settings.episode_steps:
         raise InvalidParameter(
             "episode_steps",
@@ -131,6 +122,35 @@ def split_of(settings: Settings, first_step: int) -> Split:
             f" {max(0, split.last - split.first)}; choose fewer, or load more candles",
         )
     return split
+
+
+def features_of(settings: Settings) -> FeatureTable:
+    """Compute the features of an environment, standardised if its settings say so.
+
+    Constants that are not given are those of the train split, whichever split is played. Raises
+    ``InvalidParameter`` as ``feature_table`` does.
+    """
+    symbols, window, wanted = settings.symbols, settings.window, settings.standardize
+    table = feature_table(settings.market, symbols, settings.features, settings.clock, window)
+    if wanted is False:
+        return table
+    if wanted is True:
+        train = _splits(settings, table.first_step)["train"]
+        return table.scaled_by(table.fitted(symbols, train.first, train.last, window))
+    return table.scaled_by(table.checked(wanted, symbols))
+
+
+def _splits(settings: Settings, first_step: int) -> dict[SplitName, Split]:
+    total = settings.clock.total_steps
+    usable = total - first_step
+    train, validation, _ = settings.splits
+    bounds = [first_step + int(usable * share) for share in (train, train + validation)]
+    return {
+        "all": Split(first_step, total),
+        "train": Split(first_step, bounds[0]),
+        "validation": Split(bounds[0] + settings.embargo, bounds[1]),
+        "test": Split(bounds[1] + settings.embargo, total),
+    }
 
 
 def _forced_start(options: Mapping[str, Any], clock: Clock, split: Split) -> int | None:

@@ -15,9 +15,13 @@ from candlestep.sandbox.exchange.batch.exact import Floats, Integers
 from candlestep.sandbox.indicators.bars import Bars, aggregate_bars
 from candlestep.sandbox.indicators.indicators import KINDS, Values, parse_indicators
 from candlestep.sandbox.market.market import Market
+from candlestep.sandbox.money import parse_number
 
 Feature = str | Mapping[str, Any] | Callable[[Bars], Any]
 """A name of ``NAMED`` or of an indicator, an indicator with its parameters, or a function."""
+
+Constants = Mapping[str, Mapping[str, Sequence[float]]]
+"""The mean and the standard deviation of each feature, by symbol and name of the column."""
 
 RETURNS = ("open_return", "high_return", "low_return", "close_return", "log_volume")
 """The features of ``features="returns"``."""
@@ -44,6 +48,51 @@ class FeatureTable(NamedTuple):
     """For each symbol and step of the clock, the row of its latest complete bar."""
     first_step: int
     """The first step at which every feature of every window is finite."""
+    starts: tuple[int, ...]
+    """The first row of each symbol."""
+    constants: Constants | None = None
+    """Those by which the values are standardised, if they are."""
+
+    def scaled_by(self, constants: Constants) -> "FeatureTable":
+        """Return the features less their means, over their standard deviations.
+
+        ``constants`` are those of the symbols in their sequence. One that is 0 divides nothing.
+        """
+        parts = []
+        for part, columns in zip(self._parts, constants.values(), strict=True):
+            mean, deviation = np.array([columns[name] for name in self.names]).T
+            scaled = (part - mean) / np.where(deviation == 0, 1, deviation)
+            parts.append(scaled.astype(np.float32))
+        values = np.concatenate(parts)
+        values.flags.writeable = False
+        return self._replace(values=values, constants=constants)
+
+    def fitted(self, symbols: Sequence[str], first: int, last: int, window: int) -> Constants:
+        """Return the constants of what is observed from the step ``first`` to the step ``last``."""
+        fitted: dict[str, dict[str, tuple[float, float]]] = {}
+        for symbol, rows in zip(symbols, self.row, strict=True):
+            seen = self.values[rows[first] - window + 1 : rows[last] + 1].astype(np.float64)
+            pairs = zip(seen.mean(axis=0).tolist(), seen.std(axis=0).tolist(), strict=True)
+            fitted[symbol] = dict(zip(self.names, pairs, strict=True))
+        return fitted
+
+    def checked(self, constants: object, symbols: Sequence[str]) -> Constants:
+        """Return constants of exactly ``symbols`` and features; raises ``InvalidParameter``."""
+        by_symbol = _members("standardize", constants, symbols)
+        return {
+            symbol: {
+                name: _mean_and_deviation(f"standardize.{symbol}.{name}", pair)
+                for name, pair in _members(
+                    f"standardize.{symbol}", by_symbol[symbol], self.names
+                ).items()
+            }
+            for symbol in symbols
+        }
+
+    @property
+    def _parts(self) -> list[NDArray[np.float32]]:
+        """The values of each symbol."""
+        return np.split(self.values, self.starts[1:])
 
 
 def feature_table(
@@ -55,7 +104,7 @@ def feature_table(
     that are not finite after the first finite row, naming row and feature.
     """
     times = clock.start + clock.interval * np.arange(clock.total_steps + 1)
-    tables, rows, first_steps = [], [], []
+    tables, rows, first_steps, starts = [], [], [], []
     names: tuple[str, ...] = ()
     offset = 0
     for symbol in symbols:
@@ -70,6 +119,7 @@ def feature_table(
         first_steps.append(int(np.searchsorted(row, first + window - 1)))
         rows.append(row + offset)
         tables.append(table)
+        starts.append(offset)
         offset += len(table)
     first_step = max(first_steps)
     if first_step >= clock.total_steps:
@@ -80,7 +130,7 @@ def feature_table(
         )
     values = np.concatenate(tables)
     values.flags.writeable = False
-    return FeatureTable(names, values, np.array(rows), first_step)
+    return FeatureTable(names, values, np.array(rows), first_step, tuple(starts))
 
 
 def columns_of(feature: Feature, bars: Bars) -> Columns:
@@ -149,6 +199,26 @@ def _first_bars(bars: Bars, stop: int) -> Bars:
     for column in columns:
         column.flags.writeable = False
     return Bars(bars.symbol, *columns)
+
+
+def _members(field: str, mapping: object, names: Sequence[str]) -> dict[str, Any]:
+    """Return what a mapping has for each of ``names``, which must be all that it has."""
+    if not isinstance(mapping, Mapping) or set(mapping) != set(names):
+        raise InvalidParameter(
+            field,
+            f"must be True, or feature_constants of {', '.join(names)}, got {abbreviate(mapping)}",
+        )
+    return {name: mapping[name] for name in names}
+
+
+def _mean_and_deviation(field: str, pair: object) -> tuple[float, float]:
+    if isinstance(pair, list | tuple) and len(pair) == 2:
+        mean, deviation = (parse_number(field, number) for number in pair)
+        if deviation >= 0:
+            return float(mean), float(deviation)
+    raise InvalidParameter(
+        field, f"must be a mean and a standard deviation, got {abbreviate(pair)}"
+    )
 
 
 def _columns(names: Sequence[str], values: Sequence[Floats]) -> Columns:

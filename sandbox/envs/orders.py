@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from candlestep.sandbox.clock import Clock, format_time
 from candlestep.sandbox.envs.blind import Stage, Stages
-from candlestep.sandbox.envs.episodes import Episode, Episodes, split_of
-from candlestep.sandbox.envs.features import feature_table
+from candlestep.sandbox.envs.episodes import Episode, Episodes, features_of, split_of
+from candlestep.sandbox.envs.features import Constants
 from candlestep.sandbox.envs.render import Picture, line
 from candlestep.sandbox.envs.rewards import Rewards
 from candlestep.sandbox.envs.settings import MarketSource, Options, parse_settings
@@ -97,9 +97,7 @@ class OrdersEnv(gymnasium.Env[Any, Any]):
         self._offsets = _decimals("offsets", offsets)
         self._most_pending = parse_count("max_pending", max_pending)
         self._kinds = (None, *(parse_choice("kinds", kind, _CHOICES) for kind in kinds), None)
-        self._table = feature_table(
-            settings.market, settings.symbols, settings.features, settings.clock, settings.window
-        )
+        self._table = features_of(settings)
         split = split_of(settings, self._table.first_step)
         self._episodes = Episodes(settings, split, settings.sequence)
         self._rewards = Rewards(settings.reward, settings.reward_scale, 1)
@@ -144,6 +142,14 @@ class OrdersEnv(gymnasium.Env[Any, Any]):
         """The table of features, a row for each candle; read-only."""
         return self._table.values
 
+    @property
+    def feature_constants(self) -> Constants | None:
+        """The constants by which features are standardised, if they are: plain, to be kept.
+
+        Give them as ``standardize`` to an environment of other candles.
+        """
+        return self._table.constants
+
     def reset(
         self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
@@ -162,7 +168,10 @@ class OrdersEnv(gymnasium.Env[Any, Any]):
         self._start = self._equity = units(config.starting_balance)
         self._rewards.begin(slice(None), np.array([self._start]))
         portfolio = self._session.portfolio()
-        return self._observation(portfolio), self._info(portfolio, "") | episode.info
+        info = self._info(portfolio, "") | episode.info
+        if self._table.constants is not None:
+            info = info | {"features": self._table.constants}
+        return self._observation(portfolio), info
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Do what ``action`` says, then let one step pass.

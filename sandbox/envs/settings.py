@@ -8,7 +8,7 @@ import msgspec
 
 from candlestep.sandbox.clock import Clock, parse_interval
 from candlestep.sandbox.config import SessionConfig
-from candlestep.sandbox.envs.features import RETURNS, Feature
+from candlestep.sandbox.envs.features import RETURNS, Constants, Feature
 from candlestep.sandbox.envs.rewards import Reward, Rewards
 from candlestep.sandbox.errors import InvalidParameter, abbreviate
 from candlestep.sandbox.exchange.batch.batch import OrderRules
@@ -61,6 +61,8 @@ class Options(TypedDict, total=False):
     """Number of candles observed: 32."""
     features: Literal["returns"] | Sequence[Feature]
     """Columns observed of each candle: ``"returns"``, five columns; see ``features.NAMED``."""
+    standardize: bool | Constants
+    """Standardise features by constants of the train split, or by ``feature_constants``: False."""
     account: bool
     """Observe the account too: True."""
     observation_shape: Literal["flat", "matrix"]
@@ -142,6 +144,7 @@ class Settings(msgspec.Struct, frozen=True):
     """From the first completion of a candle to the last one, in steps of ``interval`` ms."""
     window: int
     features: tuple[Feature, ...]
+    standardize: bool | Constants
     has_account: bool
     is_flat: bool
     is_discrete: bool
@@ -243,6 +246,7 @@ def parse_settings(
         clock=clock,
         window=window,
         features=_features(options.get("features", "returns")),
+        standardize=options.get("standardize", False),
         has_account=_boolean(options, "account"),
         is_flat=_one_of(options, "observation_shape", ("flat", "matrix")) == "flat",
         is_discrete=is_discrete,

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from candlestep.sandbox.clock import Clock, format_time
 from candlestep.sandbox.envs.blind import Stage, Stages
-from candlestep.sandbox.envs.episodes import Episode, Episodes, split_of
-from candlestep.sandbox.envs.features import FeatureTable, feature_table
+from candlestep.sandbox.envs.episodes import Episode, Episodes, features_of, split_of
+from candlestep.sandbox.envs.features import Constants, FeatureTable
 from candlestep.sandbox.envs.render import Picture, line
 from candlestep.sandbox.envs.rewards import Rewards
 from candlestep.sandbox.envs.settings import MarketSource, Options, Settings, parse_settings
@@ -65,8 +65,9 @@ class TargetEnv(gymnasium.Env[Any, Any]):
     ``terminated``.
 
     *Info* (amounts as floats): ``equity``, ``cash``, ``quantity``, ``realized_pnl``, ``fees``,
-    ``fills``, ``time``; after a reset also what ``randomize`` has drawn. ``reset`` takes the options
-    ``row``, a step of ``clock``, or ``start_time``.
+    ``fills``, ``time``; after a reset also what ``randomize`` has drawn, and ``features``, the
+    constants of ``standardize``. ``reset`` takes the options ``row``, a step of ``clock``, or
+    ``start_time``.
 
     *Export.* ``session`` is the live session, with every order and fill.
     """
@@ -92,9 +93,7 @@ class TargetEnv(gymnasium.Env[Any, Any]):
         )
         self.settings = settings
         self.render_mode = render_mode
-        self._table = feature_table(
-            settings.market, settings.symbols, settings.features, settings.clock, settings.window
-        )
+        self._table = features_of(settings)
         split = split_of(settings, self._table.first_step)
         self._episodes = Episodes(settings, split, settings.sequence)
         self._actions = Actions(settings)
@@ -135,6 +134,14 @@ class TargetEnv(gymnasium.Env[Any, Any]):
         return self._table.values
 
     @property
+    def feature_constants(self) -> Constants | None:
+        """The constants by which features are standardised, if they are: plain, to be kept.
+
+        Give them as ``standardize`` to an environment of other candles.
+        """
+        return self._table.constants
+
+    @property
     def feature_names(self) -> tuple[str, ...]:
         """The name of each column of ``features``."""
         return self._table.names
@@ -164,6 +171,8 @@ class TargetEnv(gymnasium.Env[Any, Any]):
         self._ruin = self.settings.ruin * self._start
         self._rewards.begin(slice(None), np.array([self._start]))
         info = self._info(trader) | episode.info if settings.has_info else episode.info
+        if self._table.constants is not None:
+            info = info | {"features": self._table.constants}
         return self._observation(trader), info
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:

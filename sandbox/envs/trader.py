@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from decimal import ROUND_HALF_UP, Context, Decimal
+from functools import lru_cache
 from typing import NamedTuple
 
 from candlestep.sandbox.errors import (
@@ -78,7 +79,9 @@ class Trader:
             weights = [weight * MILLION // total for weight in asked]
         sells, buys = [], []
         portfolio = self.portfolio
-        values = dict(zip(portfolio.prices, portfolio.values, strict=True))
+        values: dict[str, Decimal] = {}
+        if portfolio.values:
+            values = dict(zip(portfolio.prices, portfolio.values, strict=True))
         for number, symbol in enumerate(self._symbols):
             if asked[number] == lasts[number] and not is_always:
                 continue
@@ -303,4 +306,9 @@ def share_of(equity: Decimal, weight: int) -> Decimal:
     """Return ``equity * weight / 10 ** 6``, half up."""
     if not weight or weight == MILLION:
         return equity if weight else ZERO
-    return rounded_product(equity, multiply(Decimal(weight), _MILLIONTH))
+    return rounded_product(equity, _share(weight))
+
+
+@lru_cache(maxsize=1024)
+def _share(weight: int) -> Decimal:
+    return multiply(Decimal(weight), _MILLIONTH)

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from candlestep.sandbox.clock import Clock, format_time
 from candlestep.sandbox.envs.batch_observer import BatchObserver, Observations, Out
-from candlestep.sandbox.envs.episodes import Episode, Episodes, split_of
-from candlestep.sandbox.envs.features import feature_table
+from candlestep.sandbox.envs.episodes import Episode, Episodes, features_of, split_of
+from candlestep.sandbox.envs.features import Constants
 from candlestep.sandbox.envs.played import PlayedEpisode
 from candlestep.sandbox.envs.render import Picture, line
 from candlestep.sandbox.envs.rewards import Rewards
@@ -90,9 +90,7 @@ class TargetVectorEnv(VectorEnv[Any, Any, Any]):
         self.render_mode = render_mode
         self._mode = _parse_mode(autoreset_mode)
         self.metadata = {**type(self).metadata, "autoreset_mode": self._mode}
-        table = feature_table(
-            settings.market, settings.symbols, settings.features, settings.clock, settings.window
-        )
+        table = features_of(settings)
         self._table = table
         self._is_index = observation == "index"
         if self._is_index:
@@ -147,6 +145,14 @@ class TargetVectorEnv(VectorEnv[Any, Any, Any]):
     def features(self) -> NDArray[np.float32]:
         """The table of features, a row for each candle; read-only."""
         return self._table.values
+
+    @property
+    def feature_constants(self) -> Constants | None:
+        """The constants by which features are standardised, if they are: plain, to be kept.
+
+        Give them as ``standardize`` to an environment of other candles.
+        """
+        return self._table.constants
 
     @property
     def feature_names(self) -> tuple[str, ...]:

@@ -1,15 +1,17 @@
 """Features: their values worked by hand, and that each depends on its row and earlier ones alone."""
 
+import json
 from typing import Any
 
 import numpy as np
 import pytest
 
 from candlestep.sandbox import InvalidParameter, Market
-from candlestep.sandbox.envs import TargetEnv
+from candlestep.sandbox.envs import OrdersEnv, TargetEnv, TargetVectorEnv
 from candlestep.sandbox.envs.features import NAMED, RETURNS, columns_of
 from candlestep.sandbox.indicators.bars import Bars, aggregate_bars
 from candlestep.sandbox.indicators.indicators import KINDS
+from tests.support.environments import TWO, assert_same, played
 from tests.support.tapes import MINUTE, tape
 
 CANDLES = tape(3, 200, level=100.0, volatility=0.01)
@@ -122,3 +124,111 @@ def test_a_feature_that_needs_more_candles_than_there_are_is_refused() -> None:
         TargetEnv(Market([CANDLES]), features=[{"kind": "sma", "period": 500}])
     with pytest.raises(InvalidParameter, match="a row for each of 200 candles"):
         columns_of(lambda bars: [1.0], BARS)
+
+
+SCALED: dict[str, Any] = {"window": 4, "features": ["returns", "rsi"], "standardize": True}
+TRAIN_STEPS = 123
+"""The train split of ``CANDLES``, whole, which begins at step 22."""
+
+
+def test_features_are_standardised_by_what_is_observed_of_the_train_split() -> None:
+    env = TargetEnv(Market([CANDLES]), split="train", episode_steps=TRAIN_STEPS, **SCALED)
+    windows = [step[0][:24].reshape(4, 6) for step in played(env, [0] * TRAIN_STEPS)]
+    seen = np.concatenate([windows[0], *(window[-1:] for window in windows[1 : TRAIN_STEPS + 1])])
+    assert len(seen) == TRAIN_STEPS + 4
+    assert np.abs(seen.mean(axis=0)).max() < 1e-6
+    assert np.abs(seen.std(axis=0) - 1).max() < 1e-6
+
+
+def test_standardised_features_are_the_others_less_the_mean_over_the_deviation() -> None:
+    market = Market([CANDLES])
+    env = TargetEnv(market, split="test", episode_steps=10, **SCALED)
+    raw = TargetEnv(market, split="test", episode_steps=10, **SCALED | {"standardize": False})
+    assert raw.feature_constants is None
+    _, info = env.reset(seed=1)
+    assert info["features"] == env.feature_constants
+    pairs = np.array([info["features"]["BTCUSDT"][name] for name in env.feature_names])
+    scaled = ((raw.features - pairs[:, 0]) / pairs[:, 1]).astype(np.float32)
+    assert scaled.tobytes() == env.features.tobytes()
+
+
+def test_constants_of_the_train_split_do_not_depend_on_later_candles() -> None:
+    last = 22 + TRAIN_STEPS
+    changed = CANDLES.arrays.columns | {
+        name: np.append(getattr(CANDLES, name)[: last + 1], getattr(CANDLES, name)[last + 1 :] * 3)
+        for name in ("open", "high", "low", "close", "volume")
+    }
+    other = type(CANDLES).restore(CANDLES.arrays._replace(columns=changed))
+    one, two = (
+        TargetEnv(Market([candles]), split="test", episode_steps=10, **SCALED)
+        for candles in (CANDLES, other)
+    )
+    assert one.feature_constants == two.feature_constants
+    assert one.features[: last + 1].tobytes() == two.features[: last + 1].tobytes()
+    assert one.features.tobytes() != two.features.tobytes()
+
+
+def test_constants_are_kept_as_json_and_given_to_an_environment_of_other_candles() -> None:
+    options = SCALED | {"symbol": ["BUSDT", "AUSDT"], "episode_steps": 10}
+    env = TargetVectorEnv(TWO, 2, split="train", **options)
+    kept = json.loads(json.dumps(env.feature_constants))
+    later = TWO.between(int(TWO.candles_of("AUSDT").open_time[180]), 2**45)
+    assert later is not None
+    options = options | {"symbol": "AUSDT", "standardize": {"AUSDT": kept["AUSDT"]}}
+    raw = OrdersEnv(later, **options | {"standardize": False})
+    held_out = OrdersEnv(later, **options)
+    given = json.dumps(held_out.reset(seed=1)[1]["features"])
+    assert given == json.dumps(options["standardize"])
+    mean, deviation = np.array(list(kept["AUSDT"].values())).T
+    scaled = ((raw.features - mean) / deviation).astype(np.float32)
+    assert scaled.tobytes() == held_out.features.tobytes()
+
+
+def test_standardised_observations_of_many_are_those_of_one() -> None:
+    options = SCALED | {"symbol": ["AUSDT", "BUSDT"], "episode_steps": 10}
+    env, one = TargetVectorEnv(TWO, 1, **options), TargetEnv(TWO, **options)
+    assert_same(env.reset(seed=4)[0][0], one.reset(seed=4)[0])
+    assert_same(env.step([[2, 1]])[0][0], one.step([2, 1])[0])
+
+
+def test_a_feature_that_does_not_vary_becomes_0() -> None:
+    def flat(bars: Bars) -> Any:
+        return np.full(len(bars.close), 7.0)
+
+    env = TargetEnv(Market([CANDLES]), window=4, features=[flat], standardize=True, episode_steps=9)
+    assert not env.features.any()
+
+
+def test_episodes_in_disguise_have_the_constants_of_the_market() -> None:
+    env = TargetEnv(Market([CANDLES]), episode_steps=10, blind=True, **SCALED)
+    raw = TargetEnv(
+        Market([CANDLES]), episode_steps=10, blind=True, **SCALED | {"standardize": False}
+    )
+    constants = env.feature_constants
+    assert constants is not None
+    mean, deviation = np.array(list(constants["BTCUSDT"].values())).T
+    plain: Any = raw.reset(seed=2)[0]
+    shown: Any = env.reset(seed=2)[0]
+    scaled = ((plain[:24].reshape(4, 6) - mean) / deviation).astype(np.float32)
+    assert scaled.tobytes() == shown[:24].tobytes()
+
+
+@pytest.mark.parametrize(
+    ("constants", "field"),
+    [
+        ({}, "standardize"),
+        ({"AUSDT": {}}, "standardize"),
+        ({"BTCUSDT": {"close_return": (0, 1)}}, "standardize.BTCUSDT"),
+        ({"BTCUSDT": {"rsi": (0.0, -1.0)}}, "standardize.BTCUSDT.rsi"),
+        ({"BTCUSDT": {"rsi": (0.0,)}}, "standardize.BTCUSDT.rsi"),
+        ({"BTCUSDT": {"rsi": (float("nan"), 1.0)}}, "standardize.BTCUSDT.rsi"),
+        ({"BTCUSDT": {"rsi": "ab"}}, "standardize.BTCUSDT.rsi"),
+        ({"BTCUSDT": 1}, "standardize.BTCUSDT"),
+        ("train", "standardize"),
+        (1, "standardize"),
+    ],
+)
+def test_constants_that_do_not_fit_are_refused_by_name(constants: Any, field: str) -> None:
+    with pytest.raises(InvalidParameter) as refusal:
+        TargetEnv(Market([CANDLES]), window=4, features=["rsi"], standardize=constants)
+    assert refusal.value.details["field"] == field
