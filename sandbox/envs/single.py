@@ -173,7 +173,8 @@ class TargetEnv(gymnasium.Env[Any, Any]):
         info = self._info(trader) | episode.info if settings.has_info else episode.info
         if self._table.constants is not None:
             info = info | {"features": self._table.constants}
-        return self._observation(trader), info
+        step, portfolio = episode.first_step, trader.portfolio
+        return self._observer.observe(step, portfolio, self._equity, self._start, 1.0), info
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Trade to the weight that ``action`` asks for, then let one step pass.
@@ -194,7 +195,10 @@ class TargetEnv(gymnasium.Env[Any, Any]):
         is_ruined = after < self._ruin or (after <= 0 and settings.is_perpetual)
         is_over = self._done == self._episode.steps
         info = self._info(trader) if settings.has_info else {}
-        return self._observation(trader), reward, is_ruined, is_over, info
+        episode, portfolio = self._episode, trader.portfolio
+        step, left = episode.first_step + self._done, 1 - self._done / episode.steps
+        observation = self._observer.observe(step, portfolio, after, self._start, left)
+        return observation, reward, is_ruined, is_over, info
 
     def render(self) -> Any:
         """Return the account in a line of text, or prices and equity as an image of 640 x 360."""
@@ -204,11 +208,6 @@ class TargetEnv(gymnasium.Env[Any, Any]):
         if self.render_mode == "ansi":
             return line(trader.session, self._stage.settings.symbols)
         return Picture.of_session(trader.session, self._stage.settings.symbols[0]).pixels()
-
-    def _observation(self, trader: Trader) -> Observation:
-        episode, done = self._episode, self._done
-        step, left = episode.first_step + done, 1 - done / episode.steps
-        return self._observer.observe(step, trader.portfolio, self._equity, self._start, left)
 
     def _info(self, trader: Trader) -> dict[str, Any]:
         portfolio = trader.portfolio
@@ -282,10 +281,18 @@ class Observer:
             observation[place : place + span] = self._values[stop - span : stop]
             place += span
         if self._has_account:
-            self._write_account(observation, portfolio, equity, start)
-            observation[self._left] = left
+            # One number after another: an array made of them would take longer than all of them.
+            values, place = portfolio.values, self._left
+            if len(values) < len(self._places):
+                observation[self._windows : place - 1] = 0
+            if values:
+                for symbol, value in zip(portfolio.prices, values, strict=True):
+                    observation[self._places[symbol]] = units(value) / max(equity, 1.0)
+                observation[place - 2] = units(portfolio.unrealized_pnl) / start
+            observation[place - 1] = equity / start - 1
+            observation[place] = left
             if extra:
-                observation[self._left + 1 :] = extra
+                observation[place + 1 :] = extra
         if self._is_flat:
             return observation
         windows = observation[: self._windows].reshape(len(self._rows), self._window, -1)
@@ -293,23 +300,6 @@ class Observer:
         if self._has_account:
             parts["account"] = observation[self._windows :].copy()
         return parts
-
-    def _write_account(
-        self,
-        observation: NDArray[np.float32],
-        portfolio: Portfolio,
-        equity: float,
-        start: float,
-    ) -> None:
-        # One number after another: an array made of them would take longer than all of them.
-        values, left = portfolio.values, self._left
-        if len(values) < len(self._places):
-            observation[self._windows : left - 1] = 0
-        if values:
-            for symbol, value in zip(portfolio.prices, values, strict=True):
-                observation[self._places[symbol]] = units(value) / max(equity, 1.0)
-            observation[left - 2] = units(portfolio.unrealized_pnl) / start
-        observation[left - 1] = equity / start - 1
 
 
 def _trader_of(session: Session, settings: Settings) -> Trader:

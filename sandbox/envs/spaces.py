@@ -70,16 +70,20 @@ class Actions:
         self._weights = np.array(settings.weights)
         self._fixed = settings.brackets[:1] * self._count
         self._width = self._count * (2 if settings.chooses_bracket else 1)
+        self._is_index = settings.is_discrete and self._width == 1
 
     def of_one(self, action: Any) -> tuple[Sequence[int], Sequence[Bracket]]:
         """Return the weight and the bracket of each symbol; raises ``InvalidParameter``."""
         settings = self._settings
-        if settings.is_discrete and self._width == 1:
-            return [settings.weights[_index(action, len(settings.weights))]], self._fixed
-        weights, brackets = self.of_many(np.asarray(action)[None])
+        if self._is_index:
+            weights = settings.weights
+            if type(action) is not int or not 0 <= action < len(weights):
+                action = _index(action, len(weights))
+            return [weights[action]], self._fixed
+        asked, brackets = self.of_many(np.asarray(action)[None])
         if brackets is None:
-            return weights[:, 0].tolist(), self._fixed
-        return weights[:, 0].tolist(), [settings.brackets[n] for n in brackets[:, 0].tolist()]
+            return asked[:, 0].tolist(), self._fixed
+        return asked[:, 0].tolist(), [settings.brackets[n] for n in brackets[:, 0].tolist()]
 
     def of_many(self, actions: Any) -> tuple[Integers, Integers | None]:
         """Return weights and numbers of brackets, with a row for each symbol."""

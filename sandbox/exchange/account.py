@@ -213,7 +213,7 @@ class Account:
 
     def sellable(self, symbol: str, group: str | int | None) -> Decimal:
         """Return the quantity that a sell in ``group`` may sell: all not locked outside it."""
-        locked = self.locked_quantity(symbol)
+        locked = self._locked_quantities.get(symbol, ZERO)
         if group is not None:  # A fill in the group releases its lock.
             locked = subtract(locked, self._shared_lock(symbol, group))
         return subtract(self.holding(symbol).quantity, locked)
