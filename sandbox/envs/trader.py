@@ -1,9 +1,10 @@
 """Weights as orders of a session: on spot by the rules of ``exchange.batch``, one account at a time."""
 
 from collections.abc import Sequence
+from copy import copy
 from decimal import ROUND_HALF_UP, Context, Decimal
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from candlestep.sandbox.errors import (
     InsufficientMargin,
@@ -48,12 +49,8 @@ class Trader:
     """
 
     def __init__(self, session: Session, symbols: Sequence[str], rules: OrderRules) -> None:
-        self.session = session
-        # The checks of Session.place_order are of values that come from outside, and take a third
-        # of its time: these orders are made here, checked.
-        self._exchange = exchange = session._exchange
-        self._account = exchange.account
-        self._candles = {symbol: exchange.market.candles_of(symbol) for symbol in symbols}
+        self._bind(session)
+        self._candles = {symbol: session.market.candles_of(symbol) for symbol in symbols}
         self.time = session.time
         self.portfolio = session.portfolio()
         """The account as of the last step, before any order since."""
@@ -65,6 +62,21 @@ class Trader:
         self.fees = 0.0
         """The fees of the session so far, in units of 1e-8."""
         self.fills = 0
+
+    def _bind(self, session: Session) -> None:
+        self.session = session
+        # The checks of Session.place_order are of values that come from outside, and take a third
+        # of its time: these orders are made here, checked.
+        self._exchange = session._exchange
+        self._account = self._exchange.account
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Trader":
+        """Return an independent copy, on a fork of the session."""
+        copied = copy(self)
+        copied._bind(self.session.fork())
+        copied.weights = self.weights.copy()
+        copied._guards = {symbol: guards.copy() for symbol, guards in self._guards.items()}
+        return copied
 
     def trade(self, weights: Sequence[int], brackets: Sequence[Bracket] = ()) -> None:
         """Trade to ``weights`` now, sells before buys; see ``Batch.trade``.
@@ -204,6 +216,9 @@ class MarginTrader(Trader):
         """Trade for ``session``; absolute weights add up to at most ``most_weight``, in millionths."""
         super().__init__(session, symbols, rules)
         self._most_weight = most_weight
+
+    def _bind(self, session: Session) -> None:
+        super()._bind(session)
         self._clearing = require_margin(self._exchange.clearing, "trade perpetuals")
 
     def trade(self, weights: Sequence[int], brackets: Sequence[Bracket] = ()) -> None:

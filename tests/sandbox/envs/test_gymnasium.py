@@ -4,6 +4,8 @@ import pickle
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import gymnasium
@@ -125,15 +127,23 @@ MAKERS: dict[str, Any] = {
 }
 
 
+COPIES: dict[str, Callable[[Any], Any]] = {
+    "pickled": lambda env: pickle.loads(pickle.dumps(env)),
+    "deepcopy": deepcopy,
+}
+
+
+@pytest.mark.parametrize("copied", COPIES)
 @pytest.mark.parametrize("name", MAKERS)
-def test_an_environment_is_pickled_in_the_middle_of_an_episode(name: str) -> None:
+def test_an_environment_is_copied_in_the_middle_of_an_episode(name: str, copied: str) -> None:
     env = MAKERS[name]()
     env.action_space.seed(3)
     actions = [env.action_space.sample() for _ in range(9)]
     env.reset(seed=2)
     env.step(actions[0])
-    copy = pickle.loads(pickle.dumps(env))
+    copy, other = COPIES[copied](env), COPIES[copied](env)
     for action in actions[1:]:
+        other.step(actions[0])
         assert_same(copy.step(action), env.step(action))
     assert_same(copy.reset(), env.reset())
 
