@@ -133,6 +133,7 @@ THIRD_PARTIES: dict[str, set[str]] = {
     "api.server": {"msgspec", "structlog", "starlette", "uvicorn", "uvloop", "h11", "httptools"},
     "api.replay": {"msgspec", "numpy", "httpx"},
     "api.evaluation": {"msgspec", "httpx", "markupsafe"},
+    "api.evaluation.tool_agent": {"mcp", "mcp_types"},
     "api.admin": {"msgspec", "httpx", "structlog"},
     "api.mcp": {"msgspec", "numpy", "structlog", "starlette"},
     "api.mcp.server": {"msgspec", "structlog", "mcp", "mcp_types"},

@@ -38,7 +38,9 @@ class AgentFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     command: list[str] | None = None
     """The command that trades one session; ``python`` stands for the Python of Candlestep."""
     address: str | None = None
-    """The URL of a service that trades one session for each POST."""
+    """The URL of a service that trades one session for each POST, or of an MCP server."""
+    tool: str | None = None
+    """The tool of the MCP server at the address that trades one session for each call."""
     at_once: Annotated[int, Meta(ge=1, le=64)] = 2
     """The most sessions at a time."""
     seconds: Annotated[float, Meta(gt=0)] = 600
@@ -95,6 +97,8 @@ def read_plan(path: Path) -> Plan:
         raise InvalidParameter("command", "give either the command of the agent or its address")
     if agent.command == []:
         raise InvalidParameter("command", "is empty")
+    if agent.tool is not None and agent.address is None:
+        raise InvalidParameter("tool", "is of an MCP server; give its address")
     table = agent.table
     if isinstance(table, str):
         table = _decoded(path.parent / table, Table)

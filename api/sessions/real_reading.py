@@ -7,7 +7,7 @@ import msgspec
 
 from candlestep.api.sessions.blind import HiddenMarket
 from candlestep.data.records.sessions import SessionRecord
-from candlestep.sandbox import Fill, Market, Order
+from candlestep.sandbox import Fill, FundingPayment, Liquidation, Market, Order, Snapshot
 from candlestep.sandbox.money import AMOUNT_PLACES, decimal_of, multiply, rounded_ratio
 
 
@@ -42,16 +42,53 @@ class RealReading:
         """Return the quantity that is worth as much at a real price as it was at the shown one."""
         return rounded_ratio(multiply(quantity, shown), real, AMOUNT_PLACES)
 
+    def rate(self, rate: Decimal) -> Decimal:
+        """Return the real rate of funding that was shown as ``rate``."""
+        return rate.copy_negate() if rate and self.hidden.variant == "mirror" else rate
+
     def fill(self, fill: Fill) -> Fill:
         """Return a fill as it would have been in the real market; its amounts stay."""
         price = self.price(fill.symbol, fill.time, fill.price)
+        closed = fill.closed_quantity
+        if closed is not None:
+            closed = self.quantity(closed, fill.price, price)
         return msgspec.structs.replace(
             fill,
             symbol=self.symbol(fill.symbol),
             price=price,
             quantity=self.quantity(fill.quantity, fill.price, price),
+            closed_quantity=closed,
             time=self.time(fill.time),
         )
+
+    def payment(self, payment: FundingPayment) -> FundingPayment:
+        """Return a payment of funding as it would have been, at the real rate; its amounts stay."""
+        mark = self.price(payment.symbol, payment.time, payment.mark_price)
+        return msgspec.structs.replace(
+            payment,
+            symbol=self.symbol(payment.symbol),
+            rate=self.rate(payment.rate),
+            mark_price=mark,
+            quantity=self.quantity(payment.quantity, payment.mark_price, mark),
+            time=self.time(payment.time),
+        )
+
+    def liquidation(self, liquidation: Liquidation) -> Liquidation:
+        """Return a liquidation as it would have been in the real market; its amounts stay."""
+        symbol, time, price = liquidation.symbol, liquidation.time, liquidation.price
+        real = self.price(symbol, time, price)
+        return msgspec.structs.replace(
+            liquidation,
+            symbol=self.symbol(symbol),
+            quantity=self.quantity(liquidation.quantity, price, real),
+            mark_price=self.price(symbol, time, liquidation.mark_price),
+            price=real,
+            time=self.time(time),
+        )
+
+    def snapshot(self, snapshot: Snapshot) -> Snapshot:
+        """Return a snapshot of equity at its real time; its amounts stay."""
+        return msgspec.structs.replace(snapshot, time=self.time(snapshot.time))
 
     def order(self, order: Order) -> Order:
         """Return an order as it would have stood in the real market, with what a chart shows of it."""

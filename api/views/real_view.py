@@ -1,14 +1,25 @@
 """The page of a blind session as it was: under real names, times and prices, beside the real market."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import NamedTuple, Protocol
 
 from candlestep.api.schemas.fields import money
-from candlestep.api.views.view import NOTHING, Call, Figure, View, ViewTable, month_rows
+from candlestep.api.views.view import (
+    NOTHING,
+    Call,
+    Column,
+    Download,
+    Figure,
+    View,
+    ViewTable,
+    month_rows,
+)
 from candlestep.sandbox import Fill, Market, Order, format_time, parse_time
-from candlestep.sandbox.money import format_decimal
+from candlestep.sandbox.clock import DAY
+from candlestep.sandbox.money import AMOUNT_PLACES, format_decimal, multiply, rounded_ratio
 from candlestep.sandbox.performance.chart_columns import (
     Range,
     candle_columns,
@@ -27,7 +38,7 @@ QUERY = "&reading=real"
 """The query with which the further pages of tables keep the reading."""
 NO_CHART = (
     "The days of this session were drawn anew from the real ones, so that its real time jumps from day"
-    " to day: as it was, it has no chart and no months."
+    " to day: as it was, it has no chart and no months. A table below has the days."
 )
 _OF_MIRROR = (
     "The chart shows the market as it was, of which the session showed the mirror: where the one"
@@ -36,7 +47,11 @@ _OF_MIRROR = (
 
 _SYMBOL, _QUANTITY = "Symbol", "Quantity"
 _TIMES = ("Time", "Placed", "Closed", "Peak", "Trough", "Recovery")
-_PRICES = ("Price", "Trigger", "Executed at")
+_PRICES = ("Price", "Trigger", "Executed at", "Current price", "Mark price", "Liquidation price")
+_ENTRIES = ("Avg entry price", "Entry price")
+_RATE, _TERMS = "Rate", "Terms"
+_PRICE_IN_TERMS = re.compile(r"\b(from|stop|target) ([0-9.]+)")
+_AMOUNT_IN_TERMS = re.compile(r"\btrails ([0-9.]+)(?! %)(?=,|$)")
 
 
 class Reading(Protocol):
@@ -52,6 +67,7 @@ class Reading(Protocol):
     def time(self, time: int) -> int: ...
     def price(self, shown: str, time: int, price: Decimal) -> Decimal: ...
     def quantity(self, quantity: Decimal, shown: Decimal, real: Decimal) -> Decimal: ...
+    def rate(self, rate: Decimal) -> Decimal: ...
 
 
 class _Row(NamedTuple):
@@ -72,9 +88,12 @@ def real_view(
 ) -> View:
     """Return a view that is read as it was; equity and metrics are the same.
 
-    Where days were drawn anew, it has no chart and no months, and says why.
+    Where days were drawn anew, it has no chart and no months, but a table of the days.
     """
     shift = reading.shift
+    tables = [_real_table(table, trading, reading) for table in view.tables]
+    if shift is None:
+        tables.append(_drawn_days(trading, reading))
     months = []
     if shift is not None:
         series = EquitySeries(trading.series.time - shift, trading.series.equity)
@@ -84,14 +103,15 @@ def real_view(
         subtitle=subtitle,
         symbols=() if shift is None else [reading.symbol(symbol) for symbol in view.symbols],
         figure_path=None if shift is None else f"{view.figure_path}?reading=real",
-        make_chart=None,
+        make_chart=None if shift is None else lambda: real_chart(trading, reading),
         months=months,
         progress_text=_real_text(view.progress_text, reading),
         metrics=[one._replace(text=_real_text(one.text, reading)) for one in view.metrics],
         calls=[_real_call(call, has_chart=shift is not None) for call in view.calls],
         problem=NO_CHART if shift is None else _OF_MIRROR if is_mirror else None,
         configuration=[*facts, *view.configuration],
-        tables=[_real_table(table, reading) for table in view.tables],
+        tables=tables,
+        downloads=[_real_download(file) for file in view.downloads],
     )
 
 
@@ -127,13 +147,40 @@ def real_chart(
     )
 
 
-def _real_table(table: ViewTable, reading: Reading) -> ViewTable:
+def _real_download(file: Download) -> Download:
+    """Return the download of a table or of the page in this reading; the recording has one only."""
+    has_readings = not file.path.endswith("/recording")
+    return file._replace(path=f"{file.path}?reading=real") if has_readings else file
+
+
+def _drawn_days(trading: TradingRecord, reading: Reading) -> ViewTable:
+    """Return the days of a session whose days were drawn anew, a row for each block of them."""
+    blocks: list[tuple[int, int, int]] = []
+    for day in range(trading.start // DAY * DAY, trading.time, DAY):
+        # A time belongs to the day that ends with it.
+        real = reading.time(day + DAY) - DAY
+        if blocks and real == blocks[-1][1] + blocks[-1][2] * DAY:
+            shown, first, count = blocks.pop()
+            blocks.append((shown, first, count + 1))
+        else:
+            blocks.append((day, real, 1))
+    rows = [
+        [format_time(shown)[:10], format_time(real)[:10], str(count)]
+        for shown, real, count in blocks
+    ]
+    columns = [Column("Shown from"), Column("Was from"), Column("Days", is_number=True)]
+    return ViewTable("days", "Days as they were drawn", columns, rows, len(rows))
+
+
+def _real_table(table: ViewTable, trading: TradingRecord, reading: Reading) -> ViewTable:
     names = [column.name for column in table.columns]
+    # What is held stands at the prices of the end.
+    end = trading.time if table.key == "positions" else None
     rows = []
     for row in table.rows:
         cells = dict(zip(names, row, strict=True))
         times = [cells[name] for name in _TIMES if name in cells and _is_time(cells[name])]
-        real = _real_cells(_Row(cells, parse_time(times[0]) if times else None), reading)
+        real = _real_cells(_Row(cells, parse_time(times[0]) if times else end), reading)
         rows.append([real[name] for name in names])
     shift = reading.shift
     spans = () if shift is None else [(start - shift, end - shift) for start, end in table.spans]
@@ -169,16 +216,46 @@ def _real_cells(row: _Row, reading: Reading) -> dict[str, str]:
     real[_SYMBOL] = reading.symbol(symbol)
     if row.time is None:
         return real
-    for name in _PRICES:
-        text = row.cells.get(name, NOTHING)
-        if text != NOTHING:
-            real[name] = money(reading.price(symbol, row.time, Decimal(text)))
-    priced = next((name for name in _PRICES if row.cells.get(name, NOTHING) != NOTHING), None)
-    if priced is not None and row.cells.get(_QUANTITY, NOTHING) != NOTHING:
-        quantity = Decimal(row.cells[_QUANTITY])
-        shown, now = Decimal(row.cells[priced]), Decimal(real[priced])
-        real[_QUANTITY] = format_decimal(reading.quantity(quantity, shown, now))
+    known = {name for name, text in row.cells.items() if text != NOTHING}
+    for name in known.intersection(_PRICES):
+        real[name] = _price(reading, symbol, row.time, row.cells[name])
+    if _RATE in known:
+        real[_RATE] = money(reading.rate(Decimal(row.cells[_RATE])))
+    priced = next((name for name in _PRICES if name in known), None)
+    if priced is not None:
+        was = Decimal(row.cells[priced]), Decimal(real[priced])
+        real |= _scaled_cells(row.cells, known, *was, reading)
+    if _TERMS in known:
+        time = row.time
+        real[_TERMS] = _PRICE_IN_TERMS.sub(
+            lambda found: f"{found[1]} {_price(reading, symbol, time, found[2])}", real[_TERMS]
+        )
     return real
+
+
+def _scaled_cells(
+    cells: dict[str, str], known: set[str], shown: Decimal, real: Decimal, reading: Reading
+) -> dict[str, str]:
+    """Return the cells that change as a price did: quantities that keep their worth, and distances."""
+    scaled = {}
+    if _QUANTITY in known:
+        quantity = reading.quantity(Decimal(cells[_QUANTITY]), shown, real)
+        scaled[_QUANTITY] = format_decimal(quantity)
+    for name in known.intersection(_ENTRIES):
+        scaled[name] = _times(Decimal(cells[name]), shown, real)
+    if _TERMS in known:
+        scaled[_TERMS] = _AMOUNT_IN_TERMS.sub(
+            lambda found: f"trails {_times(Decimal(found[1]), shown, real)}", cells[_TERMS]
+        )
+    return scaled
+
+
+def _times(amount: Decimal, shown: Decimal, real: Decimal) -> str:
+    return money(rounded_ratio(multiply(amount, real), shown, AMOUNT_PLACES))
+
+
+def _price(reading: Reading, symbol: str, time: int, shown: str) -> str:
+    return money(reading.price(symbol, time, Decimal(shown)))
 
 
 def _is_time(text: str) -> bool:

@@ -10,6 +10,7 @@ from msgspec import UNSET
 from candlestep.api.errors import NotFound
 from candlestep.api.http.route import File, JsonBytes, JsonDocument, Request, Route
 from candlestep.api.routes.pages.page import TablePages, html, page, page_route
+from candlestep.api.routes.stepping.results import Reading, ReadingQuery, reading_of
 from candlestep.api.schemas.orders import TradeResponse
 from candlestep.api.schemas.results import SnapshotResponse
 from candlestep.api.services import Services
@@ -40,7 +41,7 @@ _TEXTS = ("symbol", "side", "type")
 class SessionPages(TablePages):
     """The pages of the tables, and the reading of a blind session that has ended."""
 
-    reading: Literal["blind", "real"] = "blind"
+    reading: Reading = "blind"
 
 
 async def session(services: Services, request: Request) -> File:
@@ -56,9 +57,7 @@ async def session(services: Services, request: Request) -> File:
         view = stored_view(record, error.message)
         return html(await services.read(_render, services, request, view))
     key = ("page", pages.trades, pages.orders, pages.reading, request.api_key_id)
-    reading = None
-    if pages.reading == "real":
-        reading = await services.sessions.real_reading(record)
+    reading = await reading_of(services, request, record)
 
     def make() -> str:
         return _render(services, request, _read(watched, pages, record, reading), watched, reading)
@@ -104,10 +103,12 @@ def _read(
 async def file(services: Services, request: Request) -> File:
     """Download the page of a session as one file, which needs no server."""
     watched = await services.watchers.watch(_ref(request))
+    record = watched.record
+    reading = await reading_of(services, request, record)
     content = await services.read(
-        lambda: with_library(render_file(_view(watched, TablePages()))).encode()
+        lambda: with_library(render_file(_read(watched, SessionPages(), record, reading))).encode()
     )
-    return File(_ATTACHMENT, content, f"{watched.record.session_id}.html")
+    return File(_ATTACHMENT, content, f"{record.session_id}{_suffix(reading)}.html")
 
 
 async def table(services: Services, request: Request) -> File:
@@ -117,9 +118,16 @@ async def table(services: Services, request: Request) -> File:
         raise NotFound("there is no such file; trades and equity are there as .csv and .parquet")
     watched = await services.watchers.watch(_ref(request))
     table: TableName = "trades" if name == "trades" else "equity"
-    content = await services.read(_table, table, kind, watched.session)
+    reading = await reading_of(services, request, watched.record)
+    content = await services.read(_table, table, kind, watched.session, reading)
     content_type = "text/csv; charset=utf-8" if kind == "csv" else "application/vnd.apache.parquet"
-    return File(content_type, content, f"{watched.record.session_id}_{name}.{kind}")
+    file_name = f"{watched.record.session_id}_{name}{_suffix(reading)}.{kind}"
+    return File(content_type, content, file_name)
+
+
+def _suffix(reading: RealReading | None) -> str:
+    """Return what the name of a file says of its reading."""
+    return "" if reading is None else "_real"
 
 
 def _ref(request: Request) -> SessionRef:
@@ -150,12 +158,15 @@ def _render(
     )
 
 
-def _table(name: TableName, kind: str, session: Session) -> bytes:
-    """Return the trades or the snapshots of equity, with the texts of the API."""
+def _table(name: TableName, kind: str, session: Session, reading: RealReading | None) -> bytes:
+    """Return the trades or the snapshots of equity in a reading, with the texts of the API."""
     if name == "trades":
-        answers: Sequence[Any] = [TradeResponse.of(fill) for fill in session.fills]
+        fills = session.fills if reading is None else map(reading.fill, session.fills)
+        answers: Sequence[Any] = [TradeResponse.of(fill) for fill in fills]
     else:
-        answers = [SnapshotResponse.of(snapshot) for snapshot in session.snapshots()]
+        snapshots = session.snapshots()
+        shown = snapshots if reading is None else map(reading.snapshot, snapshots)
+        answers = [SnapshotResponse.of(snapshot) for snapshot in shown]
     is_perpetual = session.config.market_type == "perp"
     fields = msgspec.structs.fields(_RESPONSES[name])
     names = [field.name for field in fields if is_perpetual or field.default is not UNSET]
@@ -191,9 +202,12 @@ ROUTES = [
         "GET", f"{_ONE}/state", state, "How far a session is", JsonDocument, errors=_UNKNOWN,
         is_documented=False, is_browser=True,
     ),
-    page_route(f"{_ONE}/file", file, "A session as a file", errors=_UNKNOWN),
+    page_route(
+        f"{_ONE}/file", file, "A session as a file", query=ReadingQuery, errors=_UNKNOWN
+    ),
     Route(
         "GET", f"{_ONE}/{{file}}", table, "A table of a session", errors=_UNKNOWN,
-        is_documented=False, is_browser=True, media_type="application/octet-stream",
+        query=ReadingQuery, is_documented=False, is_browser=True,
+        media_type="application/octet-stream",
     ),
 ]  # fmt: skip

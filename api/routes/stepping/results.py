@@ -1,6 +1,5 @@
 """The results of sessions: metrics, equity curves, trades, and comparisons."""
 
-from collections.abc import Callable
 from decimal import Decimal
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -26,12 +25,13 @@ from candlestep.api.schemas.orders import TradeResponse, TradesResponse
 from candlestep.api.schemas.warnings import coverage_fields
 from candlestep.api.services import Services
 from candlestep.api.sessions.blind import hidden_of
+from candlestep.api.sessions.real_reading import RealReading
 from candlestep.data.errors import SessionNotFound
 from candlestep.data.records import results as records
 from candlestep.data.records.margin_results import load_funding, load_liquidations, load_margin
 from candlestep.data.records.sessions import SessionRecord, SessionStatus, get_session
 from candlestep.data.store.database import Store
-from candlestep.sandbox import Fill, InvalidParameter, InvalidState, Metrics, format_time
+from candlestep.sandbox import InvalidParameter, InvalidState, Metrics, format_time
 from candlestep.sandbox.market.coverage import Coverage
 from candlestep.sandbox.performance.figures import Unit
 
@@ -42,15 +42,26 @@ _ENDED: tuple[SessionStatus, ...] = ("completed", "cancelled")
 _FIGURES = fields_named(schemas.MetricsResponse.__struct_fields__)
 
 
-class EquityQuery(RequestBody):
+Reading = Annotated[
+    Literal["blind", "real"],
+    Meta(description="Of a blind session: as it shows itself, or under what was real."),
+]
+
+
+class ReadingQuery(RequestBody):
+    reading: Reading = "blind"
+
+
+class EquityQuery(ReadingQuery):
     interval: Annotated[int, Meta(ge=1, le=10**9, description="Return every n-th snapshot.")] = 1
 
 
 class ResultTradesQuery(TradesQuery):
-    reading: Annotated[
-        Literal["blind", "real"],
-        Meta(description="Of a blind session: as it shows them, or under what was real."),
-    ] = "blind"
+    reading: Reading = "blind"
+
+
+class ResultFundingQuery(FundingQuery):
+    reading: Reading = "blind"
 
 
 class CompareQuery(RequestBody):
@@ -72,31 +83,31 @@ async def results(services: Services, request: Request) -> schemas.ResultsRespon
 async def equity_curve(services: Services, request: Request) -> schemas.EquityCurveResponse:
     """Return snapshots of equity: at the start, every 60 steps, at fills and at the end."""
     record = await _ended(services, request)
-    return await services.read(_equity_curve, services.store, record, request.query.interval)
+    reading = await reading_of(services, request, record)
+    return await services.read(
+        _equity_curve, services.store, record, request.query.interval, reading
+    )
 
 
 async def trades(services: Services, request: Request) -> TradesResponse:
     """List the trades of a session that has ended, oldest first."""
     record = await _ended(services, request)
-    query: ResultTradesQuery = request.query
-    if query.reading == "blind":
-        return await services.read(_trades, services.store, record, query)
-    if request.session_id is not None:
-        raise Forbidden("what was real of a session is for its owner")
-    reading = await services.sessions.real_reading(record)
-    return await services.read(_trades, services.store, record, query, reading.fill)
+    reading = await reading_of(services, request, record)
+    return await services.read(_trades, services.store, record, request.query, reading)
 
 
 async def funding(services: Services, request: Request) -> FundingPaymentsResponse:
     """List the funding that a session that has ended paid and received, oldest first."""
     record = await _ended(services, request)
-    return await services.read(_funding, services.store, record, request.query)
+    reading = await reading_of(services, request, record)
+    return await services.read(_funding, services.store, record, request.query, reading)
 
 
 async def liquidations(services: Services, request: Request) -> LiquidationsResponse:
     """List the positions that were liquidated in a session that has ended, oldest first."""
     record = await _ended(services, request)
-    return await services.read(_liquidations, services.store, record)
+    reading = await reading_of(services, request, record)
+    return await services.read(_liquidations, services.store, record, reading)
 
 
 async def compare(services: Services, request: Request) -> schemas.CompareResponse:
@@ -121,6 +132,20 @@ async def best(services: Services, request: Request) -> schemas.BestResponse:
         raise SessionNotFound(f"no session has completed with a {query.metric}")
     value = money(best.value) if isinstance(best.value, Decimal) else best.value
     return schemas.BestResponse(best.session_id, best.strategy_label, query.metric, value)
+
+
+async def reading_of(
+    services: Services, request: Request, record: SessionRecord
+) -> RealReading | None:
+    """Return the real reading if a request asks for it, None for the session's own.
+
+    Raises ``Forbidden`` for a key of the session, and as ``SessionHost.real_reading`` does.
+    """
+    if request.query.reading == "blind":
+        return None
+    if request.session_id is not None:
+        raise Forbidden("what was real of a session is for its owner")
+    return await services.sessions.real_reading(record)
 
 
 async def _ended(services: Services, request: Request) -> SessionRecord:
@@ -175,32 +200,45 @@ def _real(record: SessionRecord) -> schemas.RealResponse | UnsetType:
     )
 
 
-def _equity_curve(store: Store, record: SessionRecord, every: int) -> schemas.EquityCurveResponse:
+def _equity_curve(
+    store: Store, record: SessionRecord, every: int, reading: RealReading | None
+) -> schemas.EquityCurveResponse:
     snapshots = records.load_equity(store, record.account_id, record.session_id, every)
+    if reading is not None:
+        snapshots = [reading.snapshot(one) for one in snapshots]
     return schemas.EquityCurveResponse(
-        record.session_id, every, [schemas.SnapshotResponse.of(snapshot) for snapshot in snapshots]
+        record.session_id, every, [schemas.SnapshotResponse.of(one) for one in snapshots]
     )
 
 
 def _trades(
-    store: Store,
-    record: SessionRecord,
-    query: TradesQuery,
-    read: Callable[[Fill], Fill] = lambda fill: fill,
+    store: Store, record: SessionRecord, query: ResultTradesQuery, reading: RealReading | None
 ) -> TradesResponse:
     fills, total = records.load_trades(
         store, record.account_id, record.session_id, query.limit, query.offset
     )
-    return TradesResponse([TradeResponse.of(read(fill)) for fill in fills], len(fills), total)
+    if reading is not None:
+        fills = [reading.fill(one) for one in fills]
+    return TradesResponse([TradeResponse.of(one) for one in fills], len(fills), total)
 
 
-def _funding(store: Store, record: SessionRecord, query: FundingQuery) -> FundingPaymentsResponse:
-    page = load_funding(store, record.account_id, record.session_id, query.limit, query.offset)
-    return funding_answer(*page)
+def _funding(
+    store: Store, record: SessionRecord, query: ResultFundingQuery, reading: RealReading | None
+) -> FundingPaymentsResponse:
+    payments, total, total_amount = load_funding(
+        store, record.account_id, record.session_id, query.limit, query.offset
+    )
+    if reading is not None:
+        payments = [reading.payment(one) for one in payments]
+    return funding_answer(payments, total, total_amount)
 
 
-def _liquidations(store: Store, record: SessionRecord) -> LiquidationsResponse:
+def _liquidations(
+    store: Store, record: SessionRecord, reading: RealReading | None
+) -> LiquidationsResponse:
     found = load_liquidations(store, record.account_id, record.session_id)
+    if reading is not None:
+        found = [reading.liquidation(one) for one in found]
     return LiquidationsResponse([LiquidationResponse.of(one) for one in found], len(found))
 
 
@@ -280,8 +318,8 @@ ROUTES = [
     _ended_route(_RESULTS, results, "Results"),
     _ended_route(f"{_RESULTS}/equity-curve", equity_curve, "Equity curve", query=EquityQuery),
     _ended_route(f"{_RESULTS}/trades", trades, "Trades", query=ResultTradesQuery),
-    _ended_route(f"{_RESULTS}/funding", funding, "Funding payments", query=FundingQuery),
-    _ended_route(f"{_RESULTS}/liquidations", liquidations, "Liquidations"),
+    _ended_route(f"{_RESULTS}/funding", funding, "Funding payments", query=ResultFundingQuery),
+    _ended_route(f"{_RESULTS}/liquidations", liquidations, "Liquidations", query=ReadingQuery),
     _ended_route(f"{_BASE}/compare", compare, "Compare sessions", query=CompareQuery, for_session_key=False),
     Route(
         "GET", f"{_BASE}/best", best, "The best session by a metric",

@@ -1,6 +1,7 @@
 """``candlestep evaluate`` on a server: agents as commands and as services, resumed, and refused."""
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,9 @@ from typing import Any
 
 import httpx
 import pytest
+import uvicorn
+from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
 
 from tests.support.api_client import make_key, sample_home
 from tests.support.command_line import Run, candlestep
@@ -18,6 +22,26 @@ from tests.support.project import ROOT
 from tests.support.server_process import RunningServer, running
 
 EXAMPLES = ROOT / "examples" / "evaluate"
+TRADES_WITH_TOOLS = """
+import os
+import httpx
+
+def call(name, **arguments):
+    body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call"}
+    body["params"] = {"name": name, "arguments": arguments}
+    headers = {"X-API-Key": os.environ["CANDLESTEP_KEY"]}
+    headers["Accept"] = "application/json, text/event-stream"
+    url = os.environ["CANDLESTEP_MCP_URL"]
+    answer = httpx.post(url, json=body, headers=headers, timeout=60, trust_env=False)
+    return answer.json()["result"]
+
+assert call("list_data")["isError"], "a session's key sees no list of data"
+symbol, _ = call("step")["structuredContent"]["prices"].split()
+bought = call("act", orders=[{"symbol": symbol, "side": "buy", "equity_share": 0.5}], steps=3)
+assert not bought["isError"], bought
+assert not call("step", steps=1000)["isError"]
+"""
+"""An agent that trades with the tools for language models."""
 TABLE = """
 [[sessions]]
 name = "BTC"
@@ -135,11 +159,76 @@ def test_what_is_done_is_not_done_again_and_what_failed_is(
         assert len(calls) == 7, "another session is another run"
 
 
+def test_an_agent_trades_with_the_tools_and_the_key_of_its_session(
+    server: RunningServer, key: str, tmp_path: Path
+) -> None:
+    (tmp_path / "trade.py").write_text(TRADES_WITH_TOOLS)
+    counts = "open = 1\nblind = 1\nmirror = 1\nbootstrap = 1"
+    file = plan(tmp_path, 'command = ["python", "trade.py"]', counts)
+    done = evaluate(server, key, file)
+    assert (done.code, done.err) == (0, "")
+    outcomes = json.loads((tmp_path / "agent" / "evaluation.json").read_bytes())["outcomes"]
+    assert [(one["trades"], one["error"]) for one in outcomes] == [(1, None)] * 4
+
+
+@contextmanager
+def tool_server() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Run an agent that is a server of tools; yield its address and what it was told."""
+    agent, told = MCPServer("agent"), list[dict[str, Any]]()
+
+    @agent.tool()
+    def trade(url: str, mcp_url: str, session_id: str, key: str) -> str:
+        told.append({"mcp_url": mcp_url, "session_id": session_id})
+        path = f"{url}/api/v1/backtest/{session_id}"
+        if len(told) == 2:
+            raise ToolError("the model is busy")
+        headers = {"X-API-Key": key}
+        with httpx.Client(base_url=path, headers=headers, trust_env=False) as client:
+            client.post("/step/batch", json={"steps": 1000}).raise_for_status()
+        return "done"
+
+    app = agent.streamable_http_app()
+    listening = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        thread = threading.Thread(target=listening.run, kwargs={"sockets": [taken]})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{taken.getsockname()[1]}/mcp", told
+        finally:
+            listening.should_exit = True
+            thread.join()
+
+
+def test_an_agent_that_is_a_server_of_tools_is_called(
+    server: RunningServer, key: str, tmp_path: Path
+) -> None:
+    counts = "open = 1\nblind = 1\nmirror = 0\nbootstrap = 0"
+    with tool_server() as (address, told):
+        file = plan(tmp_path, f'address = "{address}"\ntool = "trade"\nat_once = 1', counts)
+        first = evaluate(server, key, file)
+        assert first.code == 1
+        assert "the model is busy" in first.err
+        assert {one["mcp_url"] for one in told} == {f"{server.url}/mcp"}
+        second = evaluate(server, key, file)
+        assert (second.code, second.err) == (0, "")
+        assert len(told) == 3, "two sessions, and the one that had failed again"
+        plan(
+            tmp_path,
+            f'address = "{address}"\ntool = "no_such"',
+            counts,
+            TABLE.replace("BTC", "ETH"),
+        )
+        assert "no_such" in evaluate(server, key, file).err
+    plan(tmp_path, f'address = "{address}"\ntool = "trade"', counts, TABLE.replace("BTC", "ETH"))
+    assert f"{address} cannot be called" in evaluate(server, key, file).err
+
+
 @pytest.mark.parametrize(
     ("agent", "table", "problem"),
     [
         ("", TABLE, "command: give either the command of the agent or its address"),
         ('command = ["x"]\naddress = "y"', TABLE, "give either"),
+        ('command = ["x"]\ntool = "y"', TABLE, "tool: is of an MCP server"),
         ('command = ["no-such-agent"]', TABLE, "no-such-agent cannot be run"),
         ('command = ["python", "-c", "1"]', TABLE, "left the session at step 0 of 48"),
         ('command = ["python", "-c", "exit(3)"]', TABLE, "ended with code 3"),

@@ -1,8 +1,11 @@
 """Blind sessions over HTTP: in disguise at every route until the end, and the same ever after."""
 
+import csv
+import io
 import json
 import re
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ from candlestep.api.http.route import Route
 from candlestep.api.routes import ROUTES
 from candlestep.data.market.loading import load_market
 from candlestep.sandbox import Market, format_time, parse_time
-from candlestep.sandbox.clock import MINUTE, WEEK
+from candlestep.sandbox.clock import DAY, MINUTE, WEEK
 from tests.support.api_client import BACKTEST, Api, make_key, sample_home
 from tests.support.binance import Binance
 from tests.support.command_line import candlestep
@@ -166,6 +169,148 @@ def test_what_was_real_is_told_at_the_end_and_the_recording_replays(
     start = json.loads(file.read_bytes().splitlines()[0])
     assert start["blind"]["seed"] == real["seed"]
     assert start["pairs"] == symbols
+
+
+def test_downloads_have_the_reading_that_is_asked_for(api: Api, market: Market) -> None:
+    session_id, symbols = blind(api, blind={"seed": 5, "variant": "mirror"})
+    traded(api, session_id, symbols[0])
+    page = f"/sessions/{session_id}"
+    assert api.client.get(f"{page}/trades.csv?reading=real").status_code == 409, "it runs"
+    api.post(f"{BACKTEST}/{session_id}/cancel")
+    for reading, suffix in (("blind", ""), ("real", "_real")):
+        [trade] = api.read(session_id, "results/trades", reading=reading)["trades"]
+        curve = api.read(session_id, "results/equity-curve", reading=reading)["snapshots"]
+        assert (curve[0]["simulated_at"] == "2025-01-15T00:00:00Z") == (reading == "real")
+        for name, row in (("trades", trade), ("equity", curve[-1])):
+            answer = api.client.get(f"{page}/{name}.csv", params={"reading": reading})
+            assert f"{session_id}_{name}{suffix}.csv" in answer.headers["content-disposition"]
+            last = list(csv.DictReader(io.StringIO(answer.text)))[-1]
+            assert last.items() <= {key: str(value or "") for key, value in row.items()}.items()
+        parquet = api.client.get(f"{page}/trades.parquet", params={"reading": reading})
+        assert (trade["symbol"].encode() in parquet.content) is True
+        file = api.client.get(f"{page}/file", params={"reading": reading}).text
+        assert f"<td>{trade['symbol']}</td>" in file.replace(" >", ">")
+        assert (f'"x":[{parse_time("2025-01-15")},' in file) == (reading == "real")
+        html = api.client.get(page, params={"reading": reading}).text
+        assert (f"/sessions/{session_id}/trades.csv?reading=real" in html) == (reading == "real")
+    plain = api.started("01-15", "01-16")
+    api.post(f"{BACKTEST}/{plain}/cancel")
+    assert api.client.get(f"/sessions/{plain}/trades.csv?reading=real").status_code == 409
+
+
+def test_a_bootstrap_shows_the_days_it_was_made_of(api: Api) -> None:
+    session_id, symbols = blind(api, blind={"seed": 3, "variant": "bootstrap"})
+    traded(api, session_id, symbols[0])
+    api.post(f"{BACKTEST}/{session_id}/cancel")
+    [trade] = api.read(session_id, "results/trades", reading="real")["trades"]
+    shown = api.read(session_id, "results/trades")["trades"][0]["simulated_at"]
+    page = api.client.get(f"/sessions/{session_id}?reading=real").text.replace(" >", ">")
+    assert "Days as they were drawn" in page
+    # The session begins with the day that the midnight before the trade ends.
+    day = format_time(parse_time(trade["simulated_at"]))[:10]
+    assert trade["simulated_at"].endswith("T00:00:00Z")
+    rows = re.findall(r"<td>([-\d]{10})</td><td>([-\d]{10})</td>", page)
+    assert [start for start, _ in rows] == [shown[:10]]
+    assert abs(parse_time(rows[0][1]) - parse_time(day)) % DAY == 0
+    assert "2025-01-01" <= rows[0][1] < "2025-01-16"
+
+
+def perpetual_story(api: Api, hidden: dict[str, Any] | None) -> dict[str, Any]:
+    """Hold a long through a settlement, then a short at 25x until it is liquidated.
+
+    Return what came of it, under what was real if it was hidden.
+    """
+    config: dict[str, Any] = {"pairs": ["SOLUSDT-PERP"], "market_type": "perp"}
+    config |= {"candle_interval": "5m", "slippage": {"model": "none"}}
+    more: dict[str, Any] = {} if hidden is None else {"blind": hidden}
+    session_id = api.started("01-15", "01-18", **config, **more)
+    [symbol] = api.read(session_id, "status")["pairs"]
+    path = f"{BACKTEST}/{session_id}"
+    prices = api.read(session_id, "market/prices")
+    scale = Decimal(prices["prices"][symbol]) / Decimal("252.76")
+    story: dict[str, Any] = {
+        "basis": float(prices["mark_prices"][symbol]) / float(prices["prices"][symbol]),
+        "scale": float(scale),
+        "rates": [
+            (one["time"][10:], one["rate"])
+            for one in api.read(session_id, f"market/funding/{symbol}")["rates"]
+        ],
+    }
+
+    def order(side: str, real_quantity: str) -> None:
+        quantity = (Decimal(real_quantity) / scale).quantize(Decimal("1e-8"))
+        api.order(session_id, symbol=symbol, side=side, quantity=str(quantity))
+
+    order("buy", "12.8")
+    api.step(session_id, 200)
+    order("sell", "12.8")
+    api.post(f"{path}/account/margin-mode", {"symbol": symbol, "margin_mode": "isolated"})
+    story["leverage"] = api.post(f"{path}/account/leverage", {"symbol": symbol, "leverage": 25})
+    order("sell", "6.4")
+    [position] = api.read(session_id, "account/positions")["positions"]
+    story |= {name: position[name] for name in ("initial_margin", "max_notional", "margin_mode")}
+    story["liquidated_below"] = float(position["liquidation_price"]) / float(scale)
+    api.step(session_id, 1000)
+    results = api.read(session_id, "results")
+    story["tiers"] = list(results["config"]["margin_tiers"].values())
+    story["summary"] = results["summary"]
+    story["metrics"] = {
+        name: value for name, value in results["metrics"].items() if not str(value).endswith("Z")
+    }
+    reading: dict[str, Any] = {} if hidden is None else {"reading": "real"}
+    for what, name in (("trades", "trades"), ("funding", "payments"), ("liquidations",) * 2):
+        story[what] = api.read(session_id, f"results/{what}", **reading)[name]
+    return story
+
+
+@pytest.mark.parametrize("prices", ["exact", True])
+def test_a_blind_perpetual_has_the_story_of_the_open_one(api: Api, prices: Any) -> None:
+    was = perpetual_story(api, None)
+    assert [one["side"] for one in was["liquidations"]] == ["buy"]
+    assert len(was["funding"]) == 2
+    now = perpetual_story(api, {"seed": 4, "prices": prices})
+    assert was.pop("scale") == 1
+    assert now.pop("scale") != pytest.approx(1, abs=0.1)
+    exactly = ("leverage", "rates", "tiers", "margin_mode", "max_notional")
+    for name in exactly:
+        spelled = json.dumps(now[name]).replace("ASSET1USDT-PERP", "SOLUSDT-PERP")
+        assert spelled == json.dumps(was[name]), name
+    # Prices are read back to 8 digits; rounded and blurred ones are off by half a tick of 250, by
+    # which four trades of some 3,000 may be off as well.
+    assert_near(now, was, 1e-7 if prices == "exact" else 3e-5, 1e-5 if prices == "exact" else 0.4)
+    if prices == "exact":
+        assert now["summary"] == was["summary"]
+
+
+def test_a_mirrored_perpetual_receives_what_was_paid(api: Api) -> None:
+    was = perpetual_story(api, {"seed": 4, "prices": "exact"})
+    now = perpetual_story(api, {"seed": 4, "variant": "mirror"})
+    flipped = [str(-Decimal(rate)) for _, rate in was["rates"]]
+    assert [str(Decimal(rate)) for _, rate in now["rates"]] == flipped
+    [first, *_], [mirrored, *_] = was["funding"], now["funding"]
+    assert mirrored["rate"] == first["rate"], "read as it was"
+    assert mirrored["symbol"] == "SOLUSDT-PERP"
+    assert mirrored["simulated_at"] == first["simulated_at"]
+    assert float(mirrored["mark_price"]) == pytest.approx(float(first["mark_price"]), rel=1e-4)
+    assert float(mirrored["amount"]) * float(first["amount"]) < 0
+
+
+def assert_near(now: Any, was: Any, share: float, least: float) -> None:
+    """Require that two answers are equal, but for numbers that are off by a share, or by the least."""
+    if isinstance(was, dict):
+        assert now.keys() == was.keys()
+        for name, value in was.items():
+            assert_near(now[name], value, share, least)
+    elif isinstance(was, list):
+        assert len(now) == len(was)
+        for one, other in zip(now, was, strict=True):
+            assert_near(one, other, share, least)
+    elif isinstance(was, str) and re.fullmatch(r"-?[\d.]+", was):
+        assert float(now) == pytest.approx(float(was), rel=share, abs=least)
+    elif isinstance(was, float):
+        assert now == pytest.approx(was, rel=share * 100, abs=least)
+    else:
+        assert str(now).replace("ASSET1USDT-PERP", "SOLUSDT-PERP") == str(was)
 
 
 def assert_chart_is_real(chart: Any, market: Market, trade: dict[str, Any]) -> None:
