@@ -12,6 +12,7 @@ from candlestep.api.admin.operation import OpenHome
 from candlestep.api.dialects.keys import Dialects
 from candlestep.api.http.auth import Authenticator
 from candlestep.api.http.metrics import Metrics, Reading
+from candlestep.api.http.refusals import Refusals
 from candlestep.api.http.route import Request
 from candlestep.api.jobs.candle_holder import CandleHolder
 from candlestep.api.jobs.executor import Executor
@@ -63,6 +64,7 @@ class Services:
         self.settings = settings
         self.store = store
         self.authenticator = authenticator
+        self.refusals = Refusals()
         self.catalogue = Catalogue(store)
         self.threads = Threads()
         self.read = self.threads.read

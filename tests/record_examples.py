@@ -177,6 +177,7 @@ def stepping(api: Api) -> None:
         api.read(first, path)
     api.post(f"{BACKTEST}/{first}/dialect", {"clock": "lockstep"}, 201)
     api.post(f"{BACKTEST}/{first}/keys", {"name": "agent under test"}, 201)
+    api.read(first, "keys")
     api.post(f"{BACKTEST}/{first}/fork", {"count": 2, "strategy_label": "variant"}, 201)
     api.step(first, 10_000)
     api.post(f"{BACKTEST}/{second}/cancel")

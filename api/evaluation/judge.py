@@ -47,9 +47,11 @@ class Outcome(msgspec.Struct, frozen=True):
     fees: float
     slippage: float
     """The cost of slippage, in quote currency."""
-    refused: int
-    """Orders that a risk limit rejected."""
+    refused: int | None
+    """Requests that were refused to the agent, whatever the reason; None without a key of its own."""
     stances: list[Stance]
+    rejected: int = 0
+    """Orders that were rejected: by a limit of risk, or for want of money at their trigger."""
 
 
 class Judge:
@@ -102,8 +104,9 @@ class Judge:
             summary["total_trades"],
             float(summary["total_fees"]),
             sum(_slippage(trade) for trade in trades),
-            self._rejected(path),
+            None if access.key is None else self._send("GET", f"{path}/keys")["refused"],
             stances(trades),
+            self._rejected(path),
         )
 
     def _rejected(self, path: str) -> int:

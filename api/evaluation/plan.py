@@ -37,6 +37,8 @@ class AgentFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: Annotated[str, Meta(min_length=1, max_length=100)]
     command: list[str] | None = None
     """The command that trades one session; ``python`` stands for the Python of Candlestep."""
+    folder: str = "."
+    """The folder in which the command runs, from that of the file."""
     address: str | None = None
     """The URL of a service that trades one session for each POST, or of an MCP server."""
     tool: str | None = None
@@ -70,7 +72,7 @@ class Plan(msgspec.Struct, frozen=True):
     agent: AgentFile
     table: Table
     folder: Path
-    """The folder of the agent's file, in which its command runs."""
+    """The folder in which the agent's command runs."""
 
     def runs(self) -> Iterator[Run]:
         """Yield all runs; a mirror has the seed of the blind session whose market it mirrors."""
@@ -105,7 +107,10 @@ def read_plan(path: Path) -> Plan:
     names: set[str] = set()
     for place, entry in enumerate(table.sessions):
         _check_entry(f"sessions[{place}]", entry, names)
-    return Plan(agent, table, path.parent.absolute())
+    folder = path.parent.absolute() / agent.folder
+    if not folder.is_dir():
+        raise InvalidParameter("folder", f"there is no folder {folder}")
+    return Plan(agent, table, folder)
 
 
 def _check_entry(field: str, entry: dict[str, Any], names: set[str]) -> None:

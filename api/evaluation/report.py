@@ -60,9 +60,9 @@ def claims(evaluation: Evaluation) -> list[str]:
             " the share is low. One that remembers, or always does the same, stays: it is high."
         )
     sentences.append(
-        "Refused counts the orders that a risk limit of the agent rejected, which are in the record"
-        " of a session. Requests that were refused for another reason (an amount beyond the balance,"
-        " an unknown symbol, a wrong field) leave no trace in it, and are not counted."
+        "Refused counts requests and calls of tools that the server refused to the agent, whatever"
+        " the reason; rejected counts orders that ended so, by a limit of risk or for want of money"
+        " when their price was reached. An order that a limit rejects at once is in both."
     )
     failed = sum(summary.failed for summary in found.kinds)
     if failed:
@@ -110,7 +110,7 @@ def page(evaluation: Evaluation) -> str:
 
 TABLE_HEADER = (
     "kind", "sessions", "return, %", "95 % interval", "least", "most", "Sharpe", "drawdown, %",
-    "trades", "fees", "slippage", "refused", "failed",
+    "trades", "fees", "slippage", "refused", "rejected", "failed",
 )  # fmt: skip
 """The columns of ``table_rows``."""
 
@@ -130,7 +130,8 @@ def table_rows(found: Findings) -> list[tuple[str, ...]]:
             f"{one.trades:.1f}",
             f"{one.fees:.2f}",
             f"{one.slippage:.2f}",
-            str(one.refused),
+            "–" if one.refused is None else str(one.refused),
+            str(one.rejected),
             str(one.failed),
         )
         for one in found.kinds
@@ -186,7 +187,7 @@ def _interval(spread: Spread, unit: str, places: int) -> str:
 
 
 def _shares(spread: Spread) -> str:
-    if spread.interval is None:
+    if spread.interval is None or not spread.deviation:
         return ""
     low, high = (min(max(bound, 0.0), 100.0) for bound in spread.interval)
     return f" ({low:.0f} to {high:.0f} %)"
@@ -223,7 +224,9 @@ def _picture(evaluation: Evaluation) -> Picture:
         )
         for place, one in enumerate(kinds)
     ]
-    ticks = [(x(value), f"{value:+.1f} %") for value in sorted({low, 0.0, high})]
+    ticks = [
+        (x(value), f"{value:+.1f} %" if value else "0 %") for value in sorted({low, 0.0, high})
+    ]
     return Picture(_WIDTH, _ROW * (len(kinds) + 2), x(0.0), ticks, rows)
 
 

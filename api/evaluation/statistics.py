@@ -54,7 +54,10 @@ class KindSummary(msgspec.Struct, frozen=True):
     fees: float
     slippage: float
     """Means a session, the costs in quote currency."""
-    refused: int
+    refused: int | None
+    """Requests that were refused to the agent; None where it had no key of its own."""
+    rejected: int
+    """Orders that were rejected."""
     failed: int
 
 
@@ -119,9 +122,15 @@ def _summary(kind: Kind, outcomes: Sequence[Outcome]) -> KindSummary:
         mean(one.trades for one in outcomes),
         mean(one.fees for one in outcomes),
         mean(one.slippage for one in outcomes),
-        sum(one.refused for one in outcomes),
+        _total([one.refused for one in outcomes]),
+        sum(one.rejected for one in outcomes),
         sum(one.error is not None for one in outcomes),
     )
+
+
+def _total(numbers: Sequence[int | None]) -> int | None:
+    known = [number for number in numbers if number is not None]
+    return sum(known) if len(known) == len(numbers) else None
 
 
 def _difference(values: Sequence[tuple[Outcome, float]]) -> Spread | None:

@@ -110,6 +110,7 @@ class _Offered:
             answer = await tool.call(self._services, arguments)
         except SandboxError as refusal:
             self._log(params.name, refusal.code)
+            self._services.refusals.note(CALLER.get().session_id)
             return _refused(refusal)
         except Exception:
             log.exception("request_failed", tool=params.name)

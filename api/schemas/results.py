@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from candlestep.api.schemas.decoding import RequestBody
 from candlestep.api.schemas.fields import Decimals, Money, SignedDecimals, Status, Time, money
 from candlestep.api.schemas.response import Response
 from candlestep.api.schemas.warnings import CoverageByPair, Warnings
@@ -18,6 +19,15 @@ from candlestep.sandbox.exchange.margin.reports import MarkSource
 from candlestep.sandbox.exchange.margin.settings import DEFAULTS, MarkPrice, TiersSource
 from candlestep.sandbox.market.blind.disguise import Variant
 from candlestep.sandbox.money import format_decimal
+
+Reading = Annotated[
+    Literal["blind", "real"],
+    Meta(description="Of a blind session: as it shows itself, or under what was real."),
+]
+
+
+class ReadingQuery(RequestBody):
+    reading: Reading = "blind"
 
 
 class SlippageResponse(msgspec.Struct, frozen=True):

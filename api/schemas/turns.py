@@ -112,6 +112,11 @@ def turn_body(
     return _joined(cancelled, orders, error, step)
 
 
+def is_refused(body: bytes) -> bool:
+    """Return whether a part of a turn was refused, given the reply to it."""
+    return _read_parts(body).refused is not None
+
+
 def turn_digest_input(body: bytes) -> bytes:
     """Return the part of a reply to a turn that is digested: all but the message of a refusal."""
     parts = _read_parts(body)

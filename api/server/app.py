@@ -146,6 +146,8 @@ class App:
             code = error.code
             answer = _describe(error, endpoint, request_id)
             extra = _error_headers(status, endpoints)
+            if caller is not None:
+                self._services.refusals.note(caller.session_id, status)
         except Exception:
             log.exception("request_failed", request_id=request_id, path=scope["path"])
             status, code = 500, errors.InternalError.code

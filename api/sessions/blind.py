@@ -28,9 +28,10 @@ from candlestep.sandbox.market.blind.disguise import (
     Variant,
     pair_of,
 )
+from candlestep.sandbox.market.blind.rounding import PRICE_DIGITS
 from candlestep.sandbox.market.blind.scale import Scale
 from candlestep.sandbox.market.spans import Span, intersect_spans
-from candlestep.sandbox.money import AMOUNT_UNIT, format_decimal
+from candlestep.sandbox.money import AMOUNT_UNIT, decimal_of, format_decimal
 
 _DIVISION = Context(prec=30)
 BY_SYMBOL = ("leverage", "margin_tiers")
@@ -241,13 +242,20 @@ _FILTERS: Mapping[str, Callable[[Decimal, Decimal], Decimal]] = {
 
 
 def _hidden_filters(filters: Mapping[str, str], scale: Scale) -> dict[str, str]:
-    """Return filters on another scale, as powers of ten: their digits would tell the factor."""
+    """Return filters on another scale, as powers of ten: their digits would tell the factor.
+
+    No tick is finer than the last digit of the first price: how many more there were would tell how
+    high the real price is.
+    """
     if scale.factor == 1:
         return dict(filters)
+    shown = decimal_of(scale.first * float(scale.factor))
+    last_digit = Decimal(1).scaleb(shown.adjusted() - PRICE_DIGITS + 1)
+    finest = {} if scale.is_exact else {"tick_size": last_digit}
     hidden = dict(filters)
     for name, scaled in _FILTERS.items():
         if name in hidden:
             size = scaled(Decimal(hidden[name]), scale.factor)
             power = Decimal(1).scaleb(size.adjusted())
-            hidden[name] = format_decimal(power if name == "tick_size" else max(power, AMOUNT_UNIT))
+            hidden[name] = format_decimal(max(power, finest.get(name, AMOUNT_UNIT)))
     return hidden

@@ -8,7 +8,7 @@ shortcut for the plainest of commands.
 import asyncio
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -140,6 +140,15 @@ class SessionHost:
         with self._progress.reading():
             record = await self._threads.read(self._repository.record, *ref)
             return self.pool.up_to_date(record)
+
+    async def reading(
+        self, record: SessionRecord, name: Literal["blind", "real"]
+    ) -> RealReading | None:
+        """Return the real reading, or None for the one that the session itself shows.
+
+        Raises as ``real_reading`` does.
+        """
+        return await self.real_reading(record) if name == "real" else None
 
     async def real_reading(self, record: SessionRecord) -> RealReading:
         """Return the real reading of a blind session that has ended.

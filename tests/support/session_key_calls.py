@@ -199,13 +199,13 @@ def use_the_tools(agent: Api, session_id: str, symbol: str) -> None:
     """Call every tool, rightly and wrongly, and read every resource of a session."""
     order = {"symbol": symbol, "side": "buy", "quote": 50, "stop_loss_pct": 30}
     right = _TOOL_ARGUMENTS | {"act": {"orders": [order], "steps": 2}}
-    for name, tool in TOOLS.items():
-        answers = [_tool(agent, name, right.get(name, {}))]
-        if tool.for_session_key and name != "end_session":
+    for name, offered in TOOLS.items():
+        answers = [tool(agent, name, **right.get(name, {}))]
+        if offered.for_session_key and name != "end_session":
             assert not answers[0].get("isError"), answers
         else:
             assert answers[0]["isError"], answers
-        answers += [_tool(agent, name, arguments) for arguments in (
+        answers += [tool(agent, name, **arguments) for arguments in (
             {"session_id": UNKNOWN_SESSION}, {"session_id": session_id, "no_such": 1},
             {"session_id": session_id} | _READ_AGAIN.get(name, {}),
         )]  # fmt: skip
@@ -221,7 +221,8 @@ def said_to_everybody(caller: Api) -> list[Any]:
     return told + [ask(caller, "resources/read", uri=uri) for uri in RESOURCES]
 
 
-def _tool(agent: Api, name: str, arguments: dict[str, Any]) -> Any:
+def tool(agent: Api, name: str, **arguments: Any) -> Any:
+    """Call a tool and return its result, which may be a refusal."""
     return ask(agent, "tools/call", name=name, arguments=arguments)["result"]
 
 

@@ -57,6 +57,7 @@ async def answer(method: str, services: Services, request: Request) -> JsonBytes
         except SandboxError as refusal:
             raise of_refusal(refusal) from None
     except BinanceError as error:
+        services.refusals.note(request.path["session_id"], error.status)
         return JsonBytes(_encode(error.body), error.status, _HEADERS)
     raw = body.body if isinstance(body, JsonBytes) else _encode(body)
     return JsonBytes(raw, 200, _HEADERS)

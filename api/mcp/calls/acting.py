@@ -7,6 +7,7 @@ import msgspec
 
 from candlestep.api.mcp.answers import Acted, Stepped
 from candlestep.api.mcp.arguments import Act, Steps
+from candlestep.api.mcp.caller import CALLER
 from candlestep.api.mcp.calls.finding import find_session, ref_of, sub_key
 from candlestep.api.mcp.calls.sessions import note_reason
 from candlestep.api.mcp.calls.turns import Turns
@@ -53,6 +54,7 @@ async def act(services: Services, arguments: Act) -> Acted:
         "orders": _rows("orders", map(order_text, turns.orders)),
     }
     if turns.refused is not None:
+        services.refusals.note(CALLER.get().session_id)
         return Acted(
             line=session_line(session),
             refused=refusal_text(*turns.refused),

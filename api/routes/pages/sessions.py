@@ -10,9 +10,8 @@ from msgspec import UNSET
 from candlestep.api.errors import NotFound
 from candlestep.api.http.route import File, JsonBytes, JsonDocument, Request, Route
 from candlestep.api.routes.pages.page import TablePages, html, page, page_route
-from candlestep.api.routes.stepping.results import Reading, ReadingQuery, reading_of
 from candlestep.api.schemas.orders import TradeResponse
-from candlestep.api.schemas.results import SnapshotResponse
+from candlestep.api.schemas.results import Reading, ReadingQuery, SnapshotResponse
 from candlestep.api.services import Services
 from candlestep.api.sessions.commands import SessionRef
 from candlestep.api.sessions.real_reading import RealReading
@@ -57,7 +56,7 @@ async def session(services: Services, request: Request) -> File:
         view = stored_view(record, error.message)
         return html(await services.read(_render, services, request, view))
     key = ("page", pages.trades, pages.orders, pages.reading, request.api_key_id)
-    reading = await reading_of(services, request, record)
+    reading = await services.sessions.reading(record, request.query.reading)
 
     def make() -> str:
         return _render(services, request, _read(watched, pages, record, reading), watched, reading)
@@ -104,7 +103,7 @@ async def file(services: Services, request: Request) -> File:
     """Download the page of a session as one file, which needs no server."""
     watched = await services.watchers.watch(_ref(request))
     record = watched.record
-    reading = await reading_of(services, request, record)
+    reading = await services.sessions.reading(record, request.query.reading)
     content = await services.read(
         lambda: with_library(render_file(_read(watched, SessionPages(), record, reading))).encode()
     )
@@ -118,7 +117,7 @@ async def table(services: Services, request: Request) -> File:
         raise NotFound("there is no such file; trades and equity are there as .csv and .parquet")
     watched = await services.watchers.watch(_ref(request))
     table: TableName = "trades" if name == "trades" else "equity"
-    reading = await reading_of(services, request, watched.record)
+    reading = await services.sessions.reading(watched.record, request.query.reading)
     content = await services.read(_table, table, kind, watched.session, reading)
     content_type = "text/csv; charset=utf-8" if kind == "csv" else "application/vnd.apache.parquet"
     file_name = f"{watched.record.session_id}_{name}{_suffix(reading)}.{kind}"

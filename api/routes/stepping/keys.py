@@ -10,7 +10,7 @@ from candlestep.api.routes.stepping.session_commands import session_ref
 from candlestep.api.schemas.decoding import RequestBody
 from candlestep.api.schemas.fields import Name
 from candlestep.api.services import Services
-from candlestep.data.records.accounts import create_key
+from candlestep.data.records.accounts import create_key, list_keys
 from candlestep.sandbox import InvalidState
 
 
@@ -22,6 +22,34 @@ class SessionKeyResponse(msgspec.Struct, frozen=True):
     session_id: str
     key_id: str
     key: Annotated[str, Meta(description="Shown once. Send it as `X-API-Key`.")]
+
+
+class SessionKeysResponse(msgspec.Struct, frozen=True):
+    session_id: str
+    key_ids: Annotated[list[str], Meta(description="Of its keys that are not revoked.")]
+    refused: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Requests, turns and calls of tools with a key of the session that were"
+            " refused since the server started, whatever the reason.",
+        ),
+    ]
+
+
+async def show(services: Services, request: Request) -> SessionKeysResponse:
+    """List the keys of a session, and count what was refused to them."""
+    record = await services.sessions.record(session_ref(request))
+    keys = await services.read_for_account(list_keys, request)
+    return SessionKeysResponse(
+        record.session_id,
+        [
+            key.key_id
+            for key in keys
+            if key.session_id == record.session_id and key.revoked_at is None
+        ],
+        services.refusals.of(record.session_id),
+    )
 
 
 async def create(services: Services, request: Request) -> SessionKeyResponse:
@@ -44,6 +72,10 @@ async def create(services: Services, request: Request) -> SessionKeyResponse:
 
 
 ROUTES = [
+    Route(
+        "GET", "/api/v1/backtest/{session_id}/keys", show, "Keys of a session",
+        errors=("SESSION_NOT_FOUND",),
+    ),
     Route(
         "POST", "/api/v1/backtest/{session_id}/keys", create, "Create a key of a session",
         body=SessionKeyRequest, status=201, errors=("SESSION_NOT_FOUND", "INVALID_STATE"),

@@ -2,7 +2,7 @@
 
 from decimal import Decimal
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, UnsetType, convert
 from msgspec.structs import asdict, replace
@@ -42,26 +42,16 @@ _ENDED: tuple[SessionStatus, ...] = ("completed", "cancelled")
 _FIGURES = fields_named(schemas.MetricsResponse.__struct_fields__)
 
 
-Reading = Annotated[
-    Literal["blind", "real"],
-    Meta(description="Of a blind session: as it shows itself, or under what was real."),
-]
-
-
-class ReadingQuery(RequestBody):
-    reading: Reading = "blind"
-
-
-class EquityQuery(ReadingQuery):
+class EquityQuery(schemas.ReadingQuery):
     interval: Annotated[int, Meta(ge=1, le=10**9, description="Return every n-th snapshot.")] = 1
 
 
 class ResultTradesQuery(TradesQuery):
-    reading: Reading = "blind"
+    reading: schemas.Reading = "blind"
 
 
 class ResultFundingQuery(FundingQuery):
-    reading: Reading = "blind"
+    reading: schemas.Reading = "blind"
 
 
 class CompareQuery(RequestBody):
@@ -83,7 +73,7 @@ async def results(services: Services, request: Request) -> schemas.ResultsRespon
 async def equity_curve(services: Services, request: Request) -> schemas.EquityCurveResponse:
     """Return snapshots of equity: at the start, every 60 steps, at fills and at the end."""
     record = await _ended(services, request)
-    reading = await reading_of(services, request, record)
+    reading = await _reading(services, request, record)
     return await services.read(
         _equity_curve, services.store, record, request.query.interval, reading
     )
@@ -92,21 +82,21 @@ async def equity_curve(services: Services, request: Request) -> schemas.EquityCu
 async def trades(services: Services, request: Request) -> TradesResponse:
     """List the trades of a session that has ended, oldest first."""
     record = await _ended(services, request)
-    reading = await reading_of(services, request, record)
+    reading = await _reading(services, request, record)
     return await services.read(_trades, services.store, record, request.query, reading)
 
 
 async def funding(services: Services, request: Request) -> FundingPaymentsResponse:
     """List the funding that a session that has ended paid and received, oldest first."""
     record = await _ended(services, request)
-    reading = await reading_of(services, request, record)
+    reading = await _reading(services, request, record)
     return await services.read(_funding, services.store, record, request.query, reading)
 
 
 async def liquidations(services: Services, request: Request) -> LiquidationsResponse:
     """List the positions that were liquidated in a session that has ended, oldest first."""
     record = await _ended(services, request)
-    reading = await reading_of(services, request, record)
+    reading = await _reading(services, request, record)
     return await services.read(_liquidations, services.store, record, reading)
 
 
@@ -134,18 +124,13 @@ async def best(services: Services, request: Request) -> schemas.BestResponse:
     return schemas.BestResponse(best.session_id, best.strategy_label, query.metric, value)
 
 
-async def reading_of(
+async def _reading(
     services: Services, request: Request, record: SessionRecord
 ) -> RealReading | None:
-    """Return the real reading if a request asks for it, None for the session's own.
-
-    Raises ``Forbidden`` for a key of the session, and as ``SessionHost.real_reading`` does.
-    """
-    if request.query.reading == "blind":
-        return None
-    if request.session_id is not None:
+    """Return the reading of a session that a request asks for; the real one is for its owner."""
+    if request.query.reading == "real" and request.session_id is not None:
         raise Forbidden("what was real of a session is for its owner")
-    return await services.sessions.real_reading(record)
+    return await services.sessions.reading(record, request.query.reading)
 
 
 async def _ended(services: Services, request: Request) -> SessionRecord:
@@ -319,7 +304,7 @@ ROUTES = [
     _ended_route(f"{_RESULTS}/equity-curve", equity_curve, "Equity curve", query=EquityQuery),
     _ended_route(f"{_RESULTS}/trades", trades, "Trades", query=ResultTradesQuery),
     _ended_route(f"{_RESULTS}/funding", funding, "Funding payments", query=ResultFundingQuery),
-    _ended_route(f"{_RESULTS}/liquidations", liquidations, "Liquidations", query=ReadingQuery),
+    _ended_route(f"{_RESULTS}/liquidations", liquidations, "Liquidations", query=schemas.ReadingQuery),
     _ended_route(f"{_BASE}/compare", compare, "Compare sessions", query=CompareQuery, for_session_key=False),
     Route(
         "GET", f"{_BASE}/best", best, "The best session by a metric",

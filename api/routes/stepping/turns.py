@@ -23,6 +23,8 @@ async def turn(services: Services, request: Request) -> JsonBytes:
     and the answer is still 200.
     """
     answer = await apply(services, request, "turn", _command(request.body))
+    if request.session_id is not None and schemas.is_refused(answer.body):
+        services.refusals.note(request.session_id)
     return JsonBytes(with_turn_warnings(answer.body), answer.status)
 
 

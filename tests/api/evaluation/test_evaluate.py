@@ -168,7 +168,8 @@ def test_an_agent_trades_with_the_tools_and_the_key_of_its_session(
     done = evaluate(server, key, file)
     assert (done.code, done.err) == (0, "")
     outcomes = json.loads((tmp_path / "agent" / "evaluation.json").read_bytes())["outcomes"]
-    assert [(one["trades"], one["error"]) for one in outcomes] == [(1, None)] * 4
+    said = [(one["trades"], one["error"], one["refused"], one["rejected"]) for one in outcomes]
+    assert said == [(1, None, 1, 0)] * 4
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from tests.support.session_key_calls import (
     change_margin,
     read_everything,
     said_to_everybody,
+    tool,
     trade_natively,
     use_the_dialect,
     use_the_tools,
@@ -376,6 +377,42 @@ def test_a_key_of_a_session_steps_trades_and_reads_it_and_nothing_else(
             path = f"{BACKTEST}/{session_id}/trade/order"
             answer = caller.post(path, json=body | {"price": price}, headers=same)
             assert answer.status_code == 201, answer.text
+
+
+def test_what_was_refused_to_a_key_of_a_session_is_counted_for_its_owner(
+    api: Api, server: HostedHome
+) -> None:
+    session_id, [symbol, *_] = blind(api)
+    made = api.post(f"{BACKTEST}/{session_id}/keys", expect=201)
+    too_much = {"symbol": symbol, "side": "buy", "quantity": 10**9}
+
+    def refused() -> int:
+        told = api.read(session_id, "keys")
+        assert told["key_ids"] == [made["key_id"]]
+        count: int = told["refused"]
+        return count
+
+    api.order(session_id, expect=422, **too_much)
+    assert refused() == 0, "the owner's own"
+    with server.client(made["key"]) as client:
+        agent = Api(client)
+        agent.step(session_id)
+        assert refused() == 0
+        requests: tuple[Callable[[], Any], ...] = (
+            lambda: agent.order(session_id, expect=422, **too_much),
+            lambda: agent.order(session_id, expect=422, symbol=symbol, pears=1),
+            lambda: agent.read(session_id, "market/price/BTCUSDT", expect=404),
+            lambda: agent.get(f"{BACKTEST}/list", expect=403),
+            lambda: agent.post(f"{BACKTEST}/{session_id}/turn", {"orders": [too_much]}),
+            lambda: tool(agent, "act", orders=[too_much]),
+            lambda: tool(agent, "observe", interval="1x"),
+            lambda: tool(agent, "list_data"),
+            lambda: Binance(agent, session_id).order(400, symbol="BTCUSDT", quantity="1"),
+        )  # fmt: skip
+        for count, send in enumerate(requests, 1):
+            send()
+            assert refused() == count
+        agent.read(session_id, "keys", expect=403)
 
 
 def test_the_dialect_of_a_session_key_is_that_of_its_session_and_ends_with_the_key(
