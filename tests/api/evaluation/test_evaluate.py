@@ -230,6 +230,7 @@ def test_an_agent_that_is_a_server_of_tools_is_called(
         ("", TABLE, "command: give either the command of the agent or its address"),
         ('command = ["x"]\naddress = "y"', TABLE, "give either"),
         ('command = ["x"]\ntool = "y"', TABLE, "tool: is of an MCP server"),
+        ('command = ["x"]\nfolder = "none"', TABLE, "folder: there is no folder"),
         ('command = ["no-such-agent"]', TABLE, "no-such-agent cannot be run"),
         ('command = ["python", "-c", "1"]', TABLE, "left the session at step 0 of 48"),
         ('command = ["python", "-c", "exit(3)"]', TABLE, "ended with code 3"),

@@ -13,9 +13,13 @@ import pytest
 
 from candlestep.api.http.route import Route
 from candlestep.api.routes import ROUTES
+from candlestep.api.sessions.blind import hidden_instruments
 from candlestep.data.market.loading import load_market
 from candlestep.sandbox import Market, format_time, parse_time
 from candlestep.sandbox.clock import DAY, MINUTE, WEEK
+from candlestep.sandbox.market.blind.disguise import BlindSettings, Disguise
+from candlestep.sandbox.market.blind.scale import Scale
+from candlestep.sandbox.money import decimal_of
 from tests.support.api_client import BACKTEST, Api, make_key, sample_home
 from tests.support.binance import Binance
 from tests.support.command_line import candlestep
@@ -516,6 +520,23 @@ def assert_hidden(texts: list[str], names: tuple[str, ...]) -> None:
 
 def _year(time: int) -> int:
     return int(format_time(time)[:4])
+
+
+@pytest.mark.parametrize(
+    ("real_price", "real_tick", "tick"),
+    # 0.01 of 67,000 would be 0.0000067 of 45.5429, finer than its sixth digit; 1 % of 0.35 is coarse.
+    [(67_000.0, "0.01", "0.0001"), (0.35, "0.0035", "0.1")],
+)
+def test_no_tick_is_finer_than_the_digits_of_a_blind_price(
+    real_price: float, real_tick: str, tick: str
+) -> None:
+    disguise = Disguise(BlindSettings.parse(1), {"BTCUSDT": "ASSET1USDT"}, 0)
+    scale = Scale(real_price, decimal_of(45.5429 / real_price), False)
+    filters = {"tick_size": real_tick, "min_notional": "5"}
+    real = {"symbol": "BTCUSDT", "base": "BTC", "quote": "USDT", "filters": filters}
+    [shown] = hidden_instruments([real], disguise, {"BTCUSDT": scale})
+    assert (shown["symbol"], shown["base"]) == ("ASSET1USDT", "ASSET1")
+    assert shown["filters"] == {"tick_size": tick, "min_notional": "5"}
 
 
 def test_wrong_requests_change_nothing(api: Api) -> None:
