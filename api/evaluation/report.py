@@ -51,7 +51,10 @@ def claims(evaluation: Evaluation) -> list[str]:
     found = evaluation.findings
     sentences = [_of_kind(summary) for summary in found.kinds]
     if found.decay is not None:
-        sentences.append(_without_decay(found) or _of_decay(found.decay))
+        nothing = _without_decay(found)
+        sentences.append(nothing or _of_decay(found.decay))
+        if nothing is None and found.sharpe_decay is not None:
+            sentences += _of_sharpe(found.sharpe_decay)
     if found.agreement is not None:
         sentences.append(
             "Between a market and its mirror the agent held the same in"
@@ -109,8 +112,8 @@ def page(evaluation: Evaluation) -> str:
 
 
 TABLE_HEADER = (
-    "kind", "sessions", "return, %", "95 % interval", "least", "most", "Sharpe", "drawdown, %",
-    "trades", "fees", "slippage", "refused", "rejected", "failed",
+    "kind", "sessions", "return, %", "95 % interval", "least", "most", "Sharpe", "its interval",
+    "drawdown, %", "trades", "fees", "slippage", "refused", "rejected", "failed",
 )  # fmt: skip
 """The columns of ``table_rows``."""
 
@@ -122,10 +125,11 @@ def table_rows(found: Findings) -> list[tuple[str, ...]]:
             _NAMES[one.kind],
             str(one.sessions),
             f"{one.returns.mean:+.2f}",
-            "–" if one.returns.interval is None else _bounds(one.returns.interval, 2),
+            _bounds_of(one.returns),
             f"{one.returns.low:+.2f}",
             f"{one.returns.high:+.2f}",
             _number(None if one.sharpe is None else one.sharpe.mean),
+            _bounds_of(one.sharpe),
             f"{one.drawdown_pct:.2f}",
             f"{one.trades:.1f}",
             f"{one.fees:.2f}",
@@ -180,6 +184,14 @@ def _of_decay(decay: Spread) -> str:
     )
 
 
+def _of_sharpe(decay: Spread) -> list[str]:
+    if abs(decay.mean) < _LEAST:
+        return []
+    direction = "lower" if decay.mean < 0 else "higher"
+    interval = _interval(decay, "", 2)
+    return [f"Its Sharpe ratio was {abs(decay.mean):.2f} {direction} blind than open{interval}."]
+
+
 def _interval(spread: Spread, unit: str, places: int) -> str:
     if spread.interval is None:
         return " (one session: no interval)"
@@ -191,6 +203,12 @@ def _shares(spread: Spread) -> str:
         return ""
     low, high = (min(max(bound, 0.0), 100.0) for bound in spread.interval)
     return f" ({low:.0f} to {high:.0f} %)"
+
+
+def _bounds_of(spread: Spread | None) -> str:
+    if spread is None or spread.interval is None:
+        return "–"
+    return _bounds(spread.interval, 2)
 
 
 def _bounds(interval: tuple[float, float], places: int) -> str:

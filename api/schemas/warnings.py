@@ -25,12 +25,13 @@ class WarningResponse(Response, frozen=True):
             description="`NO_CANDLES`: the pair has no candles in the whole session or run. `GAP`: it has"
             " none in a stretch of it. `MORE_GAPS`: there are further stretches, of any pairs."
             " `DATA_ENDED`: a position in a perpetual was open when its candles ended."
+            " `MARKS_UNUSED`: mark prices are coarser than the candles, so that last prices were used."
             " `SHORT_HISTORY`: candles before the start are left out, to fit the memory."
             " `HIGH_SLIPPAGE`: an order filled more than 2 % worse than the price.",
             examples=["GAP"],
         ),
     ]
-    symbol: Annotated[str | None, Meta(description="Null in `MORE_GAPS` and `SHORT_HISTORY`.")]
+    symbol: Annotated[str | None, Meta(description="Null in warnings about all.")]
     start: Time = msgspec.field(name="from")
     end: Time = msgspec.field(name="to")
     message: str

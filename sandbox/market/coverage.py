@@ -22,8 +22,9 @@ class SessionWarning(msgspec.Struct, frozen=True):
 
     code: str
     """``NO_CANDLES``: a symbol has none in the whole session; ``GAP``: it has none in a stretch;
-    ``MORE_GAPS``: further stretches, of any symbols. Results of perpetuals have ``DATA_ENDED`` too:
-    the candles of a position ended before the session."""
+    ``MORE_GAPS``: further stretches, of any symbols. Results of perpetuals have ``DATA_ENDED`` too,
+    the candles of a position ended before the session, and ``MARKS_UNUSED``, positions are valued at
+    last prices because mark prices are coarser than the candles."""
     symbol: str | None
     """None in a warning about all symbols."""
     start: int

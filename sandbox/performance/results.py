@@ -19,6 +19,7 @@ from candlestep.sandbox.market.coverage import SessionWarning, market_coverage
 from candlestep.sandbox.market.fixed_point import as_floats
 from candlestep.sandbox.market.market import Market
 from candlestep.sandbox.market.price_table import Prices
+from candlestep.sandbox.market.spans import Span
 from candlestep.sandbox.money import (
     AMOUNT_PLACES,
     ZERO,
@@ -69,8 +70,9 @@ class Results(msgspec.Struct, frozen=True):
     by_pair: tuple[PairResult, ...]
     """Symbols with fills, sorted."""
     warnings: tuple[SessionWarning, ...]
-    """The stretches of the whole session in which a symbol has no candles; see ``Coverage``. At the
-    end of a session on perpetuals, ``DATA_ENDED`` for each position whose candles ended before."""
+    """The stretches of the whole session in which a symbol has no candles; see ``Coverage``. On
+    perpetuals ``MARKS_UNUSED`` where mark prices are too coarse to be used, and at the end of a session
+    ``DATA_ENDED`` for each position whose candles ended before."""
     coverage: dict[str, float]
     """By symbol, the share of the session's steps that have a candle; see ``Coverage``."""
     total_funding: Decimal | None = None
@@ -199,11 +201,26 @@ def compute_results(
             capped_fills=sum(config.costs.is_capped(fill.slippage) for fill in fills),
         ),
         by_pair=_by_pair(account, fills, unrealized),
-        warnings=coverage.warnings + _open_at_data_end(market, portfolio, clock, time, margin),
+        warnings=(
+            *coverage.warnings,
+            *unused_marks((clock.start, clock.end), margin),
+            *_open_at_data_end(market, portfolio, clock, time, margin),
+        ),
         coverage=coverage.shares,
         kept_record=KeptRecord(record),
         **({} if margin is None else msgspec.structs.asdict(margin)),
     )
+
+
+def unused_marks(span: Span, margin: MarginFigures | None) -> list[SessionWarning]:
+    """Return a warning if there are mark prices in a session, of which none could value a position."""
+    if margin is None or margin.mark_source != "last" or not margin.mark_holes:
+        return []
+    message = (
+        "the mark prices are coarser than the candles, or miss where there are candles: positions were"
+        " valued and liquidated at last prices; import mark prices of the interval of the candles"
+    )
+    return [SessionWarning("MARKS_UNUSED", None, *span, message)]
 
 
 def _open_at_data_end(

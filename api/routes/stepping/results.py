@@ -34,6 +34,7 @@ from candlestep.data.store.database import Store
 from candlestep.sandbox import InvalidParameter, InvalidState, Metrics, format_time
 from candlestep.sandbox.market.coverage import Coverage
 from candlestep.sandbox.performance.figures import Unit
+from candlestep.sandbox.performance.results import unused_marks
 
 _BASE = "/api/v1/backtest"
 _RESULTS = f"{_BASE}/{{session_id}}/results"
@@ -154,7 +155,9 @@ def _results(
     pairs = records.load_by_pair(store, *names)
     config, summary = schemas.ResultsConfig.of(record), schemas.ResultsSummary.of(record)
     margin = load_margin(store, *names)
+    warnings = [*coverage.warnings]
     if margin is not None:
+        warnings += unused_marks((record.start_time, record.end_time), margin.figures)
         tiers = convert(margin.tiers, dict[str, schemas.TiersResponse])
         config = replace(config, margin_tiers=tiers)
         of_spot = {name: value for name, value in asdict(summary).items() if value is not UNSET}
@@ -166,7 +169,7 @@ def _results(
         summary,
         metrics_answer(metrics),
         [schemas.PairResponse.of(pair) for pair in pairs],
-        **coverage_fields(coverage.warnings, coverage.shares),
+        **coverage_fields(warnings, coverage.shares),
         real=real,
     )
 

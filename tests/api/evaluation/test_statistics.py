@@ -102,6 +102,7 @@ def test_the_report_claims_no_more_than_it_may() -> None:
     assert "chance may explain: no claim" in report((5, 1), (1, 6), (7, 2.5))
     assert "did as it did open" in report((5, 5.01), (6, 6.01))
     assert "one session: no interval" in report((5, 1))
+    assert "Its Sharpe ratio was 2.00 lower blind than open" in report((5, 1), (6, 2))
     assert "had no keys" in report((5, 1), has_keys=False)
     some_failed = report((5, 1), (6, 2), (7, 2.5), failed=2)
     assert "failed in 2 sessions" in some_failed

@@ -76,15 +76,26 @@ def test_an_account_in_ruin_has_figures_and_no_nan() -> None:
     assert session.record().monthly_returns()[-1].return_pct is None
 
 
-@pytest.mark.parametrize("marks", ["none", "some", "all"])
+@pytest.mark.parametrize("marks", ["none", "coarse", "some", "all"])
 def test_what_valued_positions_is_said(marks: str) -> None:
     prices = bars(BTC, 100, 100, 100, 100)
-    lines = {"none": [], "some": [bars(BTC, 100, 101)], "all": [bars(BTC, 100, 101, 101, 101)]}
+    lines = {
+        "none": [],
+        "coarse": [bars(BTC, 101, interval="5m")],
+        "some": [bars(BTC, 100, 101)],
+        "all": [bars(BTC, 100, 101, 101, 101)],
+    }
     session = perp_session(prices, marks=lines[marks])
     session.place_order(symbol=BTC, side="sell", quantity=1)
     results = ended(session)
-    expected = {"none": ("last", 0), "some": ("mixed", 2), "all": ("mark", 0)}[marks]
-    assert (results.mark_source, results.mark_holes) == expected
+    expected = {
+        "none": ("last", 0, []),
+        "coarse": ("last", 3, ["MARKS_UNUSED"]),
+        "some": ("mixed", 2, []),
+        "all": ("mark", 0, []),
+    }
+    codes = [warning.code for warning in results.warnings]
+    assert (results.mark_source, results.mark_holes, codes) == expected[marks]
 
 
 def ended(session: Session) -> Results:
