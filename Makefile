@@ -5,6 +5,10 @@ BIN := $(VENV)/bin
 TEST_PROCESSES ?= 4
 # A run that takes longer than this is ended, and says where it stood.
 TEST_MINUTES ?= 60
+define MAKE_VENV
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "candlestep needs Python 3.11 or newer: make PYTHON=python3.11")'
+$(PYTHON) -m venv $(VENV)
+endef
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c .ci/constraints.txt
 
 .PHONY: demo install setup test lint bench clients-check rl-check examples screenshot torture soak clean help
@@ -31,14 +35,15 @@ install: $(VENV)/installed
 setup: $(VENV)/tools
 
 $(VENV)/installed: pyproject.toml .ci/constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "candlestep needs Python 3.11 or newer: make PYTHON=python3.11")'
-	$(PYTHON) -m venv $(VENV)
+	$(MAKE_VENV)
 	$(PIP) -e .
 	@touch $@
 
-$(VENV)/tools: $(VENV)/installed
-	$(PIP) -e '.[dev]'
-	@touch $@
+# Bytecode is written where something is imported: to compile all that is installed takes longer.
+$(VENV)/tools: pyproject.toml .ci/constraints.txt
+	$(MAKE_VENV)
+	$(PIP) --no-compile -e '.[dev]'
+	@touch $(VENV)/installed $@
 
 lint: setup
 	$(BIN)/ruff check .

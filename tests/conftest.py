@@ -12,7 +12,7 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
-DEFAULT_EXAMPLES = 80
+DEFAULT_EXAMPLES = 50
 
 pytest_plugins = ["tests.support.sample_server", "tests.support.time_limit"]
 

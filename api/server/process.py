@@ -38,8 +38,9 @@ log = structlog.get_logger()
 _MAX_FILES = 65_536
 _SHUTDOWN_SECONDS = 5
 """The time that unfinished requests get when the server is asked to stop."""
-_WARM_UP_SECONDS = 1
-"""The time after which workers are started even without a job, so as not to delay the start."""
+_WARM_UP_SECONDS = 10
+"""The time after which workers are started even without a job: a server that is up for a moment only,
+as a command starts it, needs none."""
 
 
 class AddressRefused(SandboxError):

@@ -75,5 +75,7 @@ def test_engine_and_plain_loop_agree_after_every_command() -> None:
     least = {"fills": 2 * examples, "payments": examples}
     least |= dict.fromkeys(("flips", "liquidations"), examples // 16)
     least |= dict.fromkeys(("of a list", "replaced"), examples // 32)
-    least |= dict.fromkeys(("cross", "isolated", "of several symbols", "insured"), examples // 240)
+    least |= dict.fromkeys(
+        ("cross", "isolated", "of several symbols", "insured"), max(1, examples // 240)
+    )
     require_frequent(agree, total, least)

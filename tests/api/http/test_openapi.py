@@ -34,7 +34,7 @@ from tests.support.patience import PATIENCE
 from tests.support.route_cases import UNKNOWN_ID
 from tests.support.server_process import RunningServer, running
 
-EXAMPLES = 24
+EXAMPLES = 12
 SLOW_EXAMPLES = 4
 """The number of examples of an operation that imports 170,000 candles."""
 

@@ -68,7 +68,7 @@ def test_commands_and_requests_on_a_damaged_store_fail_in_words(
     assert len(blocks) > 3
     statuses: set[int] = set()
     codes: set[int] = set()
-    for block in blocks[:: max(1, len(blocks) // 4)]:
+    for block in blocks[:: max(1, len(blocks) // 2)]:
         (directory / FILE_NAME).write_bytes(damaged(content, block))
         try:
             with running(directory) as server, server.client() as client:

@@ -177,7 +177,7 @@ options = st.builds(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(files(), st.integers(30, 2000), options)
 def test_blocks_are_read_as_rows_are(
     tmp_path_factory: pytest.TempPathFactory, text: str, block_size: int, options: ImportOptions
@@ -270,7 +270,7 @@ def test_duckdb_and_python_read_every_short_text_alike(alphabet: str, length: in
     assert doubles_of_duckdb(texts) == [python_double(text) for text in texts]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     st.lists(
         st.one_of(prices, st.builds("{}.{}e{}".format, digits, digits, st.integers(-340, 310)))

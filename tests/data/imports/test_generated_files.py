@@ -400,7 +400,7 @@ def pack(directory: Path, file: Generated) -> Path:
     return path
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(files())
 def test_a_generated_file_is_imported_exactly_or_refused(
     tmp_path_factory: pytest.TempPathFactory, file: Generated

@@ -172,7 +172,7 @@ def test_the_shell_finds_the_current_candles(store: Store, tmp_path: Path) -> No
     assert current == [("BTCUSDT", 10, 200.0, 2)]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     imports=st.lists(
         st.tuples(st.integers(0, 30), st.integers(1, 30), st.sampled_from([100.0, 200.0])),
@@ -227,7 +227,7 @@ def test_prune_drops_what_nothing_pins(store: Store, tmp_path: Path) -> None:
     assert store.rows("SELECT count(*) FROM candles") == [(30,)]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     kept=st.sets(st.integers(0, 40)),
     period=st.tuples(st.integers(-2, 42), st.integers(1, 45)),

@@ -401,7 +401,7 @@ def futures(draw: st.DrawFn) -> tuple[Layout, str, list[Candle], list[Candle]]:
     return LAYOUTS[name], interval, truth, truth[:known] + future
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(futures())
 def test_the_future_of_a_file_does_not_change_its_past(
     tmp_path_factory: pytest.TempPathFactory,

@@ -228,8 +228,8 @@ def test_parquet_rows_of_nulls_are_minutes_without_a_trade(tmp_path: Path) -> No
     assert series.taken.notes == ("left out 4 rows without prices, as gaps",)
 
 
-@settings(max_examples=200, deadline=None)
-@given(st.lists(st.floats(1e-9, 1e15), min_size=1, max_size=30), st.integers(0, 20))
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(1e-9, 1e15), min_size=1, max_size=100), st.integers(0, 20))
 def test_prices_are_the_double_nearest_to_the_text(
     tmp_path_factory: pytest.TempPathFactory, prices: list[float], places: int
 ) -> None:

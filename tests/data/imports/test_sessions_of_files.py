@@ -78,7 +78,7 @@ def answers(home: Path, symbol: str, interval: str, steps: int) -> list[str]:
     return seen
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(futures())
 def test_a_session_on_a_file_does_not_see_its_future(
     tmp_path_factory: pytest.TempPathFactory,
@@ -90,7 +90,7 @@ def test_a_session_on_a_file_does_not_see_its_future(
 
 
 @pytest.mark.parametrize("name", TABLES)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(futures())
 def test_a_session_on_a_table_does_not_see_its_future(
     tmp_path_factory: pytest.TempPathFactory,

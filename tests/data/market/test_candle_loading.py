@@ -95,7 +95,7 @@ def merged(symbol: str, rows: list[tuple[Any, ...]]) -> Candles:
 
 
 @given(CHANGES, st.integers(1, 40))
-@settings(max_examples=25)
+@settings(max_examples=12)
 def test_any_changes_of_any_symbols_are_read_as_of_each(
     changes: list[tuple[str, int, int, int, float, bool]], portion: int
 ) -> None:

@@ -267,7 +267,7 @@ def test_all_or_nothing(tmp_path: Path) -> None:
     store.close()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_any_decimal_of_the_ledger_is_read_back_exactly(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
