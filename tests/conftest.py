@@ -11,6 +11,7 @@ import os
 
 import pytest
 from hypothesis import HealthCheck, settings
+from hypothesis.internal.conjecture import providers
 
 DEFAULT_EXAMPLES = 50
 
@@ -44,3 +45,6 @@ def pytest_configure(config: pytest.Config) -> None:
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
     settings.load_profile("candlestep")
+    if not new_examples:
+        # It draws constants of the modules that are loaded by then, which the tests before decide.
+        providers._get_local_constants = lambda: providers._local_constants

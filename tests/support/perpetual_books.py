@@ -106,8 +106,8 @@ def _assert_reduce_only(books: Books) -> None:
 def assert_funding_is_explained(case: Case, books: Books) -> None:
     """Assert that each payment is that of its row on what was held then (6).
 
-    Fills of candles at the time of a row come before it, those of the agent's orders after; a
-    liquidation at that time may have come before or after.
+    Fills of candles at the time of a row come before it, with the legs of brackets that they filled
+    at once; those of the agent's orders after. A liquidation then may have come before or after.
     """
     rows = start_oracle(case.with_default_rate()).exchange.market.due(_settings(case))
     paid = {(payment.time, payment.symbol): payment for payment in books.payments}
@@ -141,13 +141,20 @@ def _held_at(row: Due, books: Books) -> set[Decimal]:
         if fill.symbol != row.symbol or fill.time > row.time:
             continue
         if fill.time == row.time:
-            order = books.orders[fill.order_id - 1]
             if fill.is_liquidation:
                 possible = {quantity, ZERO}
-            elif order.created_at == row.time:
+            elif _placed_at(books.orders[fill.order_id - 1], books) == row.time:
                 break
         quantity += fill.quantity if fill.side == "buy" else -fill.quantity
     return {quantity} if possible is None else possible | {quantity}
+
+
+def _placed_at(order: Any, books: Books) -> int:
+    """Return when the agent placed an order, or for a leg of a bracket, its entry."""
+    if order.parent_id is not None:
+        order = books.orders[order.parent_id - 1]
+    placed: int = order.created_at
+    return placed
 
 
 def _quantities(fills: Iterable[Any]) -> dict[str, Decimal]:
