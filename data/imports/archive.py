@@ -50,10 +50,10 @@ class ArchivedMonth(NamedTuple):
     """A month of candles, or of mark prices or funding rates of a perpetual, in the archive."""
 
     symbol: str
-    """That of a perpetual is ``BTCUSDT-PERP``."""
+    """The name of the market; a perpetual is named like ``BTCUSDT-PERP``."""
     month: str
     interval: str = "1m"
-    """That of candles and mark prices."""
+    """The interval of candles and mark prices; funding has none."""
     kind: Kind = "candles"
 
     @property

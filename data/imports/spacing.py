@@ -16,7 +16,7 @@ _LENGTHS = frozenset(INTERVALS.values())
 _MONTHS = ("1M", "1mo")
 _SHORTEST_MONTH, _LONGEST_MONTH = 28 * DAY, 31 * DAY
 _MOST_PHASES = 4
-"""Of one file: two sessions a day, and other hours in summer."""
+"""The phases that one file may have: two sessions a day, and other hours in summer."""
 _LATEST_START = 8 * HOUR
 """The latest midnight, in UTC, of a zone in which 16:00 is on the same UTC day."""
 _NEARLY_ALL = 0.9

@@ -259,9 +259,9 @@ class Observer:
         self._places = {
             symbol: place for place, symbol in enumerate(settings.symbols, self._windows)
         }
-        """Where the value of each symbol is written."""
+        """The index in an observation of each symbol's value."""
         self._left = self._windows + len(settings.symbols) + 2
-        """Where the share of steps left is written; return and unrealized PnL are before it."""
+        """The index of the share of steps left; return and unrealized PnL stand before it."""
         self._size = self._windows + account_size(settings) + extra
 
     def observe(

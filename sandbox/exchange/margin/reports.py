@@ -77,7 +77,7 @@ class MarginBalance(msgspec.Struct, frozen=True):
     available_balance: Decimal
     """For new positions; 0 if what is needed is more than there is."""
     margin_ratio: Decimal | None
-    """That of the cross positions; see ``MarginPosition``."""
+    """The margin ratio of the cross positions; see ``MarginPosition``."""
 
 
 class MarginFigures(msgspec.Struct, frozen=True):
