@@ -51,7 +51,7 @@ async def session(services: Services, request: Request) -> File:
     if record.status in _NOT_STARTED:
         return html(await services.read(_render, services, request, unstarted_view(record)))
     try:
-        watched = await services.watchers.watch(ref, recent=True)
+        watched = await services.watchers.watch(ref, recent=pages.reading == "blind")
     except InvalidState as error:
         view = stored_view(record, error.message)
         return html(await services.read(_render, services, request, view))

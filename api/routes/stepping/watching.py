@@ -137,7 +137,9 @@ async def figure(services: Services, request: Request) -> JsonBytes:
     end = None if query.end_time is None else parse_time(query.end_time, "end_time")
     if start is not None and end is not None and start >= end:
         raise InvalidParameter("end_time", "must be after start_time")
-    watched = await services.watchers.watch(session_ref(request), recent=True)
+    # A state before the end would refuse what was real, though the session has ended.
+    is_blind = query.reading == "blind"
+    watched = await services.watchers.watch(session_ref(request), recent=is_blind)
     symbol = None
     if query.symbol is not None:
         symbol = session_symbol(watched.session, query.symbol)
