@@ -144,7 +144,10 @@ def test_a_job_runs_in_a_process_of_its_own(
         pytest.skip("Ray is not installed: pip install 'candlestep[ray]'")
     home = sample_home(tmp_path / "home")
     flags = ("--executor", executor, "--workers", "1")
-    with running(home, *flags, python=python) as server, server.client() as client:
+    with (
+        running(home, *flags, command=(str(python), "-m", "candlestep.api")) as server,
+        server.client() as client,
+    ):
         api = Api(client)
         job = finished(api, api.post("/api/v1/backtest/jobs", JOB)["id"])
     assert job["error"] is None

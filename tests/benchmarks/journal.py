@@ -1,6 +1,7 @@
 """The cost of the journal, and the time it takes to restore a session from it."""
 
 import statistics
+import sys
 import tempfile
 import time
 from operator import truediv
@@ -112,7 +113,8 @@ def _stepping(home: Path) -> list[Row]:
         for kind, measured in rates.items():
             module = "tests.benchmarks.without_journal" if kind == "without" else "candlestep.api"
             flags = () if kind == "without" else ("--durability", kind)
-            with running(home, *flags, module=module) as server, server.client() as client:
+            command = (sys.executable, "-m", module)
+            with running(home, *flags, command=command) as server, server.client() as client:
                 sessions = [start_one(client) for _ in range(CONNECTIONS)]
                 paths = [f"{BACKTEST}/{session}/step" for session in sessions]
                 measured.append(load.requests(server.url, paths))

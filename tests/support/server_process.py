@@ -6,13 +6,17 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 
+from tests.support.forked_command import ForkedCommand
 from tests.support.patience import PATIENCE
+
+COMMAND = (sys.executable, "-X", "faulthandler", "-m", "candlestep.api")
+"""What starts the command in a Python of its own, as users do."""
 
 
 def cpu_seconds(process: int) -> float:
@@ -28,23 +32,32 @@ class RunningServer:
         self,
         home: Path,
         *flags: str,
-        module: str = "candlestep.api",
-        python: Path = Path(sys.executable),
+        command: Sequence[str] = (),
         umask: int = -1,
     ) -> None:
-        """Start the server on ``home`` and wait until it is ready."""
+        """Start the server on ``home`` and wait until it is ready.
+
+        ``command`` starts it in a new Python; without it, the server is a fork of a process that
+        has loaded it.
+        """
         self.home = home
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.log = (home / "server.log").open("ab")
-        command = [str(python), "-X", "faulthandler", "-m", module]
-        self.process = subprocess.Popen(
-            [*command, "serve", "--home", str(home), "--port", "0", *flags],
-            stdout=subprocess.PIPE,
-            stderr=self.log,
-            text=True,
-            umask=umask,
-            env={"CANDLESTEP_WORKERS": "1"} | os.environ | {"PYTHONUNBUFFERED": "1"},
-        )
+        arguments = ["serve", "--home", str(home), "--port", "0", *flags]
+        environment = {"CANDLESTEP_WORKERS": "1"} | os.environ | {"PYTHONUNBUFFERED": "1"}
+        log = home / "server.log"
+        self.process: ForkedCommand | subprocess.Popen[str]
+        if command:
+            with log.open("ab") as stderr:
+                self.process = subprocess.Popen(
+                    [*command, *arguments],
+                    stdout=subprocess.PIPE,
+                    stderr=stderr,
+                    text=True,
+                    umask=umask,
+                    env=environment,
+                )
+        else:
+            self.process = ForkedCommand(arguments, log, environment, umask)
         line = self._first_line()
         if "http://" not in line:
             raise RuntimeError(f"no server: {self._aborted()}")
@@ -68,7 +81,10 @@ class RunningServer:
             self._close()
 
     def cpu_seconds_to_stop(self) -> float:
-        """Stop the server, which must end well; return for how long it computed meanwhile."""
+        """Stop the server, which must end well; return for how long it computed meanwhile.
+
+        It must have been started by a command: others are no children of this process.
+        """
         before = cpu_seconds(self.process.pid) + _cpu_seconds_of_ended_children()
         assert self.stop() == 0
         return _cpu_seconds_of_ended_children() - before
@@ -99,7 +115,6 @@ class RunningServer:
     def _close(self) -> None:
         if self.process.stdout is not None:
             self.process.stdout.close()
-        self.log.close()
 
 
 def _cpu_seconds_of_ended_children() -> float:
@@ -111,12 +126,11 @@ def _cpu_seconds_of_ended_children() -> float:
 def running(
     home: Path,
     *flags: str,
-    module: str = "candlestep.api",
-    python: Path = Path(sys.executable),
+    command: Sequence[str] = (),
     umask: int = -1,
 ) -> Iterator[RunningServer]:
     """Run a server for the length of a block."""
-    server = RunningServer(home, *flags, module=module, python=python, umask=umask)
+    server = RunningServer(home, *flags, command=command, umask=umask)
     try:
         yield server
     finally:

@@ -20,7 +20,7 @@ from tests.support.api_client import sample_home, wait_for
 from tests.support.candle_files import csv_text, rows, write
 from tests.support.command_line import announced, candlestep, candlestep_process, listed
 from tests.support.patience import PATIENCE
-from tests.support.server_process import RunningServer, cpu_seconds, running
+from tests.support.server_process import COMMAND, RunningServer, cpu_seconds, running
 
 
 def test_a_command_says_the_same_alone_and_beside_a_server(tmp_path: Path) -> None:
@@ -148,7 +148,8 @@ def long_recording(path: Path) -> Path:
 def test_long_commands_hold_up_neither_others_nor_the_end_of_the_server(tmp_path: Path) -> None:
     files = [long_recording(tmp_path / f"{number}.jsonl") for number in range(5)]
     content = files[0].read_bytes()
-    with running(sample_home(tmp_path / "home")) as server, ExitStack() as stack:
+    home = sample_home(tmp_path / "home")
+    with running(home, command=COMMAND) as server, ExitStack() as stack:
         _, key_id = create_key(server.home)
         for file in files:
             lines = stack.enter_context(started(server, "/admin/record", path=str(file)))
