@@ -5,7 +5,6 @@
  */
 
 const POLL_MS = 1000;
-const ZOOM_MS = 20;
 const parts = (selector, root = document) => [...root.querySelectorAll(selector)];
 const view = document.querySelector("[data-view]");
 
@@ -33,8 +32,9 @@ function themed(chart) {
   return { data: chart.data, layout };
 }
 
-/* The library makes an element of every candle and of every marker, which is slow where they are many.
- * It gets their points, to hover and for the legend; a path for all of a kind is drawn here. */
+/* The library makes an element of every candle and of every marker, which is slow where they are many,
+ * and measures every label of an axis to place its title. It gets the points, to hover and for the
+ * legend; a path for all candles or markers of a kind, and titles at the edge, are drawn here. */
 function lightened(chart) {
   const include = [];
   const data = chart.data.map((trace) => {
@@ -51,7 +51,18 @@ function lightened(chart) {
   });
   const layout = { ...chart.layout };
   if (include.length) layout.yaxis = { ...layout.yaxis, autorangeoptions: { include } };
+  for (const name of titled(layout)) layout[name] = { ...layout[name], title: undefined };
   return { data, layout };
+}
+
+/* The names of the axes whose titles are drawn here: their labels keep clear of the edge. */
+const titled = (layout) => Object.keys(layout).filter((name) => /^yaxis/.test(name) && !layout[name].automargin);
+
+function svg(name, attributes, children = []) {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  element.append(...children);
+  return element;
 }
 
 function candlePath(trace, isUp, { xaxis, yaxis }) {
@@ -161,23 +172,24 @@ class Figure {
     this.element.dataset.drawn = String(Number(this.element.dataset.drawn ?? 0) + 1);
   }
 
-  /* Draw candles below the rest of their plot and fills above it. */
+  /* Draw candles below the rest of their plot, fills above it, and the titles of axes. */
   paint() {
-    const plot = this.element.querySelector(".overplot > .xy");
-    if (!plot) return;
-    const groups = { "drawn-candles": [], "drawn-fills": [] };
-    for (const [name, attributes] of this.element.data.flatMap((t) => pathsOf(t, this.element._fullLayout))) {
-      const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
-      for (const [key, value] of Object.entries(attributes)) path.setAttribute(key, value);
-      groups[name].push(path);
+    const layout = this.element._fullLayout;
+    const titles = titled(this.chart.layout).map((name) => {
+      const place = `rotate(-90) translate(${-layout[name]._offset - layout[name]._length / 2} 12)`;
+      return svg("text", { transform: place }, [this.chart.layout[name].title?.text ?? ""]);
+    });
+    this.place(".infolayer", "append", "drawn-titles", titles);
+    const paths = Object.groupBy(this.element.data.flatMap((trace) => pathsOf(trace, layout)), (path) => path[0]);
+    for (const [name, how] of [["drawn-candles", "prepend"], ["drawn-fills", "append"]]) {
+      this.place(".overplot > .xy", how, name, (paths[name] ?? []).map((path) => svg("path", path[1])));
     }
-    for (const [name, paths] of Object.entries(groups)) {
-      plot.querySelector(`:scope > .${name}`)?.remove();
-      const group = document.createElementNS("http://www.w3.org/2000/svg", "g");
-      group.setAttribute("class", name);
-      group.append(...paths);
-      name === "drawn-candles" ? plot.prepend(group) : plot.append(group);
-    }
+  }
+
+  place(selector, how, name, children) {
+    const parent = this.element.querySelector(selector);
+    parent?.querySelector(`:scope > .${name}`)?.remove();
+    parent?.[how](svg("g", { class: name }, children));
   }
 
   zoomed(change) {
@@ -185,9 +197,8 @@ class Figure {
     const start = change["xaxis.range[0]"] ?? change["xaxis.range"]?.[0];
     const end = change["xaxis.range[1]"] ?? change["xaxis.range"]?.[1];
     if (start === undefined && !change["xaxis.autorange"]) return;
-    clearTimeout(this.timer);
     this.range = start === undefined ? null : [utc(start), utc(end)];
-    this.timer = setTimeout(() => this.draw(), ZOOM_MS);
+    this.draw();
   }
 
   zoom(range) {

@@ -160,6 +160,8 @@ def test_the_markers_are_the_fills(site: Site) -> None:
         assert drawn_parts(page, "fills") == len(own)
         candles = len(found[symbol]["x"])
         assert drawn_parts(page, "candles") in (candles, 3 * candles)
+        titles = page.locator("[data-figure] .drawn-titles text").all_text_contents()
+        assert titles == [f"{symbol} 3m", "equity, USDT", "drawdown, %", "exposure, %"]
     page.evaluate(
         """() => { const figure = document.querySelector('[data-figure]');
           const place = figure.data.findIndex((trace) => trace.name === 'sells');
@@ -176,6 +178,9 @@ def test_tables_show_the_texts_of_the_api(site: Site) -> None:
     trades = site.api.read(site.ended, "trade/history")["trades"]
     rows = page.locator("#trades tbody tr")
     expect(rows).to_have_count(len(trades))
+    # A table far below the fold is laid out once it is near.
+    rows.first.scroll_into_view_if_needed()
+    page.wait_for_function("() => document.querySelector('#trades tbody tr').innerText")
     shown = [row.split("\t") for row in rows.evaluate_all("rows => rows.map(r => r.innerText)")]
     names = ("quantity", "price", "quote_amount", "fee", "slippage_pct")
     assert [row[5:10] for row in shown] == [[trade[name] for name in names] for trade in trades]
