@@ -1,7 +1,7 @@
 """The columns that charts are drawn from: chosen so that they are few, and that nothing is lost.
 
 Candles are aggregated to the finest interval that fits, curves keep the extremes of every part, and
-fills that are too many are gathered by candle and side, so that their counts and sums stay.
+fills that are too many are gathered by candle, kind and side, so that their counts and sums stay.
 """
 
 from bisect import bisect_left, bisect_right
@@ -16,6 +16,7 @@ from candlestep.sandbox.exchange.orders import Fill
 from candlestep.sandbox.market.aggregation import gather
 from candlestep.sandbox.market.candles import Candles, Floats, Integers
 from candlestep.sandbox.performance.charts import (
+    MARKER_STYLES,
     MOST_CANDLES,
     MOST_MARKERS,
     ChartCandles,
@@ -23,6 +24,7 @@ from candlestep.sandbox.performance.charts import (
     FillMarker,
 )
 
+_PLACES = {kind: place for place, kind in enumerate(MARKER_STYLES)}
 _PARTS = 600
 """The parts of a curve whose extremes are kept."""
 
@@ -90,6 +92,7 @@ def fill_markers(fills: Sequence[Fill]) -> list[FillMarker]:
             float(fill.quantity),
             None if fill.realized_pnl is None else float(fill.realized_pnl),
             1,
+            fill.is_liquidation,
         )
         for fill in fills
     ]
@@ -100,8 +103,8 @@ def gathered_markers(
 ) -> list[FillMarker]:
     """Return the markers (of one symbol, in order) in a range: each up to 1,000.
 
-    Beyond, those of one side in one candle of ``interval`` ms become one, at the mean price. Their
-    counts and sums add up to the fills.
+    Beyond, those of one kind and side in one candle of ``interval`` ms become one, at the mean price.
+    Their counts and sums add up to the fills.
     """
     first = bisect_left(markers, shown.start, key=attrgetter("time"))
     visible = markers[first : bisect_right(markers, shown.end, key=attrgetter("time"))]
@@ -109,8 +112,8 @@ def gathered_markers(
         return list(visible)
     # A fill at the completion of a candle belongs to it.
     times = np.array([marker.time for marker in visible], dtype=np.int64) - 1
-    is_sell = np.array([marker.side == "sell" for marker in visible])
-    keys = 2 * bucket_start(times, interval) + is_sell
+    kinds = np.array([2 * _PLACES[marker.kind] + (marker.side == "sell") for marker in visible])
+    keys = 2 * len(_PLACES) * bucket_start(times, interval) + kinds
     places = np.argsort(keys, kind="stable")
     firsts = np.flatnonzero(np.diff(keys[places], prepend=keys[places[0]] - 1))
     return _gathered([visible[place] for place in places.tolist()], firsts)
@@ -136,7 +139,7 @@ def thinned(curve: Curve, shown: Range) -> Curve:
 
 def _gathered(markers: Sequence[FillMarker], firsts: Integers) -> list[FillMarker]:
     """Return one marker for those from each of ``firsts`` to the next, at the time of the first."""
-    times, sides, price, quantity, pnl, fills = zip(*markers, strict=True)
+    times, sides, price, quantity, pnl, fills, forced = zip(*markers, strict=True)
     quantities = np.add.reduceat(np.array(quantity), firsts)
     prices = np.add.reduceat(np.array(quantity) * np.array(price), firsts) / quantities
     # A buy of a spot account realizes nothing: it has no PnL, rather than one of 0.
@@ -155,6 +158,7 @@ def _gathered(markers: Sequence[FillMarker], firsts: Integers) -> list[FillMarke
             quantities.tolist(),
             [pnl if has else None for pnl, has in zip(pnls.tolist(), has_pnl, strict=True)],
             counts.tolist(),
+            [forced[place] for place in places],
         )
     )
 

@@ -27,7 +27,6 @@ _MOST_LARGE_MARKERS = 250
 """The most markers of a side that are large: more of them would hide the candles."""
 
 UP, DOWN = "#0d9488", "#e0483e"
-_BUY, _SELL = "#2563eb", "#d97706"
 _EQUITY, _EXPOSURE = "#2563eb", "#8b5cf6"
 _GRID = "rgba(128,128,128,0.18)"
 _SERIES = ("#2563eb", "#d97706", "#0d9488", "#c026d3", "#64748b", "#dc2626", "#65a30d", "#0891b2")
@@ -59,6 +58,30 @@ class FillMarker(NamedTuple):
     """The realized PnL; None where no fill realized any."""
     fills: int
     """Number of fills that it stands for."""
+    is_liquidation: bool = False
+
+    @property
+    def kind(self) -> str:
+        """A key of ``MARKER_STYLES``."""
+        return "liquidation" if self.is_liquidation else self.side
+
+
+class MarkerStyle(NamedTuple):
+    """The look of the markers of one kind, and their name in the legend."""
+
+    name: str
+    symbol: str
+    colour: str
+    size: int
+    """In pixels, unless there are many."""
+
+
+MARKER_STYLES: Mapping[str, MarkerStyle] = {
+    "buy": MarkerStyle("buys", "triangle-up", "#2563eb", 10),
+    "sell": MarkerStyle("sells", "triangle-down", "#d97706", 10),
+    "liquidation": MarkerStyle("liquidations", "x", "#c026d3", 14),
+}
+"""Every kind of marker of fills."""
 
 
 class PriceLine(NamedTuple):
@@ -115,11 +138,7 @@ def trading_chart(
     """
     data = [] if candles is None else [_candlesticks(candles)]
     data += _line_traces(lines)
-    for side, name, symbol, colour in (
-        ("buy", "buys", "triangle-up", _BUY),
-        ("sell", "sells", "triangle-down", _SELL),
-    ):
-        data.append(_markers([m for m in markers if m.side == side], name, symbol, colour))
+    data += _marker_traces(markers)
     data += _curve_traces(curve)
     title = "price" if candles is None else f"{candles.symbol} {interval_name(candles.interval)}"
     axes = [
@@ -302,30 +321,41 @@ def _candlesticks(candles: ChartCandles) -> Chart:
     }
 
 
-def _markers(markers: Sequence[FillMarker], name: str, symbol: str, colour: str) -> Chart:
+def _marker_traces(markers: Sequence[FillMarker]) -> list[Chart]:
+    """Return a trace of buys, one of sells and, if there were any, one of liquidations."""
+    members = {kind: [m for m in markers if m.kind == kind] for kind in MARKER_STYLES}
+    return [
+        _markers(members[kind], style)
+        for kind, style in MARKER_STYLES.items()
+        if members[kind] or kind != "liquidation"
+    ]
+
+
+def _markers(markers: Sequence[FillMarker], style: MarkerStyle) -> Chart:
     return {
         "type": "scatter",
         "mode": "markers",
-        "name": name,
+        "name": style.name,
         "x": [marker.time for marker in markers],
         "y": [marker.price for marker in markers],
         "customdata": [[m.fills, m.quantity, m.pnl] for m in markers],
         "hovertext": [_marker_text(marker) for marker in markers],
         "hovertemplate": "%{hovertext}<extra></extra>",
         "marker": {
-            "symbol": symbol,
-            "size": 10 if len(markers) <= _MOST_LARGE_MARKERS else 5,
-            "color": colour,
+            "symbol": style.symbol,
+            "size": style.size if len(markers) <= _MOST_LARGE_MARKERS else style.size // 2,
+            "color": style.colour,
             "line": {"width": 1 if len(markers) <= _MOST_LARGE_MARKERS else 0, "color": "#ffffff"},
         },
     }
 
 
 def _marker_text(marker: FillMarker) -> str:
-    side = f"{marker.fills} {marker.side}s" if marker.fills > 1 else marker.side
+    kind = f"{marker.fills} {marker.kind}s" if marker.fills > 1 else marker.kind
+    side = f"{marker.side} " if marker.is_liquidation else ""
     at = "at a mean of" if marker.fills > 1 else "at"
     lines = [
-        f"<b>{side}</b> {marker.quantity:,.10g} {at} {marker.price:,.10g}",
+        f"<b>{kind}</b> {side}{marker.quantity:,.10g} {at} {marker.price:,.10g}",
         format_time(marker.time),
     ]
     if marker.pnl is not None:

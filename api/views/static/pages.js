@@ -82,15 +82,22 @@ function candlePath(trace, isUp, { xaxis, yaxis }) {
   return path;
 }
 
-function markerPath(trace, { xaxis, yaxis }) {
-  const radius = (trace.marker.size / 2) * (trace.marker.symbol === "triangle-down" ? -1 : 1);
-  const side = Math.abs(radius) * 1.15;
+/* The outline of a marker, from its middle: a cross or a triangle. */
+function markerShape({ symbol, size }) {
+  const radius = size / 2;
+  const [a, b] = [0.35 * radius, 0.65 * radius];
+  if (symbol === "x") return `m0,${-a}l${[b, -b, a, a, -b, b, b, b, -a, a, -b, -b, -b, b, -a, -a, b, -b, -b, -b]}Z`;
+  const [side, up] = [1.15 * radius, symbol === "triangle-down" ? -radius : radius];
+  return `m${-side},${up / 2}h${2 * side}l${-side},${-1.5 * up}Z`;
+}
+
+function markerPath({ x, y, marker }, { xaxis, yaxis }) {
+  const shape = markerShape(marker);
   let path = "";
-  for (let at = 0; at < trace.x.length; at++) {
-    const x = xaxis.l2p(trace.x[at]);
-    if (!(x > -side && x < xaxis._length + side)) continue;
-    const y = yaxis.l2p(trace.y[at]);
-    path += `M${(x - side).toFixed(1)},${(y + radius / 2).toFixed(1)}h${2 * side}L${x.toFixed(1)},${(y - radius).toFixed(1)}Z`;
+  for (let at = 0; at < x.length; at++) {
+    const place = xaxis.l2p(x[at]);
+    if (!(place > -marker.size && place < xaxis._length + marker.size)) continue;
+    path += `M${place.toFixed(1)},${yaxis.l2p(y[at]).toFixed(1)}${shape}`;
   }
   return path;
 }
@@ -221,7 +228,7 @@ class Figure {
   /* The fill after or before the middle of what is shown. */
   step(direction) {
     const times = this.chart.data
-      .filter((trace) => trace.name === "buys" || trace.name === "sells")
+      .filter((trace) => trace.mode === "markers")
       .flatMap((trace) => trace.x)
       .sort((a, b) => a - b);
     const shown = this.range ?? this.element.layout.xaxis.range.map(utc);

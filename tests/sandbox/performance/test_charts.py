@@ -37,6 +37,7 @@ from candlestep.sandbox.performance.charts import (
     MOST_MARKERS,
     Chart,
     Curve,
+    FillMarker,
     comparison_chart,
     monthly_chart,
 )
@@ -385,6 +386,38 @@ def test_a_short_has_its_notional_as_exposure_and_its_liquidation_price_as_a_lin
     assert position.liquidation_price is not None
     assert line["y"] == [float(position.liquidation_price)] * 2 + [None]
     assert line["y"][0] > float(position.current_price)
+
+
+def test_a_liquidation_has_a_marker_of_its_own_in_place_of_that_of_its_side() -> None:
+    config = SessionConfig(
+        start_time=START, end_time=START + 300 * MINUTE, starting_balance="100",
+        market_type="perp", leverage=50, funding=False, mark="last",
+    )  # fmt: skip
+    session = Session(config, Market([walk(300, symbol="SOLUSDT-PERP")]))
+    session.place_order(symbol="SOLUSDT-PERP", side="buy", quantity="40")
+    names = [trace["name"] for trace in session.record().chart()["data"]]
+    assert "liquidations" not in names, "no trace of what there is none of"
+    session.step(300)
+    (liquidation,) = session.liquidations
+    assert [fill.side for fill in session.fills] == ["buy", "sell"]
+    chart = session.record().chart()
+    marker = trace(chart, "liquidations")
+    assert (marker["x"], marker["y"]) == ([liquidation.time], [float(liquidation.price)])
+    assert marker["hovertext"][0].startswith("<b>liquidation</b> sell 40 at ")
+    assert (len(trace(chart, "buys")["x"]), len(trace(chart, "sells")["x"])) == (1, 0)
+    looks = [trace(chart, name)["marker"] for name in ("buys", "sells", "liquidations")]
+    assert len({look["symbol"] for look in looks}) == len({look["color"] for look in looks}) == 3
+
+
+def test_gathered_liquidations_stay_apart_from_the_fills_of_their_side() -> None:
+    markers = [
+        FillMarker(START + 1 + number, "buy", 100.0, 1.0, -1.0, 1, is_liquidation=number % 3 == 0)
+        for number in range(2 * MOST_MARKERS)
+    ]
+    gathered = gathered_markers(markers, Range(START, START + DAY), MINUTE)
+    counts = {marker.is_liquidation: marker.fills for marker in gathered}
+    forced = sum(marker.is_liquidation for marker in markers)
+    assert (len(gathered), counts) == (2, {True: forced, False: len(markers) - forced})
 
 
 def test_a_record_stays_as_it_was_made() -> None:

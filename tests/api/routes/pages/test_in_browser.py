@@ -173,6 +173,29 @@ def test_the_markers_are_the_fills(site: Site) -> None:
     page.close()
 
 
+def test_a_liquidation_is_drawn_as_a_cross(site: Site) -> None:
+    session_id = site.api.started(
+        "01-09", "01-14", market_type="perp", pairs=["SOLUSDT"], leverage=20,
+        margin_mode="isolated", starting_balance="2000", candle_interval="5m",
+    )  # fmt: skip
+    site.api.order(session_id, symbol="SOLUSDT-PERP", side="sell", quantity="40")
+    site.api.step(session_id, 10_000)
+    (liquidation,) = site.api.read(session_id, "results/liquidations")["liquidations"]
+    watched = site.open(f"/sessions/{session_id}")
+    page = watched.page
+    drawn(page)
+    found = traces(page)
+    assert found["liquidations"]["x"] == [parse_time(liquidation["simulated_at"])]
+    assert found["liquidations"]["y"] == [float(liquidation["price"])]
+    assert drawn_parts(page, "fills") == len(found["sells"]["x"]) + 1
+    expect(page.locator("[data-figure] .legend")).to_contain_text("liquidations")
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        page.screenshot(path=site.screenshots / f"liquidation-{scheme}.png")
+    assert watched.problems == []
+    page.close()
+
+
 def test_tables_show_the_texts_of_the_api(site: Site) -> None:
     page = site.open(f"/sessions/{site.ended}").page
     trades = site.api.read(site.ended, "trade/history")["trades"]
