@@ -309,7 +309,7 @@ def _trades(session: Session, trading: TradingRecord, results: Results, pages: P
     answers = [TradeResponse.of(fill) for fill in fills]
     return ViewTable(
         "trades",
-        "Trades",
+        "Fills",
         _columns(_TRADE_COLUMNS),
         [[_cell(getattr(answer, name)) for name in _TRADE_COLUMNS] for answer in answers],
         len(trading.fills),
@@ -419,7 +419,7 @@ def _cell(value: object) -> str:
 def _calls(base: str, has_ended: bool) -> list[Call]:
     calls = [
         Call("chart", f"{base}/figure.json"),
-        Call("trades", f"{base}/trade/history"),
+        Call("fills", f"{base}/trade/history"),
         Call("orders", f"{base}/trade/orders"),
         Call("positions", f"{base}/account/positions"),
         Call("worst drawdowns", f"{base}/results/drawdowns"),

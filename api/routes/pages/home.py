@@ -23,7 +23,7 @@ _ROWS = 50
 _JOBS = 20
 _SORTS = (
     ("created_at", "age"), ("roi_pct", "ROI"), ("sharpe_ratio", "Sharpe"),
-    ("max_drawdown_pct", "drawdown"), ("total_trades", "trades"), ("strategy_label", "label"),
+    ("max_drawdown_pct", "drawdown"), ("total_trades", "fills"), ("strategy_label", "label"),
     ("status", "status"), ("start_time", "start"), ("current_step", "progress"),
 )  # fmt: skip
 _MINUTE, _SECOND = 60_000, 1000
@@ -104,7 +104,7 @@ def _session(record: SessionRecord, time: int) -> dict[str, Any]:
         "tone": tone_of(record.roi_pct),
         "sharpe": _number(record.sharpe_ratio),
         "drawdown": _number(record.max_drawdown_pct),
-        "trades": NOTHING if record.total_trades is None else f"{record.total_trades:,}",
+        "fills": NOTHING if record.total_trades is None else f"{record.total_trades:,}",
         "age": _age(time - record.created_at),
     }
 
