@@ -206,10 +206,19 @@ class Clock:
             to = wake // MILLISECOND
             if self._step_of(to) > self._step_of(self._told):
                 self._tell(to)
-            self.now = wake
-            self._traveller.move_to(moment(wake))
-            os.environ[NOW] = str(wake)
+            self._turn(wake)
         return not self.is_over
+
+    def _turn(self, to: int) -> None:
+        """Turn the clock of the bot to a time (ns)."""
+        seconds, part = divmod(to - self.now, _SECOND)
+        if part:
+            self._traveller.move_to(moment(to))
+        else:
+            # As exact, and ``move_to`` reads the time zone of the process anew, twice.
+            self._traveller.shift(seconds)
+        self.now = to
+        os.environ[NOW] = str(to)
 
     def _step_of(self, time_ms: int) -> int:
         return (time_ms - self._first) // self._interval
@@ -225,10 +234,12 @@ class Clock:
 
         What is less than a step needs no request of its own.
         """
-        with self._changed:
-            now = self.now // MILLISECOND
-            if now > self._told and not self.is_over:
-                self._tell(now)
+        # Without the lock, because time stands while this thread runs.
+        if self.now // MILLISECOND > self._told:
+            with self._changed:
+                now = self.now // MILLISECOND
+                if now > self._told and not self.is_over:
+                    self._tell(now)
 
     # Tasks of event loops
 
