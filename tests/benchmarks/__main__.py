@@ -11,6 +11,7 @@ from tests.benchmarks import (
     over_http,
     pages,
     perpetuals,
+    slow_connections,
     store_waits,
     strategies,
     thin_client,
@@ -30,6 +31,7 @@ print_table(
         *jobs.rows(),
         *imports.rows(),
         *store_waits.rows(),
+        *slow_connections.rows(),
         *pages.rows(),
         *environments.rows(),
     ]

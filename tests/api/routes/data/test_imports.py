@@ -1,7 +1,6 @@
 """Candles imported over HTTP: received to the disk, imported as a whole or not at all."""
 
 import gzip
-import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -246,12 +245,10 @@ def test_a_server_that_is_killed_leaves_nothing_of_an_import(tmp_path: Path) -> 
     with running(home) as server, server.client() as client:
         answer = send(client, "BTCUSDT-1m.csv", many)
         path = f"{BASE}/{answer.json()['import_id']}"
-        wait_for(lambda: client.get(path).json()["rows_read"], bool)
-        state = client.get(path).json()
+        state = wait_for(lambda: client.get(path).json(), lambda state: state["rows_read"])
+        server.kill()
         assert state["state"] == "running"
         assert 0 < state["share"] <= 1
-        server.process.send_signal(signal.SIGKILL)
-        server.process.wait(timeout=PATIENCE)
     assert left_over(home)
     with running(home) as server, server.client() as client:
         assert series(client) == []
