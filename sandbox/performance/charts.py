@@ -3,13 +3,18 @@
 A chart is plain data, ``{"data": […], "layout": {…}}``: the pages send it to the browser as it is, and
 ``to_figure`` makes a figure of the library of it, for notebooks and files. The colours of the
 background are left to whoever shows a chart. Shapes, dashes and fillings tell apart what colours do.
+Its times are in milliseconds; the library would show these in the zone of the browser, so that whoever
+shows a chart makes instants of UTC of them.
 
 Charts have up to 2,000 candles and points of a curve, and 1,000 markers of fills; what there is more
 of has been gathered before (``chart_columns``). No chart has a trace of WebGL, which would need ``eval``.
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from candlestep.sandbox.clock import format_time, interval_name
 from candlestep.sandbox.market.candles import Floats, Integers
@@ -301,8 +306,22 @@ def to_figure(chart: Chart) -> Any:
         from plotly.graph_objects import Figure
     except ImportError:
         raise ImportError("pictures need plotly: pip install plotly") from None
-    layout = {"template": "plotly_white"} | chart["layout"]
-    return Figure({"data": chart["data"], "layout": layout})
+    data, layout = chart["data"], {"template": "plotly_white"} | chart["layout"]
+    if layout["xaxis"]["type"] == "date":
+        data = [trace | {"x": _instants(trace["x"])} for trace in data]
+        layout["shapes"] = [
+            shape | dict(zip(("x0", "x1"), _instants([shape["x0"], shape["x1"]]), strict=True))
+            for shape in layout.get("shapes", ())
+        ]
+        if "range" in layout["xaxis"]:
+            layout["xaxis"] = layout["xaxis"] | {"range": _instants(layout["xaxis"]["range"])}
+    return Figure({"data": data, "layout": layout})
+
+
+def _instants(times: Sequence[int | None]) -> list[datetime | None]:
+    """Return times (ms) as what the library shows in UTC: it shifts numbers to the browser's zone."""
+    instants: list[datetime | None] = np.array(times, dtype="datetime64[ms]").tolist()
+    return instants
 
 
 def _candlesticks(candles: ChartCandles) -> Chart:

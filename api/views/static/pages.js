@@ -16,6 +16,22 @@ const plotly = new Promise((resolve) => {
   else if (script) script.addEventListener("load", () => resolve(window.Plotly));
 });
 
+/* A time as the library takes one: by its local fields, and these are those of UTC in every zone.
+ * The library shifts numbers to the zone of the browser. */
+class Time extends Date {
+  getTimezoneOffset() { return 0; }
+  getMinutes() { return this.getUTCMinutes(); }
+  getSeconds() { return this.getUTCSeconds(); }
+  getMilliseconds() { return this.getUTCMilliseconds(); }
+}
+
+function timed({ data, layout }) {
+  if (layout.xaxis.type !== "date") return { data, layout };
+  const xaxis = { ...layout.xaxis, range: layout.xaxis.range?.map((time) => new Date(time).toISOString().slice(0, -1)) };
+  const timed = data.map((trace) => ({ ...trace, x: trace.x.map((time) => time && new Time(time)) }));
+  return { data: timed, layout: { ...layout, xaxis } };
+}
+
 function themed(chart) {
   const colours = getComputedStyle(document.documentElement);
   const layout = {
@@ -71,7 +87,7 @@ function candlePath(trace, isUp, { xaxis, yaxis }) {
   let path = "";
   for (let at = 0; at < trace.x.length; at++) {
     if (trace.close[at] >= trace.open[at] !== isUp) continue;
-    const x = xaxis.l2p(trace.x[at]);
+    const x = xaxis.l2p(+trace.x[at]);
     if (!(x > -half && x < xaxis._length + half)) continue;
     const [top, bottom] = isUp ? [trace.close[at], trace.open[at]] : [trace.open[at], trace.close[at]];
     const [left, middle, right] = [x - half, x, x + half].map((value) => value.toFixed(1));
@@ -95,7 +111,7 @@ function markerPath({ x, y, marker }, { xaxis, yaxis }) {
   const shape = markerShape(marker);
   let path = "";
   for (let at = 0; at < x.length; at++) {
-    const place = xaxis.l2p(x[at]);
+    const place = xaxis.l2p(+x[at]);
     if (!(place > -marker.size && place < xaxis._length + marker.size)) continue;
     path += `M${place.toFixed(1)},${yaxis.l2p(y[at]).toFixed(1)}${shape}`;
   }
@@ -159,11 +175,11 @@ class Figure {
     if (number !== this.wanted) return;
     this.chart = chart;
     this.isDrawing = true;
-    const { data, layout } = themed(lightened(chart));
-    layout.uirevision = "kept";
+    const range = this.range ?? chart.layout.xaxis.range;
     /* What is shown is up to the page, the rest (such as hidden traces) to who looks. */
-    layout.xaxis = { ...layout.xaxis, uirevision: number };
-    if (this.range) layout.xaxis.range = this.range;
+    const xaxis = { ...chart.layout.xaxis, range, uirevision: number };
+    const kept = { data: chart.data, layout: { ...chart.layout, xaxis, uirevision: "kept" } };
+    const { data, layout } = timed(themed(lightened(kept)));
     const isFirst = !this.element.classList.contains("drawn");
     this.element.classList.toggle("trading", Boolean(layout.yaxis3));
     const config = { responsive: true, displaylogo: false, scrollZoom: false, displayModeBar: false };

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from decimal import Decimal
 from itertools import pairwise
 from typing import Any, Literal
@@ -507,6 +508,19 @@ def test_figures_are_those_of_plotly() -> None:
         [float(runs[0][1].total_fees), float(runs[2][1].total_fees)],
         [float(runs[1][1].total_fees), float(runs[3][1].total_fees)],
     ]
+
+
+def test_a_figure_has_instants_of_utc_which_no_zone_of_a_browser_moves() -> None:
+    pytest.importorskip("plotly.graph_objects")
+    session = session_of(walk(300))
+    session.place_order(symbol="BTCUSDT", side="buy", quantity="1")
+    session.step(300)
+    figure = session.plot(start="2025-01-01T01:00:00Z", end="2025-01-01T02:00:00Z")
+    hours = (datetime(2025, 1, 1, 1), datetime(2025, 1, 1, 2))
+    assert (figure.data[0].x[0], figure.layout.xaxis.range) == (hours[0], hours)
+    shaded = session.record().equity_figure().layout.shapes
+    assert shaded
+    assert all(isinstance(time, datetime) for shape in shaded for time in (shape.x0, shape.x1))
 
 
 def test_a_sweep_needs_a_metric_and_parameters_that_there_are() -> None:

@@ -102,7 +102,7 @@ def traces(page: Page) -> dict[str, Any]:
     """Return the traces of the chart by name, as the library has them."""
     found: dict[str, Any] = page.evaluate(
         """() => Object.fromEntries(document.querySelector('[data-figure]').data.map(
-          (t) => [t.name, { x: [...(t.x ?? [])], y: [...(t.y ?? [])], customdata: t.customdata,
+          (t) => [t.name, { x: (t.x ?? []).map(Number), y: [...(t.y ?? [])], customdata: t.customdata,
                             close: t.close }]))"""
     )
     return found
@@ -196,6 +196,34 @@ def test_a_liquidation_is_drawn_as_a_cross(site: Site) -> None:
     page.close()
 
 
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Kolkata"])
+def test_a_chart_is_in_utc_wherever_the_browser_is(site: Site, browser: Browser, zone: str) -> None:
+    kept = site.context.storage_state()
+    with browser.new_context(viewport=WIDE, timezone_id=zone, storage_state=kept) as context:  # type: ignore[arg-type]
+        page = WatchedPage(context.new_page(), f"{site.server.url}/sessions/{site.ended}").page
+        drawn(page)
+        there = _places(page)
+        page.get_by_label("Symbol").select_option("BTCUSDT")
+        drawn(page, 2)
+    page = site.open(f"/sessions/{site.ended}").page
+    drawn(page)
+    assert there == _places(page)
+    assert there["ticks"][0].startswith("00:00")
+    page.close()
+
+
+def _places(page: Page) -> dict[str, Any]:
+    """Return where the chart has its candles and fills, and what stands below them."""
+    places: dict[str, Any] = page.evaluate(
+        """() => {
+          const texts = (selector, of) => [...document.querySelectorAll(selector)].map(of);
+          return { ticks: texts('[data-figure] .xtick text', (e) => e.textContent),
+                   paths: texts('[data-figure] .drawn-candles path, .drawn-fills path', (e) => e.getAttribute('d')) };
+        }"""
+    )
+    return places
+
+
 def test_tables_show_the_texts_of_the_api(site: Site) -> None:
     page = site.open(f"/sessions/{site.ended}").page
     trades = site.api.read(site.ended, "trade/history")["trades"]
@@ -229,8 +257,8 @@ def test_a_row_a_key_and_a_zoom_lead_into_the_chart(site: Site) -> None:
     page.keyboard.press("j")
     drawn(page, 4)
     first = min(traces(page)["buys"]["x"])
-    shown = page.evaluate("document.querySelector('[data-figure]').layout.xaxis.range")
-    assert shown[0] < first < shown[1] if isinstance(shown[0], int | float) else shown
+    start, end = page.evaluate("document.querySelector('[data-figure]').layout.xaxis.range")
+    assert parse_time(f"{start}Z") < first < parse_time(f"{end}Z")
     box = page.locator("[data-figure]").bounding_box()
     assert box is not None
     page.get_by_role("button", name="Whole period").click()
@@ -259,7 +287,7 @@ def test_a_page_follows_its_session_and_never_shows_the_future(site: Site) -> No
         expect(page.locator(".progress")).to_contain_text(f"{status['progress_pct']} %")
         now = parse_time(status["virtual_time"])
         page.wait_for_function(
-            "now => document.querySelector('[data-figure]').data[0].x.at(-1) === now - 60000",
+            "now => document.querySelector('[data-figure]').data[0].x.at(-1)?.getTime() === now - 60000",
             arg=now,
         )
         found = traces(page)
