@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import datetime
 import os
+import queue
 import sys
 import threading
 import time
 from itertools import count
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     from candlestep.api.dialects.driver.on_path.candlestep_control import Control
@@ -18,6 +20,8 @@ NOW = "CANDLESTEP_NOW"
 """The virtual time in nanoseconds, for the processes that the bot starts."""
 MILLISECOND = 1_000_000
 _SECOND = 1_000_000_000
+_NEVER = 1 << 63
+"""A time (ns) later than any."""
 _LOOK_AGAIN = 0.02
 """Seconds after which a thread that waits for others looks whether they still live."""
 _ANSWERS = 0.0005
@@ -39,6 +43,8 @@ _real_sleep = time.sleep
 _real_async_sleep = asyncio.sleep
 _real_wait = threading.Event.wait
 _real_set = threading.Event.set
+_real_get = queue.Queue.get
+_real_put = queue.Queue.put
 _monotonic = time.monotonic
 
 
@@ -47,15 +53,27 @@ def moment(now: int) -> datetime.datetime:
     return _EPOCH + datetime.timedelta(microseconds=now // 1000)
 
 
+class Turn:
+    """The place of a thread among those that wait for items of a queue, which come first served."""
+
+    def __init__(self, items: queue.Queue[Any], row: list[Turn]) -> None:
+        self._items = items
+        self._row = row
+
+    def is_set(self) -> bool:
+        """Return whether there is an item for this thread."""
+        return self._items._qsize() > self._row.index(self)
+
+
 class Sleeper:
-    """A thread or a task that waits for a time (ns), a thread perhaps for an event before it."""
+    """A thread or a task that waits for a time (ns), a thread perhaps for something before it."""
 
     def __init__(
         self,
         wake: int,
         number: int,
         future: asyncio.Future[None] | None = None,
-        event: threading.Event | None = None,
+        event: threading.Event | Turn | None = None,
     ) -> None:
         self.wake = wake
         self.number = number
@@ -80,7 +98,9 @@ class Clock:
         self._changed = threading.Condition()
         self._numbers = count()
         self._events_awaited = 0
-        """The threads that wait for an event, with a time-out."""
+        """The threads that wait for an event with a time-out, or for an item of a queue."""
+        self._rows: WeakKeyDictionary[queue.Queue[Any], list[Turn]] = WeakKeyDictionary()
+        """The threads that wait for items of each queue, in the sequence in which they began."""
         self._threads: dict[threading.Thread, Sleeper | None] = {}
         """Each thread since the start, and its sleeper, or None while it runs."""
         self._waiting_since: dict[threading.Thread, tuple[float, int, object]] = {}
@@ -114,37 +134,81 @@ class Clock:
             return
         if seconds < 0:
             raise ValueError("sleep length must be non-negative")
-        self._wait(seconds, None)
+        self._wait(self._after(seconds), None)
 
     def wait(self, event: threading.Event, timeout: float | None = None) -> bool:
         """Wait until an event is set, or ``timeout`` seconds of the virtual time have passed."""
         if timeout is None or timeout <= 0 or os.getpid() != self.owner:
             return _real_wait(event, timeout)
         if not event.is_set():
-            self._wait(timeout, event)
+            self._wait(self._after(timeout), event)
         return event.is_set()
 
     def set(self, event: threading.Event) -> None:
         """Set an event, so that the threads that wait for it go on."""
         _real_set(event)
-        if self._events_awaited:
+        self._notice()
+
+    def get(self, items: queue.Queue[Any], block: bool = True, timeout: float | None = None) -> Any:
+        """Take an item, once there is one; raise ``Empty`` after ``timeout`` virtual seconds."""
+        is_brief = not block or (timeout is not None and timeout <= 0)
+        if is_brief or os.getpid() != self.owner:
+            return _real_get(items, block, timeout)
+        wake = _NEVER if timeout is None else self._after(timeout)
+        with self._changed:
+            row = self._rows.setdefault(items, [])
+            turn = Turn(items, row)
+            row.append(turn)
+        try:
+            while True:
+                self._wait(wake, turn)
+                try:
+                    return _real_get(items, False)
+                except queue.Empty:
+                    # Unless one that did not wait has taken the item.
+                    if self.now >= wake:
+                        raise
+        finally:
+            with self._changed:
+                row.remove(turn)
+            self._notice()
+
+    def put(
+        self,
+        items: queue.Queue[Any],
+        item: Any,
+        block: bool = True,
+        timeout: float | None = None,
+    ) -> None:
+        """Put an item into a queue, so that a thread that waits for it goes on."""
+        _real_put(items, item, block, timeout)
+        self._notice()
+
+    def _notice(self) -> None:
+        """Have the threads that wait look whether they may go on."""
+        if self._events_awaited and os.getpid() == self.owner:
             with self._changed:
                 self._changed.notify_all()
 
-    def _wait(self, seconds: float, event: threading.Event | None) -> None:
+    def _after(self, seconds: float) -> int:
+        return self.now + round(seconds * _SECOND)
+
+    def _wait(self, wake: int, event: threading.Event | Turn | None) -> None:
         thread = threading.current_thread()
         with self._changed:
-            wake = self.now + round(seconds * _SECOND)
             sleeper = Sleeper(wake, next(self._numbers), event=event)
             self._threads[thread] = sleeper
             self._events_awaited += event is not None
             self._at_work.discard(thread)
             self._changed.notify_all()
-            while not sleeper.is_done:
-                if not self._move():
-                    self._changed.wait(_LOOK_AGAIN)
-            self._events_awaited -= event is not None
-            self._threads[thread] = None
+            try:
+                while not sleeper.is_done:
+                    if not self._move():
+                        self._changed.wait(_LOOK_AGAIN)
+            finally:
+                # A signal's handler may raise in the main thread, which then runs.
+                self._events_awaited -= event is not None
+                self._threads[thread] = None
 
     def _move(self) -> bool:
         """Wake the next sleeper if nobody runs; return whether one was woken. Holds the lock."""
@@ -156,7 +220,7 @@ class Clock:
         if not sleepers or any(sleeper.is_done for sleeper in sleepers):
             return False
         first = min(sleepers, key=lambda sleeper: (sleeper.wake, sleeper.number))
-        if not self._advance(first.wake):
+        if first.wake == _NEVER or not self._advance(first.wake):
             return False
         first.is_awake = True
         if first.future is not None:

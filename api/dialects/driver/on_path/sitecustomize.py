@@ -1,10 +1,10 @@
 """The clock of a bot that ``candlestep drive`` has started. Python imports this file as it starts.
 
 ``time.time``, ``datetime.now`` and their like tell the virtual time, which stands while the bot
-works. ``time.sleep``, ``asyncio.sleep`` and the time-out of ``threading.Event.wait`` end as soon as
-the session has been stepped to their end. Everything else, such as time-outs of requests,
-``time.monotonic`` and timers of asyncio, stays real. The bot needs time-machine in its environment
-and nothing else of Candlestep.
+works. ``time.sleep``, ``asyncio.sleep`` and the time-outs of ``threading.Event.wait`` and
+``queue.Queue.get`` end as soon as the session has been stepped to their end. Everything else, such
+as time-outs of requests, ``time.monotonic`` and timers of asyncio, stays real. The bot needs
+time-machine in its environment and nothing else of Candlestep.
 
 Time moves when every thread and every task sleeps, or waits for one that does; of two sleepers with
 the same end the one that began first goes on alone, and tasks send one request at a time. So two
@@ -21,6 +21,7 @@ import importlib.machinery
 import importlib.util
 import json
 import os
+import queue
 import random
 import sys
 import threading
@@ -188,6 +189,21 @@ def _count_threads(clock: Clock) -> None:
     _replace(asyncio.base_events.BaseEventLoop, "run_in_executor", run_in_executor)
 
 
+def _count_queues(clock: Clock) -> None:
+    """Let threads wait for items of queues on the clock of the session."""
+
+    def get(self: queue.Queue[Any], block: bool = True, timeout: float | None = None) -> Any:
+        return clock.get(self, block, timeout)
+
+    def put(
+        self: queue.Queue[Any], item: Any, block: bool = True, timeout: float | None = None
+    ) -> None:
+        clock.put(self, item, block, timeout)
+
+    _replace(queue.Queue, "get", get)
+    _replace(queue.Queue, "put", put)
+
+
 def _replace(owner: object, name: str, value: object) -> None:
     setattr(owner, name, value)
 
@@ -226,6 +242,7 @@ def _start() -> None:
     _replace(time, "sleep", clock.sleep)
     _replace(threading.Event, "wait", lambda event, timeout=None: clock.wait(event, timeout))
     _replace(threading.Event, "set", lambda event: clock.set(event))
+    _count_queues(clock)
     for module in (asyncio, asyncio.tasks):
         _replace(module, "sleep", clock.sleep_async)
     _count_threads(clock)

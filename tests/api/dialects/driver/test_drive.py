@@ -47,7 +47,13 @@ def records(api: Api, session_id: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize(
     ("bot", "orders"),
-    [("polling.py", 18), ("threaded.py", 66), ("waiting.py", 19), ("tasks.py", 66)],
+    [
+        ("polling.py", 18),
+        ("threaded.py", 66),
+        ("waiting.py", 19),
+        ("queues.py", 52),
+        ("tasks.py", 66),
+    ],
 )
 def test_two_runs_of_a_bot_are_the_same_to_the_digit(
     api: Api, server: RunningServer, bot: str, orders: int
