@@ -123,8 +123,7 @@ def parse_time(value: object, field: str = "time") -> int:
 
 def format_time(time: int) -> str:
     """Format a time as ISO 8601 with ``Z``, with milliseconds only if they are not zero."""
-    day, time_of_day = divmod(time, DAY)
-    minute, rest = divmod(time_of_day, MINUTE)
+    day, minute, rest = time // DAY, time % DAY // MINUTE, time % MINUTE
     if not rest:
         return _date(day) + _MINUTES_OF_DAY[minute]
     second, millisecond = divmod(rest, 1000)

@@ -93,7 +93,7 @@ def rounded(value: Decimal, places: int) -> Decimal:
 
 def rounded_ratio(numerator: Decimal, denominator: Decimal, places: int) -> Decimal:
     """Return ``numerator / denominator`` with ``places`` decimal places, half up, rounded once."""
-    return _ROUNDING.quantize(_DIVISION.divide(numerator, denominator), _UNIT[places])
+    return half_up(_DIVISION.divide(numerator, denominator), _UNIT[places])
 
 
 def rounded_down(value: Decimal, places: int) -> Decimal:
@@ -124,7 +124,7 @@ def rounded_product(a: Decimal, b: Decimal) -> Decimal:
 def rounded_share(amount: Decimal, part: Decimal, whole: Decimal) -> Decimal:
     """Return ``amount * part / whole`` as an amount, rounded once, half up to 8 places."""
     share = _DIVISION.divide(MARKET.multiply(amount, part), whole)
-    return _ROUNDING.quantize(share, AMOUNT_UNIT)
+    return half_up(share, AMOUNT_UNIT)
 
 
 def percentage(part: Decimal, whole: Decimal) -> Decimal:

@@ -41,7 +41,7 @@ class BatchObserver:
         self._account = account_size(settings)
         self._windows = window_size(settings, table)
         self._span = settings.window * len(table.names)
-        self._views = self._strided(table)
+        self._views = table.windows(settings.window, self._account)
         shape = (len(batch), self._windows + self._account)
         self._shape = shape
         self._buffer: NDArray[np.float32] | None = None
@@ -58,21 +58,6 @@ class BatchObserver:
                 "out", f"must be a float32 array of shape {self._shape}, for flat windows"
             )
         self._buffer = out
-
-    def _strided(self, table: FeatureTable) -> NDArray[np.float32]:
-        """Return every window of the table as a row of a view, with room for the account behind it.
-
-        A row of the view runs on into the rows of the table after it, so that one copy makes both
-        the window and the place for the account, which overwrites them.
-        """
-        width = len(table.names)
-        padded = np.zeros(table.values.size + self._account, dtype=np.float32)
-        padded[: table.values.size] = table.values.reshape(-1)
-        size = padded.itemsize
-        rows = len(table.values) - self._settings.window + 1
-        return np.lib.stride_tricks.as_strided(
-            padded, (rows, self._span + self._account), (width * size, size), writeable=False
-        )
 
     def observe(
         self,

@@ -89,6 +89,20 @@ class FeatureTable(NamedTuple):
             for symbol in symbols
         }
 
+    def windows(self, window: int, room: int) -> NDArray[np.float32]:
+        """Return a read-only view with every window as a row, and ``room`` numbers behind it.
+
+        A row runs on into the rows of the table after it, so that one copy makes both the window
+        and the place for the account, which overwrites them.
+        """
+        width = len(self.names)
+        padded = np.zeros(self.values.size + room, dtype=np.float32)
+        padded[: self.values.size] = self.values.reshape(-1)
+        size = padded.itemsize
+        shape = (len(self.values) - window + 1, window * width + room)
+        strides = (width * size, size)
+        return np.lib.stride_tricks.as_strided(padded, shape, strides, writeable=False)
+
     @property
     def _parts(self) -> list[NDArray[np.float32]]:
         """The values of each symbol."""

@@ -77,8 +77,9 @@ class Rewards:
     def of_one(self, before: float, after: float, start: float) -> float:
         """Return ``of`` for a single account, as quickly as its kind allows."""
         if self._reward == "log_return":
+            ratio = (after if after > 1 else 1.0) / (before if before > 1 else 1.0)
             # NumPy's logarithm: that of the standard library differs in the last bit.
-            return float(np.log(max(after, 1.0) / max(before, 1.0))) * self._scale
+            return float(np.log(ratio)) * self._scale
         one = (np.array([equity]) for equity in (before, after, start))
         return float(self.of(*one)[0])
 

@@ -21,9 +21,10 @@ from candlestep.sandbox.envs.spaces import (
     observation_space,
     window_size,
 )
-from candlestep.sandbox.envs.trader import MarginTrader, Trader, units
+from candlestep.sandbox.envs.trader import UNITS, MarginTrader, Trader, units
 from candlestep.sandbox.errors import InvalidParameter, InvalidState
 from candlestep.sandbox.exchange.account import Holding, Portfolio
+from candlestep.sandbox.money import multiply
 from candlestep.sandbox.session import Session
 
 RENDER_MODES = ("ansi", "rgb_array")
@@ -189,13 +190,13 @@ class TargetEnv(gymnasium.Env[Any, Any]):
         trader.trade(weights, brackets)
         trader.advance()
         self._done += 1
-        before, after = self._equity, units(trader.portfolio.total_equity)
+        episode, portfolio = self._episode, trader.portfolio
+        before, after = self._equity, float(int(multiply(portfolio.total_equity, UNITS)))
         self._equity = after
         reward = self._rewards.of_one(before, after, self._start)
         is_ruined = after < self._ruin or (after <= 0 and settings.is_perpetual)
-        is_over = self._done == self._episode.steps
+        is_over = self._done == episode.steps
         info = self._info(trader) if settings.has_info else {}
-        episode, portfolio = self._episode, trader.portfolio
         step, left = episode.first_step + self._done, 1 - self._done / episode.steps
         observation = self._observer.observe(step, portfolio, after, self._start, left)
         return observation, reward, is_ruined, is_over, info
@@ -213,9 +214,9 @@ class TargetEnv(gymnasium.Env[Any, Any]):
         portfolio = trader.portfolio
         return {
             "equity": self._equity / 1e8,
-            "cash": units(portfolio.available_cash) / 1e8,
+            "cash": int(multiply(portfolio.available_cash, UNITS)) / 1e8,
             "quantity": self._quantity(portfolio.holdings),
-            "realized_pnl": units(portfolio.realized_pnl) / 1e8,
+            "realized_pnl": int(multiply(portfolio.realized_pnl, UNITS)) / 1e8,
             "fees": trader.fees / 1e8,
             "fills": trader.fills,
             "time": format_time(trader.time),
@@ -225,7 +226,7 @@ class TargetEnv(gymnasium.Env[Any, Any]):
         """Return the quantity held of the symbol, or of each if there are several."""
         symbols = self._stage.settings.symbols
         if len(symbols) == 1:
-            return units(holdings[0].quantity) / 1e8 if holdings else 0.0
+            return int(multiply(holdings[0].quantity, UNITS)) / 1e8 if holdings else 0.0
         held = {holding.symbol: units(holding.quantity) / 1e8 for holding in holdings}
         return np.array([held.get(symbol, 0.0) for symbol in symbols])
 
@@ -250,19 +251,19 @@ class Observer:
     def __init__(self, settings: Settings, table: FeatureTable, extra: int = 0) -> None:
         self._is_flat = settings.is_flat
         self._has_account = settings.has_account
-        self._width = len(table.names)
-        self._rows = list(table.row)
-        self._values = table.values.reshape(-1)
-        self._span = settings.window * self._width
         self._window = settings.window
+        self._span = settings.window * len(table.names)
         self._windows = window_size(settings, table)
+        self._rows = list(table.row - (settings.window - 1))
+        """For each symbol and step, the row of its window in ``_views``."""
         self._places = {
             symbol: place for place, symbol in enumerate(settings.symbols, self._windows)
         }
         """The index in an observation of each symbol's value."""
         self._left = self._windows + len(settings.symbols) + 2
         """The index of the share of steps left; return and unrealized PnL stand before it."""
-        self._size = self._windows + account_size(settings) + extra
+        self._room = account_size(settings) + extra
+        self._views = table.windows(settings.window, self._room)
 
     def observe(
         self,
@@ -274,21 +275,17 @@ class Observer:
         extra: tuple[float, ...] = (),
     ) -> Observation:
         """Return a new observation at a step of the clock, of an account as of then."""
-        observation = np.empty(self._size, np.float32)
-        width, span, place = self._width, self._span, 0
-        for rows in self._rows:
-            stop = (rows.item(step) + 1) * width
-            observation[place : place + span] = self._values[stop - span : stop]
-            place += span
+        observation = self._windows_at(step)
         if self._has_account:
             # One number after another: an array made of them would take longer than all of them.
-            values, place = portfolio.values, self._left
-            if len(values) < len(self._places):
+            values, places, place = portfolio.values, self._places, self._left
+            if len(values) < len(places):
                 observation[self._windows : place - 1] = 0
             if values:
-                for symbol, value in zip(portfolio.prices, values, strict=True):
-                    observation[self._places[symbol]] = units(value) / max(equity, 1.0)
-                observation[place - 2] = units(portfolio.unrealized_pnl) / start
+                whole = equity if equity > 1 else 1.0
+                for number, symbol in enumerate(portfolio.prices):
+                    observation[places[symbol]] = int(multiply(values[number], UNITS)) / whole
+                observation[place - 2] = int(multiply(portfolio.unrealized_pnl, UNITS)) / start
             observation[place - 1] = equity / start - 1
             observation[place] = left
             if extra:
@@ -300,6 +297,18 @@ class Observer:
         if self._has_account:
             parts["account"] = observation[self._windows :].copy()
         return parts
+
+    def _windows_at(self, step: int) -> NDArray[np.float32]:
+        """Return a new array of the windows at a step, with room for the account behind them."""
+        views, rows = self._views, self._rows
+        if len(rows) == 1:
+            window: NDArray[np.float32] = views[rows[0].item(step)].copy()
+            return window
+        observation = np.empty(self._windows + self._room, np.float32)
+        for number, row in enumerate(rows):
+            place = number * self._span
+            observation[place : place + self._span] = views[row.item(step), : self._span]
+        return observation
 
 
 def _trader_of(session: Session, settings: Settings) -> Trader:

@@ -37,7 +37,8 @@ from candlestep.sandbox.session import Session
 from candlestep.sandbox.step import Step
 
 _MILLIONTH = Decimal("0.000001")
-_UNITS = Decimal(10**AMOUNT_PLACES)
+UNITS = Decimal(10**AMOUNT_PLACES)
+"""Units of 1e-8 in 1: ``int(multiply(amount, UNITS))`` is an amount in them, without a call."""
 _ROUNDING = Context(prec=400)
 _GUARD_KINDS: tuple[OrderType, OrderType] = ("stop_loss", "take_profit")
 
@@ -60,8 +61,9 @@ class Trader:
         self._rules = rules
         self._guards: dict[str, list[int]] = {}
         self.fees = 0.0
-        """The fees of the session so far, in units of 1e-8."""
+        """The fees of the session up to the last step, in units of 1e-8."""
         self.fills = 0
+        """The number of its fills up to the last step."""
 
     def _bind(self, session: Session) -> None:
         self.session = session
@@ -89,11 +91,9 @@ class Trader:
         self.weights = asked = list(weights)
         if len(asked) > 1 and (total := sum(asked)) > MILLION:
             weights = [weight * MILLION // total for weight in asked]
-        sells, buys = [], []
+        buys = []
         portfolio = self.portfolio
-        values: dict[str, Decimal] = {}
-        if portfolio.values:
-            values = dict(zip(portfolio.prices, portfolio.values, strict=True))
+        values = {symbol: portfolio.values[n] for n, symbol in enumerate(portfolio.prices)}
         for number, symbol in enumerate(self._symbols):
             if asked[number] == lasts[number] and not is_always:
                 continue
@@ -101,12 +101,10 @@ class Trader:
             gap = subtract(share_of(portfolio.total_equity, weight), values.get(symbol, ZERO))
             if self._rules.min_trade and weight and self._is_small(gap):
                 continue
-            if gap < 0:
-                sells.append((symbol, gap.copy_negate(), not weight))
-            elif gap > 0:
+            if gap < ZERO:
+                self._sell(symbol, gap.copy_negate(), is_all=not weight)
+            elif gap > ZERO:
                 buys.append((symbol, gap, brackets[number] if brackets else None))
-        for symbol, gap, is_all in sells:
-            self._sell(symbol, gap, is_all=is_all)
         for symbol, gap, bracket in buys:
             self._buy(symbol, gap, bracket)
 
@@ -115,14 +113,12 @@ class Trader:
         step = self.session.step()
         self.time, self.portfolio = step.time, step.portfolio
         for order in step.orders_filled:
-            self._count(order)
             self.weights[self._symbols.index(order.symbol)] = 0
+        fills = self._exchange.fills
+        while self.fills < len(fills):
+            self.fees += int(multiply(fills[self.fills].fee, UNITS))
+            self.fills += 1
         return step
-
-    def _count(self, order: Order) -> None:
-        assert order.fill is not None, "it has filled"
-        self.fees += units(order.fill.fee)
-        self.fills += 1
 
     def _is_small(self, gap: Decimal) -> bool:
         least = multiply(self.portfolio.total_equity, Decimal(self._rules.min_trade))
@@ -143,26 +139,24 @@ class Trader:
         if not budget:
             return
         now, candles = self._exchange.now, self._candles[symbol]
-        price = candles.price(now)
+        price = self.portfolio.prices.get(symbol) or candles.price(now)
         assert price is not None, "episodes begin after the first candle"
         ticket = OrderTicket(symbol, "buy", "market", AMOUNT_UNIT)
         terms = self._exchange.quotes.affordable_at_once(ticket, budget, price, candles, now)
-        if not terms.quantity:
-            return
-        order = self._execute(OrderTicket(symbol, "buy", "market", terms.quantity), terms)
-        if order is not None and bracket is not None:
-            self._guard(order, bracket)
+        if terms.quantity:
+            ticket = OrderTicket(symbol, "buy", "market", terms.quantity)
+            order = self._execute(ticket, terms)
+            if order is not None and bracket is not None:
+                self._guard(order, bracket)
 
     def _execute(self, ticket: OrderTicket, terms: Terms) -> Order | None:
         """Fill a market order; None if its amount rounds to nothing or a risk limit refuses it."""
         if not terms.cost.quote_amount:
             return None
         try:
-            order = self._exchange.execute(ticket, terms)
+            return self._exchange.execute(ticket, terms)
         except RiskLimitExceeded:
             return None
-        self._count(order)
-        return order
 
     def _guard(self, order: Order, bracket: Bracket) -> None:
         """Replace the guards of a position that ``order`` has increased."""
@@ -294,7 +288,7 @@ class MarginTrader(Trader):
         """Place a market order; skip it if its amount rounds to nothing or a risk limit refuses it."""
         ticket = OrderTicket(symbol, side, "market", quantity, reduce_only=reduce_only)
         try:
-            self._count(self._exchange.place(ticket))
+            self._exchange.place(ticket)
         except RiskLimitExceeded:
             return
         except InvalidParameter as refusal:
@@ -304,7 +298,7 @@ class MarginTrader(Trader):
 
 def units(amount: Decimal) -> float:
     """Return an amount in units of 1e-8, as the float that is nearest to the whole number."""
-    return float(int(multiply(amount, _UNITS)))
+    return float(int(multiply(amount, UNITS)))
 
 
 def trigger_price(fill_price: Decimal, millionths: int) -> Decimal:

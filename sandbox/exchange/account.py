@@ -11,10 +11,12 @@ from candlestep.sandbox.errors import InsufficientBalance
 from candlestep.sandbox.exchange.costs.costs import Cost
 from candlestep.sandbox.exchange.orders import Order
 from candlestep.sandbox.money import (
+    AMOUNT_UNIT,
     PRICE_PLACES,
     ZERO,
     add,
-    rounded_product,
+    half_up,
+    multiply,
     rounded_ratio,
     rounded_share,
     subtract,
@@ -41,7 +43,7 @@ class Holding(msgspec.Struct, frozen=True, gc=False):
             self.symbol,
             add(self.quantity, quantity),
             add(self.cost_basis, cost_basis),
-            add(self.realized_pnl, realized),
+            self.realized_pnl if realized is ZERO else add(self.realized_pnl, realized),
         )
 
 
@@ -173,7 +175,6 @@ class Account:
         self.starting_balance = starting_balance
         self.available_cash = starting_balance
         self.locked_cash = ZERO
-        self._cash = starting_balance
         self.realized_pnl = ZERO
         self.holdings: dict[str, Holding] = {}
         """Every symbol ever held, in the order first bought."""
@@ -213,17 +214,19 @@ class Account:
 
     def sellable(self, symbol: str, group: str | int | None) -> Decimal:
         """Return the quantity that a sell in ``group`` may sell: all not locked outside it."""
-        locked = self._locked_quantities.get(symbol, ZERO)
+        held, locked = self.holding(symbol).quantity, self._locked_quantities.get(symbol)
+        if locked is None:
+            return held
         if group is not None:  # A fill in the group releases its lock.
             locked = subtract(locked, self._shared_lock(symbol, group))
-        return subtract(self.holding(symbol).quantity, locked)
+        return subtract(held, locked)
 
     def payable(self, order: Order) -> Decimal:
         """Return the cash that a buy may take: what is available, and what it or its list locks."""
         locked = order.locked_cash
         if order.list_id is not None:
             locked = _largest(self._shared_cash.get(order.list_id))
-        return add(self.available_cash, locked)
+        return add(self.available_cash, locked) if locked else self.available_cash
 
     def lock(self, order: Order) -> None:
         """Lock the cash or quantity that is stored on ``order``."""
@@ -270,7 +273,7 @@ class Account:
     def buy(self, symbol: str, quantity: Decimal, cost: Cost) -> None:
         """Pay for ``quantity`` and add it to the holding; the cash must be available."""
         paid = cost.to_buy
-        self._change(symbol, paid.copy_negate(), quantity, paid, ZERO)
+        self._change(self.holding(symbol), paid.copy_negate(), quantity, paid, ZERO)
 
     def sell(self, symbol: str, quantity: Decimal, cost: Cost) -> Decimal:
         """Sell ``quantity``, at most the quantity held, and return the PnL that is realized.
@@ -283,24 +286,28 @@ class Account:
             taken = rounded_share(held.cost_basis, quantity, held.quantity)
         proceeds = cost.from_sale
         realized = subtract(proceeds, taken)
-        self._change(symbol, proceeds, quantity.copy_negate(), taken.copy_negate(), realized)
+        self._change(held, proceeds, quantity.copy_negate(), taken.copy_negate(), realized)
         return realized
 
     def portfolio(self, prices: Mapping[str, Decimal]) -> Portfolio:
         """Return the account valued at ``prices``, which must have every symbol held."""
         held_prices = {}
         values = []
-        value = ZERO
+        value, cash = ZERO, self.available_cash
+        if self.locked_cash:
+            cash = add(cash, self.locked_cash)
         for holding in self._open_holdings:
             held_prices[holding.symbol] = price = prices[holding.symbol]
-            values.append(rounded_product(holding.quantity, price))
-            value = add(value, values[-1])
+            # As rounded_product, without the call: this is done after each step.
+            worth = half_up(multiply(holding.quantity, price), AMOUNT_UNIT)
+            values.append(worth)
+            value = add(value, worth)
         return Portfolio(
             self.starting_balance,
             self.available_cash,
             self.locked_cash,
             value,
-            add(self._cash, value),
+            add(cash, value),
             subtract(value, self._cost_basis),
             self.realized_pnl,
             self._open_holdings,
@@ -332,22 +339,28 @@ class Account:
         return _largest(self._shared_locks.get((symbol, group)))
 
     def _change(
-        self, symbol: str, cash: Decimal, quantity: Decimal, cost_basis: Decimal, realized: Decimal
+        self,
+        held: Holding,
+        cash: Decimal,
+        quantity: Decimal,
+        cost_basis: Decimal,
+        realized: Decimal,
     ) -> None:
-        """Add what a trade changes to cash, to the holding and to the realized PnL."""
-        holding = self.holding(symbol).changed(quantity, cost_basis, realized)
+        """Add what a trade changes to cash, to what is held and to the realized PnL."""
+        symbol = held.symbol
+        holding = held.changed(quantity, cost_basis, realized)
         self.available_cash = add(self.available_cash, cash)
-        self._cash = add(self._cash, cash)
         self._cost_basis = add(self._cost_basis, cost_basis)
-        self.realized_pnl = add(self.realized_pnl, realized)
+        if realized is not ZERO:
+            self.realized_pnl = add(self.realized_pnl, realized)
         self.holdings[symbol] = holding
         if holding.quantity:
             self.open_holdings[symbol] = holding
         else:
             del self.open_holdings[symbol]
-        held = self.open_holdings
+        holdings = self.open_holdings
         self._open_holdings = tuple(
-            held.values() if len(held) < 2 else map(held.__getitem__, sorted(held))
+            holdings.values() if len(holdings) < 2 else map(holdings.__getitem__, sorted(holdings))
         )
 
 

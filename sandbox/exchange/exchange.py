@@ -412,7 +412,8 @@ class Exchange:
     def _fill(self, order: Order, terms: Terms) -> Order:
         """Book an execution; cancel the rest of its OCO group, and the guards of a closed position."""
         clearing, symbol = self.clearing, order.symbol
-        self._today.begin(self.now, clearing.account.realized_pnl)
+        if self._has_limits:
+            self._today.begin(self.now, clearing.account.realized_pnl)
         booking = clearing.book(order, terms, self.now)
         fill = Fill(
             len(self.fills) + 1,

@@ -109,14 +109,14 @@ class AccountHistory:
 
     def record(self, time: int, account: Ledger) -> None:
         """Record the cash and the realized PnL of ``account`` at ``time``."""
-        times = self.available.times
+        times, amounts = self.available
         if times and times[-1] == time:
-            self.available.amounts[-1] = account.available_cash
+            amounts[-1] = account.available_cash
             self.locked.amounts[-1] = account.locked_cash
             self.realized.amounts[-1] = account.realized_pnl
         else:
             times.append(time)
-            self.available.amounts.append(account.available_cash)
+            amounts.append(account.available_cash)
             self.locked.amounts.append(account.locked_cash)
             self.realized.amounts.append(account.realized_pnl)
 

@@ -12,7 +12,6 @@ from candlestep.sandbox.exchange.orders import Order, OrderTicket, Side
 from candlestep.sandbox.market.candles import Candles
 from candlestep.sandbox.market.volumes import RecentVolume
 from candlestep.sandbox.money import (
-    AMOUNT_PLACES,
     AMOUNT_UNIT,
     MARKET,
     MAXIMUM,
@@ -27,7 +26,6 @@ from candlestep.sandbox.money import (
     parse_bps,
     rounded,
     rounded_ratio,
-    rounded_share,
     subtract,
     units_in,
 )
@@ -229,24 +227,6 @@ def fills_at_once(ticket: OrderTicket, price: Decimal) -> bool:
     if ticket.type != "limit" or ticket.price is None:
         return False
     return not is_worse(price, ticket.price, ticket.side)
-
-
-def affordable_quantity(
-    cash: Decimal, quantity: Decimal, base_price: Decimal, cost_of: Callable[[Decimal], Decimal]
-) -> Decimal:
-    """Return the part of ``quantity`` that takes at most ``cash`` by ``cost_of``; may be 0.
-
-    The cost of a part is at most that part of the cost. ``base_price``, the price before slippage,
-    converts cash spent in excess into a quantity.
-    """
-    cost = cost_of(quantity)
-    if cost > cash:
-        quantity = rounded_share(cash, quantity, cost)
-    while quantity > 0 and (cost := cost_of(quantity)) > cash:
-        # The excess comes from roundings: less than a unit of each, in money and in quantity.
-        excess = rounded_ratio(subtract(cost, cash), base_price, AMOUNT_PLACES)
-        quantity = subtract(quantity, add(excess, AMOUNT_UNIT))
-    return max(quantity, ZERO)
 
 
 def quantity_to_raise(

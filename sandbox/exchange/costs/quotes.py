@@ -1,6 +1,6 @@
 """Quotes: the terms on which an order would trade now, and the quantity that an amount pays for."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import copy
 from decimal import Decimal
 
@@ -9,9 +9,9 @@ import msgspec
 from candlestep.sandbox.errors import InvalidParameter
 from candlestep.sandbox.exchange.clearing import Clearing
 from candlestep.sandbox.exchange.costs.costs import (
+    Cost,
     Costs,
     Terms,
-    affordable_quantity,
     cost_at,
     fills_at_once,
     quantity_to_raise,
@@ -26,8 +26,14 @@ from candlestep.sandbox.money import (
     AMOUNT_UNIT,
     MAXIMUM,
     ZERO,
+    add,
     ratio_up_to,
+    rounded_ratio,
+    rounded_share,
+    subtract,
 )
+
+CostToOpen = Callable[[OrderTicket, Decimal, Cost, int], Decimal]
 
 
 class Quotes:
@@ -91,7 +97,7 @@ class Quotes:
         largest = self._largest(ticket, cash, base_price, now)
         unit_price = self.costs.price_to_lock(_order_of(largest), candles, now)
         fee_rate = self.costs.fees.highest(symbol)
-        return self._part_within(cash, largest, base_price, unit_price, fee_rate, now)
+        return self._part_within(cash, largest, base_price, unit_price, fee_rate, now)[0]
 
     def affordable_at_once(
         self, ticket: OrderTicket, cash: Decimal, price: Decimal, candles: Candles, now: int
@@ -103,11 +109,11 @@ class Quotes:
         largest = self._largest(ticket, cash, price, now)
         unit_price, slippage = self.costs.price_at_once(largest, price, candles, now)
         fee_rate = self.fee_rate(ticket.symbol, now, is_maker=False)
-        quantity = self._part_within(cash, largest, price, unit_price, fee_rate, now)
+        quantity, cost = self._part_within(cash, largest, price, unit_price, fee_rate, now)
         if self.costs.model == "volume":  # A smaller order slips less.
             part = msgspec.structs.replace(ticket, quantity=quantity)
             return self.costs.terms_at_once(part, price, fee_rate, candles, now)
-        return Terms(quantity, unit_price, slippage, cost_at(quantity, unit_price, fee_rate))
+        return Terms(quantity, unit_price, slippage, cost)
 
     def _largest(
         self, ticket: OrderTicket, cash: Decimal, base_price: Decimal, now: int
@@ -124,25 +130,45 @@ class Quotes:
         unit_price: Decimal,
         fee_rate: Decimal,
         now: int,
-    ) -> Decimal:
-        """Return the part of an order at ``unit_price`` that takes at most ``cash`` to open."""
+    ) -> tuple[Decimal, Cost]:
+        """Return the part of an order at ``unit_price`` that takes at most ``cash``, and its cost.
+
+        The part may be 0. Its cost is at most that part of the cost of all. ``base_price``, the
+        price before slippage, converts cash spent in excess into a quantity.
+        """
+        cost_to_open: CostToOpen = self._clearing.cost_to_open
+        if largest.side == "sell" and self.costs.model == "volume":
+            # A smaller order may sell at a better price, of which the margin of a short is taken.
+            cost_to_open = self._highest_cost_to_open(base_price, fee_rate)
+        quantity = largest.quantity
+        cost = cost_at(quantity, unit_price, fee_rate)
+        taken = cost_to_open(largest, quantity, cost, now)
+        if taken > cash:
+            quantity = rounded_share(cash, quantity, taken)
+            cost = cost_at(quantity, unit_price, fee_rate)
+        while quantity > ZERO and (taken := cost_to_open(largest, quantity, cost, now)) > cash:
+            # The excess comes from roundings: less than a unit of each, in money and in quantity.
+            excess = rounded_ratio(subtract(taken, cash), base_price, AMOUNT_PLACES)
+            quantity = subtract(quantity, add(excess, AMOUNT_UNIT))
+            cost = cost_at(quantity, unit_price, fee_rate)
+        part = max(quantity, ZERO)
+        instrument = self.instruments.get(largest.symbol)
+        if instrument is not None:
+            part = instrument.quantity_up_to(part, base_price)
+        return part, cost if part is quantity else cost_at(part, unit_price, fee_rate)
+
+    def _highest_cost_to_open(self, base_price: Decimal, fee_rate: Decimal) -> CostToOpen:
+        """Return ``Clearing.cost_to_open``, or what it is at ``base_price`` if that is more."""
         cost_to_open = self._clearing.cost_to_open
 
-        def cost_of(quantity: Decimal) -> Decimal:
-            return cost_to_open(largest, quantity, cost_at(quantity, unit_price, fee_rate), now)
+        def highest(ticket: OrderTicket, quantity: Decimal, cost: Cost, now: int) -> Decimal:
+            at_base = cost_at(quantity, base_price, fee_rate)
+            return max(
+                cost_to_open(ticket, quantity, cost, now),
+                cost_to_open(ticket, quantity, at_base, now),
+            )
 
-        def highest_cost_of(quantity: Decimal) -> Decimal:
-            cost = cost_to_open(largest, quantity, cost_at(quantity, base_price, fee_rate), now)
-            return max(cost_of(quantity), cost)
-
-        # A smaller order may sell at a better price, of which the margin of a short is taken.
-        is_better = largest.side == "sell" and self.costs.model == "volume"
-        taken = highest_cost_of if is_better else cost_of
-        affordable = affordable_quantity(cash, largest.quantity, base_price, taken)
-        instrument = self.instruments.get(largest.symbol)
-        if instrument is None:
-            return affordable
-        return instrument.quantity_up_to(affordable, base_price)
+        return highest
 
     def sized(self, ticket: OrderTicket, price: Decimal, candles: Candles, now: int) -> OrderTicket:
         """Return a market order with the quantity that its ``quote_amount`` pays for.
