@@ -216,7 +216,10 @@ class MarginTrader(Trader):
         self._clearing = require_margin(self._exchange.clearing, "trade perpetuals")
 
     def trade(self, weights: Sequence[int], brackets: Sequence[Bracket] = ()) -> None:
-        """Trade to ``weights`` now: first what only reduces, then the rest, by symbol."""
+        """Trade to ``weights`` now: first what only reduces, then the rest, by symbol.
+
+        A position that one of these orders has liquidated is left closed, with a last weight of 0.
+        """
         is_always, lasts = self._rules.is_always, self.weights
         self.weights = asked = list(weights)
         values = dict(zip(self.portfolio.prices, self.portfolio.values, strict=True))
@@ -229,8 +232,13 @@ class MarginTrader(Trader):
             if (change := self._change(symbol, values.get(symbol, ZERO), within)) is not None
         ]
         changes.sort(key=lambda change: change.quantity > change.reducible)
+        liquidations = self._clearing.liquidations
+        before = len(liquidations)
         for change in changes:
-            self._carry_out(change)
+            if change.symbol not in [closed.symbol for closed in liquidations[before:]]:
+                self._carry_out(change)
+        for closed in liquidations[before:]:
+            asked[self._symbols.index(closed.symbol)] = 0
 
     def _within(self, weights: list[int]) -> list[int]:
         """Scale weights down, towards 0, that add up to more than is possible."""

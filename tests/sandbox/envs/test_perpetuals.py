@@ -200,6 +200,29 @@ SMALL: dict[str, Any] = {
 }
 
 
+def test_an_order_may_liquidate_a_position_that_another_was_to_change() -> None:
+    # The mark of A is below its price: a short is worth more by the mark than when it is closed.
+    candles = [MARKET.candles_of(symbol) for symbol in (A, B)]
+    market = Market(candles, marks=[tape(33, 360, symbol=A, volatility=0.01, level=80.0)])
+    env = TargetEnv(market, **PAIR, funding=False, ruin=0)
+    random, closed_in_trade = np.random.default_rng(7), 0
+    for seed in range(20):
+        env.reset(seed=seed)
+        is_over = False
+        while not is_over:
+            liquidations, time = len(env.session.liquidations), env.session.time
+            _, _, is_ruined, is_truncated, info = env.step(random.uniform(-10, 10, 2))
+            is_over = is_ruined or is_truncated
+            fills = env.session.fills
+            assert info["fills"] == len(fills)
+            assert info["fees"] == pytest.approx(sum(float(fill.fee) for fill in fills))
+            for closed in env.session.liquidations[liquidations:]:
+                if closed.time == time:
+                    closed_in_trade += 1
+                    assert fills[-1].symbol != closed.symbol or fills[-1].is_liquidation
+    assert closed_in_trade
+
+
 def test_funding_is_in_the_reward_of_the_step_that_pays_it() -> None:
     env = TargetEnv(market_of(*[FLAT] * 12), **SMALL, reward="pnl")
     env.reset(seed=1, options={"row": 4})
