@@ -23,7 +23,7 @@ from candlestep.sandbox.envs.single import (
     require_render_mode,
 )
 from candlestep.sandbox.envs.spaces import observation_space
-from candlestep.sandbox.envs.trader import units
+from candlestep.sandbox.envs.trader import UNITS, units
 from candlestep.sandbox.errors import (
     InsufficientBalance,
     InvalidParameter,
@@ -258,6 +258,7 @@ class OrdersEnv(gymnasium.Env[Any, Any]):
             self._episode.first_step + done,
             portfolio,
             self._equity,
+            int(multiply(portfolio.unrealized_pnl, UNITS)),
             self._start,
             1 - done / self._episode.steps,
             extra,

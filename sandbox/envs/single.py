@@ -104,10 +104,12 @@ class TargetEnv(gymnasium.Env[Any, Any]):
         self._observer = Observer(settings, self._table)
         self.observation_space = observation_space(settings, self._table)
         self.action_space = action_space(settings)
+        self._is_single = len(settings.symbols) == 1
         self._trader: Trader | None = None
         self._episode = Episode(0, 0)
         self._done = 0
         self._start = self._equity = self._ruin = 0.0
+        self._balance = 0
 
     @property
     def session(self) -> Session:
@@ -168,14 +170,15 @@ class TargetEnv(gymnasium.Env[Any, Any]):
         config = settings.session_config(episode.first_step, episode.steps, episode.changes)
         self._trader = trader = _trader_of(Session(config, settings.market), settings)
         self._episode, self._done = episode, 0
-        self._start = self._equity = units(config.starting_balance)
+        self._balance = int(multiply(config.starting_balance, UNITS))
+        self._start = self._equity = float(self._balance)
         self._ruin = self.settings.ruin * self._start
         self._rewards.begin(slice(None), np.array([self._start]))
-        info = self._info(trader) | episode.info if settings.has_info else episode.info
+        info = self._info(trader, 0) | episode.info if settings.has_info else episode.info
         if self._table.constants is not None:
             info = info | {"features": self._table.constants}
         step, portfolio = episode.first_step, trader.portfolio
-        return self._observer.observe(step, portfolio, self._equity, self._start, 1.0), info
+        return self._observer.observe(step, portfolio, self._equity, 0, self._start, 1.0), info
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Trade to the weight that ``action`` asks for, then let one step pass.
@@ -191,14 +194,17 @@ class TargetEnv(gymnasium.Env[Any, Any]):
         trader.advance()
         self._done += 1
         episode, portfolio = self._episode, trader.portfolio
-        before, after = self._equity, float(int(multiply(portfolio.total_equity, UNITS)))
+        equity = int(multiply(portfolio.total_equity, UNITS))
+        realized = int(multiply(portfolio.realized_pnl, UNITS))
+        before, after = self._equity, float(equity)
         self._equity = after
         reward = self._rewards.of_one(before, after, self._start)
         is_ruined = after < self._ruin or (after <= 0 and settings.is_perpetual)
         is_over = self._done == episode.steps
-        info = self._info(trader) if settings.has_info else {}
+        info = self._info(trader, realized) if settings.has_info else {}
         step, left = episode.first_step + self._done, 1 - self._done / episode.steps
-        observation = self._observer.observe(step, portfolio, after, self._start, left)
+        unrealized = equity - self._balance - realized
+        observation = self._observer.observe(step, portfolio, after, unrealized, self._start, left)
         return observation, reward, is_ruined, is_over, info
 
     def render(self) -> Any:
@@ -210,25 +216,27 @@ class TargetEnv(gymnasium.Env[Any, Any]):
             return line(trader.session, self._stage.settings.symbols)
         return Picture.of_session(trader.session, self._stage.settings.symbols[0]).pixels()
 
-    def _info(self, trader: Trader) -> dict[str, Any]:
+    def _info(self, trader: Trader, realized: int) -> dict[str, Any]:
         portfolio = trader.portfolio
+        quantity: float | NDArray[np.float64] = 0.0
+        if not self._is_single:
+            quantity = self._quantities(portfolio.holdings)
+        elif portfolio.holdings:
+            quantity = int(multiply(portfolio.holdings[0].quantity, UNITS)) / 1e8
         return {
             "equity": self._equity / 1e8,
             "cash": int(multiply(portfolio.available_cash, UNITS)) / 1e8,
-            "quantity": self._quantity(portfolio.holdings),
-            "realized_pnl": int(multiply(portfolio.realized_pnl, UNITS)) / 1e8,
+            "quantity": quantity,
+            "realized_pnl": realized / 1e8,
             "fees": trader.fees / 1e8,
             "fills": trader.fills,
             "time": format_time(trader.time),
         }
 
-    def _quantity(self, holdings: tuple[Holding, ...]) -> float | NDArray[np.float64]:
-        """Return the quantity held of the symbol, or of each if there are several."""
-        symbols = self._stage.settings.symbols
-        if len(symbols) == 1:
-            return int(multiply(holdings[0].quantity, UNITS)) / 1e8 if holdings else 0.0
+    def _quantities(self, holdings: tuple[Holding, ...]) -> NDArray[np.float64]:
+        """Return the quantity held of each symbol."""
         held = {holding.symbol: units(holding.quantity) / 1e8 for holding in holdings}
-        return np.array([held.get(symbol, 0.0) for symbol in symbols])
+        return np.array([held.get(symbol, 0.0) for symbol in self._stage.settings.symbols])
 
 
 class BracketEnv(TargetEnv):
@@ -270,11 +278,15 @@ class Observer:
         step: int,
         portfolio: Portfolio,
         equity: float,
+        unrealized: int,
         start: float,
         left: float,
         extra: tuple[float, ...] = (),
     ) -> Observation:
-        """Return a new observation at a step of the clock, of an account as of then."""
+        """Return a new observation at a step of the clock, of an account as of then.
+
+        Equity, unrealized PnL and the starting balance are in units of 1e-8.
+        """
         observation = self._windows_at(step)
         if self._has_account:
             # One number after another: an array made of them would take longer than all of them.
@@ -285,7 +297,7 @@ class Observer:
                 whole = equity if equity > 1 else 1.0
                 for number, symbol in enumerate(portfolio.prices):
                     observation[places[symbol]] = int(multiply(values[number], UNITS)) / whole
-                observation[place - 2] = int(multiply(portfolio.unrealized_pnl, UNITS)) / start
+                observation[place - 2] = unrealized / start
             observation[place - 1] = equity / start - 1
             observation[place] = left
             if extra:

@@ -157,7 +157,9 @@ class Costs(msgspec.Struct, frozen=True):
         self, ticket: OrderTicket, price: Decimal, candles: Candles, now: int
     ) -> tuple[Decimal, Decimal]:
         """Return the price of an order that fills at once, and its slippage as a fraction."""
-        slippage = self.slippage_now(ticket.quantity, candles, now)
+        slippage = self.fixed
+        if self.model == "volume":
+            slippage = self.slippage_now(ticket.quantity, candles, now)
         if ticket.price is None:
             return slipped(price, ticket.side, slippage), slippage
         return _slipped_within(price, ticket.side, slippage, ticket.price)
