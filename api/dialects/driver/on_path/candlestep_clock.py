@@ -61,8 +61,10 @@ class Turn:
         self._row = row
 
     def is_set(self) -> bool:
-        """Return whether there is an item for this thread."""
-        return self._items._qsize() > self._row.index(self)
+        """Return whether there is an item for this thread, or there will be none."""
+        items = self._items
+        # Queues can be shut down from Python 3.13 on.
+        return getattr(items, "is_shutdown", False) or items._qsize() > self._row.index(self)
 
 
 class Sleeper:
