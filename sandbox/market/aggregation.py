@@ -153,6 +153,9 @@ def rows_between(
     """
     after = bucket_start(end, interval) + interval
     stop = min(int(candles.open_time.searchsorted(after)), candles.last_complete(time) + 1)
+    if start is not None and len(candles.intervals) == 1 and candles.intervals[0] < interval:
+        # What opens before that belongs to a candle that opens before the start.
+        start = bucket_start(start + interval - 1, interval)
     first = 0 if start is None else int(candles.open_time.searchsorted(start))
     if candles.intervals[-1] > interval:
         rows = np.arange(first, stop)

@@ -155,7 +155,7 @@ def _rolling(call: Call, symbol: str, span: int) -> dict[str, Any]:
     ids = {"firstId": -1, "lastId": -1, "count": 0}
     if call.parameters.text("type") == "MINI":
         return {"symbol": symbol, **_prices(ticker), **times, **ids}
-    book = _book(call, symbol, 1)
+    book = _book(call, symbol, ticker.close, 1)
     return {
         "symbol": symbol,
         "priceChange": number(ticker.price_change),
@@ -183,13 +183,17 @@ def _prices(ticker: Ticker) -> dict[str, str]:
 
 async def book_ticker(call: Call) -> Any:
     """Return the best bid and ask of one or more symbols."""
-    return _each(call, lambda symbol: {"symbol": symbol, **_best(_book(call, symbol, 1))})
+    return _each(
+        call,
+        lambda symbol: {"symbol": symbol, **_best(_book(call, symbol, _price(call, symbol), 1))},
+    )
 
 
 async def depth(call: Call) -> Any:
     """Return the book that the session's slippage stands for."""
     symbol = call.symbol()
-    book = _book(call, symbol, call.parameters.count("limit", 100, _MOST_LEVELS))
+    levels = call.parameters.count("limit", 100, _MOST_LEVELS)
+    book = _book(call, symbol, _price(call, symbol), levels)
     return {
         "lastUpdateId": call.session.step_number + 1,
         "bids": [_level(level) for level in book.bids],
@@ -207,14 +211,14 @@ def _price(call: Call, symbol: str) -> Decimal:
     return call.session.market.price(symbol, call.session.time)
 
 
-def _book(call: Call, symbol: str, levels: int) -> Depth:
+def _book(call: Call, symbol: str, price: Decimal, levels: int) -> Depth:
     session = call.session
     tick = call.rules.of(symbol).filters.tick_size
     assert tick is not None, "rules have a tick for every symbol"
     return depth_at(
         session.config.costs,
         session.market.candles_of(symbol),
-        _price(call, symbol),
+        price,
         session.time,
         tick=tick,
         levels=levels,

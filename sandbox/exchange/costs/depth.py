@@ -41,9 +41,10 @@ class Depth(msgspec.Struct, frozen=True):
 
 
 class _Part(NamedTuple):
-    """The quantity up to the end of a level, and the slippage of an order for all of it."""
+    """The quantity up to the end of a level, its own part, and the slippage of an order for all."""
 
     quantity: Decimal
+    size: Decimal
     slippage: Decimal
 
 
@@ -56,17 +57,25 @@ def depth_at(
     levels costs what walking them costs, and one that ends within a level at most that; prices are
     then rounded outward to multiples of ``tick``. Bids and asks never have the same price.
     """
-    slippage = costs.slippages_now(candles, time)
-    parts = [
-        _Part(quantity, slippage(quantity))
-        for quantity in _quantities(costs, candles, time, levels)
-    ]
+    parts = _parts(costs, candles, time, levels)
     bids = _side("sell", price, tick, parts)
     asks = _side("buy", price, tick, parts)
     if bids and asks and bids[0].price >= asks[0].price:
         below = subtract(asks[0].price, tick)
         bids = [Level(below, bids[0].quantity)] if below > 0 else []
     return Depth(bids, asks)
+
+
+def _parts(costs: Costs, candles: Candles, time: int, levels: int) -> list[_Part]:
+    """Return the levels of both sides, the best first."""
+    slippage = costs.slippages_now(candles, time)
+    parts = []
+    before = ZERO
+    for quantity in _quantities(costs, candles, time, levels):
+        if quantity != before:
+            parts.append(_Part(quantity, subtract(quantity, before), slippage(quantity)))
+            before = quantity
+    return parts
 
 
 def _quantities(costs: Costs, candles: Candles, time: int, levels: int) -> list[Decimal]:
@@ -88,13 +97,9 @@ def _quantities(costs: Costs, candles: Candles, time: int, levels: int) -> list[
 
 def _side(side: Side, price: Decimal, tick: Decimal, parts: list[_Part]) -> list[Level]:
     levels: list[Level] = []
-    before = amount = ZERO
-    for quantity, slippage in parts:
-        if quantity == before:
-            continue
-        unit_price = slipped(price, side, slippage)
-        total = MARKET.multiply(quantity, unit_price)
-        size = subtract(quantity, before)
+    amount = ZERO
+    for quantity, size, slippage in parts:
+        total = MARKET.multiply(quantity, slipped(price, side, slippage))
         marginal = rounded_ratio(MARKET.subtract(total, amount), size, PRICE_PLACES)
         shown = multiple_from(marginal, tick) if side == "buy" else multiple_up_to(marginal, tick)
         if shown <= 0:
@@ -103,5 +108,5 @@ def _side(side: Side, price: Decimal, tick: Decimal, parts: list[_Part]) -> list
             levels[-1] = Level(shown, add(levels[-1].quantity, size))
         else:
             levels.append(Level(shown, size))
-        before, amount = quantity, total
+        amount = total
     return levels
