@@ -339,11 +339,14 @@ class TargetVectorEnv(VectorEnv[Any, Any, Any]):
         return self._observer.observe(self._done, self._length, self._start)
 
     def _begun_info(self, accounts: Indices, infos: dict[str, Any]) -> dict[str, Any]:
-        """Add what was drawn for episodes that have begun, and their accounts with full info."""
+        """Add what was drawn for episodes that have begun; with full info also all of a reset."""
         mask = np.zeros(self.num_envs, dtype=bool)
         mask[accounts] = True
         if self.settings.has_info:
             infos |= self._info(mask)
+            if self.feature_constants is not None:
+                for account in accounts.tolist():
+                    self._add_info(infos, {"features": self.feature_constants}, account)
         for account in accounts.tolist() if self.settings.randomize else ():
             for name, value in self._current[account].info.items():
                 infos.setdefault(name, np.zeros(self.num_envs))[account] = value

@@ -45,6 +45,12 @@ CASES: dict[str, dict[str, Any]] = {
     "ruin": {"market": MARKET, "fee_rate": 0.05, "ruin": 0.8, "reward": "return"},
     "matrix": {"market": TWO, "symbol": ["AUSDT", "BUSDT"], "observation_shape": "matrix"},
     "no account": {"market": MARKET, "account": False, "reward": lambda of: of.after - of.before},
+    "standardized": {
+        "market": TWO,
+        "symbol": ["AUSDT", "BUSDT"],
+        "standardize": True,
+        "split": "validation",
+    },
     "sequential": {"market": MARKET, "start": "sequential", "split": "train"},
 }
 GUARDED: dict[str, dict[str, Any]] = {
