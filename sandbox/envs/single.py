@@ -287,7 +287,10 @@ class Observer:
 
         Equity, unrealized PnL and the starting balance are in units of 1e-8.
         """
-        observation = self._windows_at(step)
+        if len(self._rows) == 1:
+            observation: NDArray[np.float32] = self._views[self._rows[0].item(step)].copy()
+        else:
+            observation = self._several_windows(step)
         if self._has_account:
             # One number after another: an array made of them would take longer than all of them.
             values, places, place = portfolio.values, self._places, self._left
@@ -310,16 +313,12 @@ class Observer:
             parts["account"] = observation[self._windows :].copy()
         return parts
 
-    def _windows_at(self, step: int) -> NDArray[np.float32]:
+    def _several_windows(self, step: int) -> NDArray[np.float32]:
         """Return a new array of the windows at a step, with room for the account behind them."""
-        views, rows = self._views, self._rows
-        if len(rows) == 1:
-            window: NDArray[np.float32] = views[rows[0].item(step)].copy()
-            return window
         observation = np.empty(self._windows + self._room, np.float32)
-        for number, row in enumerate(rows):
+        for number, row in enumerate(self._rows):
             place = number * self._span
-            observation[place : place + self._span] = views[row.item(step), : self._span]
+            observation[place : place + self._span] = self._views[row.item(step), : self._span]
         return observation
 
 

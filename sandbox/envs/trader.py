@@ -93,12 +93,13 @@ class Trader:
             weights = [weight * MILLION // total for weight in asked]
         buys = []
         portfolio = self.portfolio
-        values = {symbol: portfolio.values[n] for n, symbol in enumerate(portfolio.prices)}
+        held = list(portfolio.prices)
         for number, symbol in enumerate(self._symbols):
             if asked[number] == lasts[number] and not is_always:
                 continue
             weight = weights[number]
-            gap = subtract(share_of(portfolio.total_equity, weight), values.get(symbol, ZERO))
+            value = portfolio.values[held.index(symbol)] if symbol in held else ZERO
+            gap = subtract(share_of(portfolio.total_equity, weight), value)
             if self._rules.min_trade and weight and self._is_small(gap):
                 continue
             if gap < ZERO:
