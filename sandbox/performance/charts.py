@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from candlestep.sandbox.clock import format_time, interval_name
+from candlestep.sandbox.clock import interval_name
 from candlestep.sandbox.market.candles import Floats, Integers
 from candlestep.sandbox.performance.drawdowns import DrawdownPeriod
 from candlestep.sandbox.performance.monthly_returns import MonthlyReturn
@@ -344,13 +344,15 @@ def _marker_traces(markers: Sequence[FillMarker]) -> list[Chart]:
     """Return a trace of buys, one of sells and, if there were any, one of liquidations."""
     members = {kind: [m for m in markers if m.kind == kind] for kind in MARKER_STYLES}
     return [
-        _markers(members[kind], style)
-        for kind, style in MARKER_STYLES.items()
+        _markers(members[kind], kind)
+        for kind in MARKER_STYLES
         if members[kind] or kind != "liquidation"
     ]
 
 
-def _markers(markers: Sequence[FillMarker], style: MarkerStyle) -> Chart:
+def _markers(markers: Sequence[FillMarker], kind: str) -> Chart:
+    style = MARKER_STYLES[kind]
+    are_many = len(markers) > _MOST_LARGE_MARKERS
     return {
         "type": "scatter",
         "mode": "markers",
@@ -358,28 +360,28 @@ def _markers(markers: Sequence[FillMarker], style: MarkerStyle) -> Chart:
         "x": [marker.time for marker in markers],
         "y": [marker.price for marker in markers],
         "customdata": [[m.fills, m.quantity, m.pnl] for m in markers],
-        "hovertext": [_marker_text(marker) for marker in markers],
-        "hovertemplate": "%{hovertext}<extra></extra>",
+        "hovertemplate": _marker_texts(markers, kind),
         "marker": {
             "symbol": style.symbol,
-            "size": style.size if len(markers) <= _MOST_LARGE_MARKERS else style.size // 2,
+            "size": style.size // 2 if are_many else style.size,
             "color": style.colour,
-            "line": {"width": 1 if len(markers) <= _MOST_LARGE_MARKERS else 0, "color": "#ffffff"},
+            "line": {"width": 0 if are_many else 1, "color": "#ffffff"},
         },
     }
 
 
-def _marker_text(marker: FillMarker) -> str:
-    kind = f"{marker.fills} {marker.kind}s" if marker.fills > 1 else marker.kind
-    side = f"{marker.side} " if marker.is_liquidation else ""
-    at = "at a mean of" if marker.fills > 1 else "at"
-    lines = [
-        f"<b>{kind}</b> {side}{marker.quantity:,.10g} {at} {marker.price:,.10g}",
-        format_time(marker.time),
-    ]
-    if marker.pnl is not None:
-        lines.insert(1, f"PnL {marker.pnl:+,.2f}")
-    return "<br>".join(lines)
+def _marker_texts(markers: Sequence[FillMarker], kind: str) -> str | list[str]:
+    """Return the text of all markers, or a list if only some have a PnL; the library fills it in."""
+    is_gathered = any(marker.fills > 1 for marker in markers)
+    name = f"{kind} × %{{customdata[0]}}" if is_gathered else kind
+    at = "at a mean of" if is_gathered else "at"
+    start = f"<b>{name}</b> %{{customdata[1]:,.10~g}} {at} %{{y:,.10~g}}<br>"
+    end = "%{x|%Y-%m-%dT%H:%M:%SZ}<extra></extra>"
+    texts = {False: start + end, True: start + "PnL %{customdata[2]:+,.2f}<br>" + end}
+    have_pnl = [marker.pnl is not None for marker in markers]
+    if any(have_pnl) and not all(have_pnl):
+        return [texts[has_pnl] for has_pnl in have_pnl]
+    return texts[any(have_pnl)]
 
 
 def _line_traces(lines: Sequence[PriceLine]) -> list[Chart]:

@@ -198,9 +198,16 @@ class TradingRecord:
         return [PriceLine("liquidation", price, shown.start, min(shown.end, self.time), label)]
 
     def _order_lines(self, candles: Candles, shown: Range) -> list[PriceLine]:
-        orders = [order for order in self.orders if order.symbol == candles.symbol]
+        orders = self._orders_by_symbol.get(candles.symbol, ())
         close_only = self.config.trigger == "close"
         return order_lines(orders, candles, shown, self.time, close_only=close_only)
+
+    @cached_property
+    def _orders_by_symbol(self) -> dict[str, list[Order]]:
+        by_symbol: dict[str, list[Order]] = {}
+        for order in self.orders:
+            by_symbol.setdefault(order.symbol, []).append(order)
+        return by_symbol
 
     @cached_property
     def _markers(self) -> dict[str, list[FillMarker]]:

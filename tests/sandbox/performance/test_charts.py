@@ -404,10 +404,28 @@ def test_a_liquidation_has_a_marker_of_its_own_in_place_of_that_of_its_side() ->
     chart = session.record().chart()
     marker = trace(chart, "liquidations")
     assert (marker["x"], marker["y"]) == ([liquidation.time], [float(liquidation.price)])
-    assert marker["hovertext"][0].startswith("<b>liquidation</b> sell 40 at ")
+    assert marker["hovertemplate"].startswith("<b>liquidation</b> %{customdata[1]")
     assert (len(trace(chart, "buys")["x"]), len(trace(chart, "sells")["x"])) == (1, 0)
     looks = [trace(chart, name)["marker"] for name in ("buys", "sells", "liquidations")]
     assert len({look["symbol"] for look in looks}) == len({look["color"] for look in looks}) == 3
+
+
+def test_the_text_of_a_marker_has_the_pnl_of_the_fills_that_realized_any() -> None:
+    session = session_of(walk(300))
+    trade(session, 4)
+    chart = session.record().chart()
+    assert "PnL" not in trace(chart, "buys")["hovertemplate"]
+    assert "PnL" in trace(chart, "sells")["hovertemplate"]
+    config = SessionConfig(
+        start_time=START, end_time=START + 300 * MINUTE, starting_balance="1000",
+        market_type="perp", leverage=5, funding=False, mark="last",
+    )  # fmt: skip
+    session = Session(config, Market([walk(300, symbol="SOLUSDT-PERP")]))
+    for side, quantity in (("buy", "2"), ("sell", "4"), ("buy", "2"), ("buy", "1")):
+        session.place_order(symbol="SOLUSDT-PERP", side=side, type="market", quantity=quantity)
+    opening, closing, again = trace(session.record().chart(), "buys")["hovertemplate"]
+    assert opening == again
+    assert closing.replace("PnL %{customdata[2]:+,.2f}<br>", "") == opening
 
 
 def test_gathered_liquidations_stay_apart_from_the_fills_of_their_side() -> None:

@@ -189,6 +189,19 @@ def test_a_liquidation_is_drawn_as_a_cross(site: Site) -> None:
     assert found["liquidations"]["y"] == [float(liquidation["price"])]
     assert drawn_parts(page, "fills") == len(found["sells"]["x"]) + 1
     expect(page.locator("[data-figure] .legend")).to_contain_text("liquidations")
+    place = page.evaluate(
+        """() => {
+          const figure = document.querySelector('[data-figure]');
+          const { xaxis, yaxis, _size } = figure._fullLayout;
+          const trace = figure.data.find((trace) => trace.name === 'liquidations');
+          const box = figure.getBoundingClientRect();
+          return [box.x + _size.l + xaxis.l2p(+trace.x[0]), box.y + yaxis._offset + yaxis.l2p(trace.y[0])];
+        }"""
+    )
+    page.mouse.move(*place)
+    text = page.locator("[data-figure] .hoverlayer .hovertext")
+    expect(text).to_contain_text(f"liquidation {float(liquidation['quantity']):,g} at ")
+    expect(text).to_contain_text(liquidation["simulated_at"])
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
         page.screenshot(path=site.screenshots / f"liquidation-{scheme}.png")
