@@ -25,8 +25,8 @@ from candlestep.sandbox.performance.charts import (
 )
 
 _PLACES = {kind: place for place, kind in enumerate(MARKER_STYLES)}
-_PARTS = 600
-"""The parts of a curve whose extremes are kept."""
+_PARTS = 400
+"""The parts of a curve whose extremes are kept; each is about three pixels wide on a page."""
 
 
 class Range(NamedTuple):
@@ -164,14 +164,14 @@ def _gathered(markers: Sequence[FillMarker], firsts: Integers) -> list[FillMarke
 
 
 def _extremes(equity: Floats, drawdown: Floats) -> Integers:
-    """Return the places of the extremes in each of 600 parts, and of the first and last value."""
+    """Return the places of the extremes in each of 400 parts, and of the first and last value."""
     lows, highs, depths = _in_parts(equity), _in_parts(-equity), _in_parts(drawdown)
     last = len(equity) - 1
     return np.unique(np.concatenate([[0, last], lows, highs, depths]).clip(max=last))
 
 
 def _in_parts(values: Floats) -> Integers:
-    """Return the place of the lowest value in each of 600 parts; beyond the end where one is empty."""
+    """Return the place of the lowest value in each of 400 parts; beyond the end where one is empty."""
     size = -(-len(values) // _PARTS)
     # Padded with the last value: the lowest of a part stands before what repeats it.
     parts = np.pad(values, (0, size * _PARTS - len(values)), mode="edge").reshape(_PARTS, size)
