@@ -28,6 +28,8 @@ _MOST_KEPT = 8
 """The sessions that watchers have looked at and that stay in memory for the next look."""
 _RECENT_SECONDS = 1.0
 """The time for which all watchers of a session share one fork of it."""
+_MOST_MADE = 32
+"""The pages, charts and results of a state of a session that stay for the next look."""
 _REPLAY_SECONDS = 20.0
 """The time that a watcher waits for the replays before its own."""
 
@@ -49,11 +51,16 @@ class WatchedSession:
         return self.session.record()
 
     def keep(self, key: Any, make: Callable[[], Kept]) -> Kept:
-        """Return what ``make`` returned for this key, calling it the first time. Any thread."""
-        if key not in self._kept:
-            self._kept[key] = make()
-        kept: Kept = self._kept[key]
-        return kept
+        """Return what ``make`` returned for this key, calling it the first time. Any thread.
+
+        Only the latest are kept: every zoom makes another chart.
+        """
+        found: Kept | None = self._kept.get(key)
+        if found is None:
+            found = self._kept[key] = make()
+            for earlier in list(self._kept)[:-_MOST_MADE]:
+                self._kept.pop(earlier, None)
+        return found
 
 
 class _Key(NamedTuple):
