@@ -29,6 +29,7 @@ FILLS = 10_000
 WATCHERS = 10
 SECONDS = 2.0
 _ROUNDS = 5
+_ZOOMS = 21
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 _STEPS_BETWEEN = 52
 
@@ -107,7 +108,7 @@ def _in_browser(browser: Browser, path: str, bare: str) -> list[Row]:
             (_ready(ours, path, ours_ready), _ready(theirs, bare, bare_ready))
             for _ in range(_ROUNDS)
         ]
-        zooms = [(_zoom_ours(ours), _zoom_bare(theirs)) for _ in range(_ROUNDS)]
+        zooms = [(_zoom_ours(ours), _zoom_bare(theirs)) for _ in range(_ZOOMS)]
     return [
         _against("the page of a year with 10,000 fills, ready: cold", cold),
         _against("the same, warm", warm),
@@ -209,12 +210,13 @@ def _watched_stepping(server: RunningServer, api: Api) -> Row:
 
 def _watched_rate(server: RunningServer, api: Api) -> float:
     session_id = _new(api)
-    stop = threading.Event()
-    watchers = [
-        threading.Thread(target=_watch, args=(server, session_id, stop)) for _ in range(WATCHERS)
-    ]
+    stop, looking = threading.Event(), threading.Barrier(WATCHERS + 1)
+    arguments = (server, session_id, looking, stop)
+    watchers = [threading.Thread(target=_watch, args=arguments) for _ in range(WATCHERS)]
     for thread in watchers:
         thread.start()
+    # To make a client takes longer than all that it reads.
+    looking.wait()
     try:
         return _step_rate(api, session_id)
     finally:
@@ -236,10 +238,13 @@ def _step_rate(api: Api, session_id: str) -> float:
     return steps / SECONDS
 
 
-def _watch(server: RunningServer, session_id: str, stop: threading.Event) -> None:
+def _watch(
+    server: RunningServer, session_id: str, looking: threading.Barrier, stop: threading.Event
+) -> None:
     """Read what an open page reads, every second."""
     known = None
     with server.client() as client:
+        looking.wait()
         while not stop.is_set():
             state = client.get(f"/sessions/{session_id}/state").json()
             if state != known:
