@@ -20,10 +20,15 @@ home_option = click.option(
 def run(operation: Operation[Input, Result], home: str | None, request: Input) -> Result:
     """Run an operation on the store of a home, here or in its server, and show its progress."""
     directory = home_directory(home)
-    if is_open_to_others(directory):
-        print_note(f"{directory} was open to other users of this machine; it is yours alone now")
-    with ProgressBar() as bar:
-        return run_operation(operation, directory, request, bar.show)
+    was_open = is_open_to_others(directory)
+    try:
+        with ProgressBar() as bar:
+            return run_operation(operation, directory, request, bar.show)
+    finally:
+        if was_open and not is_open_to_others(directory):
+            print_note(
+                f"{directory} was open to other users of this machine; it is yours alone now"
+            )
 
 
 def command_on(home: str | None, command: str) -> str:

@@ -9,7 +9,7 @@ _NUMBERS = ("line", "step", "quantity", "price", "fee")
 def print_placed(results: SequenceResults) -> None:
     """Print what became of each row, then the account at the end."""
     header = (
-        "line", "step", "time", "side", "symbol", "type", "quantity", "outcome", "price", "fee",
+        "line", "step", "time", "side", "symbol", "type", "quantity", "price", "fee", "outcome",
     )  # fmt: skip
     print_table(header, map(_row, results.orders), numbers=_NUMBERS)
     summary = results.summary
@@ -24,6 +24,6 @@ def _row(outcome: SequenceOutcome) -> tuple[str, ...]:
     order = outcome.order
     if order is not None:
         terms = (order.side, order.symbol, order.type, order.quantity)
-        return (*place, *terms, order.status, order.executed_price or "-", order.fee or "-")
+        return (*place, *terms, order.executed_price or "-", order.fee or "-", order.status)
     done = f"refused: {outcome.refusal}" if outcome.refusal else f"cancelled {outcome.cancelled}"
-    return (*place, "", "", "", "", done, "", "")
+    return (*place, "", "", "", "", "", "", done)

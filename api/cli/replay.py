@@ -107,7 +107,7 @@ def command(
         if junit:
             write_junit(Path(junit), file, replayed, None)
     except (SandboxError, OSError) as error:
-        problem = error.message if isinstance(error, SandboxError) else str(error)
+        problem = _problem(error)
         print_error(problem)
         if junit:
             with suppress(OSError):
@@ -143,13 +143,17 @@ def _place(
     )
     try:
         placed = run(PLACE, home, request)
-    except SandboxError as error:
-        print_error(error.message)
+    except (SandboxError, OSError) as error:
+        print_error(_problem(error))
         return _NOT_COMPARED
     print_placed(placed)
     print(f"\n{recording}\n{results}")
     suggest(f"{command_on(home, f'replay {recording}')} compares with these answers")
     return _SAME
+
+
+def _problem(error: SandboxError | OSError) -> str:
+    return error.message if isinstance(error, SandboxError) else str(error)
 
 
 def _columns(text: str | None) -> dict[str, str]:

@@ -109,8 +109,9 @@ def _span(event: Event) -> str:
 
 
 def _print_event(divergence: Divergence, event: Event) -> None:
-    print(_in_words(divergence, event) + "\n")
+    print(_in_words(divergence, event))
     if event.kind in ("fill", "close"):
+        print()
         _print_side_by_side(event.expected, event.actual)
         return
     rows = [(one.name, one.expected or _ABSENT, one.actual or _ABSENT) for one in divergence.fields]
@@ -118,6 +119,7 @@ def _print_event(divergence: Divergence, event: Event) -> None:
         statuses = ("(status)", str(divergence.expected_status), str(divergence.status))
         rows.insert(0, statuses)
     if rows:
+        print()
         print_table(("field", "expected", "actual"), _abridge(rows))
 
 

@@ -16,6 +16,7 @@ import uvicorn
 import uvloop
 from starlette.types import ASGIApp
 
+from candlestep import __version__
 from candlestep.api.http.auth import Authenticator
 from candlestep.api.routes import APIS
 from candlestep.api.server.app import App
@@ -199,13 +200,15 @@ def _announced(home: Path, url: str, token: str) -> Iterator[None]:
     """Tell the command line where the server is, in a file that only this user can read."""
     path = home / SERVER_FILE
     temporary = path.with_suffix(".new")
+    announced = RunningServer(os.getpid(), url, token, __version__)
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
-            file.write(msgspec.json.encode(RunningServer(os.getpid(), url, token)))
+            file.write(msgspec.json.encode(announced))
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise StorageUnavailable(f"{path} cannot be written: {error.strerror}") from None
     try:
         yield

@@ -9,7 +9,7 @@ there. A line written by hand may omit all three. ``records.py`` defines the fie
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from zlib import crc32
@@ -176,7 +176,9 @@ def write_recording(path: Path, lines: bytes) -> None:
         temporary.write_bytes(lines)
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        # Where nothing can be written, nothing can be deleted: the first error says more.
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise UnreadableFile(str(path), error.strerror or str(error)) from None
 
 

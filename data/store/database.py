@@ -257,7 +257,8 @@ class Store:
             partial.replace(target)
         except BaseException:
             for leftover in (target, partial, partial.with_name(f"{partial.name}.wal")):
-                leftover.unlink(missing_ok=True)
+                with suppress(OSError):
+                    leftover.unlink(missing_ok=True)
             raise
 
     def _read(self, fetch: Callable[[duckdb.DuckDBPyConnection], Fetched]) -> Fetched:

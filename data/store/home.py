@@ -14,6 +14,7 @@ HOME_VARIABLE = "CANDLESTEP_HOME"
 _OTHERS = 0o077
 _NAMES = (
     "candlestep.duckdb*",
+    "downloads",
     "fee_schedules.json",
     "journals",
     "mapped",

@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from candlestep import __version__
 from candlestep.api.cli import main
 from candlestep.data.store.database import Store
 from candlestep.data.store.server_file import SERVER_FILE
@@ -56,7 +57,7 @@ def listed(home: Path) -> dict[str, int]:
 
 
 @contextmanager
-def announced(home: Path) -> Iterator[socket.socket]:
+def announced(home: Path, version: str = __version__) -> Iterator[socket.socket]:
     """Yield a listening socket that the file in ``home`` says is the server's, as this process is."""
     with (
         closing(Store.open(home)),
@@ -64,6 +65,6 @@ def announced(home: Path) -> Iterator[socket.socket]:
     ):
         listener.settimeout(PATIENCE)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        announcement = {"url": url, "token": "x", "pid": os.getpid()}
+        announcement = {"url": url, "token": "x", "pid": os.getpid(), "version": version}
         (home / SERVER_FILE).write_text(json.dumps(announcement))
         yield listener

@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from candlestep import __version__
 from candlestep.api.admin import running_server
 from candlestep.data.store.database import FILE_NAME as STORE_NAME
 from candlestep.data.store.server_file import SERVER_FILE, TOKEN_HEADER
@@ -246,6 +247,21 @@ def test_a_server_that_says_nothing_is_reported(
         done = candlestep("data", "list", "--home", tmp_path)
     assert (done.code, done.out) == (1, "")
     assert f"does not answer; its process {os.getpid()} has the store" in done.err
+
+
+@pytest.mark.parametrize("version", ["", "99.1"])
+def test_a_server_of_another_version_is_asked_nothing(tmp_path: Path, version: str) -> None:
+    """Requests and answers of two versions may differ, and an old server narrows no home."""
+    with announced(tmp_path, version) as listener:
+        tmp_path.chmod(0o755)
+        for command in (["data", "list"], ["keys", "create", "x"], ["backup", tmp_path / "copy"]):
+            done = candlestep(*command, "--home", tmp_path)
+            assert (done.code, done.out) == (1, "")
+            assert f"is of version {version or '0.1'}, and this is {__version__}: stop" in done.err
+            assert "yours alone" not in done.err
+        listener.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
 
 
 def test_a_server_killed_leaves_a_home_that_works(tmp_path: Path) -> None:

@@ -310,3 +310,12 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
         file.write_bytes(content)
         with pytest.raises(UnreadableFile):
             read_orders(file, {})
+
+
+def test_results_that_cannot_be_written_are_said(home: Path, tmp_path: Path) -> None:
+    """The name of the recording is too long, so that there is no file to clean up either."""
+    file = tmp_path / f"{'o' * 240}.csv"
+    file.write_bytes(EXAMPLE.read_bytes())
+    done = candlestep("replay", file, *SESSION, "--home", home)
+    assert (done.code, done.out) == (3, "")
+    assert "recording.jsonl: File name too long" in done.err
