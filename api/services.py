@@ -31,6 +31,7 @@ from candlestep.data.market.catalogue import Catalogue
 from candlestep.data.market.mapped_candles import MappedCandles
 from candlestep.data.market.parts import Part
 from candlestep.data.records.jobs import count_ended_jobs
+from candlestep.data.records.sessions import SessionPage
 from candlestep.data.store.database import Store
 from candlestep.sandbox import InvalidParameter
 
@@ -99,6 +100,12 @@ class Services:
         )
         self.executing: set[str] = set()
         """The ids of backtests whose execution is just being queued."""
+
+    def sessions_as_of_now(
+        self, loop: asyncio.AbstractEventLoop, read: Callable[[], SessionPage]
+    ) -> SessionPage:
+        """Return stored sessions with the positions that memory knows. Blocks; not on the event loop."""
+        return asyncio.run_coroutine_threadsafe(self.sessions.as_of_now(read), loop).result()
 
     def load_parts(
         self, loop: asyncio.AbstractEventLoop, request: CandleRequest

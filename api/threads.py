@@ -183,7 +183,7 @@ class ProgressWriter(Generic[Value]):
     pause_seconds: float = 1.0
     _values: dict[str, Value] = field(default_factory=dict)
     _written: dict[str, Value] = field(default_factory=dict)
-    """Values written since a reader began that has not ended."""
+    """Values written or dropped since a reader began that has not ended."""
     _readers: int = 0
     _writing: asyncio.Lock = field(default_factory=asyncio.Lock)
     _background: asyncio.Task[None] | None = None
@@ -195,12 +195,12 @@ class ProgressWriter(Generic[Value]):
             self._background = asyncio.create_task(self._keep_writing())
 
     def get(self, key: str) -> Value | None:
-        """Return the value of a key that is not written yet, or was written during a read."""
+        """Return the value of a key that is not written yet, or was until now, during a read."""
         return self._values.get(key, self._written.get(key))
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Keep values that are written within the context for ``get``.
+        """Keep values that are written or dropped within the context for ``get``.
 
         What was read from the store meanwhile may be older than they are.
         """
@@ -212,10 +212,16 @@ class ProgressWriter(Generic[Value]):
             if not self._readers:
                 self._written.clear()
 
-    def forget(self, key: str) -> None:
-        """Drop the value of a key, which need no longer be written."""
+    def forget(self, key: str, latest: Value | None = None) -> None:
+        """Drop the value of a key, which need no longer be written.
+
+        Readers keep it, or ``latest``: what they have read may be older.
+        """
+        if latest is None:
+            latest = self.get(key)
         self._values.pop(key, None)
-        self._written.pop(key, None)
+        if self._readers and latest is not None:
+            self._written[key] = latest
 
     async def flush(self) -> None:
         """Write all new values now, after a write that is under way."""

@@ -12,7 +12,13 @@ import msgspec
 
 from candlestep.api.settings import Settings
 from candlestep.data.market.candle_cache import LoadParts
+from candlestep.data.records.sessions import SessionPage
 from candlestep.data.store.database import Store
+
+
+def _as_read(read: Callable[[], SessionPage]) -> SessionPage:
+    """Return sessions as they are stored: those of a home without a server are in no memory."""
+    return read()
 
 
 class OpenHome(NamedTuple):
@@ -21,6 +27,8 @@ class OpenHome(NamedTuple):
     store: Store
     load_parts: LoadParts
     """Loads candles within the memory budget of this process."""
+    sessions_as_of_now: Callable[[Callable[[], SessionPage]], SessionPage] = _as_read
+    """Calls a function that reads sessions, and returns them with the steps that memory knows."""
 
 
 class Progress(msgspec.Struct, frozen=True):

@@ -121,7 +121,9 @@ _SHOWN_TABLES = ("positions", "pairs", "drawdowns")
 
 
 def _list(home: OpenHome, request: ListSessions, report: Report) -> SessionList:
-    records, total = latest_sessions(home.store, status=request.status, limit=request.limit)
+    records, total = home.sessions_as_of_now(
+        partial(latest_sessions, home.store, status=request.status, limit=request.limit)
+    )
     return SessionList([_listed(record) for record in records], total)
 
 

@@ -66,7 +66,11 @@ async def _lines(
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(lines.put_nowait, line)
 
-    home = OpenHome(services.store, partial(services.load_parts, loop))
+    home = OpenHome(
+        services.store,
+        partial(services.load_parts, loop),
+        partial(services.sessions_as_of_now, loop),
+    )
 
     def work(long: LongWork) -> None:
         send(_last_line(services, home, operation, request, long, send))

@@ -40,6 +40,7 @@ from candlestep.data.market.candle_cache import CandleCache
 from candlestep.data.market.catalogue import Catalogue
 from candlestep.data.records.sessions import (
     JournalPosition,
+    SessionPage,
     SessionRecord,
     list_sessions,
     new_session_id,
@@ -137,9 +138,7 @@ class SessionHost:
         hosted = self.pool.get(ref)
         if hosted is not None:
             return self.pool.up_to_date(hosted.record)
-        with self._progress.reading():
-            record = await self._threads.read(self._repository.record, *ref)
-            return self.pool.up_to_date(record)
+        return await self.pool.record(ref)
 
     async def reading(
         self, record: SessionRecord, name: Literal["blind", "real"]
@@ -170,12 +169,16 @@ class SessionHost:
         assert reading is not None, "it is blind"
         return reading
 
-    async def list(self, account_id: str, **filters: Any) -> tuple[list[SessionRecord], int]:
+    async def list(self, account_id: str, **filters: Any) -> SessionPage:
         """Return a page of the account's sessions, and the count of all pages; see ``list_sessions``."""
+        return await self.as_of_now(list_sessions, self._store, account_id, **filters)
+
+    async def as_of_now(
+        self, read: Callable[..., SessionPage], *args: Any, **kwargs: Any
+    ) -> SessionPage:
+        """Return what ``read`` reads of the store, with the positions that memory knows."""
         with self._progress.reading():
-            records, total = await self._threads.read(
-                list_sessions, self._store, account_id, **filters
-            )
+            records, total = await self._threads.read(read, *args, **kwargs)
             return [self.pool.up_to_date(record) for record in records], total
 
     async def find(self, ref: SessionRef) -> HostedSession:

@@ -92,6 +92,11 @@ class SessionPool:
         hosted = self._running.get(session_id) or self._ended.get(session_id)
         return None if hosted is None or hosted.record.account_id != account_id else hosted
 
+    async def record(self, ref: SessionRef) -> SessionRecord:
+        """Return the stored record of a session as of now; raises ``SessionNotFound``."""
+        with self.progress.reading():
+            return self.up_to_date(await self.threads.read(self.repository.record, *ref))
+
     def up_to_date(self, record: SessionRecord) -> SessionRecord:
         """Return a stored record with the position of its session, where memory knows a later one.
 
@@ -117,7 +122,7 @@ class SessionPool:
         async with self.loading_lock(ref.session_id):
             hosted = self.get(ref)
             if hosted is None:
-                record = self.up_to_date(await self.threads.read(self.repository.record, *ref))
+                record = await self.record(ref)
                 require_started(record)
                 if record.status != "running" and not load_ended:
                     raise ended_error(record.status)
@@ -233,7 +238,7 @@ class SessionPool:
         hosted.journal = None
         self._running.pop(hosted.record.session_id, None)
         self.open_count -= 1
-        self.progress.forget(hosted.record.session_id)
+        self.progress.forget(hosted.record.session_id, hosted.position)
         self._keep_ended(hosted)
 
     async def fail(self, record: SessionRecord, error: str) -> InvalidState:

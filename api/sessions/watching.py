@@ -88,7 +88,7 @@ class Watchers:
         hosted = self._pool.peek(ref)
         if hosted is not None:
             return self._pool.up_to_date(hosted.record)
-        return self._pool.up_to_date(await self._threads.read(self._repository.record, *ref))
+        return await self._pool.record(ref)
 
     async def watch(self, ref: SessionRef, *, recent: bool = False) -> WatchedSession:
         """Return the account's session as it is now, or, with ``recent``, was within a second.
@@ -113,7 +113,7 @@ class Watchers:
             watched.taken_at = monotonic()
             self._kept.move_to_end(key)
             return watched
-        record = self._pool.up_to_date(await self._threads.read(self._repository.record, *ref))
+        record = await self._pool.record(ref)
         require_started(record)
         try:
             async with asyncio.timeout(_REPLAY_SECONDS):

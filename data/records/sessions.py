@@ -99,6 +99,10 @@ class SessionRecord(msgspec.Struct, frozen=True):
         return bool(self.config.get("allow_gaps", True))
 
 
+SessionPage = tuple[list[SessionRecord], int]
+"""Some of the sessions that were asked for, and the count of all."""
+
+
 class NewSession(msgspec.Struct, frozen=True, kw_only=True):
     """A session to create. Times and the interval are in milliseconds."""
 
@@ -229,7 +233,7 @@ def list_sessions(
     order: SortOrder = "desc",
     limit: int = 50,
     offset: int = 0,
-) -> tuple[list[SessionRecord], int]:
+) -> SessionPage:
     """Return a page of the account's sessions that pass all filters, and the count of all pages.
 
     ``strategy_label`` matches as a prefix. Sessions without a value of ``sort_by`` come last.
@@ -255,9 +259,7 @@ def list_sessions(
     return [_to_record(row) for row in page], total
 
 
-def latest_sessions(
-    store: Store, *, status: str | None = None, limit: int
-) -> tuple[list[SessionRecord], int]:
+def latest_sessions(store: Store, *, status: str | None = None, limit: int) -> SessionPage:
     """Return the latest sessions of all accounts, newest first, and the count of all."""
     where = "WHERE coalesce(status = ?, true)"
     total: int = store.rows(f"SELECT count(*) FROM sessions {where}", status)[0][0]

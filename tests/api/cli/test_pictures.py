@@ -56,6 +56,14 @@ def test_sessions_are_listed_shown_and_plotted_with_and_without_a_server(tmp_pat
     assert recorded == stored
 
 
+def test_a_list_has_the_steps_that_a_server_has_not_stored(tmp_path: Path) -> None:
+    with running(sample_home(tmp_path)) as server, server.client() as client:
+        api = Api(client)
+        api.step(api.started(), 7)
+        [listed] = json.loads(candlestep("sessions", "--json", "--home", tmp_path).out)
+    assert listed["current_step"] == 7
+
+
 def test_an_unknown_subject_is_refused(tmp_path: Path) -> None:
     home = sample_home(tmp_path / "home")
     assert candlestep("sessions", "--home", home).out == "There are no sessions.\n"

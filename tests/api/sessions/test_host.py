@@ -45,7 +45,6 @@ from candlestep.data.records.sessions import (
     create_session,
     fork_session,
     get_session,
-    list_sessions,
     running_sessions,
 )
 from candlestep.data.store.database import Store
@@ -224,18 +223,49 @@ def test_what_is_still_to_be_stored_of_a_session_keeps_neither_it_nor_what_is_ne
     with_host(tmp_path, test)
 
 
-def test_a_list_read_while_progress_is_stored_shows_that_progress(tmp_path: Path) -> None:
-    """The rows are read, then the session leaves memory and its step is stored, and only then do
-    the rows arrive."""
-    is_read, may_go_on = threading.Event(), threading.Event()
+async def leave_memory(host: SessionHost, ref: SessionRef) -> JournalPosition:
+    assert await host.pool.evict(host.pool.running) == 1
+    await host.pool.progress.flush()
+    return JournalPosition(3, 1)
+
+
+async def cancel(host: SessionHost, ref: SessionRef) -> JournalPosition:
+    await host.apply(ref, CancelCommand())
+    return JournalPosition(3, 2)
+
+
+async def leave_memory_and_end(host: SessionHost, ref: SessionRef) -> JournalPosition:
+    await leave_memory(host, ref)
+    return await cancel(host, ref)
+
+
+async def leave_memory_and_fail(host: SessionHost, ref: SessionRef) -> JournalPosition:
+    position = await leave_memory(host, ref)
+    await host.pool.fail(await host.record(ref), "for the test")
+    return position
+
+
+@pytest.mark.parametrize("is_list", [True, False])
+@pytest.mark.parametrize(
+    "meanwhile", [leave_memory, cancel, leave_memory_and_end, leave_memory_and_fail]
+)
+def test_what_was_read_before_a_session_went_on_shows_no_earlier_step(
+    tmp_path: Path,
+    is_list: bool,
+    meanwhile: Callable[[SessionHost, SessionRef], Awaitable[JournalPosition]],
+) -> None:
+    """The rows are read, then what memory knew of the session is stored, and only then do the rows
+    arrive."""
+    is_slow, is_read, may_go_on = threading.Event(), threading.Event(), threading.Event()
 
     class SlowThreads(Threads):
         async def read(self, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-            if work is not list_sessions:
+            if not is_slow.is_set():
                 return await super().read(work, *args, **kwargs)
+            is_slow.clear()
 
             def read_and_wait() -> Any:
-                rows = list_sessions(*args, **kwargs)
+                rows = work(*args, **kwargs)
                 is_read.set()
                 assert may_go_on.wait(PATIENCE)
                 return rows
@@ -246,14 +276,17 @@ def test_a_list_read_while_progress_is_stored_shows_that_progress(tmp_path: Path
         host, store = hosting.host, hosting.store
         ref = await started(host, store)
         await stepping(host, ref, 3)
-        listing = asyncio.create_task(host.list(ref.account_id))
+        is_slow.set()
+        reading: asyncio.Task[Any] = asyncio.create_task(
+            host.list(ref.account_id) if is_list else host.pool.record(ref)
+        )
         while not is_read.is_set():
             await asyncio.sleep(0)
-        assert await host.pool.evict(host.pool.running) == 1
-        await host.pool.progress.flush()
+        position = await meanwhile(host, ref)
         may_go_on.set()
-        [listed], total = await listing
-        assert (listed.position, total) == (JournalPosition(3, 1), 1)
+        found = await reading
+        shown = found[0][0] if is_list else found
+        assert shown.position == position
         assert host.pool.progress.get(ref.session_id) is None, "nothing is kept for nobody"
 
     with_host(tmp_path, test, threads_type=SlowThreads)
