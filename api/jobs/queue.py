@@ -146,16 +146,21 @@ class JobQueue:
 
     async def list(self, account_id: str, **filters: Any) -> Sequence[JobRecord]:
         """Return a page of jobs as ``data.records.jobs.list_jobs`` does, with their progress."""
-        if filters.get("status") is not None:
+        status = filters.get("status")
+        if status is not None:
             await self._progress.flush()
         # A job may end while the store is read, and its record still be that of a running one.
         active = dict(self._of_account.get(account_id, {}))
-        records = await self._read(self._stored.list, account_id, **filters)
+
+        def latest(record: JobRecord) -> JobRecord:
+            if record.finished_at is not None or record.job_id not in active:
+                return record
+            known = active[record.job_id].as_of_now()
+            # One that has begun or ended since the store was read is listed as it was then.
+            return known if status in (None, known.status) else record
+
         return [
-            active[record.job_id].as_of_now()
-            if record.finished_at is None and record.job_id in active
-            else record
-            for record in records
+            latest(record) for record in await self._read(self._stored.list, account_id, **filters)
         ]
 
     async def cancel(

@@ -100,8 +100,11 @@ class SessionPool:
     def up_to_date(self, record: SessionRecord) -> SessionRecord:
         """Return a stored record with the position of its session, where memory knows a later one.
 
-        A record that was read in a thread has to be read within ``progress.reading()``.
+        A record that was read in a thread has to be read within ``progress.reading()``. One that
+        was read before its session was started stays as it was then.
         """
+        if record.status == "created":
+            return record
         hosted = self._running.get(record.session_id)
         known = self.progress.get(record.session_id) if hosted is None else hosted.position
         if known is None or known <= record.position:
@@ -243,7 +246,7 @@ class SessionPool:
 
     async def fail(self, record: SessionRecord, error: str) -> InvalidState:
         """Mark a session as failed, and return the error for its client."""
-        failed = await self.threads.run(self.repository.fail, record, error)
+        failed = await self.threads.run(self.repository.fail, self.up_to_date(record), error)
         self.open_count -= 1
         self.progress.forget(record.session_id)
         return failed_error(failed)

@@ -187,8 +187,9 @@ class SessionRepository:
         compact(hosted.journal, hosted.replies)
 
     def fail(self, record: SessionRecord, error: str) -> SessionRecord:
-        """Mark a session as failed, because it can neither go on nor be saved."""
-        return save_failure(self.store, record.account_id, record.session_id, error)
+        """Mark a session as failed at its position, because it can neither go on nor be saved."""
+        names = record.account_id, record.session_id
+        return save_failure(self.store, *names, error, record.position)
 
     def fork(self, hosted: HostedSession, fork: ForkRecord) -> list[tuple[SessionRecord, Journal]]:
         """Create the sessions of a fork, which is already in the journal of ``hosted``.

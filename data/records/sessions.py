@@ -344,11 +344,17 @@ def save_progress(store: Store, positions: Mapping[str, JournalPosition]) -> Non
         )
 
 
-def save_failure(store: Store, account_id: str, session_id: str, error: str) -> SessionRecord:
-    """Set a session failed, with the reason, and return it. Raises ``SessionNotFound``."""
+def save_failure(
+    store: Store, account_id: str, session_id: str, error: str, position: JournalPosition
+) -> SessionRecord:
+    """Set a session failed at a position, with the reason, and return it.
+
+    Raises ``SessionNotFound``.
+    """
     return _update(
         store, account_id, session_id,
-        "status = 'failed', error = ?, completed_at = epoch_ms(?::BIGINT)", error, now(),
+        "status = 'failed', error = ?, completed_at = epoch_ms(?::BIGINT), current_step = ?,"
+        " command_count = ?", error, now(), *position,
     )  # fmt: skip
 
 

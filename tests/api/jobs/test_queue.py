@@ -3,6 +3,7 @@
 import asyncio
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -247,6 +248,28 @@ def test_jobs_are_listed_by_the_status_of_now(home: Path) -> None:
             listed = await jobs.queue.list(jobs.ann, status=status)
             assert [(record.job_id, record.status) for record in listed] == [(job.job_id, status)]
         await jobs.queue.cancel(jobs.ann, running.job_id)
+
+    with_jobs(home, check, workers=1)
+
+
+def test_a_job_that_begins_while_the_queued_are_read_is_listed_as_it_was(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def check(jobs: Jobs) -> None:
+        running, queued = await submitted(jobs, SLOW_RUN), await submitted(jobs, SLOW_RUN)
+        await begun(jobs, running)
+        read = jobs.queue._read
+
+        async def read_and_begin(work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            found = await read(work, *args, **kwargs)
+            await jobs.queue.cancel(jobs.ann, running.job_id)
+            await begun(jobs, queued)
+            return found
+
+        monkeypatch.setattr(jobs.queue, "_read", read_and_begin)
+        [listed] = await jobs.queue.list(jobs.ann, status="queued")
+        assert (listed.job_id, listed.status) == (queued.job_id, "queued")
+        await jobs.queue.cancel(jobs.ann, queued.job_id)
 
     with_jobs(home, check, workers=1)
 

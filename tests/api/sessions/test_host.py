@@ -48,7 +48,7 @@ from candlestep.data.records.sessions import (
     running_sessions,
 )
 from candlestep.data.store.database import Store
-from candlestep.sandbox import InvalidParameter, SandboxError, parse_time
+from candlestep.sandbox import InvalidParameter, InvalidState, SandboxError, parse_time
 from candlestep.sandbox.clock import MINUTE
 from tests.support.api_client import sample_home
 from tests.support.patience import PATIENCE
@@ -290,6 +290,33 @@ def test_what_was_read_before_a_session_went_on_shows_no_earlier_step(
         assert host.pool.progress.get(ref.session_id) is None, "nothing is kept for nobody"
 
     with_host(tmp_path, test, threads_type=SlowThreads)
+
+
+def test_what_was_read_before_a_session_was_started_has_no_steps(tmp_path: Path) -> None:
+    async def test(hosting: Hosting) -> None:
+        host = hosting.host
+        ref = created(hosting.store)
+        read = await host.record(ref)
+        await host.apply(ref, StartCommand())
+        await stepping(host, ref, 3)
+        assert host.pool.up_to_date(read) == read
+
+    with_host(tmp_path, test)
+
+
+def test_a_session_that_fails_keeps_the_steps_that_memory_knew(tmp_path: Path) -> None:
+    async def test(hosting: Hosting) -> None:
+        host, store = hosting.host, hosting.store
+        ref = await started(host, store)
+        await stepping(host, ref, 3)
+        await host.pool.evict(host.pool.running)
+        (tmp_path / DIRECTORY / f"{ref.session_id}.jsonl").write_bytes(b"{}\n")
+        with pytest.raises(InvalidState):
+            await host.find(ref)
+        failed = get_session(store, *ref)
+        assert (failed.status, failed.position) == ("failed", JournalPosition(3, 1))
+
+    with_host(tmp_path, test)
 
 
 @pytest.mark.parametrize("end", [StepCommand(10_000), CancelCommand()])

@@ -186,7 +186,8 @@ def test_life_of_a_session(store: Store, ann: str) -> None:
     position = JournalPosition(500, 12)
     save_progress(store, {record.session_id: position, "bt_unknown": JournalPosition(7, 1)})
     assert get_session(store, ann, record.session_id).position == position
-    save_failure(store, ann, record.session_id, "the engine is newer")
+    position = JournalPosition(510, 13)
+    save_failure(store, ann, record.session_id, "the engine is newer", position)
     failed = get_session(store, ann, record.session_id)
     assert (failed.status, failed.error) == ("failed", "the engine is newer")
     save_progress(store, {record.session_id: JournalPosition(600, 13)})
@@ -352,7 +353,7 @@ def test_nothing_of_another_account_exists(store: Store, ann: str) -> None:
     with pytest.raises(SessionNotFound):
         save_start(store, *names, 1, 0)
     with pytest.raises(SessionNotFound):
-        save_failure(store, *names, "x")
+        save_failure(store, *names, "x", JournalPosition(0, 0))
     with pytest.raises(SessionNotFound):
         save_results(
             store,
