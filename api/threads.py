@@ -122,8 +122,19 @@ class Threads:
         return await _run_in(self._storage, lambda: work(*args, **kwargs))
 
     async def load(self, work: Callable[..., Result], *args: Any, **kwargs: Any) -> Result:
-        """Run work that reads the candles and the journal of a session, for seconds perhaps."""
-        return await _run_in(self._loads, lambda: work(*args, **kwargs))
+        """Run work that reads the candles and the journal of a session, for seconds perhaps.
+
+        Raises ``StorageUnavailable`` if the server is about to end before it begins.
+        """
+
+        def work_unless_closing() -> Result:
+            if self._is_closing:
+                raise StorageUnavailable(
+                    "the server stops; nothing was changed: send it again when the server is back"
+                )
+            return work(*args, **kwargs)
+
+        return await _run_in(self._loads, work_unless_closing)
 
     def start_long(
         self, work: Callable[[LongWork], None], interrupt: Callable[[int], None]
@@ -143,7 +154,7 @@ class Threads:
             self._long[long] = asyncio.create_task(long.stop())
 
     def stop_all_long(self) -> None:
-        """Stop all long work, now and from now on, because the server is about to end."""
+        """Stop all long work and begin no load, now and from now on: the server is about to end."""
         self._is_closing = True
         for long in list(self._long):
             self.stop_long(long)

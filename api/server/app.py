@@ -33,7 +33,7 @@ from candlestep.api.server.answers import Headers, send_answer, send_lines
 from candlestep.api.server.proxies import TrustedProxies
 from candlestep.api.server.routing import Endpoints, endpoints_by_path, hot_paths, starlette_router
 from candlestep.api.services import Services
-from candlestep.data.errors import SessionNotFound
+from candlestep.data.errors import SessionNotFound, StorageUnavailable
 from candlestep.sandbox import InvalidParameter, SandboxError
 from candlestep.sandbox.errors import abbreviate
 
@@ -46,6 +46,10 @@ _EVERY_ROUTE_READS = HEADERS | {
 }
 """Headers, in lower case."""
 _READS = ("GET", "HEAD", "OPTIONS")
+_NOT_WAITED_FOR = (
+    "the server stops and has not waited for this request: when it is back, see what was done"
+    " before you send it again"
+)
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,64}")
 _KEY = re.compile(rb"[!-~]{0,255}")
 _JSON_TYPE = re.compile(rb"application/(?:[a-z0-9.+-]+\+)?json\s*(?:;.*)?", re.IGNORECASE)
@@ -139,6 +143,10 @@ class App:
             status = answer.status if type(answer) is JsonBytes else route.status
         except _Disconnected:
             return
+        except asyncio.CancelledError:
+            stopped = StorageUnavailable(_NOT_WAITED_FOR)
+            status, code = errors.STATUS[stopped.code], stopped.code
+            answer = _describe(stopped, endpoint, request_id)
         except SandboxError as error:
             status = (
                 errors.STATUS[error.code] if endpoint is None else endpoint.status_of(error.code)
@@ -199,6 +207,8 @@ class App:
             await self.tools.answer(caller, scope, receive, send_noted)
         except SandboxError as error:
             failure = error
+        except asyncio.CancelledError:
+            failure = StorageUnavailable(_NOT_WAITED_FOR)
         except Exception:
             log.exception("request_failed", request_id=request_id, path=scope["path"])
             failure = errors.InternalError(

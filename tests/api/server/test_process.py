@@ -125,3 +125,40 @@ def test_a_limit_of_files_that_cannot_be_raised_stays(monkeypatch: pytest.Monkey
     monkeypatch.setattr(resource, "getrlimit", lambda _: (256, resource.RLIM_INFINITY))
     monkeypatch.setattr(resource, "setrlimit", refuse)
     assert raise_file_limit() == 256
+
+
+_SERVER_THAT_WAITS = """
+import asyncio, sys
+from candlestep.api.server import process
+from candlestep.api.sessions.host import SessionHost
+from candlestep.api.settings import Settings
+
+class WaitingHost(SessionHost):
+    async def record(self, ref):
+        print("waiting", flush=True)
+        await asyncio.sleep(3600)
+
+process._SHUTDOWN_SECONDS = 1
+process.serve(Settings.from_environment(home=sys.argv[1], port="0"), WaitingHost)
+"""
+
+
+def test_a_request_that_the_server_does_not_wait_for_is_told_so(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", _SERVER_THAT_WAITS, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        address = urlsplit(process.stdout.readline().split()[2]).netloc.split(":")
+        with socket.create_connection((address[0], int(address[1])), timeout=PATIENCE) as client:
+            client.sendall(b"GET /api/v1/backtest/x/status HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            while process.stdout.readline() != "waiting\n":
+                assert process.poll() is None
+            process.terminate()
+            answer = client.recv(65536)
+        _, err = process.communicate(timeout=PATIENCE)
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"has not waited for this request" in answer
+    assert (process.returncode, "Traceback" in err) == (0, False)

@@ -292,6 +292,24 @@ def test_what_was_read_before_a_session_went_on_shows_no_earlier_step(
     with_host(tmp_path, test, threads_type=SlowThreads)
 
 
+def test_a_start_that_waits_for_room_does_not_hold_up_the_end_of_the_server(tmp_path: Path) -> None:
+    async def test(hosting: Hosting) -> None:
+        host, store = hosting.host, hosting.store
+        ref, waiting = await started(host, store), created(store, "ETHUSDT")
+        hosted = await host.find(ref)
+        await host.pool.acquire(hosted)
+        starting = asyncio.create_task(host.apply(waiting, StartCommand()))
+        while not host.pool.is_loading:
+            await asyncio.sleep(0)
+        hosting.threads.stop_all_long()
+        with pytest.raises(StorageUnavailable, match="the server stops; nothing was changed"):
+            await asyncio.wait_for(starting, PATIENCE)
+        assert get_session(store, *waiting).status == "created"
+        host.pool.release(hosted)
+
+    with_host(tmp_path, test)
+
+
 def test_what_was_read_before_a_session_was_started_has_no_steps(tmp_path: Path) -> None:
     async def test(hosting: Hosting) -> None:
         host = hosting.host
