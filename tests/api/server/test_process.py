@@ -157,7 +157,8 @@ def test_a_request_that_the_server_does_not_wait_for_is_told_so(tmp_path: Path) 
             while process.stdout.readline() != "waiting\n":
                 assert process.poll() is None
             process.terminate()
-            answer = client.recv(65536)
+            with client.makefile("rb") as received:
+                answer = received.read()
         _, err = process.communicate(timeout=PATIENCE)
     assert answer.startswith(b"HTTP/1.1 503 ")
     assert b"has not waited for this request" in answer
