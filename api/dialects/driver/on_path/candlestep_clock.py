@@ -211,6 +211,7 @@ class Clock:
                 # A signal's handler may raise in the main thread, which then runs.
                 self._events_awaited -= event is not None
                 self._threads[thread] = None
+                self._seen_at_work(thread)
 
     def _move(self) -> bool:
         """Wake the next sleeper if nobody runs; return whether one was woken. Holds the lock."""
@@ -265,6 +266,10 @@ class Clock:
         self._waiting_since[thread] = (since, looks + 1, place)
         least = _STREAMS if name in _READING else _WAITS
         return looks >= _LOOKS and _monotonic() - since >= least
+
+    def _seen_at_work(self, thread: threading.Thread) -> None:
+        """Forget where a thread stood: it may come to the same place anew, which is no long wait."""
+        self._waiting_since.pop(thread, None)
 
     def _advance(self, wake: int) -> bool:
         """Step the session to a time (ns) and turn the clock of the bot to it."""
@@ -389,6 +394,7 @@ class Clock:
     def runs(self, thread: threading.Thread) -> None:
         """Let time move once this thread, which has started, sleeps, waits or ends."""
         self._at_work.discard(thread)
+        self._seen_at_work(thread)
 
     def asks(self) -> None:
         """Let time stand until this thread is ``answered``, or sleeps."""
@@ -396,7 +402,9 @@ class Clock:
 
     def answered(self) -> None:
         """Let time move again, once this thread sleeps or waits for others."""
-        self._at_work.discard(threading.current_thread())
+        thread = threading.current_thread()
+        self._at_work.discard(thread)
+        self._seen_at_work(thread)
 
     def lock_of(self, loop: asyncio.AbstractEventLoop) -> asyncio.Lock:
         """Return the lock with which the tasks of a loop send one request at a time."""
@@ -405,10 +413,12 @@ class Clock:
     def request_began(self) -> None:
         """Let time stand until ``request_ended``."""
         self.tell()
+        self._seen_at_work(threading.current_thread())
         self._open_requests += 1
         self._events += 1
 
     def request_ended(self) -> None:
         """Let time move again."""
+        self._seen_at_work(threading.current_thread())
         self._open_requests -= 1
         self._events += 1

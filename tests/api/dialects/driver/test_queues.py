@@ -3,10 +3,13 @@
 import queue
 import sys
 import threading
+from itertools import count
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from candlestep.api.dialects.driver.on_path import candlestep_clock
 from candlestep.api.dialects.driver.on_path.candlestep_clock import Clock
 
 MINUTE = 60_000
@@ -112,3 +115,19 @@ def test_the_end_of_a_queue_ends_the_wait(clock: Clock) -> None:
     with pytest.raises(vars(queue)["ShutDown"]):
         clock.get(items, timeout=600)
     assert clock.now == 90 * SECOND
+
+
+def test_a_thread_that_has_slept_has_not_waited_before(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen each time at the same lock, it counts as one that waits at the ninth look without a sleep."""
+    thread = threading.current_thread()
+    code = SimpleNamespace(co_filename="threading.py", co_name="__enter__")
+    at_a_lock = SimpleNamespace(f_code=code, f_lasti=2)
+    monkeypatch.setattr(sys, "_current_frames", lambda: {thread.ident: at_a_lock})
+    monkeypatch.setattr(candlestep_clock, "_monotonic", count().__next__)
+    for _ in range(3):
+        assert not any(clock._waits_for_others(thread) for _ in range(8))
+        clock.sleep(1)
+    looks = [clock._waits_for_others(thread) for _ in range(9)]
+    assert looks == [False] * 8 + [True]
