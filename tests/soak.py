@@ -22,7 +22,7 @@ import httpx
 
 from candlestep.data.store.database import FILE_NAME
 from tests.support.api_client import BACKTEST, sample_home
-from tests.support.server_process import RunningServer, running
+from tests.support.server_process import COMMAND, RunningServer, running
 
 MINUTES = 30
 SESSIONS = 300
@@ -176,7 +176,7 @@ class Client(threading.Thread):
 def soak(home: Path, minutes: float, show: Callable[[str], object] = print) -> list[str]:
     """Keep a server on ``home`` busy; return what was wrong with it, at best nothing."""
     samples: list[Sample] = []
-    with running(sample_home(home)) as server:
+    with running(sample_home(home), command=COMMAND) as server:
         clients = [Client(server.url, seed, SESSIONS // CLIENTS) for seed in range(CLIENTS)]
         for client in clients:
             client.start()

@@ -25,7 +25,7 @@ from candlestep.sandbox.clock import MINUTE
 from tests.benchmarks.market import START, synthetic_year
 from tests.benchmarks.table import Row
 from tests.support.api_client import Api, sample_home
-from tests.support.server_process import running
+from tests.support.server_process import COMMAND, running
 
 STEPS = 500
 POLLS = 500
@@ -88,7 +88,10 @@ def _lockstep() -> Row:
     with tempfile.TemporaryDirectory() as folder:
         bot = Path(folder) / "bot.py"
         bot.write_text(_BOT)
-        with running(sample_home(Path(folder) / "home")) as server, server.client() as client:
+        with (
+            running(sample_home(Path(folder) / "home"), command=COMMAND) as server,
+            server.client() as client,
+        ):
             command = [sys.executable, "-m", "candlestep.api", "drive", "--url", server.url]
             with _Bare(_answers(client)) as bare:
                 for _ in range(ROUNDS):

@@ -24,7 +24,7 @@ from candlestep.data.symbols import DEFAULT_EXCHANGE
 from candlestep.sandbox.clock import DAY, format_time
 from tests.benchmarks.market import MINUTE, START, YEAR, synthetic_year
 from tests.benchmarks.table import Row
-from tests.support.server_process import running
+from tests.support.server_process import COMMAND, running
 
 _YEARS = 3
 _START = START - (_YEARS - 1) * YEAR * MINUTE
@@ -120,7 +120,7 @@ def _stepping(path: Path, directory: Path) -> Row:
     home = directory / "served"
     with closing(Store.open(home)) as store:
         load_sample(store)
-    with running(home) as server, server.client() as client:
+    with running(home, command=COMMAND) as server, server.client() as client:
         alone = _step_seconds(client, lambda count: count < 3000)
         command = ["data", "import", path, "--exchange", "other", "--home", home]
         with subprocess.Popen(

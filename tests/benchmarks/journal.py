@@ -25,7 +25,7 @@ from tests.benchmarks.in_process import config
 from tests.benchmarks.market import END, MINUTE, START, SYMBOLS, YEAR, synthetic_year
 from tests.benchmarks.over_http import CONNECTIONS, ROUNDS, Load, fill_store, start_one
 from tests.benchmarks.table import Row, seconds
-from tests.support.server_process import RunningServer, running
+from tests.support.server_process import COMMAND, RunningServer, running
 
 ORDERS = 10_000
 COMMANDS = 500
@@ -135,7 +135,7 @@ def _cost(rates: dict[str, list[float]], durability: str, bar: float) -> Row:
 
 
 def _evicted(home: Path) -> Row:
-    with running(home, "--idle-seconds", "1") as server, server.client() as client:
+    with running(home, "--idle-seconds", "1", command=COMMAND) as server, server.client() as client:
         sessions = [start_one(client) for _ in range(10)]
         order = {"symbol": "BTCUSDT", "side": "buy", "type": "market", "quantity": "0.0001"}
         for session in sessions:
@@ -171,7 +171,7 @@ def _wait_until_evicted(client: httpx.Client) -> None:
 def _many(home: Path) -> Row:
     """Measure ten thousand sessions that trade; forking creates them in seconds."""
     flags = ("--idle-seconds", "2", "--memory-budget", "200MiB")
-    with running(home, *flags) as server, server.client() as client:
+    with running(home, *flags, command=COMMAND) as server, server.client() as client:
         first = start_one(client)
         body = {"count": FORKED_TOGETHER}
         order = {"symbol": "BTCUSDT", "side": "buy", "type": "market", "quantity": "0.0001"}

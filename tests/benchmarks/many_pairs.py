@@ -15,7 +15,7 @@ from candlestep.sandbox.clock import DAY
 from tests.benchmarks.market import MINUTE, START
 from tests.benchmarks.over_http import Load, baseline, fill_store, memory
 from tests.benchmarks.table import Row
-from tests.support.server_process import RunningServer, running
+from tests.support.server_process import COMMAND, RunningServer, running
 
 PAIRS = 600
 DAYS = 10
@@ -37,7 +37,7 @@ def rows() -> list[Row]:
                 fill_store(store, candles)
         store.close()
         scan = statistics.median(_seconds_to_scan(home) for _ in range(3))
-        with running(home, "--memory-budget", "4GiB") as server:
+        with running(home, "--memory-budget", "4GiB", command=COMMAND) as server:
             return [*_start(server, scan), *_stepping(server, home)]
 
 

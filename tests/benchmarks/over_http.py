@@ -21,7 +21,7 @@ from candlestep.data.symbols import parse_symbol
 from candlestep.sandbox import Candles, format_time
 from tests.benchmarks.market import END, START, SYMBOLS, synthetic_year
 from tests.benchmarks.table import Row
-from tests.support.server_process import RunningServer, running
+from tests.support.server_process import COMMAND, RunningServer, running
 
 CONNECTIONS = 16
 SECONDS = 3
@@ -43,7 +43,7 @@ def rows() -> list[Row]:
         for symbol in SYMBOLS:
             fill_store(store, synthetic_year(symbol))
         store.close()
-        with running(home, "--memory-budget", "4GiB") as server:
+        with running(home, "--memory-budget", "4GiB", command=COMMAND) as server:
             return [_start(server), *_stepping(server, home)]
 
 

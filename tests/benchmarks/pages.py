@@ -23,7 +23,7 @@ from tests.benchmarks.over_http import fill_store
 from tests.benchmarks.table import Row
 from tests.support.api_client import Api
 from tests.support.browser import chromium
-from tests.support.server_process import RunningServer, running
+from tests.support.server_process import COMMAND, RunningServer, running
 
 FILLS = 10_000
 WATCHERS = 10
@@ -50,7 +50,10 @@ def rows() -> list[Row]:
         store = Store.open(home)
         fill_store(store, synthetic_year("BTCUSDT"))
         store.close()
-        with running(home, "--memory-budget", "4GiB") as server, server.client() as client:
+        with (
+            running(home, "--memory-budget", "4GiB", command=COMMAND) as server,
+            server.client() as client,
+        ):
             api = Api(client)
             session_id = _traded_year(api)
             path = f"{server.url}/sessions/{session_id}"

@@ -17,7 +17,7 @@ import numpy as np
 
 from tests.benchmarks.table import Row
 from tests.support.api_client import Api, sample_home
-from tests.support.server_process import running
+from tests.support.server_process import COMMAND, running
 
 _CONNECTIONS = 2000
 _PAUSE = 3.0
@@ -32,7 +32,7 @@ def rows() -> list[Row]:
     ratios, alone, beside = [], [], []
     with (
         tempfile.TemporaryDirectory() as directory,
-        running(sample_home(Path(directory) / "home")) as server,
+        running(sample_home(Path(directory) / "home"), command=COMMAND) as server,
         server.client() as client,
     ):
         for _ in range(_ROUNDS):

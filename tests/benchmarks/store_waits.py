@@ -18,7 +18,7 @@ from tests.benchmarks.table import Row
 from tests.support.api_client import BACKTEST, DAY, sample_home
 from tests.support.candle_files import csv_text, write
 from tests.support.candle_files import rows as candle_rows
-from tests.support.server_process import RunningServer, running
+from tests.support.server_process import COMMAND, RunningServer, running
 
 _CREATORS = 32
 _SECONDS = 6.0
@@ -32,7 +32,7 @@ def rows() -> list[Row]:
     """Return the rows of the speed table about waits for the store."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        with running(sample_home(directory / "home")) as server:
+        with running(sample_home(directory / "home"), command=COMMAND) as server:
             with server.client() as client:
                 for _ in range(100):
                     _create(client)

@@ -16,7 +16,7 @@ from candlestep.sandbox import format_time
 from tests.benchmarks.market import END, START, SYMBOLS, synthetic_year
 from tests.benchmarks.over_http import fill_store
 from tests.benchmarks.table import Row
-from tests.support.server_process import running
+from tests.support.server_process import COMMAND, running
 
 STEPS = 500
 ROUNDS = 5
@@ -36,7 +36,7 @@ def rows() -> list[Row]:
             fill_store(store, synthetic_year(symbol))
         store.close()
         with (
-            running(home, "--memory-budget", "4GiB") as server,
+            running(home, "--memory-budget", "4GiB", command=COMMAND) as server,
             server.client() as plain,
             Client(server.url) as client,
         ):
