@@ -459,6 +459,6 @@ def _y_axis(title: str) -> Chart:
     text = {"text": title, "font": {"size": 11}, "standoff": 4}
     # To find out which labels overflow takes as long as to draw the rest of an axis.
     return _axis() | {
-        "title": text, "type": "linear", "fixedrange": True, "nticks": 6, "tickformat": ",~r",
+        "title": text, "type": "linear", "fixedrange": True, "nticks": 6, "tickformat": ",.9~r",
         "ticklabeloverflow": "allow",
     }  # fmt: skip
