@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import gc
 import os
 import queue
 import sys
 import threading
 import time
 from itertools import count
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -51,6 +53,21 @@ _monotonic = time.monotonic
 def moment(now: int) -> datetime.datetime:
     """Return a time in ns as a point in time; a float would lose the last digits."""
     return _EPOCH + datetime.timedelta(microseconds=now // 1000)
+
+
+def _frame_of(thread: threading.Thread) -> FrameType | None:
+    """Return where a thread stands; the clock's lock is held.
+
+    No garbage is collected meanwhile: in older releases of Python, that can stop all threads for
+    ever (CPython issue 106883).
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        return sys._current_frames().get(thread.ident or 0)
+    finally:
+        if collects:
+            gc.enable()
 
 
 class Turn:
@@ -253,7 +270,7 @@ class Clock:
             return False
         if any(self._loop_threads.get(loop) is thread for loop in self._idle_loops):
             return True
-        frame = sys._current_frames().get(thread.ident or 0)
+        frame = _frame_of(thread)
         name = "" if frame is None else os.path.basename(frame.f_code.co_filename)
         is_worker = frame is not None and (name, frame.f_code.co_name) == ("thread.py", "_worker")
         if not is_worker and name not in _WAITING | _READING:

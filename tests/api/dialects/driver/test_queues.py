@@ -3,6 +3,7 @@
 import queue
 import sys
 import threading
+from collections.abc import Iterator
 from itertools import count
 from types import SimpleNamespace
 from typing import Any
@@ -39,10 +40,13 @@ def stand() -> Stand:
 
 
 @pytest.fixture
-def clock(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> Clock:
+def clock(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
     monkeypatch.setenv("CANDLESTEP_NOW", "0")
     control: Any = stand
-    return Clock(control, {"first": 0, "interval": MINUTE}, 0, stand)
+    clock = Clock(control, {"first": 0, "interval": MINUTE}, 0, stand)
+    yield clock
+    # Threads that still wait look at nothing any more.
+    clock.is_over = True
 
 
 def started(clock: Clock, work: Any) -> threading.Thread:
