@@ -1,5 +1,6 @@
 """Queues of a bot: items come in turn, and time-outs are of the clock of the session."""
 
+import gc
 import queue
 import sys
 import threading
@@ -135,3 +136,23 @@ def test_a_thread_that_has_slept_has_not_waited_before(
         clock.sleep(1)
     looks = [clock._waits_for_others(thread) for _ in range(9)]
     assert looks == [False] * 8 + [True]
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_no_garbage_is_collected_while_threads_are_looked_at(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, collects: bool
+) -> None:
+    seen: list[bool] = []
+
+    def look() -> dict[int, Any]:
+        seen.append(gc.isenabled())
+        return {}
+
+    monkeypatch.setattr(sys, "_current_frames", look)
+    if not collects:
+        gc.disable()
+    try:
+        clock._waits_for_others(threading.current_thread())
+        assert (seen, gc.isenabled()) == ([False], collects)
+    finally:
+        gc.enable()
