@@ -173,6 +173,17 @@ def test_the_markers_are_the_fills(site: Site) -> None:
     page.close()
 
 
+def test_labels_of_an_axis_differ_where_little_happens(site: Site) -> None:
+    session_id = site.api.started("01-10", "01-12", pairs=["BTCUSDT"])
+    site.api.order(session_id, quantity="0.00001")
+    site.api.step(session_id, 2000)
+    page = site.open(f"/sessions/{session_id}").page
+    drawn(page)
+    labels = page.locator("[data-figure] .y2tick text").all_text_contents()
+    assert len(labels) > 1
+    assert len(set(labels)) == len(labels)
+
+
 def test_a_liquidation_is_drawn_as_a_cross(site: Site) -> None:
     session_id = site.api.started(
         "01-09", "01-14", market_type="perp", pairs=["SOLUSDT"], leverage=20,
