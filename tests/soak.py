@@ -27,8 +27,13 @@ from tests.support.server_process import COMMAND, RunningServer, running
 MINUTES = 30
 SESSIONS = 300
 CLIENTS = 8
+WATCHERS = 4
 SAMPLES = 60
 """The number of lines that are printed."""
+POLL_SECONDS = 1.0
+"""How often an open page asks whether its session has changed."""
+POLLS = 10
+"""How often a watcher asks before it opens the page of another session."""
 MOST_GROWTH = 1.15
 """How much more memory, descriptors or threads the last quarter may take than the second."""
 MOST_GROWTH_A_REQUEST = 1.5
@@ -96,6 +101,8 @@ class Client(threading.Thread):
         super().__init__(daemon=True)
         self.stopped = threading.Event()
         self.faults: list[str] = []
+        self.started: list[str] = []
+        """Every session that it has started, the latest last."""
         self._random = random.Random(seed)
         self._most = sessions
         self._url = url
@@ -127,6 +134,7 @@ class Client(threading.Thread):
         session_id = created.json()["session_id"]
         self._send(http, "POST", f"{session_id}/start")
         self._sessions.append(session_id)
+        self.started.append(session_id)
 
     def _act(self, http: httpx.Client, session_id: str) -> None:
         draw = self._random.random()
@@ -173,13 +181,59 @@ class Client(threading.Thread):
         return answer
 
 
+class Watcher(threading.Thread):
+    """A browser that shows the pages of one of the clients' sessions after another, live."""
+
+    def __init__(self, url: str, seed: int, clients: Sequence[Client]) -> None:
+        super().__init__(daemon=True)
+        self.stopped = threading.Event()
+        self.faults: list[str] = []
+        self._random = random.Random(seed)
+        self._url = url
+        self._clients = clients
+
+    def run(self) -> None:
+        """Look at pages until the soak is over."""
+        with httpx.Client(base_url=self._url, trust_env=False, timeout=60) as http:
+            try:
+                while not self.stopped.wait(POLL_SECONDS):
+                    self._show(http, "/")
+                    started = self._random.choice(self._clients).started[-SESSIONS // CLIENTS :]
+                    if started:
+                        self._watch(http, self._random.choice(started))
+            except Exception as error:
+                self.faults.append(f"a watcher ended: {error!r}")
+                raise
+
+    def _watch(self, http: httpx.Client, session_id: str) -> None:
+        """Ask for a session's state as its page does, and for what is shown when it has changed."""
+        known = ""
+        for _ in range(POLLS):
+            state = self._show(http, f"/sessions/{session_id}/state")
+            if state != known:
+                self._show(http, f"/sessions/{session_id}")
+                self._show(http, f"{BACKTEST}/{session_id}/figure.json")
+            known = state
+            if self.stopped.wait(POLL_SECONDS):
+                return
+
+    def _show(self, http: httpx.Client, path: str) -> str:
+        answer = http.get(path)
+        # A session on disk that others are waiting for is "busy, try again", in words.
+        if not answer.is_success and answer.status_code != 429:
+            self.faults.append(f"GET {path}: {answer.status_code} {answer.text[:200]}")
+        return answer.text
+
+
 def soak(home: Path, minutes: float, show: Callable[[str], object] = print) -> list[str]:
     """Keep a server on ``home`` busy; return what was wrong with it, at best nothing."""
     samples: list[Sample] = []
     with running(sample_home(home), command=COMMAND) as server:
         clients = [Client(server.url, seed, SESSIONS // CLIENTS) for seed in range(CLIENTS)]
-        for client in clients:
-            client.start()
+        watchers = [Watcher(server.url, seed, clients) for seed in range(WATCHERS)]
+        actors: list[Client | Watcher] = [*clients, *watchers]
+        for actor in actors:
+            actor.start()
         show(_aligned(HEADER))
         began = time.monotonic()
         pause = threading.Event()
@@ -188,11 +242,11 @@ def soak(home: Path, minutes: float, show: Callable[[str], object] = print) -> l
             seconds = sorted(part for client in clients for part in client.durations())
             samples.append(_sample(server, (time.monotonic() - began) / 60, seconds))
             show(samples[-1].line())
-        for client in clients:
-            client.stopped.set()
-        for client in clients:
-            client.join(60)
-        faults = [fault for client in clients for fault in client.faults]
+        for actor in actors:
+            actor.stopped.set()
+        for actor in actors:
+            actor.join(60)
+        faults = [fault for actor in actors for fault in actor.faults]
     return [*faults[:20], *_growth(samples)]
 
 
