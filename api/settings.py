@@ -158,7 +158,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Count, "seconds that the head of a request may take, from its first byte (default 10)"
     ] = 10
     body_seconds: Annotated[
-        Count, "seconds that a client may take for the next byte of a body (default 60)"
+        Count,
+        "seconds that a client may take to send the next byte of a body, or to receive any of an"
+        " answer (default 60)",
     ] = 60
     keep_alive_seconds: Annotated[
         Count, "seconds after which a connection without a request is closed (default 300)"

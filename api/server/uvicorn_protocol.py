@@ -36,7 +36,7 @@ class ConnectionLimits(NamedTuple):
     head_seconds: int
     """From the first byte of a head to its end."""
     body_seconds: int
-    """Between two bytes of a body."""
+    """Between two bytes of a body, of a request or of an answer that the client has to take."""
     idle_seconds: int
     """Without a request."""
 
@@ -45,7 +45,7 @@ class Connections:
     """The connections of a server, which closes those that keep it waiting for too long.
 
     When there are too many, those that have been idle for longest are closed first. A connection
-    whose request is being answered is never closed.
+    whose request is being answered is never closed, unless its client takes none of the answer.
     """
 
     def __init__(self, limits: ConnectionLimits) -> None:
@@ -87,7 +87,10 @@ class Connections:
         }
         for protocol in list(self._open):
             part = protocol.waits_for
-            if part is not None and now - protocol.waiting_since > seconds[part]:
+            if protocol.untaken_seconds(now) > self._limits.body_seconds:
+                # Closed in order, it would still wait for its client to take the rest.
+                protocol.transport.abort()
+            elif part is not None and now - protocol.waiting_since > seconds[part]:
                 protocol.transport.close()
 
 
@@ -100,6 +103,9 @@ class BoundedProtocol(HttpToolsProtocol):
     """
 
     _head_bytes = 0
+    _untaken_bytes = 0
+    """The bytes of answers that the client had not taken at the last look."""
+    _untaken_since = 0.0
 
     def __init__(self, connections: Connections, **arguments: Any) -> None:
         super().__init__(**arguments)
@@ -114,6 +120,17 @@ class BoundedProtocol(HttpToolsProtocol):
         if cycle is None or cycle.response_complete:
             return "head" if self._head_bytes else "request"
         return "body" if cycle.more_body and not self.flow.read_paused else None
+
+    def untaken_seconds(self, now: float) -> float:
+        """Return for how long, at the time ``now``, the client has taken nothing of its answers.
+
+        0 if there is nothing to take. It is to be asked at regular intervals.
+        """
+        untaken = self.transport.get_write_buffer_size()
+        if not untaken or untaken < self._untaken_bytes or not self._untaken_bytes:
+            self._untaken_since = now
+        self._untaken_bytes = untaken
+        return now - self._untaken_since
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(_LaterWrites(transport, self.loop))  # type: ignore[arg-type]
@@ -277,7 +294,12 @@ class _LaterWrites:
 
     @classmethod
     def write_all(cls) -> None:
-        """Make the writes of all connections now."""
-        for transport, data in cls._unwritten:
-            transport.write(data)
-        cls._unwritten.clear()
+        """Make the writes of all connections now, except of those that were lost meanwhile.
+
+        Such a one has an answer where its client has sent several requests and left.
+        """
+        unwritten, cls._unwritten = cls._unwritten, []
+        for transport, data in unwritten:
+            # A lost one refuses writes, and those of all others would wait behind it for ever.
+            if not transport.is_closing():
+                transport.write(data)

@@ -1,10 +1,12 @@
 """Connections that keep the server waiting are closed, and no others."""
 
 import asyncio
+import json
 import socket
+import struct
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,7 +16,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from candlestep.api.server.uvicorn_protocol import BoundedProtocol, ConnectionLimits, Connections
-from tests.support.api_client import BACKTEST, Api, sample_home
+from tests.support.api_client import BACKTEST, DAY, Api, sample_home
 from tests.support.patience import PATIENCE
 from tests.support.raw_http import request_bytes
 from tests.support.server_process import RunningServer, running
@@ -106,12 +108,41 @@ def test_slow_ones_do_not_hold_up_others(tmp_path: Path) -> None:
             assert api.step(session_id)["step"] == step
 
 
+def test_a_client_that_leaves_before_its_answers_holds_up_no_others(server: RunningServer) -> None:
+    """It has sent two requests at once, and resets the connection while the first is answered."""
+    create = request_bytes("POST", f"{BACKTEST}/create", json.dumps(DAY).encode())
+    two = create.replace(b"Connection: close\r\n", b"") + request_bytes("GET", "/health")
+    for _ in range(10):
+        with connect(server) as leaving:
+            leaving.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            leaving.sendall(two)
+        with server.client() as client:
+            assert client.get("/health").status_code == 200
+
+
+def test_a_client_that_does_not_read_its_answers_is_cut_off(server: RunningServer) -> None:
+    """Its connection and what it does not read would stay in memory for ever."""
+    document = request_bytes("GET", "/openapi.json").replace(b"Connection: close\r\n", b"")
+    with connect(server) as connection:
+        connection.sendall(30 * document)
+        time.sleep(6)
+        read = 0
+        with suppress(ConnectionResetError):
+            while part := connection.recv(1 << 20):
+                read += len(part)
+        with server.client() as client:
+            assert read < 30 * len(client.get("/openapi.json").content)
+
+
 class Wire(asyncio.Transport):
     """A connection without a network, which knows whether it has been closed."""
 
     def __init__(self, protocol: BoundedProtocol) -> None:
         super().__init__()
         self.is_closed = False
+        self.untaken = 0
+        """The bytes that the client has not taken."""
+        self.written = b""
         self._protocol = protocol
         protocol.connection_made(self)
 
@@ -119,9 +150,18 @@ class Wire(asyncio.Transport):
         self._protocol.data_received(data)
 
     def write(self, data: Any) -> None:
-        pass
+        if self.is_closed:
+            raise RuntimeError("the handler is closed")
+        self.written += data
+
+    def get_write_buffer_size(self) -> int:
+        return self.untaken
 
     def close(self) -> None:
+        if not self.untaken:
+            self.abort()
+
+    def abort(self) -> None:
         if not self.is_closed:
             self.is_closed = True
             self._protocol.connection_lost(None)
@@ -137,7 +177,7 @@ class Wire(asyncio.Transport):
 
 
 class Server:
-    """The connections of a server whose clock a test sets, and which answers nothing."""
+    """The connections of a server whose clock a test sets, and which answers at the end."""
 
     def __init__(self, limits: ConnectionLimits) -> None:
         self.now = 0.0
@@ -164,6 +204,9 @@ class Server:
         while (await receive()).get("more_body"):
             pass
         await self._is_over.wait()
+        headers = [(b"content-length", b"2")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"{}"})
 
     async def end(self) -> None:
         """Let the answers that have begun end."""
@@ -216,6 +259,34 @@ def test_a_body_has_its_time_from_the_last_byte_and_an_answer_any_time() -> None
         assert silent.is_closed
         await server.later(100_000)
         assert not slow.is_closed
+
+    on_a_set_clock(check)
+
+
+def test_an_answer_has_its_time_from_the_last_byte_that_was_taken() -> None:
+    async def check(server: Server) -> None:
+        slow, stuck = server.connect(), server.connect()
+        for wire in (slow, stuck):
+            wire.receive(REQUEST)
+            wire.untaken = 1000
+        for _ in range(40):
+            assert not slow.is_closed
+            slow.untaken -= 1
+            await server.later(1)
+        assert stuck.is_closed
+
+    on_a_set_clock(check)
+
+
+def test_an_answer_to_a_lost_connection_keeps_none_from_others() -> None:
+    async def check(server: Server) -> None:
+        lost, other = server.connect(), server.connect()
+        lost.receive(2 * REQUEST.replace(b"Connection: close\r\n", b""))
+        other.receive(REQUEST)
+        await server.later(1)
+        lost.abort()
+        await server.end()
+        assert other.written.startswith(b"HTTP/1.1 200 ")
 
     on_a_set_clock(check)
 
