@@ -99,7 +99,9 @@ class Setting(NamedTuple):
 Directory = Annotated[Path, _directory]
 Host = Annotated[str, _matching(r"[A-Za-z0-9.:_-]{1,255}", "is not an address such as 127.0.0.1")]
 Port = Annotated[int, _number(0, 65535, "is not a port: use 0 (any free port) to 65535")]
-Count = Annotated[int, _number(1, _MAX_SIZE, "is not a whole number of 1 or more")]
+Count = Annotated[int, _number(1, 10**9, "is not a whole number from 1 to 1000000000")]
+Days = Annotated[int, _number(1, 100_000, "is not a number of days from 1 to 100000")]
+Workers = Annotated[int, _number(1, 10_000, "is not a number of runs from 1 to 10000")]
 Size = Annotated[int, _size]
 Durability = Annotated[
     Literal["process", "power"], _matching("process|power", "is not one of process, power")
@@ -149,7 +151,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         1 << 30
     )
     max_pairs: Annotated[Count, "most pairs in a session (default 1000)"] = 1000
-    max_span_days: Annotated[Count, "longest period of a session, in days (default 3660)"] = 3660
+    max_span_days: Annotated[Days, "longest period of a session, in days (default 3660)"] = 3660
     max_pending_orders: Annotated[Count, "most pending orders in a session (default 1000)"] = 1000
     max_connections: Annotated[
         Count, "most connections at a time; never more than half the limit of files (default 10000)"
@@ -187,13 +189,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ray_address: Annotated[
         ClusterAddress, "address of a Ray cluster (default: Ray is started on this machine)"
     ] = ""
-    workers: Annotated[Count, "number of runs at a time (default: the number of cores)"] = 0
+    workers: Annotated[Workers, "number of runs at a time (default: the number of cores)"] = 0
     run_seconds: Annotated[Count, "longest run of a job, in seconds (default 600)"] = 600
     run_memory: Annotated[
         Size, "memory for one run of a job, without candles, such as 500MB (default 2GiB)"
     ] = 2 << 30
     result_days: Annotated[
-        Count,
+        Days,
         "days for which equity and trades of a job are kept, and journals of ended sessions are"
         " not compressed (default 90)",
     ] = 90

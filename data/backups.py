@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from candlestep.data.clock import now
-from candlestep.data.errors import StorageUnavailable
+from candlestep.data.errors import NOT_JSON, StorageUnavailable
 from candlestep.data.journal import archive
 from candlestep.data.journal.journal import DIRECTORY
 from candlestep.data.records.sessions import started_sessions
@@ -139,7 +139,7 @@ def _read(directory: Path) -> Backup:
     """Return what a backup says it has, once all of that is there."""
     try:
         backup = msgspec.json.decode((directory / _MANIFEST).read_bytes(), type=Backup)
-    except (FileNotFoundError, NotADirectoryError, msgspec.MsgspecError):
+    except (FileNotFoundError, NotADirectoryError, *NOT_JSON):
         raise InvalidParameter(
             "directory", f"{directory} is not a backup that `candlestep backup` has completed"
         ) from None

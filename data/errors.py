@@ -2,7 +2,12 @@
 
 from typing import Any, NamedTuple
 
+import msgspec
+
 from candlestep.sandbox import SandboxError
+
+NOT_JSON = (msgspec.MsgspecError, ValueError, RecursionError)
+"""What msgspec raises for bytes that are not JSON of a type, or are nested too deeply."""
 
 
 class StorageUnavailable(SandboxError):

@@ -1,5 +1,6 @@
 """Operations that keep a home: copy it, and delete journals that nobody needs."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,11 @@ def _prune_journals(home: OpenHome, request: EmptyInput, report: Report) -> Prun
     deleted = PrunedJournals(0, 0)
     for session_id in archived.keys() - needed:
         path = archived[session_id]
-        deleted = PrunedJournals(deleted.journals + 1, deleted.size + path.stat().st_size)
-        path.unlink()
+        # Another such command may have deleted it meanwhile, and counted it.
+        with suppress(FileNotFoundError):
+            size = path.stat().st_size
+            path.unlink()
+            deleted = PrunedJournals(deleted.journals + 1, deleted.size + size)
     return deleted
 
 

@@ -66,7 +66,8 @@ def _create_key(home: OpenHome, request: CreateKey, report: Report) -> CreatedKe
         return _create_session_key(home, request.name, request.session)
     name, account_name = _valid_name("name", request.name), _valid_name("account", request.account)
     with home.store.transaction():
-        _name_server(home.store, request.server_name)
+        if request.server_name:
+            accounts.name_server(home.store, request.server_name)
         account = accounts.ensure_account(home.store, account_name)
         agent = _agent_of(home.store, account, request.agent)
         key, secret = accounts.create_key(
@@ -95,16 +96,6 @@ def _create_session_key(home: OpenHome, name: str, session_id: str) -> CreatedKe
         session_id=session_id,
     )
     return CreatedKey(_key_info(home.store, key.key_id), secret)
-
-
-def _name_server(store: Store, name: str) -> None:
-    known = accounts.server_name(store)
-    if known and name and name != known:
-        raise InvalidParameter(
-            "server_name", f"is {name}, but the server of this home is named {known}"
-        )
-    if name:
-        accounts.name_server(store, name)
 
 
 def _list_keys(home: OpenHome, request: EmptyInput, report: Report) -> KeyList:

@@ -10,7 +10,7 @@ from candlestep.api.evaluation.agents import run_agent
 from candlestep.api.evaluation.judge import Judge, Outcome
 from candlestep.api.evaluation.plan import Plan, Run
 from candlestep.api.evaluation.statistics import Findings, findings
-from candlestep.data.errors import UnreadableFile
+from candlestep.data.errors import NOT_JSON, UnreadableFile
 from candlestep.sandbox import SandboxError
 
 FILE_NAME = "evaluation.json"
@@ -82,7 +82,7 @@ def _read(path: Path) -> _Kept:
         return msgspec.json.decode(path.read_bytes(), type=_Kept)
     except FileNotFoundError:
         return _Kept()
-    except (OSError, msgspec.DecodeError, msgspec.ValidationError) as error:
+    except (OSError, *NOT_JSON) as error:
         raise UnreadableFile(str(path), f"it is not of an evaluation ({error})") from None
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from candlestep.api.sessions.player import read_order
-from candlestep.data.errors import UnreadableFile
+from candlestep.data.errors import NOT_JSON, UnreadableFile
 from candlestep.data.symbols import normalise_symbol
 from candlestep.sandbox import InvalidParameter, SandboxError, parse_time
 from candlestep.sandbox.exchange.instructions import parse_request
@@ -44,7 +44,6 @@ _ROWS_BETWEEN_CHECKS = 1000
 _SECONDS_BELOW, _MILLISECONDS_BELOW, _MICROSECONDS_BELOW = 10**11, 10**14, 10**17
 """A number that is a time counts seconds below the first, and so on."""
 
-_NOT_JSON = (msgspec.DecodeError, ValueError, RecursionError)
 _read_json = msgspec.json.Decoder(float_hook=str).decode
 
 Row = Mapping[str, object]
@@ -140,7 +139,7 @@ def _rows(file: str, text: str) -> Iterator[tuple[int, Row | str]]:
 def _objects(file: str, text: str) -> list[Row | str]:
     try:
         rows = _read_json(text)
-    except _NOT_JSON as error:
+    except NOT_JSON as error:
         raise UnreadableFile(file, f"it is not valid JSON: {error}") from None
     return [row if isinstance(row, dict) else "it is not an object" for row in rows]
 
@@ -148,7 +147,7 @@ def _objects(file: str, text: str) -> list[Row | str]:
 def _object(content: str) -> Row | str:
     try:
         row = _read_json(content)
-    except _NOT_JSON as error:
+    except NOT_JSON as error:
         return f"it is not valid JSON: {error}"
     return row if isinstance(row, dict) else "it is not an object"
 

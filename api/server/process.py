@@ -62,7 +62,7 @@ def serve(
 
     Raises ``StoreLocked`` if another server runs on the home, ``InvalidState`` if there is no key
     and others can reach the address or a proxy, ``InvalidParameter`` for a file without a first
-    key, and ``AddressRefused``.
+    key or another name than the home has, and ``AddressRefused``.
     """
     configure_logs()
     if is_open_to_others(settings.home):

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from candlestep.data.errors import NOT_JSON
 from candlestep.data.symbols import normalise_exchange, normalise_symbol
 from candlestep.sandbox import InvalidParameter, SandboxError
 from candlestep.sandbox.config import MarketType
@@ -60,7 +61,7 @@ def fee_schedule(exchange: str, market_type: MarketType, home: Path) -> Entries:
     try:
         if own.exists():
             venues |= _venues(own.read_bytes(), market_type)
-    except (OSError, SandboxError, msgspec.DecodeError) as error:
+    except (OSError, SandboxError, *NOT_JSON) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise InvalidParameter(
             "fee_model", f"{FILE_NAME} in the home directory cannot be used: {reason}"

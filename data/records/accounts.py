@@ -12,7 +12,7 @@ from candlestep.data.clock import now
 from candlestep.data.errors import AccountNotFound, AgentNotFound, KeyNotFound
 from candlestep.data.store.database import Store
 from candlestep.data.store.rows import to_json, to_struct
-from candlestep.sandbox import InvalidState
+from candlestep.sandbox import InvalidParameter, InvalidState
 
 DEFAULT_ACCOUNT = "default"
 """The name of the account that requests act for while there are no keys."""
@@ -223,10 +223,19 @@ def server_name(store: Store) -> str:
 
 
 def name_server(store: Store, name: str) -> None:
-    """Name the server of this home; keys that exist stay as they are."""
+    """Name the server of this home; keys that exist stay as they are.
+
+    Raises ``InvalidParameter`` if it has another name, which its keys and sessions carry for good.
+    """
     with store.transaction():
-        if server_name(store) != name:
-            store.execute("DELETE FROM server_name")
+        known = server_name(store)
+        if known and known != name:
+            raise InvalidParameter(
+                "server_name",
+                f"is {name}, but the server of this home is named {known}, by which proxies know its"
+                f" keys and sessions: leave the name out, or use another home for {name}",
+            )
+        if not known:
             store.execute("INSERT INTO server_name VALUES (?)", name)
 
 

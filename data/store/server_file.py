@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 
 from candlestep import __version__
-from candlestep.data.errors import StorageUnavailable
+from candlestep.data.errors import NOT_JSON, StorageUnavailable
 from candlestep.data.store.database import Store
 
 SERVER_FILE = "server.json"
@@ -33,7 +33,7 @@ def running_server(home: Path) -> RunningServer | None:
     """
     try:
         server = msgspec.json.decode((home / SERVER_FILE).read_bytes(), type=RunningServer)
-    except (FileNotFoundError, NotADirectoryError, msgspec.MsgspecError):
+    except (FileNotFoundError, NotADirectoryError, *NOT_JSON):
         return None
     except PermissionError:
         raise StorageUnavailable(

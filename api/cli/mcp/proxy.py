@@ -11,6 +11,7 @@ import msgspec
 
 from candlestep.api.cli.mcp.home_server import HomeServer
 from candlestep.api.cli.messages import print_note
+from candlestep.data.errors import NOT_JSON
 
 KEY_VARIABLE = "CANDLESTEP_KEY"
 _SECONDS_TO_ANSWER = 300
@@ -34,7 +35,7 @@ class Proxy:
         """Yield the answer to a message, as a line of JSON; nothing for a notification."""
         try:
             message = msgspec.json.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except NOT_JSON:
             yield _error(None, _PARSE_ERROR, "the line is not JSON")
             return
         message_id = message.get("id") if isinstance(message, dict) else None
@@ -102,7 +103,7 @@ class Proxy:
 def _decoded(body: bytes) -> dict[str, Any]:
     try:
         answer = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except NOT_JSON:
         return {}
     return answer if isinstance(answer, dict) else {}
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from candlestep.data.errors import UnreadableFile
+from candlestep.data.errors import NOT_JSON, UnreadableFile
 from candlestep.data.imports.kinds import KIND_WORDS
 from candlestep.data.imports.layouts import layout_of_header, layout_of_rows
 from candlestep.data.imports.perpetual.tiers import TierFile, tiers_in
@@ -24,7 +24,7 @@ def read_json(
     decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(float_hook=str)
     try:
         content = decoder.decode(stream.read().removeprefix(b"\xef\xbb\xbf"))
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except NOT_JSON as error:
         raise UnreadableFile(file, f"it is not valid JSON: {error}") from None
     tiers = tiers_in(content)
     if tiers is not None:

@@ -221,8 +221,9 @@ def test_what_a_server_left_behind_is_no_server(tmp_path: Path) -> None:
     ended.wait()
     with_pid = {"url": "http://127.0.0.1:9", "token": "x", "pid": ended.pid}
     server_file = tmp_path / SERVER_FILE
-    for text in (json.dumps(with_pid), json.dumps(with_pid | {"pid": os.getpid()}), "{", ""):
-        server_file.write_text(text)
+    texts = [json.dumps(with_pid), json.dumps(with_pid | {"pid": os.getpid()}), "{", ""]
+    for content in (*map(str.encode, texts), b'{"url": "\xff"}', b'{"a": ' + b"[" * 10_000):
+        server_file.write_bytes(content)
         done = candlestep("data", "list", "--home", tmp_path)
         assert (done.code, done.err) == (0, "")
 

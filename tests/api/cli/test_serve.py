@@ -9,6 +9,7 @@ import pytest
 
 from candlestep.data.store.database import FILE_NAME as STORE_NAME
 from candlestep.data.store.server_file import SERVER_FILE
+from tests.support.api_client import Api, sample_home
 from tests.support.command_line import candlestep, candlestep_process
 from tests.support.patience import PATIENCE
 from tests.support.server_process import running
@@ -66,3 +67,19 @@ def test_a_second_server_on_a_home_is_refused(tmp_path: Path) -> None:
             httpx.get(f"{server.url}/health", trust_env=False, timeout=PATIENCE).status_code == 200
         )
         assert candlestep("data", "list", "--home", tmp_path).code == 0
+
+
+def test_a_home_is_not_renamed(tmp_path: Path) -> None:
+    """Proxies find the server of a key and of a session by the name that these carry."""
+    sample_home(tmp_path)
+    named = ("--server-name", "a", "--home", tmp_path)
+    key = candlestep("keys", "create", "x", *named).out.split()[1]
+    for command in (("serve", "--port", 0), ("keys", "create", "y")):
+        other = candlestep_process(*command, "--server-name", "b", "--home", tmp_path)
+        out, err = other.communicate(timeout=PATIENCE)
+        assert (other.returncode, out) == (1, "")
+        assert "the server of this home is named a" in err
+        assert "leave the name out" in err
+    for flags in ((), ("--server-name", "a")):
+        with running(tmp_path, *flags) as server, server.client(key) as client:
+            assert Api(client).create("01-15", "01-16").startswith("bt_a_")

@@ -3,6 +3,9 @@
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
+from candlestep.api.admin import backups
 from candlestep.data.journal.archive import archived_path
 from candlestep.data.store.database import Store
 from tests.support.api_client import BACKTEST, Api, refused, sample_home, wait_for
@@ -133,3 +136,18 @@ def test_candles_that_only_pruned_journals_needed_can_be_pruned(tmp_path: Path) 
         assert candlestep("data", "prune", "--home", home).out.startswith("86,400 superseded")
         for path in ("results", "status", "results/trades", "results/equity-curve"):
             assert client.get(f"{BACKTEST}/{session_id}/{path}").status_code == 200
+
+
+def test_a_journal_that_another_command_has_just_deleted_is_not_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = sample_home(tmp_path)
+    left, deleted = (archived_path(journal(home, name)) for name in ("bt_1", "bt_2"))
+    left.parent.mkdir()
+    left.write_bytes(b"left")
+    both = {"bt_1": left, "bt_2": deleted}
+    monkeypatch.setattr(backups, "archived_journals", lambda directory: both)
+    done = candlestep("data", "prune", "--journals", "--home", home)
+    assert (done.code, done.err) == (0, "")
+    assert "1 archived journals deleted" in done.out
+    assert not left.exists()

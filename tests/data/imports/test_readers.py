@@ -334,6 +334,7 @@ def test_bad_json_rows_are_named_by_row(tmp_path: Path) -> None:
         ("a.csv", HEADER.encode() + b"\n", "it has no candles"),
         ("a.json", b"[]", "it has no candles"),
         ("a.json", b"[[1, 2", "it is not valid JSON"),
+        ("a.json", b"[" * 10_000, "it is not valid JSON"),
         ("a.json", b'{"code": -1121, "msg": "Invalid symbol."}', "it is not a list of rows"),
         ("a.csv.gz", gzip.compress(csv_text(CANDLES).encode(), mtime=0)[:-20], "was cut off"),
         ("a.csv.gz", b"\x1f\x8b\x08 this is no gzip", "it is damaged"),

@@ -117,7 +117,15 @@ def test_an_unknown_venue_is_told_which_there_are(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"[]", b"\xff", b"{", b'{"venues": {"a": {}}}', b'{"venues": {"a": {"entries": [1]}}}'],
+    [
+        b"",
+        b"[]",
+        b"\xff",
+        b"{",
+        b'{"venues": {"a": {}}}',
+        b'{"venues": {"a": {"entries": [1]}}}',
+        '{"venues": {"börse": {"entries": []}}}'.encode("latin-1"),
+    ],
 )
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / FILE_NAME).write_bytes(content)
