@@ -19,7 +19,7 @@ STEPPING = ("sandbox.step", "sandbox.until", "sandbox.turn")
 SESSION = ("sandbox.session", *STEPPING, "sandbox.performance", "sandbox.config", *EXCHANGE)
 STRATEGIES = ("sandbox", "sandbox.strategies", "sandbox.indicators", *SESSION)
 
-DATA_BASE = ("data.store", "data.symbols", "data.clock", "data.errors")
+DATA_BASE = ("data.store", "data.symbols", "data.clock", "data.given_files", "data.errors")
 RECORDS = ("data.records", "data.imports", *DATA_BASE)
 
 API_BASE = ("api.schemas", "api.errors")
@@ -47,6 +47,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "data": ("data.market",),
     "data.errors": (),
     "data.clock": ("data.errors",),
+    "data.given_files": ("data.errors",),
     "data.symbols": ("data.errors",),
     "data.processes": (),
     "data.store": ("data.symbols", "data.clock", "data.errors"),

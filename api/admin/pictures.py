@@ -7,7 +7,9 @@ from typing import Any
 import msgspec
 
 from candlestep.api.admin.operation import OpenHome, Operation, Report, progress_of
+from candlestep.api.replay.bounds import require_bounds
 from candlestep.api.replay.local_target import LocalTarget, load_market
+from candlestep.api.replay.replay import at_once
 from candlestep.api.sessions.blind import candle_request
 from candlestep.api.sessions.idempotency import ReplyCache
 from candlestep.api.sessions.recovery import (
@@ -16,6 +18,7 @@ from candlestep.api.sessions.recovery import (
     rebuild_session,
     recorded_market,
 )
+from candlestep.api.settings import Settings
 from candlestep.api.views.html import render_file
 from candlestep.api.views.run_view import run_chart, run_view
 from candlestep.api.views.session_view import session_view, stored_view, unstarted_view
@@ -24,7 +27,7 @@ from candlestep.api.views.view import Figure, View
 from candlestep.data.errors import MarketPruned, SessionNotFound
 from candlestep.data.journal.candle_fingerprints import CandlesDiffer
 from candlestep.data.journal.journal import JournalDamaged, Journals
-from candlestep.data.journal.recording import read_recording
+from candlestep.data.journal.recording import read_recording, read_start
 from candlestep.data.journal.records import CommandRecord
 from candlestep.data.market import parts
 from candlestep.data.market.candle_cache import CandleRequest
@@ -226,7 +229,7 @@ def _replayed(home: OpenHome, path: Path, report: Report) -> Session:
     progress = progress_of(path.name, "commands", report)
     for place, command in enumerate(recording.records):
         if isinstance(command, CommandRecord):
-            target.play(command)
+            target.play(at_once(command))
         progress(place + 1, len(recording.records))
     return target.session
 
@@ -267,8 +270,13 @@ def _listed(record: SessionRecord) -> ListedSession:
     )
 
 
+def _check(request: Subject, bounds: Settings, report: Report) -> None:
+    if request.is_file:
+        require_bounds(read_start(Path(request.name)), bounds)
+
+
 LIST = Operation("/admin/sessions", "List the sessions", ListSessions, SessionList, _list)
-SHOW = Operation("/admin/show", "Show a session in brief", Subject, Summary, _show)
-PLOT = Operation("/admin/plot", "Make the page of a session", Subject, Page, _plot)
+SHOW = Operation("/admin/show", "Show a session in brief", Subject, Summary, _show, _check)
+PLOT = Operation("/admin/plot", "Make the page of a session", Subject, Page, _plot, _check)
 
 OPERATIONS: tuple[Operation[Any, Any], ...] = (LIST, SHOW, PLOT)

@@ -12,6 +12,7 @@ import msgspec
 
 from candlestep.api.sessions.player import read_order
 from candlestep.data.errors import NOT_JSON, UnreadableFile
+from candlestep.data.given_files import require_file
 from candlestep.data.symbols import normalise_symbol
 from candlestep.sandbox import InvalidParameter, SandboxError, parse_time
 from candlestep.sandbox.exchange.instructions import parse_request
@@ -90,6 +91,7 @@ def read_orders(
     another name are refused, unless ``columns`` names any. Raises ``UnreadableFile``, which names
     all bad rows by line, and what ``check`` raises, which is called now and then.
     """
+    require_file(path)
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:

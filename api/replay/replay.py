@@ -368,7 +368,7 @@ def _explain(
     commands = [command for _, command in _commands(recording)]
     step = 0
     for number, command in enumerate(commands[:index]):
-        step = _step_after(command, target.play(_at_once(command)), step)
+        step = _step_after(command, target.play(at_once(command)), step)
         if number % _REPLIES_BETWEEN_REPORTS == 0:
             report(index, len(commands))
     differing: CommandRecord = commands[index]
@@ -382,7 +382,7 @@ def _explain(
     return msgspec.structs.replace(event, before=before, after=target.account(), candle=candle)
 
 
-def _at_once(command: CommandRecord) -> CommandRecord:
+def at_once(command: CommandRecord) -> CommandRecord:
     """Return the command with its repetitions as one step, which leads to the same state."""
     if not isinstance(command, StepRecord):
         return command

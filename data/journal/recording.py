@@ -18,6 +18,7 @@ import msgspec
 from msgspec import UNSET
 
 from candlestep.data.errors import UnreadableFile
+from candlestep.data.given_files import require_file
 from candlestep.data.journal.records import (
     FORMAT,
     CommandRecord,
@@ -160,7 +161,8 @@ def read_start(path: Path) -> Start:
 
 @contextmanager
 def _named_after(path: Path) -> Iterator[None]:
-    """Name the file in errors."""
+    """Name the file in errors; raise ``UnreadableFile`` if it is none."""
+    require_file(path)
     try:
         yield
     except InvalidRecording as error:

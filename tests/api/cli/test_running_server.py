@@ -210,10 +210,25 @@ def test_the_bounds_of_sessions_hold_for_recordings(
     file = write(tmp_path / "endless.jsonl", json.dumps(start) + "\n" + json.dumps(step) + "\n")
     home = sample_home(tmp_path / "home")
     with running(home) if is_served else nullcontext():
-        for options in ([], ["--record"]):
-            done = candlestep("replay", file, *options, "--home", home)
-            assert (done.code, done.out) == (3, "")
+        commands = {("replay", file): 3, ("replay", file, "--record"): 3, ("show", file): 1}
+        for command, code in (commands | {("plot", file, "-o", tmp_path / "page"): 1}).items():
+            done = candlestep(*command, "--home", home)
+            assert (done.code, done.out) == (code, "")
             assert problem in done.err
+
+
+@pytest.mark.parametrize("is_served", [False, True])
+def test_a_pipe_is_not_waited_for(tmp_path: Path, is_served: bool) -> None:
+    """It may never end, and a server that reads it could not be stopped."""
+    home, pipe = tmp_path / "home", tmp_path / "pipe"
+    os.mkfifo(pipe)
+    orders = ("--from", "2025-01-05", "--to", "2025-01-06", "--balance", 1)
+    with running(home) if is_served else nullcontext():
+        for options in ((), ("--record",), orders):
+            done = candlestep_process("replay", pipe, *options, "--home", home)
+            out, err = done.communicate(timeout=PATIENCE)
+            assert (done.returncode != 0, out) == (True, "")
+            assert f"{pipe}: it is a pipe or a device" in err
 
 
 def test_what_a_server_left_behind_is_no_server(tmp_path: Path) -> None:
