@@ -20,7 +20,7 @@ from candlestep.api.http.error_body import ErrorBody
 from candlestep.api.server.answers import Headers
 
 _MAX_HEAD_BYTES = 64 * 1024
-"""The bytes of a request line and headers that are still incomplete."""
+"""The bytes of a request line and headers that are still incomplete, and of trailers."""
 
 
 _ROUND_SECONDS = 1.0
@@ -97,12 +97,16 @@ class Connections:
 class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's protocol with five differences.
 
-    It bounds headers; it tells ``Connections`` what it waits for, and leaves it to that to close it;
-    it answers a client that has closed its own side; it answers malformed HTTP with a JSON error, not
-    with plain text; and its requests are ``_WholeAnswers``.
+    It bounds headers and trailers; it tells ``Connections`` what it waits for, and leaves it to that
+    to close it; it answers a client that has closed its own side; it answers malformed HTTP with a
+    JSON error, not with plain text; and its requests are ``_WholeAnswers``.
     """
 
     _head_bytes = 0
+    _has_body = False
+    """True if the bytes that arrived last have a part of a body."""
+    _bodiless_bytes = 0
+    """The bytes after a head that have arrived since the last part of its body, such as trailers."""
     _untaken_bytes = 0
     """The bytes of answers that the client had not taken at the last look."""
     _untaken_since = 0.0
@@ -199,13 +203,27 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if not self._head_bytes:
             self.waiting_since = self.loop.time()
+        before, self._has_body = self.cycle, False
         super().data_received(data)
-        if self.cycle is not None and self.cycle.scope is self.scope:
+        cycle = self.cycle
+        if cycle is not None and cycle.scope is self.scope:
             self._head_bytes = 0
+            if self._has_body or cycle is not before or not cycle.more_body:
+                self._bodiless_bytes = 0
+                return
+            self._bodiless_bytes += len(data)
+            if self._bodiless_bytes > _MAX_HEAD_BYTES:
+                # The parser keeps trailers, and whoever waits for the body never sees an end.
+                self.transport.close()
             return
         self._head_bytes += len(data)
         if self._head_bytes > _MAX_HEAD_BYTES and not self.transport.is_closing():
             self.send_400_response("the headers are too long")
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of a body."""
+        self._has_body = True
+        super().on_body(body)
 
     def send_400_response(self, msg: str) -> None:
         request_id = f"req_{secrets.token_hex(7)}"

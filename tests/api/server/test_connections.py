@@ -263,6 +263,26 @@ def test_a_body_has_its_time_from_the_last_byte_and_an_answer_any_time() -> None
     on_a_set_clock(check)
 
 
+def test_what_follows_a_body_is_bounded() -> None:
+    """The parser keeps trailers in memory, however many there are."""
+
+    async def check(server: Server) -> None:
+        head = request_bytes("POST", f"{BACKTEST}/create", b"", "Transfer-Encoding: chunked")
+        short, endless, long = (server.connect() for _ in range(3))
+        for wire in (short, endless, long):
+            wire.receive(head + b"1\r\n{\r\n")
+        short.receive(b"0\r\n" + b"name: value\r\n" * 1000)
+        short.receive(b"\r\n")
+        endless.receive(b"0\r\n")
+        for _ in range(20):
+            long.receive(b"1000\r\n" + b" " * 0x1000 + b"\r\n")
+            if not endless.is_closed:
+                endless.receive(b"name: " + b"v" * 5000 + b"\r\n")
+        assert [wire.is_closed for wire in (short, endless, long)] == [False, True, False]
+
+    on_a_set_clock(check)
+
+
 def test_an_answer_has_its_time_from_the_last_byte_that_was_taken() -> None:
     async def check(server: Server) -> None:
         slow, stuck = server.connect(), server.connect()
