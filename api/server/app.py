@@ -204,7 +204,10 @@ class App:
                     f"{scope['method']} is not allowed here; use POST", allowed=["POST"]
                 )
             caller = self._authenticator.caller("account", headers)
-            await self.tools.answer(caller, scope, receive, send_noted)
+            body = await self._read_body(headers, receive)
+            await self.tools.answer(caller, scope, _with_body(body, receive), send_noted)
+        except _Disconnected:
+            return
         except SandboxError as error:
             failure = error
         except asyncio.CancelledError:
@@ -380,6 +383,17 @@ def _require_media_type(body_type: type[Any], headers: Mapping[bytes, bytes], bo
             if is_json
             else "send the body as JSON, with the header Content-Type: application/json"
         )
+
+
+def _with_body(body: bytes, receive: Receive) -> Receive:
+    """Return what receives a request whose body has been read: it comes first, and whole."""
+    messages = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+    async def received() -> Message:
+        message = next(messages, None)
+        return await receive() if message is None else message
+
+    return received
 
 
 def _has_body(headers: Mapping[bytes, bytes]) -> bool:

@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -19,6 +21,8 @@ from candlestep.api.settings import Settings
 from candlestep.data.store.database import Store
 from tests.support.api_client import check_error, make_key, sample_home
 from tests.support.patience import PATIENCE
+from tests.support.raw_http import request_bytes
+from tests.support.server_process import running
 from tests.support.tools import PERIOD
 
 ACCEPT = {"Accept": "application/json, text/event-stream"}
@@ -116,10 +120,27 @@ def test_what_is_no_call_is_refused_without_a_fault(tmp_path: Path) -> None:
         ):
             answer = await client.post("/mcp", content=content, headers=json_type)
             assert answer.status_code in (status, 404), (content[:60], answer.text)
+            if status == 413:
+                assert check_error(answer)["code"] == "PAYLOAD_TOO_LARGE"
         text = await client.post("/mcp", content=b"hello", headers=headers)
         assert text.status_code == 400
 
     with_app(home, test)
+
+
+def test_a_client_that_leaves_within_its_request_is_no_fault(tmp_path: Path) -> None:
+    home = sample_home(tmp_path / "home")
+    with running(home) as server, server.client() as client:
+        address = urlsplit(server.url)
+        accept = f"Accept: {ACCEPT['Accept']}"
+        half = request_bytes("POST", "/mcp", b'{"jsonrpc": "2.0"}', accept)[:-5]
+        with closing(socket.create_connection((address.hostname, address.port))) as leaving:
+            leaving.sendall(half)
+        body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+        assert client.post("/mcp", json=body, headers=ACCEPT).status_code == 200
+        metrics = client.get("/metrics").text
+    assert 'path="/mcp",status="500"' not in metrics
+    assert "Traceback" not in (home / "server.log").read_text()
 
 
 def test_where_the_sdk_is_missing_the_answer_says_how_to_install_it(
