@@ -169,7 +169,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 300
     trusted_proxies: Annotated[
         Networks,
-        "addresses or networks, with commas between, whose X-Forwarded-For is believed"
+        "addresses or networks, with commas between, whose X-Forwarded- headers are believed"
         " (default: none)",
     ] = ()
     allow_origin: Annotated[

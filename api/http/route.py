@@ -54,13 +54,27 @@ class JsonDocument(msgspec.Struct, frozen=True):
     """Marks an answer as a JSON document whose schema is not described."""
 
 
+class LogEntry(msgspec.Struct, frozen=True, gc=False):
+    """What the log says of a request besides its path and its status."""
+
+    account_id: str | None
+    """The account that it acts for; None if it was not admitted."""
+    code: str | None
+    """The code of its error."""
+    key_id: str | None = None
+    is_change: bool = True
+    """False if it is logged only when it fails."""
+
+
 class JsonBytes(msgspec.Struct, frozen=True, gc=False):
-    """An answer that is JSON already, and its 2xx status."""
+    """An answer that is JSON already, and its status."""
 
     body: bytes
     status: int
     headers: tuple[tuple[bytes, bytes], ...] = ()
     """Further headers of the answer."""
+    entry: LogEntry | None = None
+    """Set by handlers that admit requests themselves: routes with the access ``signature``."""
 
 
 class Request(msgspec.Struct):

@@ -18,7 +18,15 @@ from candlestep.api.http.api import Api, Endpoint
 from candlestep.api.http.auth import HEADERS, Caller
 from candlestep.api.http.cookies import with_cookie_as_key
 from candlestep.api.http.error_body import ErrorBody
-from candlestep.api.http.route import FileContent, JsonBytes, JsonLines, Request, Route, SentText
+from candlestep.api.http.route import (
+    FileContent,
+    JsonBytes,
+    JsonLines,
+    LogEntry,
+    Request,
+    Route,
+    SentText,
+)
 from candlestep.api.mcp.endpoint import PATH as TOOLS_PATH
 from candlestep.api.mcp.endpoint import McpEndpoint
 from candlestep.api.schemas.decoding import (
@@ -111,6 +119,7 @@ class App:
         extra: Headers = ()
         caller: Caller | None = None
         code: str | None = None
+        entry: LogEntry | None = None
         try:
             if endpoint is None:
                 raise _method_not_allowed(method, endpoints)
@@ -135,12 +144,15 @@ class App:
                 _query(route, scope["query_string"]),
                 request_id,
                 _key(headers) if b"idempotency-key" in headers and route.takes_key else None,
-                None if route.headers is None else decode_headers(route.headers, headers),
+                None if route.headers is None else self._headers(route.headers, scope, headers),
                 caller.api_key_id,
                 caller.session_id,
             )
             answer = await route.handler(self._services, request)
-            status = answer.status if type(answer) is JsonBytes else route.status
+            if type(answer) is JsonBytes:
+                status, entry = answer.status, answer.entry
+            else:
+                status = route.status
         except _Disconnected:
             return
         except asyncio.CancelledError:
@@ -170,12 +182,17 @@ class App:
         seconds = time.perf_counter() - began
         template = "unknown" if endpoint is None else endpoint.route.path
         self._note_request(method, template, status, seconds)
-        if status >= 400 or (
-            endpoint is not None and method not in _READS and not endpoint.route.is_frequent
-        ):
+        if entry is not None:
+            is_change = entry.is_change
+        else:
+            is_change = (
+                endpoint is not None and method not in _READS and not endpoint.route.is_frequent
+            )
+        if is_change or status >= 400:
+            entry = entry or self._entry(caller, code)
             # After the answer, which is written at the end of the loop's turn: its client goes on.
             asyncio.get_running_loop().call_soon(
-                self._log, scope, status, request_id, seconds, caller, code
+                self._log, scope, status, request_id, seconds, entry
             )
 
     async def _answer_tools(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -223,7 +240,13 @@ class App:
         seconds = time.perf_counter() - began
         self._note_request(scope["method"], TOOLS_PATH, status, seconds)
         if status >= 400:
-            self._log(scope, status, request_id, seconds, caller, code)
+            self._log(scope, status, request_id, seconds, self._entry(caller, code))
+
+    def _entry(self, caller: Caller | None, code: str | None) -> LogEntry:
+        """Return who sent a request, for the log; without a key that is known only in open mode."""
+        if caller is None or (caller.api_key_id is None and not self._authenticator.is_open):
+            return LogEntry(None, code)
+        return LogEntry(caller.account_id, code, caller.api_key_id)
 
     def _log(
         self,
@@ -231,23 +254,30 @@ class App:
         status: int,
         request_id: str,
         seconds: float,
-        caller: Caller | None,
-        code: str | None,
+        entry: LogEntry,
     ) -> None:
         """Log a request that changed something or failed, and who sent it."""
-        account = None if caller is None else self._authenticator.account_name(caller.account_id)
+        account_id = entry.account_id
+        account = None if account_id is None else self._authenticator.account_name(account_id)
         log.info(
             "request",
             method=scope["method"],
             path=scope["path"],
             status=status,
-            code=code,
+            code=entry.code,
             milliseconds=round(seconds * 1000, 2),
             account=account,
-            key_id=None if caller is None else caller.api_key_id,
+            key_id=entry.key_id,
             client=self._proxies.client_address(scope.get("client"), scope["headers"]),
             request_id=request_id,
         )
+
+    def _headers(
+        self, header_type: type[msgspec.Struct], scope: Scope, headers: Mapping[bytes, bytes]
+    ) -> Any:
+        """Return the headers that a route takes; those of proxies count from trusted ones only."""
+        believed = self._proxies.believed(scope.get("client"), headers)
+        return decode_headers(header_type, believed)
 
     async def _body(
         self,
@@ -318,7 +348,7 @@ class App:
         await send_answer(send, 404, request_id, ErrorBody.of(error, request_id), ())
         seconds = time.perf_counter() - began
         self._note_request(scope["method"], "unknown", 404, seconds)
-        self._log(scope, 404, request_id, seconds, None, error.code)
+        self._log(scope, 404, request_id, seconds, LogEntry(None, error.code))
 
 
 class _PathApp:

@@ -1,5 +1,6 @@
 """The door itself: requests below ``/binance/{session_id}`` are admitted and answered."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -18,7 +19,7 @@ from candlestep.api.dialects.binance.trading import account, orders, pairs, repl
 from candlestep.api.dialects.keys import OpenDialect
 from candlestep.api.http.api import Api, PathParameter
 from candlestep.api.http.error_body import NumberedErrorBody
-from candlestep.api.http.route import JsonBytes, JsonDocument, Request, Route, SentText
+from candlestep.api.http.route import JsonBytes, JsonDocument, LogEntry, Request, Route, SentText
 from candlestep.api.services import Services
 from candlestep.api.sessions.commands import SessionRef
 from candlestep.api.sessions.hosted_session import HostedSession
@@ -33,6 +34,13 @@ ENDPOINTS: dict[tuple[str, str], Endpoint] = {
     **control.ENDPOINTS,
 }
 """The endpoint of each request, by its method and its path after the prefix of the session."""
+
+_CHANGES = {
+    (method, path)
+    for method, path in (*orders.ENDPOINTS, *replacing.ENDPOINTS, *pairs.ENDPOINTS)
+    if method != "GET" and not path.endswith("/test")
+}
+"""The requests that are logged: those that place or cancel orders."""
 
 _HEADERS = ((b"x-mbx-used-weight-1m", b"1"), (b"x-mbx-order-count-10s", b"0"))
 _SLACK = 1000
@@ -51,19 +59,25 @@ class Headers(msgspec.Struct):
 
 async def answer(method: str, services: Services, request: Request) -> JsonBytes:
     """Answer a request of a client of Binance, or tell what is wrong as Binance does."""
+    admitted: list[str] = []
     try:
         try:
-            body = await _answer(services, request, method)
+            body = await _answer(services, request, method, admitted.append)
         except SandboxError as refusal:
             raise of_refusal(refusal) from None
     except BinanceError as error:
         services.refusals.note(request.path["session_id"], error.status)
-        return JsonBytes(_encode(error.body), error.status, _HEADERS)
+        entry = LogEntry(admitted[0] if admitted else None, str(error.code))
+        return JsonBytes(_encode(error.body), error.status, _HEADERS, entry)
     raw = body.body if isinstance(body, JsonBytes) else _encode(body)
-    return JsonBytes(raw, 200, _HEADERS)
+    is_change = (method, request.path["path"]) in _CHANGES
+    return JsonBytes(raw, 200, _HEADERS, LogEntry(admitted[0], None, is_change=is_change))
 
 
-async def _answer(services: Services, request: Request, method: str) -> Any:
+async def _answer(
+    services: Services, request: Request, method: str, note_account: Callable[[str], object]
+) -> Any:
+    """Return what is answered; ``note_account`` is called once the request is admitted."""
     session_id, path = request.path["session_id"], request.path["path"]
     dialect = await services.dialects.find(session_id)
     if dialect is None:
@@ -77,6 +91,7 @@ async def _answer(services: Services, request: Request, method: str) -> Any:
         raise BinanceError(-1000, f"{method} /{path[:100]} is not of this dialect", 404)
     sent: SentText = request.body
     _admit(services, dialect, request.headers.api_key, sent, endpoint.security)
+    note_account(dialect.account_id)
     parameters = parameters_of(sent, endpoint.names)
     ref = SessionRef(dialect.account_id, session_id)
     hosted = await services.sessions.find(ref)

@@ -15,6 +15,7 @@ from candlestep.sandbox import InvalidParameter
 from candlestep.sandbox.money import parse_number
 
 _FASTEST, _SLOWEST = 100_000, 0.01
+_PREFIX = r"^(/[A-Za-z0-9._~-]+)*/?$"
 
 
 class AddressHeaders(msgspec.Struct):
@@ -23,9 +24,25 @@ class AddressHeaders(msgspec.Struct):
     host: Annotated[str, Meta(description="Where the answer says that the server is.")] | None = (
         msgspec.field(name="Host", default=None)
     )
-    scheme: Annotated[str, Meta(description="`https` behind a proxy that has it.")] | None = (
+    scheme: Annotated[str, Meta(description="`https`, from a proxy that is trusted.")] | None = (
         msgspec.field(name="X-Forwarded-Proto", default=None)
     )
+    prefix: (
+        Annotated[
+            str,
+            Meta(
+                pattern=_PREFIX,
+                description="The path under which a proxy that is trusted has the server.",
+            ),
+        ]
+        | None
+    ) = msgspec.field(name="X-Forwarded-Prefix", default=None)
+
+    @property
+    def url(self) -> str:
+        """The address of the server, as the client has reached it."""
+        scheme = "https" if self.scheme == "https" else "http"
+        return f"{scheme}://{self.host or 'localhost'}{(self.prefix or '').rstrip('/')}"
 
 
 async def open_dialect(services: Services, request: Request) -> DialectResponse:
@@ -53,10 +70,7 @@ async def open_dialect(services: Services, request: Request) -> DialectResponse:
         request.account_id, session_id, body.dialect, settings, opener
     )
     address: AddressHeaders = request.headers
-    base_url = (
-        f"{'https' if address.scheme == 'https' else 'http'}://{address.host or 'localhost'}"
-        f"/{body.dialect}/{session_id}"
-    )
+    base_url = f"{address.url}/{body.dialect}/{session_id}"
     return DialectResponse(base_url, pair.api_key, pair.api_secret, f"{base_url}/control")
 
 

@@ -12,6 +12,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.support.api_client import BACKTEST, Api, sample_home, wait_for
+from tests.support.binance import Binance, checked
 from tests.support.browser import WatchedPage, chromium
 from tests.support.command_line import candlestep
 from tests.support.nginx import EXAMPLE, nginx
@@ -105,6 +106,25 @@ def test_a_prefix_changes_nothing(team: Team) -> None:
     assert api.client.get("/openapi.json").status_code == 200
 
 
+@pytest.mark.parametrize("prefix", ["", "/candlestep"])
+def test_a_bot_reaches_the_server_of_its_session(team: Team, prefix: str) -> None:
+    """It sends the key of its session alone, to the address that it was told."""
+    for name in team.keys:
+        api = team.api(name, prefix)
+        api.client.headers.update({"X-Forwarded-Proto": "https", "X-Forwarded-Prefix": "/forged"})
+        session_id = api.started()
+        binance = Binance(api, session_id)
+        base = f"{team.url}{prefix}/binance/{session_id}"
+        assert binance.opened["base_url"] == base
+        bot = client_of(base, binance.headers)
+        order = {"symbol": "BTCUSDT", "side": "BUY", "type": "MARKET", "quantity": "0.01"}
+        placed = checked(bot.post("/api/v3/order", content=binance.signed_text(order)), 200)
+        assert placed["status"] == "FILLED"
+        control = client_of(binance.opened["control_url"], binance.headers)
+        stepped = checked(control.post("/step", content=binance.signed_text({"n": 5})), 200)
+        assert stepped["step"] == 5
+
+
 def test_operations_are_tried_out_under_the_prefix(team: Team) -> None:
     """An address that is shared with others may have something else at its root."""
     requested: list[str] = []
@@ -156,6 +176,8 @@ def test_each_server_is_watched_by_its_name_and_its_command_line_is_not_reachabl
     assert "candlestep_open_sessions" in metrics.text
     for path in ("/admin/keys/list", "/candlestep/admin/keys/list"):
         assert anyone.post(path).status_code == 404
+    for path in ("/metrics", "/candlestep/metrics"):
+        assert anyone.get(path).status_code == 404
 
 
 def read_health(team: Team, name: str) -> Any:

@@ -9,6 +9,7 @@ import pytest
 
 from candlestep.api.server.proxies import TrustedProxies
 from tests.support.api_client import BACKTEST, Api, make_key, sample_home
+from tests.support.binance import Binance
 from tests.support.server_process import running
 
 FORWARDED = {"X-Forwarded-For": "198.51.100.9, 203.0.113.7", "X-Request-Id": "mine"}
@@ -69,6 +70,49 @@ def test_a_line_says_who_sent_the_request(logged: list[dict[str, Any]]) -> None:
     for line in (unknown, wrong):
         assert (line["account"], line["key_id"], line["client"]) == (None, None, "203.0.113.7")
     assert "ak_wrong" not in json.dumps(logged)
+
+
+def test_a_line_about_a_bot_says_whose_session_it_trades(tmp_path: Path) -> None:
+    home = sample_home(tmp_path)
+    key = make_key(home, "ann")
+    with running(home) as server, server.client(key) as client:
+        api = Api(client)
+        binance = Binance(api, api.started())
+        binance.get("api/v3/time")
+        binance.order()
+        binance.signed("POST", "control/step", n=5)
+        binance.order(400, quantity="1000")
+        binance.opened["api_secret"] = "guessed"
+        binance.order(400)
+        client.get("/docs/static/nothing")
+    found = [
+        (line["path"].rsplit("/", 1)[1], line["status"], line["code"], line["account"])
+        for line in lines(home)[-4:]
+    ]
+    assert found == [
+        ("order", 200, None, "ann"),
+        ("order", 400, "-2010", "ann"),
+        ("order", 400, "-1022", None),
+        ("nothing", 404, "NOT_FOUND", None),
+    ]
+
+
+def test_forwarded_headers_of_others_do_not_change_an_address(tmp_path: Path) -> None:
+    forwarded = {"X-Forwarded-Proto": "https", "X-Forwarded-Prefix": "/under"}
+    home = sample_home(tmp_path)
+    key = make_key(home, "ann")
+    for options, is_believed in ((("--trusted-proxies", "127.0.0.1"), True), ((), False)):
+        with running(home, *options) as server, server.client(key) as client:
+            api = Api(client)
+            session_id = api.started()
+            client.headers.update(forwarded)
+            base = Binance(api, session_id).opened["base_url"]
+            address = f"{server.url.replace('http', 'https')}/under" if is_believed else server.url
+            assert base == f"{address}/binance/{session_id}"
+            client.headers["X-Forwarded-Prefix"] = "/a b"
+            if is_believed:
+                path = f"{BACKTEST}/{session_id}/dialect"
+                assert "X-Forwarded-Prefix" in api.post(path, expect=422)["message"]
 
 
 @pytest.mark.parametrize(
