@@ -5,10 +5,11 @@ have grown meanwhile, and it always has what the store says of its session, as a
 restored session is where its journal ends, at or a little after that moment.
 """
 
+import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -55,33 +56,55 @@ def back_up(store: Store, directory: Path, progress: Progress) -> Backup:
     """Copy the home of a store into a new directory, which appears when it is complete. Blocks.
 
     The copy has all but what tokens are signed with: they end. Raises ``InvalidParameter`` if the
-    directory exists, and ``StorageUnavailable``.
+    directory exists, or another backup is being written there, and ``StorageUnavailable``.
     """
     if directory.exists():
         raise InvalidParameter("directory", f"{directory} exists; give the name of a new directory")
-    partial = directory.with_name(f".{directory.name}.partial")
     made_at = now()
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True, mode=0o700)
-        store.export(partial / FILE_NAME)
-        with closing(Store.open_to_read(partial)) as copied:
-            session_ids = started_sessions(copied)
-        _copy_home(store.path.parent, partial, session_ids, progress)
-        backup = Backup(made_at, dict(_sizes(partial)))
-        (partial / _MANIFEST).write_bytes(msgspec.json.encode(backup))
-        os.sync()
-        partial.rename(directory)
+        with _partial(directory) as partial:
+            store.export(partial / FILE_NAME)
+            with closing(Store.open_to_read(partial)) as copied:
+                session_ids = started_sessions(copied)
+            _copy_home(store.path.parent, partial, session_ids, progress)
+            backup = Backup(made_at, dict(_sizes(partial)))
+            (partial / _MANIFEST).write_bytes(msgspec.json.encode(backup))
+            os.sync()
+            partial.rename(directory)
     except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
         raise StorageUnavailable(
             f"the backup could not be written ({error.strerror}: {error.filename}); free some space,"
             " or name a directory elsewhere"
         ) from None
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     return backup
+
+
+@contextmanager
+def _partial(directory: Path) -> Iterator[Path]:
+    """Make the directory that is to be renamed to ``directory``; delete it if that fails.
+
+    It is locked, so that no two backups write there. What a killed one has left is deleted.
+    """
+    partial = directory.with_name(f".{directory.name}.partial")
+    partial.mkdir(parents=True, mode=0o700, exist_ok=True)
+    opened = os.open(partial, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InvalidParameter(
+                "directory",
+                f"another backup is being written to {directory}; give the name of another directory",
+            ) from None
+        try:
+            for left in partial.iterdir():
+                _remove(left)
+            yield partial
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+    finally:
+        os.close(opened)
 
 
 def restore(directory: Path, home: Path, progress: Progress) -> Backup:

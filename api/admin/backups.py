@@ -8,7 +8,7 @@ import msgspec
 
 from candlestep.api.admin.operation import EmptyInput, OpenHome, Operation, Report, progress_of
 from candlestep.data.backups import Backup, back_up
-from candlestep.data.journal.archive import archived_journals
+from candlestep.data.journal.archive import archived_journals, journaled_sessions
 from candlestep.data.journal.journal import DIRECTORY
 from candlestep.data.records.sessions import origins
 
@@ -32,15 +32,14 @@ def _back_up(home: OpenHome, request: BackUpTo, report: Report) -> Backup:
 
 
 def _prune_journals(home: OpenHome, request: EmptyInput, report: Report) -> PrunedJournals:
-    """Delete the archived journals, except those whose past another one shares."""
+    """Delete the archived journals, except those whose past a journal that stays shares."""
     directory = home.store.path.parent / DIRECTORY
     archived = archived_journals(directory)
     shared = origins(home.store)
     needed: set[str] = set()
-    for fork in shared:
-        if fork not in archived:
-            while (fork := shared.get(fork, "")) and fork not in needed:
-                needed.add(fork)
+    for fork in journaled_sessions(directory) - archived.keys():
+        while (fork := shared.get(fork, "")) and fork not in needed:
+            needed.add(fork)
     deleted = PrunedJournals(0, 0)
     for session_id in archived.keys() - needed:
         path = archived[session_id]

@@ -1,6 +1,8 @@
 """A backup that is made while a server runs: what is restored of it equals the original."""
 
+import fcntl
 import json
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -171,6 +173,25 @@ def test_a_backup_that_is_killed_leaves_no_directory(tmp_path: Path) -> None:
         assert "is not a backup" in refused.err
         back_up(home, tmp_path / "backup")
         assert not partial.exists()
+
+
+def test_two_backups_are_never_written_to_one_directory(tmp_path: Path) -> None:
+    homes = [sample_home(tmp_path / name) for name in ("a", "b")]
+    into_one = [candlestep_process("backup", tmp_path / "x", "--home", home) for home in homes]
+    for process in into_one:
+        process.communicate(timeout=PATIENCE)
+    assert sorted(process.returncode for process in into_one) == [0, 1]
+    restore(tmp_path / "x", tmp_path / "restored")
+    partial = tmp_path / ".y.partial"
+    partial.mkdir()
+    opened = os.open(partial, os.O_RDONLY)
+    fcntl.flock(opened, fcntl.LOCK_EX)
+    refused = candlestep("backup", tmp_path / "y", "--home", homes[0])
+    assert (refused.code, "another backup" in refused.err) == (1, True)
+    os.close(opened)
+    (partial / "left").write_bytes(b"half")
+    back_up(homes[0], tmp_path / "y")
+    assert not (tmp_path / "y" / "left").exists()
 
 
 def test_a_server_that_is_killed_during_a_backup_leaves_no_directory(tmp_path: Path) -> None:

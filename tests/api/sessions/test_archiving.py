@@ -119,6 +119,23 @@ def test_pruning_deletes_archived_journals_that_no_other_needs(tmp_path: Path) -
         assert "0 archived" in candlestep("data", "prune", "--journals", "--home", home).out
 
 
+def test_a_fork_whose_journal_was_pruned_needs_no_past(tmp_path: Path) -> None:
+    home = sample_home(tmp_path)
+    with running(home) as server, server.client() as client:
+        api = Api(client)
+        origin = traded(api)
+        fork = api.post(f"{BACKTEST}/{origin}/fork", {"count": 1}, 201)["forks"][0]["session_id"]
+        api.post(f"{BACKTEST}/{fork}/cancel")
+    for ended, goes_on in ((fork, True), (origin, False)):
+        end_earlier(home, 100)
+        with running(home) as server, server.client() as client:
+            wait_for(journal(home, ended).exists, lambda is_there: not is_there)
+            pruned = candlestep("data", "prune", "--journals", "--home", home)
+            assert "1 archived journals deleted" in pruned.out
+            if goes_on:
+                Api(client).post(f"{BACKTEST}/{origin}/cancel")
+
+
 def test_candles_that_only_pruned_journals_needed_can_be_pruned(tmp_path: Path) -> None:
     home = sample_home(tmp_path)
     with running(home) as server, server.client() as client:
