@@ -124,10 +124,11 @@ class OrderRequest(RequestBody, kw_only=True):
 
     def __post_init__(self) -> None:
         """Take ``stop_price`` for the trigger price."""
-        if self.stop_price is not UNSET:
+        if self.stop_price is not UNSET and self.stop_price is not None:
             if self.trigger_price is not None:
                 raise ValueError("stop_price is another name of trigger_price: give one of them")
-            self.trigger_price, self.stop_price = self.stop_price, UNSET
+            self.trigger_price = self.stop_price
+        self.stop_price = UNSET
 
 
 class OcoRequest(RequestBody):

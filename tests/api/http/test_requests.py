@@ -213,6 +213,8 @@ def test_an_order_may_leave_out_its_type_and_name_its_trigger_stop_price(api: Ap
     stop = {"symbol": "BTCUSDT", "side": "sell", "type": "stop_loss", "quantity": "0.01"}
     order = api.post(path, stop | {"stop_price": "5"}, 201)
     assert (order["trigger_price"], order["price"]) == ("5.00", None)
+    order = api.post(path, stop | {"stop_price": None, "trigger_price": "5"}, 201)
+    assert order["trigger_price"] == "5.00", "null is as good as left out"
     both = api.client.post(path, json=stop | {"stop_price": "5", "trigger_price": "5"})
     assert "another name of trigger_price" in both.json()["message"]
     refused(both, 422, "INVALID_PARAMETER")
