@@ -28,6 +28,7 @@ FIELDS = (
     "client_order_id",
     "time_in_force",
     "post_only",
+    "reduce_only",
     "trail_percent",
     "trail_amount",
     "activation_price",
@@ -102,7 +103,7 @@ def read_orders(
     bad: list[BadOrder] = []
     known: set[str] = set()
     unseen = {name.lower() for name in columns.values()}
-    for number, (line, row) in enumerate(_rows(path.name, text)):
+    for number, (line, row) in enumerate(_rows(path.name, text, columns)):
         if check is not None and number % _ROWS_BETWEEN_CHECKS == 0:
             check()
         if isinstance(row, str):
@@ -110,7 +111,7 @@ def read_orders(
             continue
         unseen -= {name.lower() for name in row}
         try:
-            _require_columns(path.name, row, columns)
+            _require_columns(path.name, list(row), columns)
             orders.append(_order(line, _fields(row, columns), known))
         except UnreadableFile:
             raise
@@ -125,7 +126,7 @@ def read_orders(
     return orders
 
 
-def _rows(file: str, text: str) -> Iterator[tuple[int, Row | str]]:
+def _rows(file: str, text: str, columns: Mapping[str, str]) -> Iterator[tuple[int, Row | str]]:
     """Yield each row with its line; a text instead of a row says what is wrong with it."""
     start = text.lstrip()[:1]
     if start == "[":
@@ -135,7 +136,7 @@ def _rows(file: str, text: str) -> Iterator[tuple[int, Row | str]]:
             if content.strip():
                 yield line, _object(content)
     else:
-        yield from _csv_rows(file, text)
+        yield from _csv_rows(file, text, columns)
 
 
 def _objects(file: str, text: str) -> list[Row | str]:
@@ -154,7 +155,7 @@ def _object(content: str) -> Row | str:
     return row if isinstance(row, dict) else "it is not an object"
 
 
-def _csv_rows(file: str, text: str) -> Iterator[tuple[int, Row | str]]:
+def _csv_rows(file: str, text: str, columns: Mapping[str, str]) -> Iterator[tuple[int, Row | str]]:
     first = next((line for line in text.splitlines() if line.strip()), "")
     delimiter = max(_DELIMITERS, key=first.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
@@ -166,21 +167,34 @@ def _csv_rows(file: str, text: str) -> Iterator[tuple[int, Row | str]]:
                 continue
             if header is None:
                 header = values
-                if len(set(header)) < len(header):
-                    raise UnreadableFile(file, "its header has a column twice")
+                _require_columns(file, [name for name in header if name], columns)
             elif len(values) != len(header):
                 yield reader.line_num, f"it has {len(values)} columns, the header {len(header)}"
             else:
-                yield reader.line_num, dict(zip(header, values, strict=True))
+                named = zip(header, values, strict=True)
+                row = {name: value for name, value in named if name or value}
+                if "" in row and not columns:
+                    yield reader.line_num, f"{row['']!r} is in a column without a name"
+                else:
+                    yield reader.line_num, row
     except csv.Error as error:
         raise UnreadableFile(file, f"line {reader.line_num}: {error}") from None
 
 
-def _require_columns(file: str, row: Row, columns: Mapping[str, str]) -> None:
-    """Raise ``UnreadableFile`` for columns that mean nothing, unless the user has named some."""
+def _require_columns(file: str, names: Sequence[str], columns: Mapping[str, str]) -> None:
+    """Raise ``UnreadableFile`` if it is not clear what the columns of these names are.
+
+    Unless the user has named some, each has to mean something.
+    """
+    if len({name.lower() for name in names}) < len(names):
+        for field in FIELDS:
+            wanted = columns.get(field, field)
+            same = [name for name in names if name.lower() == wanted.lower()]
+            if len(same) > 1 and not (columns and same.count(wanted) == 1):
+                raise UnreadableFile(file, f"it has the column {wanted} twice")
     if columns:
         return
-    unknown = [name for name in row if name.lower() not in FIELDS]
+    unknown = [name for name in names if name.lower() not in FIELDS]
     if unknown:
         raise UnreadableFile(
             file,
@@ -221,6 +235,8 @@ def _order(line: int, fields: dict[str, str], known: set[str]) -> FileOrder:
     """
     time = _time(fields.pop("time", ""))
     cancels = fields.pop("cancel", "")
+    if cancels.lower() == "false":
+        cancels = ""
     own_id = fields.get("client_order_id")
     if cancels.lower() == "true":
         cancels = own_id or ""
@@ -237,14 +253,16 @@ def _order(line: int, fields: dict[str, str], known: set[str]) -> FileOrder:
     order: dict[str, Any] = dict(fields)
     order["symbol"] = normalise_symbol(fields.get("symbol", ""))
     for name in ("side", "type"):
-        order[name] = fields.get(name, "").lower().replace("-", "_").replace(" ", "_")
-    if order["type"] == "market":
+        if name in fields:
+            order[name] = fields[name].lower().replace("-", "_").replace(" ", "_")
+    if order.get("type") == "market":
         # Lists of orders have the price at which a market order has filled.
         order.pop("price", None)
     if "time_in_force" in fields:
         order["time_in_force"] = fields["time_in_force"].lower()
-    if "post_only" in fields:
-        order["post_only"] = _boolean("post_only", fields["post_only"])
+    for name in ("post_only", "reduce_only"):
+        if name in fields:
+            order[name] = _boolean(name, fields[name])
     read_order(order)
     parse_request(time, **order)
     return FileOrder(line, time, order, None)

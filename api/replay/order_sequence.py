@@ -20,7 +20,7 @@ from candlestep.data.journal.records import (
     StepRecord,
 )
 from candlestep.data.market.catalogue import Series
-from candlestep.data.symbols import normalise_symbol, parse_symbol
+from candlestep.data.symbols import is_perpetual, normalise_symbol, parse_symbol
 from candlestep.sandbox import InvalidParameter, NoPrice, Order, format_time
 from candlestep.sandbox.clock import Clock
 
@@ -108,6 +108,9 @@ def sequence_start(
         raise InvalidParameter(
             "symbol", f"must all be quoted in one currency, not in {', '.join(quotes)}"
         )
+    are_perpetuals = is_perpetual(symbols[0])
+    if any(is_perpetual(symbol) != are_perpetuals for symbol in symbols):
+        raise InvalidParameter("symbol", "must all be spot pairs, or all perpetuals")
     config: dict[str, Any] = {
         "start_time": format_time(start),
         "end_time": format_time(end),
@@ -116,6 +119,8 @@ def sequence_start(
         "currency": quotes[0],
         "allow_gaps": False,
     }
+    if are_perpetuals:
+        config["market_type"] = "perp"
     if instruments:
         config["instruments"] = list(instruments)
     return Start(config=config, pairs=symbols, exchange=exchange)

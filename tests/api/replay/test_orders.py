@@ -263,6 +263,51 @@ def test_unknown_columns_are_refused_until_some_are_named(place: Callable[..., R
     assert "it has no column size" in done.err
 
 
+def test_a_column_is_never_taken_for_another(place: Callable[..., Run]) -> None:
+    """Exports have columns without a name, and the same name twice in other letters."""
+    row = "2025-01-05,BTCUSDT,buy,0.01"
+    header = "time,symbol,side,quantity"
+    assert place(f"{header},,\n{row},,\n").code == 0
+    done = place(f"{header},,\n{row},5,\n")
+    assert (done.code, done.out) == (3, "")
+    assert "line 2: '5' is in a column without a name" in done.err
+    indexed = f",{header},fee,Fee,cancel\n0,{row},1,1,False\n"
+    assert place(indexed, "--columns", "time=time").code == 0
+    doubled = f"{header},Quantity\n{row},0.02\n"
+    lines = '{"time":"2025-01-05","symbol":"BTCUSDT","side":"buy","quantity":1,"Quantity":5}'
+    for text in (doubled, doubled.replace("Q", "q"), lines):
+        done = place(text)
+        assert (done.code, done.out) == (3, "")
+        assert "it has the column quantity twice" in done.err
+    assert "0.02" in place(doubled, "--columns", "quantity=Quantity").out
+    assert place(doubled, "--columns", "time=time,time=when").code == 2
+
+
+def test_without_a_type_an_order_is_a_market_order(place: Callable[..., Run]) -> None:
+    done = place("time,symbol,side,quantity\n2025-01-05,BTCUSDT,buy,0.01\n")
+    assert "market" in done.out
+    done = place("time,symbol,side,quantity,price\n2025-01-05,BTCUSDT,buy,0.01,90000\n")
+    assert done.code == 3
+    assert "line 2: price: a market order takes no price" in done.err
+
+
+def test_perpetuals_are_traded_in_a_session_of_their_own(
+    place: Callable[..., Run], tmp_path: Path, home: Path
+) -> None:
+    text = (
+        "time,symbol,side,type,quantity,reduce_only\n"
+        "2025-01-05,SOL/USDT:USDT,sell,market,3,\n"
+        "2025-01-06,SOLUSDT-PERP,buy,market,3,true\n"
+    )
+    done = place(text)
+    assert (done.code, done.err) == (0, "")
+    assert "2 fills" in done.out
+    assert candlestep("replay", tmp_path / "orders.recording.jsonl", "--home", home).code == 0
+    done = place(text + "2025-01-06,BTCUSDT,buy,market,0.01,\n")
+    assert (done.code, done.out) == (3, "")
+    assert "symbol: must all be spot pairs, or all perpetuals" in done.err
+
+
 def test_what_a_session_could_not_do_is_refused(place: Callable[..., Run]) -> None:
     row = "2025-01-05,BTCUSDT,buy,market,0.01,,,,\n"
     cases = {
@@ -281,6 +326,7 @@ def test_what_a_session_could_not_do_is_refused(place: Callable[..., Run]) -> No
     misused = {
         ("--from", "soon", "--to", "2025-01-12", "--balance", "1"): "--from: 'soon' is not",
         ("--from", "2025-01-05", "--to", "2025-01-12", "--balance", "0"): "--balance: must be",
+        ("--from", "2025-01-05", "--to", "2025-01-04", "--balance", "1"): "--to: 2025-01-04 is not",
     }
     for session, problem in misused.items():
         done = place(HEADER + row, session=session)
