@@ -46,6 +46,9 @@ STATUS = {
 
 RETRY_AFTER_SECONDS = 5
 
+NOT_DECODED = (msgspec.MsgspecError, UnicodeDecodeError)
+"""The errors of decoding JSON that another program has sent."""
+
 
 class InvalidJson(SandboxError):
     """A body that is not JSON."""
@@ -123,9 +126,17 @@ class RefusedByServer(SandboxError):
         """Return the error for an unsuccessful answer of ``server``, a URL or host."""
         try:
             message = msgspec.json.decode(body)["message"]
-        except (msgspec.DecodeError, KeyError, TypeError):
+        except (*NOT_DECODED, KeyError, TypeError):
             message = "is it a Candlestep server?"
         return cls(f"the server at {server} answers {status}: {message}")
+
+    @classmethod
+    def of_foreign_answer(cls, server: str, error: Exception) -> "RefusedByServer":
+        """Return the error for a successful answer of ``server`` that cannot be decoded."""
+        return cls(
+            f"the server at {server} gives an answer that is not Candlestep's ({error}); name the"
+            " address of a server, with its prefix if it has one"
+        )
 
 
 def with_field_names(

@@ -1,6 +1,7 @@
 """Sessions of a running server, as clients of an exchange trade in them and as a driver steps them."""
 
 import hmac
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -8,7 +9,7 @@ from urllib.parse import urlencode
 import httpx
 import msgspec
 
-from candlestep.api.errors import RefusedByServer
+from candlestep.api.errors import NOT_DECODED, RefusedByServer
 from candlestep.data.errors import StorageUnavailable
 from candlestep.data.store.server_file import running_server
 from candlestep.sandbox import InvalidState
@@ -23,6 +24,13 @@ class OpenedDialect(msgspec.Struct, frozen=True):
     api_key: str
     api_secret: str
     control_url: str
+
+
+class _Refusal(msgspec.Struct):
+    msg: str
+
+
+_read_refusal = msgspec.json.Decoder(_Refusal).decode
 
 
 class SessionClock(msgspec.Struct, frozen=True):
@@ -91,10 +99,14 @@ class ServedSession:
             )
         if not answer.is_success:
             body = answer.content
-            if "msg" in answer.text:
-                body = msgspec.json.encode({"message": answer.json().get("msg")})
+            with suppress(*NOT_DECODED):
+                # The dialect's own errors have it under another name.
+                body = msgspec.json.encode({"message": _read_refusal(body).msg})
             raise RefusedByServer.of_answer(self._url, answer.status_code, body)
-        return answer.json()
+        try:
+            return msgspec.json.decode(answer.content, type=dict[str, Any])
+        except NOT_DECODED as error:
+            raise RefusedByServer.of_foreign_answer(self._url, error) from None
 
 
 def server_url(url: str | None, home: Path) -> str:

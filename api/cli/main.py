@@ -16,7 +16,7 @@ from click.shell_completion import shell_complete
 
 from candlestep import __version__
 from candlestep.api.cli.group import CommandGroup
-from candlestep.api.cli.messages import INTERRUPTED, MISUSED, REFUSED, print_error
+from candlestep.api.cli.messages import INTERRUPTED, MISUSED, NOT_COMPARED, REFUSED, print_error
 
 _COMPLETION_VARIABLE = "_CANDLESTEP_COMPLETE"
 _SUMMARIES = {
@@ -45,6 +45,8 @@ _ELSEWHERE = {
     "plot": ("pictures.plot", "command"),
 }
 """The module and the name of commands that are not ``command`` in the module of their name."""
+_FAILED = {"replay": NOT_COMPARED}
+"""The exit codes of failed commands for which ``REFUSED`` means something else."""
 _EPILOG = f"""\
 Next: `candlestep data sample` loads a sample market, `candlestep serve` starts the server.
 
@@ -112,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not isinstance(error, SandboxError):
             raise
         print_error(error.message)
-    return REFUSED
+    return _FAILED.get("".join(words[:1]), REFUSED)
 
 
 def _print_usage_error(error: click.UsageError) -> None:

@@ -4,8 +4,9 @@ import sys
 
 REFUSED = 1
 MISUSED = 2
+NOT_COMPARED = 3
 INTERRUPTED = 130
-"""Exit codes besides 0."""
+"""Exit codes besides 0; the third is that of replays alone, whose 1 means a difference."""
 
 
 def print_error(message: str) -> None:

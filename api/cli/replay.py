@@ -13,9 +13,13 @@ from candlestep.api.admin.recordings import RECORD, REPLAY, RecordAnswers, Repla
 from candlestep.api.cli.files import absolute_path, file_argument, file_option
 from candlestep.api.cli.home import command_on, home_option, run
 from candlestep.api.cli.junit import write_junit
-from candlestep.api.cli.messages import print_error, suggest
+from candlestep.api.cli.messages import NOT_COMPARED, print_error, suggest
 from candlestep.api.cli.order_report import print_placed
-from candlestep.api.cli.replay_report import print_differences, print_not_compared
+from candlestep.api.cli.replay_report import (
+    print_differences,
+    print_not_compared,
+    print_other_candles,
+)
 from candlestep.api.cli.terminal import ProgressBar, print_json
 from candlestep.api.replay.difference import ReplayResult
 from candlestep.api.replay.order_file import FIELDS
@@ -27,8 +31,8 @@ from candlestep.sandbox import InvalidParameter, SandboxError, parse_time
 from candlestep.sandbox.money import AMOUNT_PLACES, parse_positive
 
 _KEY_VARIABLE = "CANDLESTEP_KEY"
-_SAME, _DIFFERENT, _NOT_COMPARED = 0, 1, 3
-"""Exit codes; 2 is wrong usage."""
+_SAME, _DIFFERENT = 0, 1
+"""Exit codes besides those of all commands."""
 
 
 @click.command(
@@ -83,6 +87,8 @@ def command(
     JSON list). Each is placed in a new session at the first step at or after its time. The
     recording of the session and its results are written beside FILE.
     """
+    if key and url is None:
+        raise click.UsageError("--key is for the server that --url names")
     placing = (start, end, balance, exchange, columns)
     if any(placing):
         if start is None or end is None or balance is None:
@@ -112,7 +118,7 @@ def command(
         if junit:
             with suppress(OSError):
                 write_junit(Path(junit), file, None, problem)
-        return _NOT_COMPARED
+        return NOT_COMPARED
     if as_json:
         print_json(replayed)
     else:
@@ -131,7 +137,8 @@ def _place(
 ) -> int:
     """Place a file of orders, and print what became of each."""
     try:
-        parse_time(start, "--from"), parse_time(end, "--to")
+        if parse_time(end, "--to") <= parse_time(start, "--from"):
+            raise InvalidParameter("--to", f"{end} is not after --from {start}")
         parse_positive("--balance", balance, AMOUNT_PLACES)
     except InvalidParameter as error:
         raise click.UsageError(error.message) from None
@@ -145,7 +152,7 @@ def _place(
         placed = run(PLACE, home, request)
     except (SandboxError, OSError) as error:
         print_error(_problem(error))
-        return _NOT_COMPARED
+        return NOT_COMPARED
     print_placed(placed)
     print(f"\n{recording}\n{results}")
     suggest(f"{command_on(home, f'replay {recording}')} compares with these answers")
@@ -153,13 +160,17 @@ def _place(
 
 
 def _problem(error: SandboxError | OSError) -> str:
-    return error.message if isinstance(error, SandboxError) else str(error)
+    if isinstance(error, SandboxError):
+        return error.message
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error)
 
 
 def _columns(text: str | None) -> dict[str, str]:
     """Return the names of columns by field; raise ``UsageError`` for what is no list of them."""
     pairs = [pair.partition("=") for pair in (text or "").split(",") if pair.strip()]
     columns = {field.strip(): name.strip() for field, _, name in pairs}
+    if len(columns) < len(pairs):
+        raise click.UsageError("--columns names a field twice")
     if not all(field in FIELDS and name for field, name in columns.items()):
         raise click.UsageError(
             f"--columns takes FIELD=NAME, separated by commas; the fields are {', '.join(FIELDS)}"
@@ -170,12 +181,13 @@ def _columns(text: str | None) -> dict[str, str]:
 def _exit_code(replayed: ReplayResult) -> int:
     if replayed.is_different:
         return _DIFFERENT
-    return _SAME if replayed.is_same else _NOT_COMPARED
+    return _SAME if replayed.is_same else NOT_COMPARED
 
 
 def _print(file: str, replayed: ReplayResult) -> None:
     if replayed.is_same:
         print(f"{file}: {replayed.commands:,} commands, and every answer is the one recorded.")
+        print_other_candles(replayed)
         return
     print_differences(file, replayed)
     if not replayed.divergences and replayed.compared < replayed.commands:

@@ -22,6 +22,8 @@ def print_differences(file: str, replayed: ReplayResult) -> None:
     """Print the candles that differ, then the replies that differ, the first of them in full."""
     if replayed.candles:
         _print_candles(replayed)
+    print_other_candles(replayed)
+    if replayed.candles or replayed.different_candle_count:
         print()
     if replayed.divergences:
         first, *others = replayed.divergences
@@ -50,6 +52,10 @@ def _print_candles(replayed: ReplayResult) -> None:
         print_table(("symbol", "months (UTC)", "days (UTC)"), rows)
     else:
         print_table(("symbol", "months (UTC)"), [row[:2] for row in rows])
+
+
+def print_other_candles(replayed: ReplayResult) -> None:
+    """Print the candles of a file that the market has otherwise, if there are any."""
     if not replayed.different_candle_count:
         return
     print("\nCandles in the file and in the market:\n")

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import msgspec
 
-from candlestep.api.errors import RefusedByServer
+from candlestep.api.errors import NOT_DECODED, RefusedByServer
 from candlestep.api.evaluation.agents import Access
 from candlestep.api.evaluation.plan import Kind, Run
 from candlestep.data.errors import StorageUnavailable
@@ -141,8 +141,10 @@ class Judge:
     def _checked(self, answer: httpx.Response) -> dict[str, Any]:
         if not answer.is_success:
             raise RefusedByServer.of_answer(self.url, answer.status_code, answer.content)
-        decoded: dict[str, Any] = answer.json()
-        return decoded
+        try:
+            return msgspec.json.decode(answer.content, type=dict[str, Any])
+        except NOT_DECODED as error:
+            raise RefusedByServer.of_foreign_answer(self.url, error) from None
 
 
 def stances(trades: list[dict[str, Any]]) -> list[Stance]:

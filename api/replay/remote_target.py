@@ -10,12 +10,12 @@ import httpx
 import msgspec
 from msgspec.structs import asdict
 
-from candlestep.api.errors import RefusedByServer
+from candlestep.api.errors import NOT_DECODED, RefusedByServer
 from candlestep.api.schemas.sessions import EndResponse, StartedResponse
 from candlestep.api.schemas.warnings import without_warnings
 from candlestep.api.sessions.blind import BY_SYMBOL, hidden_of
 from candlestep.api.sessions.player import Refusal, Reply, recorded_config
-from candlestep.data.errors import StorageUnavailable
+from candlestep.data.errors import SessionNotFound, StorageUnavailable
 from candlestep.data.journal import records
 from candlestep.data.journal.candle_fingerprints import Fingerprints
 from candlestep.data.journal.recording import Recording, chained, recording_of, records_of
@@ -25,6 +25,8 @@ from candlestep.sandbox.exchange.margin.tiers import ONE_TIER
 _BACKTEST = "/api/v1/backtest"
 _AGENTS = "/api/v1/agents"
 _SECONDS = 300
+_REFUSALS = (404, 409, 422)
+"""The statuses of refusals by the session, which are replies; others are not about the command."""
 _CHOSEN_BY_SERVER = ("currency", "fee_schedule", "instruments")
 """Fields of a recorded configuration that a server fills in itself."""
 
@@ -48,6 +50,10 @@ class _TurnStep(msgspec.Struct):
 
 
 _read_turn_step = msgspec.json.Decoder(_TurnStep).decode
+
+
+class _Candles(msgspec.Struct):
+    candles: list[dict[str, Any]]
 
 
 class RemoteTarget:
@@ -78,11 +84,11 @@ class RemoteTarget:
     def play(self, command: records.CommandRecord) -> Reply:
         """Play one command, once; a refusal is a reply."""
         answer = self._send(command)
-        if answer.status_code >= 500:
-            _checked(answer)
-        if not answer.is_success:
+        if answer.status_code in _REFUSALS:
             refusal = msgspec.json.decode(answer.content, type=Refusal)
-            return Reply(_encode(refusal), answer.status_code)
+            if refusal.code != SessionNotFound.code:
+                return Reply(_encode(refusal), answer.status_code)
+        _checked(answer)
         body = answer.content
         match command:
             case records.StepRecord():
@@ -102,7 +108,7 @@ class RemoteTarget:
     def account(self) -> dict[str, Any]:
         """Return the portfolio, as the API shows it."""
         answer = _checked(self._client.get(f"{self._path}/account/portfolio"))
-        portfolio: dict[str, Any] = answer.json()
+        portfolio: dict[str, Any] = msgspec.json.decode(answer.content)
         return portfolio
 
     def candle(self, symbol: str) -> dict[str, Any] | None:
@@ -112,7 +118,7 @@ class RemoteTarget:
         )
         if not answer.is_success:
             return None
-        candles: list[dict[str, Any]] = answer.json()["candles"]
+        candles = msgspec.json.decode(answer.content, type=_Candles).candles
         return candles[-1] if candles else None
 
     def _send(self, command: records.CommandRecord) -> httpx.Response:
@@ -150,8 +156,8 @@ def remote_session(url: str, key: str | None, start: records.Start) -> Iterator[
     """Create and start a session on the server at ``url``, with an agent of its own.
 
     At the end the agent is deleted, and the session cancelled unless it has ended. Raises
-    ``RefusedByServer`` with the server's message, and ``StorageUnavailable`` if the server cannot
-    be reached.
+    ``RefusedByServer`` with the server's message, or for answers that Candlestep does not give, and
+    ``StorageUnavailable`` if the server cannot be reached.
     """
     headers = {} if key is None else {"X-API-Key": key}
     try:
@@ -167,12 +173,23 @@ def remote_session(url: str, key: str | None, start: records.Start) -> Iterator[
         raise StorageUnavailable(
             f"the server at {url} cannot be reached: {error}; `candlestep serve` starts a server"
         ) from None
+    except NOT_DECODED as error:
+        raise RefusedByServer.of_foreign_answer(url, error) from None
+
+
+class _Agent(msgspec.Struct):
+    agent_id: str
+
+
+class _CreatedSession(msgspec.Struct):
+    session_id: str
 
 
 @contextmanager
 def _agent(client: httpx.Client, risk_profile: Mapping[str, Any]) -> Iterator[str]:
     agent = {"name": "replay", "risk_profile": risk_profile}
-    agent_id = _checked(client.post(_AGENTS, json=agent)).json()["agent_id"]
+    created = _checked(client.post(_AGENTS, json=agent))
+    agent_id = msgspec.json.decode(created.content, type=_Agent).agent_id
     try:
         yield agent_id
     finally:
@@ -182,7 +199,8 @@ def _agent(client: httpx.Client, risk_profile: Mapping[str, Any]) -> Iterator[st
 
 @contextmanager
 def _session(client: httpx.Client, create_body: Mapping[str, Any]) -> Iterator[str]:
-    session_id = _checked(client.post(f"{_BACKTEST}/create", json=create_body)).json()["session_id"]
+    created = _checked(client.post(f"{_BACKTEST}/create", json=create_body))
+    session_id = msgspec.json.decode(created.content, type=_CreatedSession).session_id
     try:
         yield session_id
     finally:

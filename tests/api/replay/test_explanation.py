@@ -334,6 +334,12 @@ def test_a_file_of_the_original_candles_shows_which_is_another(
     _, in_file, in_market = (line.split() for line in table.splitlines())
     assert in_file[:4] == ["BTCUSDT", "2025-01-06T01:00:00Z", "file", in_market[3]]
     assert (in_market[2], in_market[5]) == ("market", "40000.0")
+    same = original.with_name("same.jsonl")
+    same.write_bytes(recording.read_bytes())
+    assert candlestep("replay", "--record", same, "--home", home).code == 0
+    done = candlestep("replay", same, "--candles", original, "--home", home)
+    assert done.code == 0
+    assert done.out.split("Candles in the file and in the market:\n\n")[1].strip() == table
     of_another = original.with_name("DOGEUSDT-1m.csv")
     of_another.write_bytes(original.read_bytes())
     done = candlestep("replay", recording, "--candles", of_another, "--home", home)

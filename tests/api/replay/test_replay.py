@@ -1,6 +1,7 @@
 """Replay of the golden recording and of recordings by hand, and the report of a divergence."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -21,7 +22,8 @@ from candlestep.data.symbols import parse_symbol
 from candlestep.sandbox import parse_time
 from tests.support.api_client import Api, make_key, sample_home
 from tests.support.candle_files import csv_text, rows, write
-from tests.support.command_line import ENVIRONMENT, Run, candlestep
+from tests.support.command_line import ENVIRONMENT, Run, candlestep, candlestep_process
+from tests.support.patience import PATIENCE
 from tests.support.project import ROOT
 from tests.support.server_process import RunningServer, running
 
@@ -287,6 +289,15 @@ def test_what_stops_a_replay_is_said_in_words(home: Path, tmp_path: Path) -> Non
     nobody = candlestep("replay", GOLDEN, "--url", "http://127.0.0.1:9")
     assert nobody.code == 3
     assert "cannot be reached" in nobody.err
+
+
+def test_a_result_that_cannot_be_printed_is_no_difference(home: Path) -> None:
+    read, written = os.pipe()
+    os.close(read)
+    process = candlestep_process("replay", GOLDEN, "--home", home, stdout=written)
+    os.close(written)
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode == 3
 
 
 def test_a_server_with_keys_takes_one(tmp_path: Path) -> None:
