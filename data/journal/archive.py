@@ -68,14 +68,14 @@ def copy(path: Path, directory: Path) -> Path | None:
     # While a journal is archived, the other file is there before the first one is not.
     for source in (path, archived_path(path)):
         try:
-            with source.open("rb") as file:
-                left = os.fstat(file.fileno()).st_size
-                target = directory / source.name
-                with target.open("wb") as copied:
-                    while left and (part := file.read(min(left, 1 << 20))):
-                        copied.write(part)
-                        left -= len(part)
-                return target
+            file = source.open("rb")
         except FileNotFoundError:
             continue
+        target = directory / source.name
+        with file, target.open("wb") as copied:
+            left = os.fstat(file.fileno()).st_size
+            while left and (part := file.read(min(left, 1 << 20))):
+                copied.write(part)
+                left -= len(part)
+        return target
     return None

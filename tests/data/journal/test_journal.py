@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 
 from candlestep.data.errors import StorageUnavailable
+from candlestep.data.journal.archive import copy
 from candlestep.data.journal.compaction import collapsed, compacted
 from candlestep.data.journal.journal import Journal, JournalDamaged, Journals
 from candlestep.data.journal.recording import (
@@ -471,3 +472,11 @@ def test_a_journal_that_is_replaced_is_never_half_there(
         journal.replace(b"new\n")
     assert [path.name for path in tmp_path.iterdir()] == ["bt_1.jsonl"]
     assert journal.path.read_bytes() == b"old\n"
+
+
+def test_a_copy_is_left_out_only_where_there_is_no_journal(tmp_path: Path) -> None:
+    path = tmp_path / "bt_1.jsonl"
+    assert copy(path, tmp_path) is None
+    path.write_bytes(b"line\n")
+    with pytest.raises(FileNotFoundError, match="gone"):
+        copy(path, tmp_path / "gone")
