@@ -213,6 +213,15 @@ def test_deployments_set_what_can_be_set() -> None:
         assert set(re.findall(r"CANDLESTEP_\w+", path.read_text())) <= known, path.name
 
 
+def test_the_user_of_the_image_can_read_the_first_key() -> None:
+    """Compose copies a key of the environment in, as root's, but not into a read-only container."""
+    deployment = ROOT / "examples" / "deployment"
+    [user] = re.findall(r"--uid (\d+)", (deployment / "Dockerfile").read_text())
+    compose = (deployment / "compose.yaml").read_text()
+    assert f'{{source: first_key, uid: "{user}", mode: 0400}}' in compose
+    assert "read_only" not in compose
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_make_targets_exist(name: str) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
