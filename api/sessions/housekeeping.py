@@ -78,12 +78,18 @@ class Housekeeping:
             await asyncio.sleep(_ARCHIVE_SECONDS)
 
     async def _archive(self) -> None:
-        ids = await self.threads.run(self.repository.sessions_to_archive, self.keep_days)
-        for session_id in ids:
+        archived = 0
+        for session_id in await self.threads.run(
+            self.repository.sessions_to_archive, self.keep_days
+        ):
             # One at a time: other work need not wait, and the server may stop in between.
-            await self.threads.run(self.repository.archive, session_id)
-        if ids:
-            log.info("journals_archived", sessions=len(ids))
+            try:
+                await self.threads.run(self.repository.archive, session_id)
+                archived += 1
+            except (StorageUnavailable, OSError) as error:
+                log.warning("journal_not_archived", session_id=session_id, error=str(error))
+        if archived:
+            log.info("journals_archived", sessions=archived)
 
     async def _fail_without_journals(self) -> None:
         """Fail the sessions whose open journals were deleted, before they go on for longer."""

@@ -73,6 +73,23 @@ def test_a_session_that_ended_later_keeps_its_journal(tmp_path: Path) -> None:
     assert "journals_archived" in (home / "server.log").read_text()
 
 
+def test_a_journal_that_cannot_be_archived_keeps_none_from_it(tmp_path: Path) -> None:
+    home = sample_home(tmp_path)
+    with running(home) as server, server.client() as client:
+        first, second = (traded(Api(client)) for _ in range(2))
+        for session_id in (first, second):
+            Api(client).post(f"{BACKTEST}/{session_id}/cancel")
+    end_earlier(home, 8)
+    journal(home, first).unlink()
+    journal(home, first).mkdir()
+    with running(home, "--result-days", "7") as server:
+        wait_for(lambda: journal(home, second).exists(), lambda is_there: not is_there)
+        server.stop()
+    log = (home / "server.log").read_text()
+    assert "journal_not_archived" in log
+    assert '"sessions": 1' in log
+
+
 def test_a_damaged_archive_is_said(tmp_path: Path) -> None:
     home = sample_home(tmp_path)
     with running(home) as server, server.client() as client:
