@@ -46,9 +46,6 @@ STATUS = {
 
 RETRY_AFTER_SECONDS = 5
 
-NOT_DECODED = (msgspec.MsgspecError, UnicodeDecodeError)
-"""The errors of decoding JSON that another program has sent."""
-
 
 class InvalidJson(SandboxError):
     """A body that is not JSON."""
@@ -126,7 +123,7 @@ class RefusedByServer(SandboxError):
         """Return the error for an unsuccessful answer of ``server``, a URL or host."""
         try:
             message = msgspec.json.decode(body)["message"]
-        except (*NOT_DECODED, KeyError, TypeError):
+        except (msgspec.MsgspecError, ValueError, RecursionError, KeyError, TypeError):
             message = "is it a Candlestep server?"
         return cls(f"the server at {server} answers {status}: {message}")
 

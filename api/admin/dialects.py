@@ -9,8 +9,8 @@ from urllib.parse import urlencode
 import httpx
 import msgspec
 
-from candlestep.api.errors import NOT_DECODED, RefusedByServer
-from candlestep.data.errors import StorageUnavailable
+from candlestep.api.errors import RefusedByServer
+from candlestep.data.errors import NOT_JSON, StorageUnavailable
 from candlestep.data.store.server_file import running_server
 from candlestep.sandbox import InvalidState
 
@@ -99,13 +99,13 @@ class ServedSession:
             )
         if not answer.is_success:
             body = answer.content
-            with suppress(*NOT_DECODED):
+            with suppress(*NOT_JSON):
                 # The dialect's own errors have it under another name.
                 body = msgspec.json.encode({"message": _read_refusal(body).msg})
             raise RefusedByServer.of_answer(self._url, answer.status_code, body)
         try:
             return msgspec.json.decode(answer.content, type=dict[str, Any])
-        except NOT_DECODED as error:
+        except NOT_JSON as error:
             raise RefusedByServer.of_foreign_answer(self._url, error) from None
 
 

@@ -111,9 +111,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Imported late, because it takes longer than anything else here.
         from candlestep.sandbox import SandboxError
 
-        if not isinstance(error, SandboxError):
-            raise
-        print_error(error.message)
+        if isinstance(error, SandboxError):
+            print_error(error.message)
+        else:
+            sys.excepthook(*sys.exc_info())
     return _FAILED.get("".join(words[:1]), REFUSED)
 
 

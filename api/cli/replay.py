@@ -110,8 +110,6 @@ def command(
             suggest(f"{command_on(home, f'replay {file}')} compares with them")
             return _SAME
         replayed = _replay(home, file, url, key, find_all, candles)
-        if junit:
-            write_junit(Path(junit), file, replayed, None)
     except (SandboxError, OSError) as error:
         problem = _problem(error)
         print_error(problem)
@@ -123,6 +121,8 @@ def command(
         print_json(replayed)
     else:
         _print(file, replayed)
+    if junit:
+        write_junit(Path(junit), file, replayed, None)
     return _exit_code(replayed)
 
 

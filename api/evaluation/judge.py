@@ -6,10 +6,10 @@ from typing import Any
 import httpx
 import msgspec
 
-from candlestep.api.errors import NOT_DECODED, RefusedByServer
+from candlestep.api.errors import RefusedByServer
 from candlestep.api.evaluation.agents import Access
 from candlestep.api.evaluation.plan import Kind, Run
-from candlestep.data.errors import StorageUnavailable
+from candlestep.data.errors import NOT_JSON, StorageUnavailable
 from candlestep.sandbox import parse_time
 
 _BACKTEST = "/api/v1/backtest"
@@ -60,7 +60,10 @@ class Judge:
     def __init__(self, url: str, key: str | None) -> None:
         headers = {} if key is None else {"X-API-Key": key}
         self.url = url.rstrip("/")
-        self._client = httpx.Client(base_url=self.url, headers=headers, timeout=_SECONDS)
+        # Most servers are on this machine, where the environment's proxies must not be used.
+        self._client = httpx.Client(
+            base_url=self.url, headers=headers, timeout=_SECONDS, trust_env=False
+        )
 
     def close(self) -> None:
         """End the connections to the server."""
@@ -143,7 +146,7 @@ class Judge:
             raise RefusedByServer.of_answer(self.url, answer.status_code, answer.content)
         try:
             return msgspec.json.decode(answer.content, type=dict[str, Any])
-        except NOT_DECODED as error:
+        except NOT_JSON as error:
             raise RefusedByServer.of_foreign_answer(self.url, error) from None
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, get_args
 import msgspec
 from msgspec import Meta
 
-from candlestep.data.errors import UnreadableFile
+from candlestep.data.errors import NOT_JSON, UnreadableFile
 from candlestep.sandbox import InvalidParameter
 
 Kind = Literal["open", "blind", "mirror", "bootstrap"]
@@ -128,5 +128,5 @@ def _decoded(path: Path, kind: Any) -> Any:
         return msgspec.toml.decode(path.read_bytes(), type=kind)
     except OSError as error:
         raise UnreadableFile(str(path), error.strerror or str(error)) from None
-    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
+    except NOT_JSON as error:
         raise UnreadableFile(str(path), str(error)) from None

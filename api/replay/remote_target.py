@@ -10,12 +10,12 @@ import httpx
 import msgspec
 from msgspec.structs import asdict
 
-from candlestep.api.errors import NOT_DECODED, RefusedByServer
+from candlestep.api.errors import RefusedByServer
 from candlestep.api.schemas.sessions import EndResponse, StartedResponse
 from candlestep.api.schemas.warnings import without_warnings
 from candlestep.api.sessions.blind import BY_SYMBOL, hidden_of
 from candlestep.api.sessions.player import Refusal, Reply, recorded_config
-from candlestep.data.errors import SessionNotFound, StorageUnavailable
+from candlestep.data.errors import NOT_JSON, SessionNotFound, StorageUnavailable
 from candlestep.data.journal import records
 from candlestep.data.journal.candle_fingerprints import Fingerprints
 from candlestep.data.journal.recording import Recording, chained, recording_of, records_of
@@ -162,7 +162,10 @@ def remote_session(url: str, key: str | None, start: records.Start) -> Iterator[
     headers = {} if key is None else {"X-API-Key": key}
     try:
         with (
-            httpx.Client(base_url=url, headers=headers, timeout=_SECONDS) as client,
+            # Most servers are on this machine, where the environment's proxies must not be used.
+            httpx.Client(
+                base_url=url, headers=headers, timeout=_SECONDS, trust_env=False
+            ) as client,
             _agent(client, start.risk_profile) as agent_id,
             _session(client, _create_body(start, agent_id)) as session_id,
         ):
@@ -173,7 +176,7 @@ def remote_session(url: str, key: str | None, start: records.Start) -> Iterator[
         raise StorageUnavailable(
             f"the server at {url} cannot be reached: {error}; `candlestep serve` starts a server"
         ) from None
-    except NOT_DECODED as error:
+    except NOT_JSON as error:
         raise RefusedByServer.of_foreign_answer(url, error) from None
 
 

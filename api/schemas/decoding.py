@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, get_args, get_origin
 import msgspec
 
 from candlestep.api.errors import InvalidJson
+from candlestep.data.errors import NOT_JSON
 from candlestep.sandbox import InvalidParameter
 from candlestep.sandbox.errors import abbreviate
 from candlestep.sandbox.strategies.json_input import DEEPEST
@@ -72,7 +73,7 @@ def decode_body(body_type: type[msgspec.Struct], raw: bytes) -> Any:
         return decoder.decode(raw or b"{}")
     except msgspec.ValidationError as error:
         raise _invalid(error, body_type) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, ValueError, RecursionError) as error:
+    except NOT_JSON as error:
         raise InvalidJson(f"the body is not valid JSON: {error}") from None
 
 

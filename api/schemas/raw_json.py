@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from candlestep.data.errors import NOT_JSON
 from candlestep.sandbox import InvalidParameter
 
 JsonObject = Annotated[msgspec.Raw, Meta(extra_json_schema={"type": "object"})]
@@ -24,7 +25,7 @@ def json_object(raw: msgspec.Raw, field: str) -> dict[str, Any]:
     """Return the object that a field holds; raises ``InvalidParameter``."""
     try:
         value = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except NOT_JSON:
         raise InvalidParameter(
             field, "holds a number that is too large, or is nested too deeply"
         ) from None

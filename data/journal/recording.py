@@ -17,7 +17,7 @@ from zlib import crc32
 import msgspec
 from msgspec import UNSET
 
-from candlestep.data.errors import UnreadableFile
+from candlestep.data.errors import NOT_JSON, UnreadableFile
 from candlestep.data.given_files import require_file
 from candlestep.data.journal.records import (
     FORMAT,
@@ -219,7 +219,7 @@ def _read(text: bytes, line: int, byte: int, needs_crc: bool) -> Read:
         if not needs_crc:
             _check_answer(record)
         return Read(record, line, byte)
-    except (msgspec.MsgspecError, UnicodeDecodeError, ValueError, RecursionError) as error:
+    except NOT_JSON as error:
         raise InvalidRecording(f"it is not a record: {error}", line=line, byte=byte) from None
 
 

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import structs
 
-from candlestep.data.errors import StorageUnavailable
+from candlestep.data.errors import NOT_JSON, StorageUnavailable
 from candlestep.data.imports.contents import read_contents, read_series
 from candlestep.data.imports.numbers import DecimalMark
 from candlestep.data.imports.perpetual.funding import ReadFunding
@@ -314,7 +314,7 @@ def _refusal(server: RunningServer, status: int, body: bytes) -> SandboxError:
     try:
         answer: dict[str, Any] = msgspec.json.decode(body, type=dict[str, Any])
         code, message, details = answer["code"], answer["message"], answer["details"]
-    except (msgspec.MsgspecError, KeyError):
+    except (*NOT_JSON, KeyError):
         return StorageUnavailable(f"the server at {server.url} answers {status}")
     if code == InvalidParameter.code:
         field = details.pop("field")

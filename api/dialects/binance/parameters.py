@@ -11,6 +11,7 @@ import msgspec
 
 from candlestep.api.dialects.binance.errors import TOO_MANY, BinanceError, malformed, missing
 from candlestep.api.http.route import SentText
+from candlestep.data.errors import NOT_JSON
 from candlestep.sandbox import InvalidParameter
 from candlestep.sandbox.money import AMOUNT_PLACES, MAXIMUM, parse_number
 
@@ -138,7 +139,7 @@ class Parameters:
             return None
         try:
             return msgspec.json.decode(several, type=list[str])
-        except (msgspec.DecodeError, UnicodeError):
+        except NOT_JSON:
             raise malformed("symbols") from None
 
 

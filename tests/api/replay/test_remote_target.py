@@ -79,3 +79,26 @@ def test_a_key_is_for_a_server(tmp_path: Path) -> None:
     done = candlestep("replay", GOLDEN, "--key", "ak_x", "--home", tmp_path)
     assert (done.code, done.out) == (2, "")
     assert "--key is for the server that --url names" in done.err
+
+
+def test_an_error_that_nobody_foresaw_is_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(error: int) -> None:
+        raise ArithmeticError("unforeseen")
+
+    with other_server(b"{}") as url:
+        monkeypatch.setattr(RefusedByServer, "of_foreign_answer", fail)
+        done = candlestep("replay", GOLDEN, "--url", url)
+    assert done.code == 3
+    assert "Traceback" in done.err
+
+
+def test_a_server_on_this_machine_is_not_asked_through_a_proxy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    with other_server(b"{}") as url:
+        done = candlestep("replay", GOLDEN, "--url", url)
+    assert "an answer that is not Candlestep's" in done.err
