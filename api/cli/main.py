@@ -107,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         subject = f"{error.filename}: " if error.filename else ""
         print_error(f"{subject}{error.strerror or error}")
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (what nobody foresaw is shown as Python does)
         # Imported late, because it takes longer than anything else here.
         from candlestep.sandbox import SandboxError
 
