@@ -2,13 +2,14 @@
 
 import asyncio
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from heapq import nsmallest
 from typing import Any, ClassVar, Literal, NamedTuple
 from urllib.parse import unquote
 
 import msgspec
-from httptools import parse_url
+from httptools import HttpParserError, HttpParserUpgrade, parse_url
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
@@ -22,7 +23,7 @@ from candlestep.api.server.answers import Headers
 _MAX_HEAD_BYTES = 64 * 1024
 """The bytes of a request line and headers that are still incomplete, and of trailers."""
 
-
+_MALFORMED = "Invalid HTTP request received."
 _ROUND_SECONDS = 1.0
 """The time between two looks at the connections that are late."""
 _CLOSED_AT_ONCE = 0.01
@@ -95,11 +96,12 @@ class Connections:
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with five differences.
+    """uvicorn's protocol with seven differences.
 
-    It bounds headers and trailers; it tells ``Connections`` what it waits for, and leaves it to that
-    to close it; it answers a client that has closed its own side; it answers malformed HTTP with a
-    JSON error, not with plain text; and its requests are ``_WholeAnswers``.
+    It bounds headers and trailers, and the requests that wait for others; it tells ``Connections``
+    what it waits for, and leaves it to that to close it; it answers a client that has closed its own
+    side; it answers malformed HTTP in its turn, with a JSON error, not with plain text; it stays
+    with HTTP when asked for another protocol; and its requests are ``_WholeAnswers``.
     """
 
     _head_bytes = 0
@@ -110,6 +112,8 @@ class BoundedProtocol(HttpToolsProtocol):
     _untaken_bytes = 0
     """The bytes of answers that the client had not taken at the last look."""
     _untaken_since = 0.0
+    _refusal = b""
+    """The answer to malformed HTTP, once there is some; what follows is not parsed."""
 
     def __init__(self, connections: Connections, **arguments: Any) -> None:
         super().__init__(**arguments)
@@ -138,6 +142,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(_LaterWrites(transport, self.loop))  # type: ignore[arg-type]
+        self.flow = _Flow(self.transport, self.pipeline)
         self._all.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -196,15 +201,18 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self.waiting_since = self.loop.time()
-        self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
+        elif self._refusal:
+            self._refuse()
+            return
+        self.flow.resume_reading()
 
     def data_received(self, data: bytes) -> None:
         if not self._head_bytes:
             self.waiting_since = self.loop.time()
         before, self._has_body = self.cycle, False
-        super().data_received(data)
+        self._parse(data)
         cycle = self.cycle
         if cycle is not None and cycle.scope is self.scope:
             self._head_bytes = 0
@@ -216,9 +224,24 @@ class BoundedProtocol(HttpToolsProtocol):
                 # The parser keeps trailers, and whoever waits for the body never sees an end.
                 self.transport.close()
             return
-        self._head_bytes += len(data)
+        # It is unknown how many are of this head where they have a part of a request before it.
+        is_alone = cycle is before and not self._has_body
+        self._head_bytes = self._head_bytes + len(data) if is_alone else 1
         if self._head_bytes > _MAX_HEAD_BYTES and not self.transport.is_closing():
             self.send_400_response("the headers are too long")
+
+    def _parse(self, data: bytes | memoryview) -> None:
+        while data and not self._refusal:
+            try:
+                self.parser.feed_data(data)
+                return
+            except HttpParserUpgrade as upgrade:
+                # The parser stops after a request for another protocol, which it does not get.
+                data = memoryview(data)[upgrade.args[0] :]
+            except HttpParserError:
+                self.logger.warning(_MALFORMED)
+                self.send_400_response(_MALFORMED)
+                return
 
     def on_body(self, body: bytes) -> None:
         """Take a part of a body."""
@@ -226,14 +249,54 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def send_400_response(self, msg: str) -> None:
+        """Answer malformed HTTP once the requests before it are answered, and close the connection."""
+        if self._refusal:
+            return
         request_id = f"req_{secrets.token_hex(7)}"
         body = msgspec.json.encode(ErrorBody.of(InvalidRequest(msg), request_id))
-        self.transport.write(
+        self._refusal = (
             b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"
             b"content-length: %d\r\nx-request-id: %s\r\nconnection: close\r\n\r\n%s"
             % (len(body), request_id.encode(), body)
         )
+        last = self.cycle
+        if last is None or last.response_complete:
+            self._refuse()
+        elif not last.more_body:
+            self.flow.pause_reading()
+        elif self.pipeline:
+            # The last request is the malformed one, and others are to be answered before it.
+            self.pipeline.popleft()
+            last.more_body = False
+            self.flow.pause_reading()
+        elif last.response_started:
+            self.transport.close()
+        else:
+            self._refuse()
+
+    def _refuse(self) -> None:
+        self.transport.write(self._refusal)
         self.transport.close()
+
+
+class _Flow(FlowControl):
+    """uvicorn's flow control for a connection with requests that wait for earlier ones."""
+
+    def __init__(self, transport: asyncio.Transport, waiting: Sized) -> None:
+        super().__init__(transport)
+        self._waiting = waiting
+
+    def resume_reading(self) -> None:
+        """Read on, unless requests wait: with each that is answered, there would be more of them."""
+        if self.read_paused and not self._waiting:
+            super().resume_reading()
+
+    async def drain(self) -> None:
+        """Wait until the client takes more; when the server stops meanwhile, give the client up."""
+        try:
+            await super().drain()
+        except asyncio.CancelledError:
+            self._transport.abort()
 
 
 class _WholeAnswers(RequestResponseCycle):

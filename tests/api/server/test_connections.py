@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import socket
 import struct
 import time
@@ -26,6 +27,7 @@ LIMITS = (
     "--max-connections", "30",
 )  # fmt: skip
 STEP = b'{"steps": 5}'
+STATUS = re.compile(rb"HTTP/1.1 ([0-9]+) ")
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +39,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 def connect(server: RunningServer) -> "closing[socket.socket]":
     address = urlsplit(server.url)
     return closing(socket.create_connection((address.hostname, address.port), PATIENCE))
+
+
+def kept(request: bytes) -> bytes:
+    """Return a request whose answer does not end the connection."""
+    return request.replace(b"Connection: close\r\n", b"")
 
 
 def read_to_end(connection: socket.socket) -> bytes:
@@ -74,7 +81,7 @@ def test_a_client_that_has_closed_its_side_gets_its_answer(
         session_id = Api(client).started()
     request = request_bytes("POST", f"{BACKTEST}/{session_id}/step/batch", STEP)
     if is_kept:
-        request = request.replace(b"Connection: close\r\n", b"")
+        request = kept(request)
     for number in range(1, 6):
         with connect(server) as connection:
             connection.sendall(request)
@@ -111,7 +118,7 @@ def test_slow_ones_do_not_hold_up_others(tmp_path: Path) -> None:
 def test_a_client_that_leaves_before_its_answers_holds_up_no_others(server: RunningServer) -> None:
     """It has sent two requests at once, and resets the connection while the first is answered."""
     create = request_bytes("POST", f"{BACKTEST}/create", json.dumps(DAY).encode())
-    two = create.replace(b"Connection: close\r\n", b"") + request_bytes("GET", "/health")
+    two = kept(create) + request_bytes("GET", "/health")
     for _ in range(10):
         with connect(server) as leaving:
             leaving.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -122,7 +129,7 @@ def test_a_client_that_leaves_before_its_answers_holds_up_no_others(server: Runn
 
 def test_a_client_that_does_not_read_its_answers_is_cut_off(server: RunningServer) -> None:
     """Its connection and what it does not read would stay in memory for ever."""
-    document = request_bytes("GET", "/openapi.json").replace(b"Connection: close\r\n", b"")
+    document = kept(request_bytes("GET", "/openapi.json"))
     with connect(server) as connection:
         connection.sendall(30 * document)
         time.sleep(6)
@@ -134,6 +141,45 @@ def test_a_client_that_does_not_read_its_answers_is_cut_off(server: RunningServe
             assert read < 30 * len(client.get("/openapi.json").content)
 
 
+@pytest.mark.parametrize(
+    "malformed",
+    [
+        b"garbage\r\n\r\n",
+        request_bytes("POST", f"{BACKTEST}/create", b"", "Transfer-Encoding: chunked")
+        + b"no size\r\n",
+    ],
+    ids=["head", "body"],
+)
+def test_malformed_http_is_answered_after_the_requests_before_it(
+    server: RunningServer, malformed: bytes
+) -> None:
+    """They are done, and their client would take the error for their answer."""
+    create = request_bytes("POST", f"{BACKTEST}/create", json.dumps(DAY).encode())
+    with connect(server) as connection:
+        connection.sendall(2 * kept(create) + malformed)
+        answers = read_to_end(connection)
+    assert STATUS.findall(answers) == [b"200", b"200", b"400"]
+    assert b"connection: close" in answers
+
+
+def test_requests_after_one_for_another_protocol_are_answered(server: RunningServer) -> None:
+    upgrade = request_bytes("GET", "/health", b"", "Connection: Upgrade", "Upgrade: h2c")
+    with connect(server) as connection:
+        connection.sendall(3 * kept(upgrade) + request_bytes("GET", "/nowhere"))
+        assert STATUS.findall(read_to_end(connection)) == [b"200", b"200", b"200", b"404"]
+
+
+def test_a_server_stops_without_a_client_that_takes_no_answers(tmp_path: Path) -> None:
+    document = request_bytes("GET", "/openapi.json")
+    with running(sample_home(tmp_path / "home")) as server, ExitStack() as stack:
+        for last in (document, request_bytes("HEAD", "/openapi.json")):
+            stack.enter_context(connect(server)).sendall(30 * kept(document) + last)
+        with server.client() as client:
+            assert client.get("/health").status_code == 200
+        assert server.stop() == 0
+    assert "Traceback" not in (tmp_path / "home" / "server.log").read_text()
+
+
 class Wire(asyncio.Transport):
     """A connection without a network, which knows whether it has been closed."""
 
@@ -143,6 +189,8 @@ class Wire(asyncio.Transport):
         self.untaken = 0
         """The bytes that the client has not taken."""
         self.written = b""
+        self.most_waiting = 0
+        """The requests that waited for others when the server went on to read."""
         self._protocol = protocol
         protocol.connection_made(self)
 
@@ -173,7 +221,7 @@ class Wire(asyncio.Transport):
         pass
 
     def resume_reading(self) -> None:
-        pass
+        self.most_waiting = max(self.most_waiting, len(self._protocol.pipeline))
 
 
 class Server:
@@ -301,12 +349,43 @@ def test_an_answer_has_its_time_from_the_last_byte_that_was_taken() -> None:
 def test_an_answer_to_a_lost_connection_keeps_none_from_others() -> None:
     async def check(server: Server) -> None:
         lost, other = server.connect(), server.connect()
-        lost.receive(2 * REQUEST.replace(b"Connection: close\r\n", b""))
+        lost.receive(2 * kept(REQUEST))
         other.receive(REQUEST)
         await server.later(1)
         lost.abort()
         await server.end()
         assert other.written.startswith(b"HTTP/1.1 200 ")
+
+    on_a_set_clock(check)
+
+
+def test_the_bound_of_a_head_is_not_that_of_the_requests_before_it() -> None:
+    async def check(server: Server) -> None:
+        several, after_body, long = (server.connect() for _ in range(3))
+        several.receive(1000 * kept(REQUEST) + REQUEST[:10])
+        after_body.receive(HEAD.replace(b": 12\r", b": 99999\r") + b" " * 9)
+        after_body.receive(b" " * 99990 + REQUEST[:10])
+        long.receive(REQUEST[:10])
+        await server.later(0)
+        assert not any(wire.is_closed for wire in (several, after_body, long))
+        for wire in (several, after_body, long):
+            wire.receive(b"x" * 70_000)
+        await server.later(0)
+        assert b"the headers are too long" in long.written
+        assert not several.written, "before the answers to the requests that were complete"
+
+    on_a_set_clock(check)
+
+
+def test_nothing_is_read_while_requests_wait_for_others() -> None:
+    """With each answer, a client could have any number of requests more in memory."""
+
+    async def check(server: Server) -> None:
+        wire = server.connect()
+        wire.receive(3 * kept(REQUEST))
+        await server.end()
+        assert wire.written.count(b"HTTP/1.1 200 ") > 1
+        assert wire.most_waiting == 0
 
     on_a_set_clock(check)
 
