@@ -23,6 +23,8 @@ from candlestep.api.server.answers import Headers
 _MAX_HEAD_BYTES = 64 * 1024
 """The bytes of a request line and headers that are still incomplete, and of trailers."""
 
+_PARSED_AT_ONCE = 8 * 1024
+"""The bytes after which a request that waits for others keeps those behind it from being parsed."""
 _MALFORMED = "Invalid HTTP request received."
 _ROUND_SECONDS = 1.0
 """The time between two looks at the connections that are late."""
@@ -112,6 +114,8 @@ class BoundedProtocol(HttpToolsProtocol):
     _untaken_bytes = 0
     """The bytes of answers that the client had not taken at the last look."""
     _untaken_since = 0.0
+    _unparsed = memoryview(b"")
+    """What has been read and not parsed, while requests wait for others."""
     _refusal = b""
     """The answer to malformed HTTP, once there is some; what follows is not parsed."""
 
@@ -203,12 +207,17 @@ class BoundedProtocol(HttpToolsProtocol):
         self.waiting_since = self.loop.time()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
+            self._take_unparsed()
         elif self._refusal:
             self._refuse()
             return
         self.flow.resume_reading()
 
     def data_received(self, data: bytes) -> None:
+        if len(data) > _PARSED_AT_ONCE:
+            self._unparsed = memoryview(data)
+            self._take_unparsed()
+            return
         if not self._head_bytes:
             self.waiting_since = self.loop.time()
         before, self._has_body = self.cycle, False
@@ -229,6 +238,15 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_bytes = self._head_bytes + len(data) if is_alone else 1
         if self._head_bytes > _MAX_HEAD_BYTES and not self.transport.is_closing():
             self.send_400_response("the headers are too long")
+
+    def _take_unparsed(self) -> None:
+        """Take what has been read until a request waits: it can be that of thousands of requests."""
+        while self._unparsed and not self.pipeline:
+            part, self._unparsed = (
+                self._unparsed[:_PARSED_AT_ONCE],
+                self._unparsed[_PARSED_AT_ONCE:],
+            )
+            self.data_received(bytes(part))
 
     def _parse(self, data: bytes | memoryview) -> None:
         while data and not self._refusal:

@@ -194,6 +194,11 @@ class Wire(asyncio.Transport):
         self._protocol = protocol
         protocol.connection_made(self)
 
+    @property
+    def waiting(self) -> int:
+        """The requests that wait for others."""
+        return len(self._protocol.pipeline)
+
     def receive(self, data: bytes) -> None:
         self._protocol.data_received(data)
 
@@ -221,7 +226,7 @@ class Wire(asyncio.Transport):
         pass
 
     def resume_reading(self) -> None:
-        self.most_waiting = max(self.most_waiting, len(self._protocol.pipeline))
+        self.most_waiting = max(self.most_waiting, self.waiting)
 
 
 class Server:
@@ -385,6 +390,23 @@ def test_nothing_is_read_while_requests_wait_for_others() -> None:
         wire.receive(3 * kept(REQUEST))
         await server.end()
         assert wire.written.count(b"HTTP/1.1 200 ") > 1
+        assert wire.most_waiting == 0
+
+    on_a_set_clock(check)
+
+
+def test_few_requests_are_parsed_while_others_wait() -> None:
+    """Thousands that arrive at once would hold up everyone, and fill the memory."""
+
+    async def check(server: Server) -> None:
+        wire = server.connect()
+        wire.receive(1000 * kept(REQUEST) + b"garbage\r\n\r\n")
+        assert wire.waiting < 100
+        await server.end()
+        while not wire.is_closed:
+            assert wire.waiting < 100
+            await asyncio.sleep(0)
+        assert STATUS.findall(wire.written) == [b"200"] * 1000 + [b"400"]
         assert wire.most_waiting == 0
 
     on_a_set_clock(check)
