@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from urllib.parse import unquote
 
 import msgspec
-from httptools import HttpParserError, HttpParserUpgrade, parse_url
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, parse_url
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
@@ -165,10 +165,12 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Have the request answered, after those that came before it on the connection.
 
-        As uvicorn does, without what this server does not use: root paths, upgrades and a bound on
-        requests at a time.
+        As uvicorn does, without what this server does not use: root paths and a bound on requests
+        at a time. A request for another protocol comes a second time, without that wish.
         """
         scope, parser = self.scope, self.parser
+        if parser.should_upgrade():
+            return
         version = parser.get_http_version()
         url = parse_url(self.url)
         path = url.path.decode("ascii")
@@ -248,18 +250,39 @@ class BoundedProtocol(HttpToolsProtocol):
             )
             self.data_received(bytes(part))
 
-    def _parse(self, data: bytes | memoryview) -> None:
+    def _parse(self, data: bytes) -> None:
         while data and not self._refusal:
             try:
                 self.parser.feed_data(data)
                 return
             except HttpParserUpgrade as upgrade:
-                # The parser stops after a request for another protocol, which it does not get.
-                data = memoryview(data)[upgrade.args[0] :]
+                if self.parser.get_method() == b"CONNECT":
+                    self.send_400_response("there is no tunnel here")
+                    return
+                data = self._head_without_upgrade() + data[upgrade.args[0] :]
+                self.parser = HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
             except HttpParserError:
                 self.logger.warning(_MALFORMED)
                 self.send_400_response(_MALFORMED)
                 return
+
+    def _head_without_upgrade(self) -> bytes:
+        """Return the head that was parsed last, without the wish for another protocol.
+
+        The parser takes what follows such a wish for that protocol, also the body of the request.
+        """
+        line = b"%s %s HTTP/%s" % (
+            self.parser.get_method(),
+            self.url,
+            self.parser.get_http_version().encode(),
+        )
+        headers = [b"%s: %s" % header for header in self.headers if header[0] != b"upgrade"]
+        return b"\r\n".join([line, *headers, b"", b""])
+
+    def _should_upgrade(self) -> bool:
+        """Have the end of a request for another protocol ignored when it comes the first time."""
+        return True
 
     def on_body(self, body: bytes) -> None:
         """Take a part of a body."""

@@ -169,6 +169,25 @@ def test_requests_after_one_for_another_protocol_are_answered(server: RunningSer
         assert STATUS.findall(read_to_end(connection)) == [b"200", b"200", b"200", b"404"]
 
 
+@pytest.mark.parametrize("is_split", [False, True])
+def test_a_request_for_another_protocol_has_its_body(server: RunningServer, is_split: bool) -> None:
+    """Clients that would rather speak HTTP/2, such as Java's, ask for it with every request."""
+    with server.client() as client:
+        session_id = Api(client).started()
+    path = f"{BACKTEST}/{session_id}/step/batch"
+    step = kept(request_bytes("POST", path, STEP, "Connection: Upgrade", "Upgrade: h2c"))
+    parts = [step[:-5], step[-5:]] if is_split else [step]
+    with connect(server) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for part in 2 * parts:
+            connection.sendall(part)
+            time.sleep(0.05)
+        connection.sendall(b"CONNECT localhost:80 HTTP/1.1\r\n\r\n")
+        answers = read_to_end(connection)
+    assert STATUS.findall(answers) == [b"200", b"200", b"400"]
+    assert b'"step":10,' in answers
+
+
 def test_a_server_stops_without_a_client_that_takes_no_answers(tmp_path: Path) -> None:
     document = request_bytes("GET", "/openapi.json")
     with running(sample_home(tmp_path / "home")) as server, ExitStack() as stack:
