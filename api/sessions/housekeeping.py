@@ -13,6 +13,7 @@ from candlestep.api.sessions.pool import TICK_SECONDS, SessionPool
 from candlestep.api.sessions.repository import SessionRepository
 from candlestep.api.threads import ProgressWriter, Threads
 from candlestep.data.errors import BudgetInUse, StorageUnavailable
+from candlestep.data.journal.journal import Journal
 from candlestep.data.records.sessions import JournalPosition, SessionRecord
 from candlestep.sandbox import SandboxError
 
@@ -93,11 +94,14 @@ class Housekeeping:
 
     async def _fail_without_journals(self) -> None:
         """Fail the sessions whose open journals were deleted, before they go on for longer."""
-        # In a thread, because each is a system call; what it finds is looked at again.
-        deleted = await self.threads.read(_with_deleted_journals, self.pool.running)
-        for hosted in await self.pool.acquire_unused(deleted):
+        # In a thread, because each is a system call; what it finds is looked at again. It gets no
+        # sessions: one that is evicted meanwhile would stay in memory.
+        journals = [hosted.journal for hosted in self.pool.running if hosted.journal is not None]
+        deleted = await self.threads.read(_deleted, journals)
+        without = [hosted for hosted in self.pool.running if hosted.journal in deleted]
+        for hosted in await self.pool.acquire_unused(without):
             try:
-                if not _with_deleted_journals([hosted]):
+                if hosted.journal is None or not _deleted([hosted.journal]):
                     continue
                 self.pool.discard(hosted, hosted.position)
             finally:
@@ -137,14 +141,14 @@ class Housekeeping:
                 self.pool.release(hosted)
 
 
-def _with_deleted_journals(sessions: Sequence[HostedSession]) -> list[HostedSession]:
-    """Return the sessions whose open journals were deleted."""
+def _deleted(journals: Sequence[Journal]) -> list[Journal]:
+    """Return the open journals whose files were deleted."""
     found = []
-    for hosted in sessions:
+    for journal in journals:
         # Another thread may close the file meanwhile.
         with suppress(OSError):
-            if hosted.journal is not None and hosted.journal.is_deleted:
-                found.append(hosted)
+            if journal.is_deleted:
+                found.append(journal)
     return found
 
 

@@ -199,6 +199,7 @@ class SessionPool:
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.room_seconds
+        was_hopeless = False
         self._loads += 1
         try:
             while True:
@@ -208,9 +209,14 @@ class SessionPool:
                     is_hopeless = not self._may_be_freed or loop.time() > deadline
                     if await self.make_room():
                         continue
-                    if is_hopeless:
+                    if is_hopeless and was_hopeless:
                         raise
-                await self._wait_for_room()
+                    was_hopeless = is_hopeless
+                if is_hopeless:
+                    # Somebody may have held a session that was evicted for a moment longer.
+                    await asyncio.sleep(self._pause_seconds)
+                else:
+                    await self._wait_for_room()
         finally:
             self._loads -= 1
             self._freed.set()
@@ -314,11 +320,15 @@ class SessionPool:
         """True if another session is being loaded, or one is in use."""
         return self._loads > 1 or any(hosted.users for hosted in self._running.values())
 
+    @property
+    def _pause_seconds(self) -> float:
+        return min(_ROOM_PAUSE_SECONDS, self.room_seconds)
+
     async def _wait_for_room(self) -> None:
         """Wait until a session is loaded or no longer in use, but not for long."""
         self._freed.clear()
         with suppress(TimeoutError):
-            async with asyncio.timeout(min(_ROOM_PAUSE_SECONDS, self.room_seconds)):
+            async with asyncio.timeout(self._pause_seconds):
                 await self._freed.wait()
 
     def _longest_unused(self) -> list[HostedSession]:
@@ -328,6 +338,8 @@ class SessionPool:
         acquired = await self.acquire_unused(
             [hosted for hosted in sessions if hosted.final is None]
         )
+        if not acquired:
+            return 0
         try:
             # The thread may keep its arguments alive for a moment: not the candles with them.
             journals = [(hosted.journal, hosted.replies) for hosted in acquired]

@@ -457,6 +457,63 @@ def test_who_finds_no_room_waits_for_those_in_use_but_not_for_ever(
     with_host(tmp_path, test, repository_type=CountingRepository, room_seconds=room_seconds)
 
 
+def test_an_evicted_session_that_is_held_for_a_moment_keeps_nobody_out(tmp_path: Path) -> None:
+    refused = threading.Event()
+
+    class NotingRepository(SessionRepository):
+        def start(self, record: SessionRecord, key: IdempotencyKey | None) -> HostedSession:
+            try:
+                return super().start(record, key)
+            except BudgetInUse:
+                refused.set()
+                raise
+
+    async def test(hosting: Hosting) -> None:
+        host, store = hosting.host, hosting.store
+        hosted = await host.find(await started(host, store, "BTCUSDT"))
+        await host.pool.evict([hosted])
+        starting = asyncio.create_task(host.apply(created(store, "ETHUSDT"), StartCommand()))
+        while not refused.is_set():
+            await asyncio.sleep(0)
+        del hosted
+        await starting
+        assert len(host.pool.running) == 1
+
+    with_host(tmp_path, test, repository_type=NotingRepository)
+
+
+def test_a_look_at_journals_keeps_no_evicted_session_in_memory(tmp_path: Path) -> None:
+    is_slow, is_looking, may_look = threading.Event(), threading.Event(), threading.Event()
+
+    class SlowThreads(Threads):
+        async def read(self, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            if not is_slow.is_set():
+                return await super().read(work, *args, **kwargs)
+
+            def wait_and_read() -> Any:
+                is_looking.set()
+                assert may_look.wait(PATIENCE)
+                return work(*args, **kwargs)
+
+            return await super().read(wait_and_read)
+
+    async def test(hosting: Hosting) -> None:
+        host = hosting.host
+        await started(host, hosting.store)
+        is_slow.set()
+        await host.recover()
+        while not is_looking.is_set():
+            await asyncio.sleep(0)
+        assert await host.pool.make_room()
+        hosting.cache.keep_free(ROOM_FOR_ONE)
+        try:
+            assert hosting.cache.bytes_in_memory() == 0
+        finally:
+            may_look.set()
+
+    with_host(tmp_path, test, threads_type=SlowThreads)
+
+
 def test_a_recording_is_whole_while_the_session_steps_and_its_journal_is_compacted(
     tmp_path: Path,
 ) -> None:
