@@ -7,7 +7,7 @@ import msgspec
 from candlestep.sandbox import SandboxError
 
 NOT_JSON = (msgspec.MsgspecError, ValueError, RecursionError)
-"""What msgspec raises for bytes that are not JSON (or TOML) of a type, or are nested too deeply."""
+"""Errors of msgspec for bytes that are not JSON (or TOML) of a type, or are nested too deeply."""
 
 
 class StorageUnavailable(SandboxError):

@@ -55,7 +55,7 @@ class JsonDocument(msgspec.Struct, frozen=True):
 
 
 class LogEntry(msgspec.Struct, frozen=True, gc=False):
-    """What the log says of a request besides its path and its status."""
+    """An entry of the log for a request, besides its path and its status."""
 
     account_id: str | None
     """The account that it acts for; None if it was not admitted."""

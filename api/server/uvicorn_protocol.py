@@ -115,7 +115,7 @@ class BoundedProtocol(HttpToolsProtocol):
     """The bytes of answers that the client had not taken at the last look."""
     _untaken_since = 0.0
     _unparsed = memoryview(b"")
-    """What has been read and not parsed, while requests wait for others."""
+    """Bytes that were read and not parsed, while requests wait for others."""
     _refusal = b""
     """The answer to malformed HTTP, once there is some; what follows is not parsed."""
 
